@@ -1,0 +1,177 @@
+"""What can be chosen, and everything that follows from it alone.
+
+A search space is an ordered pytree of `Choice` records. An architecture is the same tree with a
+float32 mask array in place of each Choice (leaf shape [..., num_options], 1 where an option is on).
+Its dense twin is the decision vector, int32 [..., D]: for each of the D Choices the number of the
+chosen subset. A mask counts as on when it is not zero.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Arch = Any  # the tree of Choices with an array [..., num_options] at each leaf
+MAX_OPTIONS = 16  # subsets are tabulated, and 2^16 rows are still a small table
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Between `min_on` and `max_on` of `num_options`; `name` is unique in its space."""
+
+    name: str
+    num_options: int
+    min_on: int
+    max_on: int
+
+    def __post_init__(self):
+        if not 1 <= self.num_options <= MAX_OPTIONS:
+            raise ValueError(
+                f"Choice {self.name!r}: num_options={self.num_options} is not in 1..{MAX_OPTIONS}"
+            )
+        if not 0 <= self.min_on <= self.max_on <= self.num_options:
+            raise ValueError(
+                f"Choice {self.name!r}: need 0 <= min_on <= max_on <= num_options, "
+                f"not {self.min_on}, {self.max_on}, {self.num_options}"
+            )
+
+    @property
+    def num_subsets(self) -> int:
+        """Sum of C(num_options, m) over m = min_on..max_on."""
+        return sum(math.comb(self.num_options, m) for m in range(self.min_on, self.max_on + 1))
+
+
+@functools.cache
+def subsets(choice: Choice) -> np.ndarray:
+    """All legal masks of a Choice, float32 [num_subsets, num_options], small subsets first."""
+    rows = [
+        [float(j in on) for j in range(choice.num_options)]
+        for m in range(choice.min_on, choice.max_on + 1)
+        for on in itertools.combinations(range(choice.num_options), m)
+    ]
+    return np.asarray(rows, np.float32)
+
+
+@functools.cache
+def _subset_numbers(choice: Choice) -> np.ndarray:
+    """From the bits of a mask, read as a binary number, to the subset's number; -1: not legal."""
+    numbers = np.full(2**choice.num_options, -1, np.int32)
+    codes = subsets(choice).astype(np.int64) @ (1 << np.arange(choice.num_options))
+    numbers[codes] = np.arange(choice.num_subsets)
+    return numbers
+
+
+def count(choices: Any) -> int:
+    """Number of architectures: the product of the Choices' subset counts (paper, section 3)."""
+    return math.prod(choice.num_subsets for choice in jax.tree.leaves(choices))
+
+
+def from_decisions(choices: Any, decisions: jax.Array) -> Arch:
+    """Masks [..., num_options] of decision vectors, int [..., D] with entries in range."""
+    leaves, treedef = jax.tree.flatten(choices)
+    masks = [jnp.asarray(subsets(c))[decisions[..., d]] for d, c in enumerate(leaves)]
+    return treedef.unflatten(masks)
+
+
+def to_decisions(choices: Any, arch: Arch) -> jax.Array:
+    """Decision vectors int32 [..., D] of masks; -1 where a Choice's mask is not legal."""
+    masks = jax.tree.structure(choices).flatten_up_to(arch)
+    return jnp.stack([_decision(c, m) for c, m in zip(jax.tree.leaves(choices), masks)], -1)
+
+
+def _decision(choice: Choice, mask: jax.Array) -> jax.Array:
+    bits = (jnp.asarray(mask) != 0).astype(jnp.int32)
+    code = jnp.sum(bits << jnp.arange(choice.num_options, dtype=jnp.int32), -1)
+    return jnp.asarray(_subset_numbers(choice))[code]
+
+
+def _num_subsets(choices: Any) -> jax.Array:
+    return jnp.asarray([c.num_subsets for c in jax.tree.leaves(choices)], jnp.int32)
+
+
+def sample(key: jax.Array, choices: Any, shape: tuple[int, ...] = ()) -> Arch:
+    """Uniform over the legal architectures: masks [*shape, num_options]."""
+    limits = _num_subsets(choices)
+    decisions = jax.random.randint(key, (*shape, limits.size), 0, limits)
+    return from_decisions(choices, decisions)
+
+
+def mutate(key: jax.Array, choices: Any, arch: Arch) -> Arch:
+    """One legal architecture `arch` (no batch axis) with one Choice drawn anew, never the same.
+
+    Choices with a single subset are left alone; a space without any other returns `arch`.
+    """
+    where_key, what_key = jax.random.split(key)
+    limits = _num_subsets(choices)
+    open_ = (limits > 1).astype(jnp.float32)
+    where = jax.random.categorical(where_key, jnp.log(open_))
+    decisions = to_decisions(choices, arch)
+    step = jax.random.randint(what_key, (), 1, jnp.maximum(limits[where], 2))
+    return from_decisions(
+        choices, decisions.at[where].set((decisions[where] + step) % limits[where])
+    )
+
+
+def crossover(key: jax.Array, a: Arch, b: Arch) -> Arch:
+    """Each Choice from parent `a` or `b` with probability 1/2 (no batch axis)."""
+    leaves_a, treedef = jax.tree.flatten(a)
+    from_a = jax.random.bernoulli(key, shape=(len(leaves_a),))
+    picked = [jnp.where(f, x, y) for f, x, y in zip(from_a, leaves_a, jax.tree.leaves(b))]
+    return treedef.unflatten(picked)
+
+
+def neighbours(choices: Any, arch: Arch) -> Arch:
+    """All legal architectures that differ from `arch` in one Choice: masks [N, num_options].
+
+    N = sum over Choices of (num_subsets - 1).
+    """
+    own = np.asarray(to_decisions(choices, arch))
+    rows = [
+        np.concatenate([own[:d], [other], own[d + 1 :]])
+        for d, choice in enumerate(jax.tree.leaves(choices))
+        for other in range(choice.num_subsets)
+        if other != own[d]
+    ]
+    return from_decisions(choices, jnp.asarray(np.reshape(rows, (-1, own.size)), jnp.int32))
+
+
+def enumerate_decisions(choices: Any, batch: int) -> Iterator[np.ndarray]:
+    """Every decision vector once, int32 [<= batch, D] at a time, the last Choice fastest."""
+    limits = [c.num_subsets for c in jax.tree.leaves(choices)]
+    every = itertools.product(*(range(n) for n in limits))
+    while rows := list(itertools.islice(every, batch)):
+        yield np.asarray(rows, np.int32)
+
+
+def to_indices(choices: Any, arch: Arch) -> Any:
+    """The tree of Choices with a tuple of the options that are on at each leaf (no batch axis)."""
+    return jax.tree.map(
+        lambda _, mask: tuple(int(j) for j in np.flatnonzero(np.asarray(mask))), choices, arch
+    )
+
+
+def from_indices(choices: Any, indices: Any) -> Arch:
+    """The inverse of `to_indices`: masks float32 [num_options]."""
+
+    def mask(choice, on):
+        bits = np.zeros(choice.num_options, np.float32)
+        bits[list(on)] = 1
+        return bits
+
+    return jax.tree.map(mask, choices, indices)
+
+
+def all_on(choices: Any) -> Arch:
+    """Every option of every Choice: the supernet itself, in general not a legal architecture."""
+    return jax.tree.map(lambda c: np.ones(c.num_options, np.float32), choices)
+
+
+def contains(choices: Any, arch: Arch) -> bool:
+    """Whether every mask of `arch` (any batch axes) is legal."""
+    return bool(np.all(np.asarray(to_decisions(choices, arch)) >= 0))

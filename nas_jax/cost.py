@@ -1,0 +1,53 @@
+"""Parameters and multiply-adds of architectures, linear in their masks: nothing is built."""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from nas_jax.spaces import base
+
+
+class Cost(NamedTuple):
+    """`params` and `flops` (multiply-adds of kernels, for one image), int64 [...]."""
+
+    params: np.ndarray
+    flops: np.ndarray
+
+
+def of(
+    space: base.Space,
+    archs: Any,
+    *,
+    filters: int = 16,
+    image_size: int = 32,
+    num_classes: int = 10,
+    channels: int = 3,
+) -> Cost:
+    """Cost of one architecture (masks [k]) or of many (masks [..., k]).
+
+    Only kernels have multiply-adds; batch norm, pooling and sums are not counted.
+    """
+    table = _table(space, filters, image_size, num_classes, channels)
+    total = np.asarray(table[None])
+    for choice, mask in zip(jax.tree.leaves(space.choices), jax.tree.leaves(archs)):
+        on = (np.asarray(mask) != 0).astype(np.int64)
+        total = total + on @ table[choice.name]
+    return Cost(total[..., 0], total[..., 1])
+
+
+@functools.cache
+def _table(space, filters, image_size, num_classes, channels):
+    """int64 [params, flops] of what all use (key None), and [num_options, 2] per Choice's name."""
+    table = {c.name: np.zeros((c.num_options, 2), np.int64) for c in jax.tree.leaves(space.choices)}
+    table[None] = np.zeros(2, np.int64)
+    shapes = base.param_shapes(space, filters, image_size, num_classes, channels)
+    for path, shape in shapes.items():
+        size = math.prod(shape)
+        is_kernel = len(shape) > 1
+        flops = size * space.positions(path, image_size) if is_kernel else 0
+        name, option = space.owner(path) or (None, slice(None))
+        table[name][option] += np.asarray([size, flops])
+    return table

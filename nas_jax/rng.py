@@ -1,0 +1,16 @@
+"""Named random streams: a key is a function of (root, name, step), and none is kept in a state."""
+
+import zlib
+
+import jax
+
+
+def stream(root: jax.Array, name: str, step: jax.Array | int = 0) -> jax.Array:
+    """The key of stream `name` at `step` (an int or an int32 scalar, traced or not)."""
+    named = jax.random.fold_in(root, zlib.crc32(name.encode()) & 0x7FFFFFFF)
+    return jax.random.fold_in(named, step)
+
+
+def each(key: jax.Array, numbers: jax.Array) -> jax.Array:
+    """One key per number, int [N] -> keys [N]; a number's key does not depend on the others."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)

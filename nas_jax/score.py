@@ -1,0 +1,89 @@
+"""Scores of architectures: accuracy of a candidate with the supernet's weights.
+
+Letters: D devices, g candidates of a device, n images of a batch, K classes.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas_jax import parallel
+
+
+def one_shot_accuracy(
+    net: nn.Module,
+    variables: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    batch_size: int,
+    prepare: Callable[[jax.Array], jax.Array],
+    devices: Sequence[jax.Device] | None = None,
+) -> Callable[[Any], np.ndarray]:
+    """Build the scorer: masks [N, k] -> accuracy float64 [N] in [0, 1]; N a multiple of D.
+
+    Paths are zeroed by the masks and batch statistics come from the images of a batch, as in
+    training (paper, section 3.3). All candidates see the same batches, none is padded.
+
+    Args:
+      net: supernet with bn="batch".
+      variables: its variables.
+      images: uint8 [M, H, W, C].
+      labels: int32 [M].
+      batch_size: images n per forward pass; divides M.
+      prepare: images uint8 [n, H, W, C] -> float32, standardised.
+      devices: None for all.
+
+    Raises:
+      ValueError: `batch_size` does not divide M (padding would change the statistics).
+    """
+    if len(images) % batch_size:
+        raise ValueError(
+            f"sweep.num_images={len(images)} is not a multiple of sweep.batch_size={batch_size}"
+        )
+    num_devices = parallel.num_devices(devices)
+
+    def correct(variables, images, labels, archs):
+        logits = jax.vmap(net.apply, (None, None, 0))(variables, prepare(images), archs)
+        return jnp.sum(jnp.argmax(logits, -1) == labels, -1)
+
+    split = (False, False, False, True)
+    counted = parallel.pmap(correct, split=split, split_out=True, devices=devices)
+
+    def score(archs):
+        archs = parallel.shard(archs, num_devices)
+        counts = [
+            counted(variables, images[i : i + batch_size], labels[i : i + batch_size], archs)
+            for i in range(0, len(images), batch_size)
+        ]
+        return np.sum(jax.device_get(counts), 0).reshape(-1) / len(images)
+
+    return score
+
+
+def accuracy(
+    net: nn.Module,
+    variables: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    batch_size: int,
+    prepare: Callable[[jax.Array], jax.Array],
+) -> float:
+    """Accuracy in [0, 1] of a stand-alone network with running statistics.
+
+    Images uint8 [M, H, W, C], labels int32 [M]; the last batch is padded, which running statistics
+    do not notice.
+    """
+    predict = jax.jit(lambda variables, x: jnp.argmax(net.apply(variables, prepare(x)), -1))
+    correct = 0
+    for i in range(0, len(images), batch_size):
+        part = images[i : i + batch_size]
+        padded = np.pad(part, [(0, batch_size - len(part))] + [(0, 0)] * (part.ndim - 1))
+        predicted = predict(variables, padded)[: len(part)]
+        correct += int(np.sum(np.asarray(predicted) == labels[i : i + batch_size]))
+    return correct / len(images)

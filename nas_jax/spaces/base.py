@@ -1,0 +1,179 @@
+"""What every search space offers: the generic part follows from its Choices and parameter scopes.
+
+A space is a frozen dataclass (hashable). Its own file defines the abstract members; nothing else
+is overridden.
+"""
+
+import abc
+import functools
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas_jax import choices as choices_lib
+
+Arch = choices_lib.Arch
+Path = tuple[str, ...]  # of a parameter: its scopes, then its name
+
+
+class Space(abc.ABC):
+    """A search space: what can be chosen and the network that it is chosen for."""
+
+    @property
+    @abc.abstractmethod
+    def choices(self) -> Any:
+        """The tree of `Choice` records; their names are the scopes of their parameters."""
+
+    @abc.abstractmethod
+    def to_str(self, arch: Arch) -> str:
+        """Canonical string of one architecture (no batch axis), also of `all_on`."""
+
+    @abc.abstractmethod
+    def from_str(self, text: str) -> Arch:
+        """Masks float32 [num_options] of a canonical string. Raises: ValueError if it is none."""
+
+    @abc.abstractmethod
+    def network(self, *, num_classes: int, filters: int, arch: str | None, **options) -> nn.Module:
+        """The module: the supernet if `arch` is None, else only what that architecture uses."""
+
+    @abc.abstractmethod
+    def positions(self, path: Path, image_size: int) -> int:
+        """Number of places at which the kernel of that path is applied to one image."""
+
+    @abc.abstractmethod
+    def check_image_size(self, image_size: int) -> None:
+        """Raises: ValueError if images of that height and width cannot be reduced evenly."""
+
+    # The rest is final.
+
+    def supernet(self, *, num_classes: int, filters: int = 16, **options) -> nn.Module:
+        """The one-shot model: `apply(variables, images, arch)` is any network of the space.
+
+        Args:
+          num_classes: K, the number of logits.
+          filters: F, channels of the first stage.
+          **options: bn="batch" | "running", bn_momentum, bn_epsilon, dtype.
+
+        Returns:
+          A flax.linen module. images [B, H, W, C] with masks [k] or, in G contiguous groups of
+          B/G, [G, k] give logits float32 [B, K]; images [1 or G, n, H, W, C] give [G, n, K].
+        """
+        return self.network(num_classes=num_classes, filters=filters, arch=None, **options)
+
+    def standalone(
+        self, arch: Arch | str, *, num_classes: int, filters: int, **options
+    ) -> nn.Module:
+        """The network of one architecture, only the chosen ops: `apply(variables, images)`.
+
+        Its parameters have the names and shapes that they have in the supernet of the same
+        `filters`. Args as in `supernet`; `arch` is a string or concrete masks [num_options].
+        """
+        text = arch if isinstance(arch, str) else self.to_str(arch)
+        self.from_str(text)
+        return self.network(num_classes=num_classes, filters=filters, arch=text, **options)
+
+    def count(self) -> int:
+        """Number of legal architectures."""
+        return choices_lib.count(self.choices)
+
+    def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> Arch:
+        """Uniform legal architectures, masks [*shape, num_options]."""
+        return choices_lib.sample(key, self.choices, shape)
+
+    def mutate(self, key: jax.Array, arch: Arch) -> Arch:
+        """One Choice of one legal architecture drawn anew."""
+        return choices_lib.mutate(key, self.choices, arch)
+
+    def crossover(self, key: jax.Array, a: Arch, b: Arch) -> Arch:
+        """Each Choice from `a` or from `b`."""
+        return choices_lib.crossover(key, a, b)
+
+    def neighbours(self, arch: Arch) -> Arch:
+        """All legal architectures one Choice away, masks [N, num_options]."""
+        return choices_lib.neighbours(self.choices, arch)
+
+    def enumerate_decisions(self, batch: int = 4096) -> Iterator[np.ndarray]:
+        """Every architecture once, as decision vectors int32 [<= batch, D]."""
+        return choices_lib.enumerate_decisions(self.choices, batch)
+
+    def to_decisions(self, arch: Arch) -> jax.Array:
+        """Decision vectors int32 [..., D]; -1 marks what is not legal."""
+        return choices_lib.to_decisions(self.choices, arch)
+
+    def from_decisions(self, decisions: jax.Array) -> Arch:
+        """Masks [..., num_options] of decision vectors [..., D]."""
+        return choices_lib.from_decisions(self.choices, decisions)
+
+    def all_on(self) -> Arch:
+        """Every path on."""
+        return choices_lib.all_on(self.choices)
+
+    def contains(self, arch: Arch) -> bool:
+        """Whether `arch` is legal."""
+        return choices_lib.contains(self.choices, arch)
+
+    def indices(self, text: str) -> Any:
+        """For a string, the tuple of options that are on for each Choice (a tree)."""
+        return choices_lib.to_indices(self.choices, self.from_str(text))
+
+    def owner(self, path: Path) -> tuple[str, int] | None:
+        """(name of the Choice, option) that alone uses a parameter; None: every network does."""
+        names = {choice.name for choice in jax.tree.leaves(self.choices)}
+        for scope, below in zip(path, path[1:]):
+            if scope in names:
+                return scope, int(below)
+        return None
+
+    def usage(self, params: Any, arch: Arch) -> Any:
+        """Share of the groups that use each parameter: a tree like `params` of float32 scalars.
+
+        `arch` has masks [k] (the shares are 0 or 1) or [G, k].
+        """
+        shares = {
+            choice.name: jnp.mean(jnp.atleast_2d(mask != 0).astype(jnp.float32), 0)
+            for choice, mask in zip(jax.tree.leaves(self.choices), jax.tree.leaves(arch))
+        }
+
+        def share(path, _):
+            owner = self.owner(path)
+            return jnp.float32(1) if owner is None else shares[owner[0]][owner[1]]
+
+        return flax.traverse_util.path_aware_map(share, params)
+
+    def subnet(self, params: Any, arch: Arch | str) -> Any:
+        """The part of the supernet's parameters (or statistics) that one architecture uses."""
+        indices = self.indices(arch if isinstance(arch, str) else self.to_str(arch))
+        on = {
+            (choice.name, j)
+            for choice, chosen in zip(
+                jax.tree.leaves(self.choices),
+                jax.tree.structure(self.choices).flatten_up_to(indices),
+            )
+            for j in chosen
+        }
+        flat = flax.traverse_util.flatten_dict(params)
+        kept = {path: leaf for path, leaf in flat.items() if self.owner(path) in on | {None}}
+        return flax.traverse_util.unflatten_dict(kept)
+
+
+@functools.cache
+def param_shapes(
+    space: Space, filters: int, image_size: int, num_classes: int, channels: int = 3
+) -> dict[Path, tuple[int, ...]]:
+    """Shape of every parameter of the supernet, by path; traced, nothing is computed."""
+    net = space.supernet(num_classes=num_classes, filters=filters)
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, channels), jnp.float32)
+    variables = jax.eval_shape(net.init, jax.random.key(0), images, space.all_on())
+    flat = flax.traverse_util.flatten_dict(variables["params"])
+    return {path: leaf.shape for path, leaf in flat.items()}
+
+
+def arch_id(text: str) -> str:
+    """First 12 hex digits of the SHA-256 of a canonical string: names folders."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,245 @@
+"""The paper's search space: cells of choice blocks (section 3.1 and figure 2).
+
+A network is two parallel stems and `num_cells` cells; all cells have the same architecture. A cell
+takes the two most recent outputs, projects each by a 1x1 convolution (and averages it down where
+the resolution drops), and has `num_blocks` choice blocks. Block i concatenates a non-empty subset
+of the 2 + i earlier tensors, applies a 1x1 convolution and sums one or two of the ops. The cell's
+output is the concat of both inputs and all blocks.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from nas_jax import choices as choices_lib
+from nas_jax import ops, supernet
+from nas_jax.choices import Choice
+from nas_jax.spaces import base
+
+
+def _separable_pair(features, size, *, name, **unit):
+    return ops.Pair([functools.partial(ops.SeparableConv, features, size, **unit)] * 2, name=name)
+
+
+def _conv_pair(features, *, name, **unit):
+    sizes = ((1, 7), (7, 1))
+    return ops.Pair([functools.partial(ops.Conv, features, s, **unit) for s in sizes], name=name)
+
+
+# The paper's seven ops in its order. It does not give the pooling window; here: 3x3, stride 1.
+# Each is called with the number of features, `name`, and the units' `norm` and `kernel_init`.
+OPS = {
+    "identity": lambda features, **unit: lambda x: x,
+    "sep3x3": functools.partial(_separable_pair, size=3),
+    "sep5x5": functools.partial(_separable_pair, size=5),
+    "sep7x7": functools.partial(_separable_pair, size=7),
+    "conv7x7": _conv_pair,  # 1x7, then 7x1
+    "maxpool": lambda features, **unit: ops.max_pool,
+    "avgpool": lambda features, **unit: ops.avg_pool,
+}
+INPUT_NAMES = ("previous cell", "cell before")
+
+
+@dataclasses.dataclass(frozen=True)
+class CellSpace(base.Space):
+    """The cell space; with the defaults, 6,002,115,840 architectures (paper, section 3.1).
+
+    Attributes:
+      num_cells: 6 on CIFAR-10, 8 on ImageNet in the paper.
+      num_blocks: choice blocks of a cell.
+      cells_per_stage: after so many cells the resolution halves and the width doubles.
+      stem_stride: 1, 2 or 4: how far the stems reduce the images (the paper does not say for
+        ImageNet).
+      ops: names out of `OPS`; the same one may come again (to measure growth).
+    """
+
+    num_cells: int = 6
+    num_blocks: int = 4
+    cells_per_stage: int = 2
+    stem_stride: int = 1
+    ops: tuple[str, ...] = tuple(OPS)
+
+    def __post_init__(self):
+        for field in ("num_cells", "num_blocks", "cells_per_stage"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"space.{field}={getattr(self, field)} must be 1 or more")
+        if self.num_blocks + 1 > choices_lib.MAX_OPTIONS:
+            raise ValueError(f"space.num_blocks={self.num_blocks}: at most 15")
+        if self.stem_stride not in (1, 2, 4):
+            raise ValueError(f"space.stem_stride={self.stem_stride} must be 1, 2 or 4")
+        object.__setattr__(self, "ops", tuple(self.ops))
+        for op in self.ops:
+            if op not in OPS:
+                raise ValueError(f"space.ops has {op!r}, which is none of {', '.join(OPS)}")
+
+    @property
+    def choices(self) -> tuple[dict[str, Choice], ...]:
+        """Per block {"inputs": 1..2+i of 2+i, "ops": 1 or 2 of the ops}."""
+        num_ops = len(self.ops)
+        return tuple(
+            {
+                "inputs": Choice(f"block{i}_inputs", 2 + i, 1, 2 + i),
+                "ops": Choice(f"block{i}_ops", num_ops, 1, min(2, num_ops)),
+            }
+            for i in range(self.num_blocks)
+        )
+
+    def to_str(self, arch: base.Arch) -> str:
+        """Blocks joined by '|', each 'inputs>ops': '0,1>sep3x3|0,2>identity,maxpool'."""
+        blocks = choices_lib.to_indices(self.choices, arch)
+        return "|".join(
+            ",".join(map(str, b["inputs"])) + ">" + ",".join(self._labels[j] for j in b["ops"])
+            for b in blocks
+        )
+
+    def from_str(self, text: str) -> base.Arch:
+        """The inverse; any non-empty inputs and ops are accepted, so `all_on` has a string too."""
+        blocks = text.split("|")
+        if len(blocks) != self.num_blocks:
+            raise ValueError(
+                f"architecture {text!r} has {len(blocks)} blocks, the space has {self.num_blocks}"
+            )
+        indices = tuple(self._parse_block(i, block, text) for i, block in enumerate(blocks))
+        arch = choices_lib.from_indices(self.choices, indices)
+        if self.to_str(arch) != text:
+            raise ValueError(f"architecture {text!r} is not canonical: {self.to_str(arch)!r} is")
+        return arch
+
+    def _parse_block(self, number, block, text):
+        inputs, _, op_names = block.partition(">")
+        allowed = [str(j) for j in range(2 + number)]
+        parsed = {}
+        for field, names, known in (
+            ("inputs", inputs.split(","), allowed),
+            ("ops", op_names.split(","), list(self._labels)),
+        ):
+            for name in names:
+                if name not in known:
+                    raise ValueError(
+                        f"architecture {text!r}, block {number}: {name!r} is none of its {field} "
+                        f"({', '.join(known)})"
+                    )
+            parsed[field] = tuple(known.index(name) for name in names)
+        return parsed
+
+    @property
+    def _labels(self) -> tuple[str, ...]:
+        """Names of the options; an op that comes again is numbered."""
+        seen = [self.ops[:j].count(op) for j, op in enumerate(self.ops)]
+        return tuple(f"{op}#{n + 1}" if n else op for op, n in zip(self.ops, seen))
+
+    def graph(self, text: str) -> dict[str, Any]:
+        """What to draw: the inputs' names and, per block, its inputs (numbers) and ops (names)."""
+        blocks = [
+            {"inputs": list(b["inputs"]), "ops": [self._labels[j] for j in b["ops"]]}
+            for b in self.indices(text)
+        ]
+        return {"inputs": list(INPUT_NAMES), "blocks": blocks}
+
+    def network(self, *, num_classes, filters, arch, **options) -> nn.Module:
+        """See `base.Space.network`."""
+        return CellNetwork(self, num_classes, filters, arch, **options)
+
+    def stage(self, cell: int) -> int:
+        """Stage of a cell, 0 for the stems (cells -1 and -2)."""
+        return max(cell, 0) // self.cells_per_stage
+
+    def positions(self, path: base.Path, image_size: int) -> int:
+        """See `base.Space.positions`; projections work at their input's resolution."""
+        scope, below = path[0], path[1]
+        if scope == "classifier":
+            return 1
+        if scope.startswith("stem"):
+            return (image_size // min(self.stem_stride, 2)) ** 2
+        cell = self.num_cells - 1 if scope == "final" else int(scope.removeprefix("cell"))
+        if below.startswith("project"):
+            cell -= 1 + int(below.removeprefix("project"))
+        return (image_size // self.stem_stride // 2 ** self.stage(cell)) ** 2
+
+    def check_image_size(self, image_size: int) -> None:
+        """See `base.Space.check_image_size`."""
+        factor = self.stem_stride * 2 ** self.stage(self.num_cells - 1)
+        if image_size % factor:
+            raise ValueError(
+                f"data.image_size={image_size} must be a multiple of {factor} "
+                f"(space.stem_stride={self.stem_stride} and {self.stage(self.num_cells - 1)} "
+                "reductions)"
+            )
+
+
+class CellNetwork(nn.Module):
+    """Supernet (`arch` None) or stand-alone network of the cell space; see `base.Space`."""
+
+    space: CellSpace
+    num_classes: int
+    filters: int
+    arch: str | None = None
+    bn: str = "batch"
+    bn_momentum: float = 0.9
+    bn_epsilon: float = 1e-3
+    dtype: Any = jnp.float32
+    kernel_init: Any = ops.he_normal
+
+    @nn.compact
+    def __call__(self, images: jax.Array, arch: base.Arch | None = None) -> jax.Array:
+        """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
+        images, masks, leading = supernet.to_groups(images.astype(self.dtype), arch)
+        before, previous = (self._stem(images, name=f"stem{i + 1}") for i in range(2))
+        stem_height = previous.shape[2]
+        for i in range(self.space.num_cells):
+            scale = 2 ** self.space.stage(i)
+            cell = Cell(self.space, self.filters * scale, self.arch, self._unit, name=f"cell{i}")
+            before, previous = previous, cell(previous, before, stem_height // scale, masks)
+        x = ops.Conv(self.filters * scale, (1, 1), **self._unit, name="final")(previous)
+        x = jnp.mean(x.astype(jnp.float32), (2, 3))
+        init = self.kernel_init(2 * x.shape[-1])  # no ReLU follows: half the variance
+        logits = nn.Dense(self.num_classes, kernel_init=init, name="classifier")(x)
+        return logits.reshape(*leading, -1)
+
+    @property
+    def _unit(self):
+        """How every BN-ReLU-convolution unit is built."""
+        norm = functools.partial(
+            ops.BatchNorm, self.bn, self.bn_momentum, self.bn_epsilon, self.dtype
+        )
+        return {"norm": norm, "kernel_init": self.kernel_init}
+
+    def _stem(self, images, name):
+        stride = self.space.stem_stride
+        x = ops.Stem(self.filters, min(stride, 2), self.kernel_init, name=name)(images)
+        return ops.halve(x) if stride == 4 else x
+
+
+class Cell(nn.Module):
+    """One cell of `features` channels; `arch` None builds every option."""
+
+    space: CellSpace
+    features: int
+    arch: str | None
+    unit: Any
+
+    @nn.compact
+    def __call__(self, previous, before, height, masks):
+        """Two arrays [G or 1, n, H, W, C] -> [G, n, height, height, (2 + blocks) features]."""
+        tensors = [self._project(x, height, i) for i, x in enumerate((previous, before))]
+        on = self.space.indices(self.arch or self.space.to_str(self.space.all_on()))
+        builders = [functools.partial(OPS[op], self.features, **self.unit) for op in self.space.ops]
+        for i, choice in enumerate(self.space.choices):
+            mask = {"inputs": None, "ops": None} if masks is None else masks[i]
+            joined = supernet.MaskedConcat(
+                self.features, on[i]["inputs"], **self.unit, name=choice["inputs"].name
+            )(tensors, mask["inputs"])
+            mixed = supernet.MixedOp(builders, on[i]["ops"], name=choice["ops"].name)
+            tensors.append(mixed(joined, mask["ops"]))
+        return supernet.concat(tensors)
+
+    def _project(self, x, height, i):
+        """1x1 convolution, then average pooling only where the resolution drops."""
+        x = ops.Conv(self.features, (1, 1), **self.unit, name=f"project{i}")(x)
+        while x.shape[2] > height:
+            x = ops.halve(x)
+        return x

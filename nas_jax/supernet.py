@@ -1,0 +1,133 @@
+"""Where masks meet activations, and nowhere else.
+
+A mask multiplies an op's output, and a concat's input after BN and ReLU, directly before the 1x1
+convolution (BN would turn a zero into its offset). So a masked supernet equals the stand-alone
+network of the same architecture for any BN scale and offset, in value and in gradient.
+
+Letters as in `ops`: activations [G or 1, n, H, W, C]; masks [G, k] or None (no mask: the network
+has only the options `on`). Option j of a Choice keeps its parameters in the scope
+`<name of the Choice>/<j>`, and nothing else there: L2 on active paths, parameter counts and the
+weights of a stand-alone network all follow from that (see `spaces.base`).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas_jax import ops
+
+
+def to_groups(images: jax.Array, arch: Any) -> tuple[jax.Array, Any, tuple[int, ...]]:
+    """Bring images and masks to groups, a group being one architecture with its own statistics.
+
+    Args:
+      images: [B, H, W, C], or [G or 1, n, H, W, C] that are in groups already.
+      arch: tree of masks [k] or [G, k]; None for a stand-alone network.
+
+    Returns:
+      images [G or 1, n, H, W, C]; masks [G or 1, k]; the leading axes of the logits, [B] or [G, n].
+
+    Raises:
+      ValueError: G does not divide B, or images and masks disagree on G.
+    """
+    masks = jax.tree.map(lambda m: jnp.atleast_2d(jnp.asarray(m)), arch)
+    groups = jax.tree.leaves(masks)[0].shape[0] if masks is not None else 1
+    if images.ndim == 4:
+        if images.shape[0] % groups:
+            raise ValueError(f"{images.shape[0]} images do not divide into {groups} groups")
+        return images.reshape(groups, -1, *images.shape[1:]), masks, images.shape[:1]
+    if 1 not in (groups, images.shape[0]) and groups != images.shape[0]:
+        raise ValueError(f"{images.shape[0]} groups of images, but {groups} groups of masks")
+    return images, masks, (max(groups, images.shape[0]), images.shape[1])
+
+
+def _weight(mask: jax.Array, option: int, like: jax.Array) -> jax.Array:
+    return mask[:, option, None, None, None, None].astype(like.dtype)
+
+
+def concat(parts: Sequence[jax.Array]) -> jax.Array:
+    """Concatenate channels; parts shared by all groups ([1, ...]) are broadcast to [G, ...]."""
+    groups = max(part.shape[0] for part in parts)
+    return jnp.concatenate([jnp.broadcast_to(p, (groups, *p.shape[1:])) for p in parts], -1)
+
+
+def init(net: nn.Module, key: jax.Array, images: jax.Array, *archs: Any) -> Any:
+    """Variables distributed as by `net.init`, but all kernels come from one draw.
+
+    Hundreds of draws make a program that takes XLA 20 s to compile; so the network is initialised
+    with each kernel's standard deviation and multiplied by slices of one standard normal vector.
+    Arrays of more than one axis are kernels; scales and offsets are constants anyway.
+    """
+    variables = jax.jit(net.clone(kernel_init=ops.he_scale).init)(key, images, *archs)
+    leaves, treedef = jax.tree.flatten(variables)
+    sizes = [leaf.size if leaf.ndim > 1 else 0 for leaf in leaves]
+    noise = np.split(np.asarray(jax.random.normal(key, (sum(sizes),))), np.cumsum(sizes)[:-1])
+    return treedef.unflatten(
+        [leaf * z.reshape(leaf.shape) if z.size else leaf for leaf, z in zip(leaves, noise)]
+    )
+
+
+class MixedOp(nn.Module):
+    """The sum of the ops that are on.
+
+    Attributes:
+      builders: one callable per option; builder(name=...) is the op's module.
+      on: the options that are built, all of them in a supernet.
+    """
+
+    builders: Sequence[Callable[..., nn.Module]]
+    on: Sequence[int]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """[G or 1, n, H, W, C], mask [G, num_options] -> [G, n, H, W, C]."""
+        outputs = {j: self.builders[j](name=str(j))(x) for j in self.on}
+        if mask is not None:
+            outputs = {j: y * _weight(mask, j, y) for j, y in outputs.items()}
+        return sum(outputs.values())
+
+
+class MaskedConcat(nn.Module):
+    """Concat of the inputs that are on, BN, ReLU, 1x1 convolution.
+
+    Attributes:
+      features: channels D of the output.
+      on: the inputs that are built, all of them in a supernet. The 1x1 convolution's initial
+        variance is that of the built fan-in.
+      norm: builder of the batch norm.
+      kernel_init: from the fan-in to an initialiser.
+    """
+
+    features: int
+    on: Sequence[int]
+    norm: Callable[..., nn.Module] = ops.BatchNorm
+    kernel_init: Callable[[int], Any] = ops.he_normal
+
+    @nn.compact
+    def __call__(self, inputs: Sequence[jax.Array], mask: jax.Array | None = None) -> jax.Array:
+        """k arrays [G or 1, n, H, W, C], mask [G, k] -> [G, n, H, W, D]."""
+        init = self.kernel_init(sum(inputs[j].shape[-1] for j in self.on))
+        parts, kernels = [], []
+        for j in self.on:
+            part, kernel = _ConcatSlice(self.features, self.norm, init, name=str(j))(inputs[j])
+            parts.append(part if mask is None else part * _weight(mask, j, part))
+            kernels.append(kernel)
+        return ops.pointwise(concat(parts), jnp.concatenate(kernels))
+
+
+class _ConcatSlice(nn.Module):
+    """One input's own share of a concat: its BN, and its rows of the 1x1 convolution."""
+
+    features: int
+    norm: Callable[..., nn.Module]
+    init: Callable
+
+    @nn.compact
+    def __call__(self, x):
+        shape = (1, 1, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.init, shape, jnp.float32)
+        return nn.relu(self.norm(name="norm")(x)), kernel[0, 0]

@@ -1,0 +1,98 @@
+"""One training step, pure: loss, L2 on the active paths only, gradients, update.
+
+Letters: B images of this device, G ghost batches of it, K classes.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from nas_jax import optim, parallel, rng
+
+
+class TrainState(NamedTuple):
+    """All that a training run remembers; keys and data order follow from `step`."""
+
+    step: jax.Array  # int32 [], steps done
+    params: Any  # float32
+    batch_stats: Any  # float32; empty where batch norm is stateless
+    opt_state: Any
+
+
+def create(variables: Any, tx: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
+    params = variables["params"]
+    return TrainState(
+        jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), tx.init(params)
+    )
+
+
+def make(
+    net: nn.Module,
+    tx: optax.GradientTransformation,
+    *,
+    num_groups: int,
+    prepare: Callable[[jax.Array, jax.Array], jax.Array],
+    sample_masks: Callable[[jax.Array, jax.Array, jax.Array], Any],
+    usage: Callable[[Any, Any], Any],
+    l2: float,
+    l2_norm_params: bool,
+    label_smoothing: float,
+) -> Callable:
+    """Build `step(state, batch, root) -> (state, metrics)`, to be pmapped by `parallel.pmap`.
+
+    Args:
+      net: module; `apply(variables, images [G, n, H, W, C], masks)` gives logits [G, n, K].
+      tx: optimiser.
+      num_groups: ghost batches of one device; divides B.
+      prepare: (keys [B], images uint8 [B, H, W, C]) -> float images: augmentation.
+      sample_masks: (key, step, global group numbers int32 [G]) -> masks [G, k], or None.
+      usage: (params, masks) -> share of groups that use each parameter, or None for all.
+      l2: coefficient lambda of the mean over groups of the squared weights that they use.
+      l2_norm_params: see `optim.l2`.
+      label_smoothing: in [0, 1).
+
+    The step takes a batch {"image": uint8 [B, H, W, C], "label": int32 [B]} and the run's root
+    key; its metrics are float32 scalars, means over all devices.
+    """
+
+    def step(state, batch, root):
+        num_images = batch["label"].shape[0]
+        replica = parallel.replica_index()
+        numbers = replica * num_images + jnp.arange(num_images, dtype=jnp.int32)
+        images = prepare(rng.each(rng.stream(root, "augment", state.step), numbers), batch["image"])
+        images = images.reshape(num_groups, -1, *images.shape[1:])
+        groups = replica * num_groups + jnp.arange(num_groups, dtype=jnp.int32)
+        masks = sample_masks(rng.stream(root, "masks", state.step), state.step, groups)
+
+        def loss_fn(params):
+            logits, batch_stats = _apply(net, params, state.batch_stats, images, masks)
+            logits = logits.reshape(num_images, -1)
+            cross_entropy = _cross_entropy(logits, batch["label"], label_smoothing)
+            penalty = optim.l2(params, usage(params, masks), norm_params=l2_norm_params)
+            correct = jnp.mean((jnp.argmax(logits, -1) == batch["label"]).astype(jnp.float32))
+            metrics = {"loss": cross_entropy, "accuracy": correct, "l2": l2 * penalty}
+            return cross_entropy + l2 * penalty, (metrics, batch_stats)
+
+        grads, (metrics, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+        grads, metrics, batch_stats = parallel.mean((grads, metrics, batch_stats))
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+
+    return step
+
+
+def _apply(net, params, batch_stats, images, masks):
+    variables = {"params": params, "batch_stats": batch_stats}
+    logits, changed = net.apply(variables, images, masks, mutable=["batch_stats"])
+    return logits, changed.get("batch_stats", batch_stats)
+
+
+def _cross_entropy(logits, labels, smoothing):
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    return jnp.mean(optax.softmax_cross_entropy(logits, targets))

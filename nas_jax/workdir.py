@@ -1,0 +1,142 @@
+"""All files of a run on disk: they appear by rename or grow by whole lines.
+
+So a run killed at any moment leaves nothing half-written that a later run would believe.
+"""
+
+import json
+import math
+import os
+import platform
+import warnings
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+VERSIONED = ("nas_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file: readers see the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON; NaN and infinities become null."""
+    write_text(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises: ValueError that names the file if it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error})") from error
+
+
+def append_jsonl(path: Path, rows: Iterable[dict]) -> None:
+    """Append one line per row, in one write, and flush it to the disk; NaN becomes null."""
+    text = "".join(json.dumps(_finite(row), allow_nan=False) + "\n" for row in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    """Read the rows of a file that `append_jsonl` wrote; no file is no rows.
+
+    A last line cut short by a kill is left out, with a warning. Raises: ValueError that names the
+    line if another one is damaged.
+    """
+    if not path.exists():
+        return []
+    *lines, unended = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    if unended:
+        warnings.warn(f"{path}: the last line was cut short and is left out", stacklevel=2)
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number} is damaged: {line[:60]!r}") from error
+    return rows
+
+
+def rewrite_jsonl(path: Path, rows: Iterable[dict]) -> None:
+    """Replace a JSON-lines file by these rows: how a resumed run drops lines it will redo."""
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: null stands for it. NumPy scalars and arrays become plain numbers."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def open_workdir(workdir: Path, config: dict) -> None:
+    """Make the workdir, or check that the one there belongs to `config` (resolved, plain dict).
+
+    Raises: ValueError that names the fields that differ and proposes another workdir.
+    """
+    path = workdir / "config.json"
+    config = _finite(config)
+    if path.exists():
+        differing = list(differences(read_json(path), config))
+        if differing:
+            raise ValueError(
+                f"--workdir={workdir} holds a run of another config: {'; '.join(differing[:5])}"
+                f"{' ...' if len(differing) > 5 else ''}. Keep it and use another folder: "
+                f"--workdir={next_free(workdir)}"
+            )
+    else:
+        write_json(path, config)
+    write_json(workdir / "versions.json", versions())
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> Iterable[str]:
+    """Yield 'a.b is OLD there and NEW here' for every field in which two configs differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            missing = "absent"
+            yield from differences(old.get(key, missing), new.get(key, missing), f"{prefix}.{key}")
+    elif old != new:
+        yield f"{prefix.lstrip('.')} is {old!r} there and {new!r} here"
+
+
+def next_free(workdir: Path) -> Path:
+    """The first of workdir-2, workdir-3, ... that does not exist."""
+    number = 2
+    while (free := workdir.with_name(f"{workdir.name}-{number}")).exists():
+        number += 1
+    return free
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a run's numbers."""
+    found = {"python": platform.python_version()}
+    for name in VERSIONED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def set_status(workdir: Path, status: str, **details: Any) -> None:
+    """Write status.json: 'running', 'done', 'diverged' or 'interrupted', and what is known."""
+    write_json(workdir / "status.json", {"status": status, **details})
