@@ -20,7 +20,6 @@ import numpy as np
 from jax import lax
 
 
-
 def he_normal(fan_in: int):
     """Initialiser of kernels: normal, variance 2 / fan_in (the paper names none)."""
     return nn.initializers.normal((2.0 / fan_in) ** 0.5)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 AXIS = "replica"
 
@@ -17,6 +18,7 @@ def pmap(
     *,
     split: Sequence[bool],
     split_out: Any,
+    donate: Sequence[int] = (),
     devices: Sequence[jax.Device] | None = None,
 ) -> Callable:
     """Compile `function` for all devices (or for `devices`).
@@ -25,6 +27,7 @@ def pmap(
       function: called once per device; `mean` and `replica_index` work inside.
       split: per argument, whether it has a leading device axis or is replicated.
       split_out: the same for the outputs, a bool or a tuple of bools.
+      donate: numbers of the arguments whose memory may be reused.
       devices: None for all devices of all processes.
     """
 
@@ -32,8 +35,19 @@ def pmap(
         return jax.tree.map(lambda flag: 0 if flag else None, flags)
 
     return jax.pmap(
-        function, AXIS, in_axes=axes(tuple(split)), out_axes=axes(split_out), devices=devices
+        function,
+        AXIS,
+        in_axes=axes(tuple(split)),
+        out_axes=axes(split_out),
+        donate_argnums=tuple(donate),
+        devices=devices,
     )
+
+
+def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
+    """Put a copy of every leaf on each device, once, so that no call has to."""
+    mesh = jax.sharding.Mesh(np.asarray(devices or jax.devices()), (AXIS,))
+    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
 def mean(tree: Any) -> Any:
@@ -51,6 +65,16 @@ def shard(tree: Any, num_devices: int) -> Any:
     return jax.tree.map(lambda x: x.reshape(num_devices, -1, *x.shape[1:]), tree)
 
 
-def num_devices(devices: Sequence[jax.Device] | None = None) -> int:
+def num_local(devices: Sequence[jax.Device] | None = None) -> int:
     """Devices of this process (or of `devices`)."""
     return len(devices) if devices else jax.local_device_count()
+
+
+def num_global(devices: Sequence[jax.Device] | None = None) -> int:
+    """Devices of all processes (or of `devices`)."""
+    return len(devices) if devices else jax.device_count()
+
+
+def process() -> tuple[int, int]:
+    """(number of this process, number of processes)."""
+    return jax.process_index(), jax.process_count()

@@ -24,7 +24,9 @@ def one_shot_accuracy(
     prepare: Callable[[jax.Array], jax.Array],
     devices: Sequence[jax.Device] | None = None,
 ) -> Callable[[Any], np.ndarray]:
-    """Build the scorer: masks [N, k] -> accuracy float64 [N] in [0, 1]; N a multiple of D.
+    """Build the scorer: masks [N, k] -> accuracy float [N] in [0, 1]; N a multiple of D.
+
+    A candidate whose logits are not all finite scores NaN.
 
     Paths are zeroed by the masks and batch statistics come from the images of a batch, as in
     training (paper, section 3.3). All candidates see the same batches, none is padded.
@@ -45,21 +47,24 @@ def one_shot_accuracy(
         raise ValueError(
             f"sweep.num_images={len(images)} is not a multiple of sweep.batch_size={batch_size}"
         )
-    num_devices = parallel.num_devices(devices)
+    num_devices = parallel.num_local(devices)
 
     def correct(variables, images, labels, archs):
         logits = jax.vmap(net.apply, (None, None, 0))(variables, prepare(images), archs)
-        return jnp.sum(jnp.argmax(logits, -1) == labels, -1)
+        count = jnp.sum(jnp.argmax(logits, -1) == labels, -1)
+        return jnp.where(jnp.all(jnp.isfinite(logits), (-2, -1)), count, jnp.nan)
 
     split = (False, False, False, True)
     counted = parallel.pmap(correct, split=split, split_out=True, devices=devices)
+    variables = parallel.replicate(variables, devices)
+    batches = [
+        parallel.replicate((images[i : i + batch_size], labels[i : i + batch_size]), devices)
+        for i in range(0, len(images), batch_size)
+    ]
 
     def score(archs):
         archs = parallel.shard(archs, num_devices)
-        counts = [
-            counted(variables, images[i : i + batch_size], labels[i : i + batch_size], archs)
-            for i in range(0, len(images), batch_size)
-        ]
+        counts = [counted(variables, *batch, archs) for batch in batches]
         return np.sum(jax.device_get(counts), 0).reshape(-1) / len(images)
 
     return score

@@ -7,6 +7,7 @@ is overridden.
 import abc
 import functools
 import hashlib
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -125,7 +126,7 @@ class Space(abc.ABC):
     def owner(self, path: Path) -> tuple[str, int] | None:
         """(name of the Choice, option) that alone uses a parameter; None: every network does."""
         names = {choice.name for choice in jax.tree.leaves(self.choices)}
-        for scope, below in zip(path, path[1:]):
+        for scope, below in itertools.pairwise(path):
             if scope in names:
                 return scope, int(below)
         return None

@@ -1,0 +1,50 @@
+"""A whole search on the embedded digits, for a first look: about five minutes on two CPU cores.
+
+python launch.py --config=configs/digits.py
+"""
+
+from nas_jax import config as config_lib
+
+
+def get_config():
+    """The paper's method, scaled down until it fits a coffee break."""
+    c = config_lib.default()
+
+    c.data.name = "digits"
+    c.data.image_size = 16  # pixels of the canvas
+    c.data.train, c.data.valid, c.data.test = "train", "valid", "test"
+
+    c.space.num_cells = 2
+    c.space.num_blocks = 3
+    c.space.cells_per_stage = 1
+
+    c.supernet.filters = 8
+    _shorten(c.supernet.train)
+    c.supernet.train.num_steps = 600
+
+    c.sweep.num_candidates = 256
+    c.sweep.num_images = 256
+    c.sweep.batch_size = 128
+
+    for protocol in (c.retrain.short, c.retrain.final):
+        _shorten(protocol.train)
+        protocol.filters = (8,)
+        protocol.num_seeds = 1
+        protocol.train.num_epochs = 4.0
+    c.retrain.short.groups.random = 12
+    c.retrain.short.groups.stratified = 12
+    c.retrain.final.groups.random = 2
+    c.retrain.final.groups.top = 2
+    c.retrain.final.groups.small = 1
+    return c
+
+
+def _shorten(train):
+    train.batch_size = 64
+    train.ghost_batch_size = 16  # four draws of masks a step
+    train.num_steps = 0
+    train.base_lr = 1.6  # 0.1 at a batch of 64
+    train.augment.flip = False  # a mirrored digit is another sign
+    train.augment.crop_padding = 0  # digits are placed at random already
+    train.log_every = 50
+    train.checkpoint_every = 200

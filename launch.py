@@ -1,0 +1,95 @@
+"""One-shot neural architecture search: train a supernet, score candidates, retrain the best.
+
+  python launch.py --config=configs/digits.py                     the whole search, embedded data
+  python launch.py --config=configs/cifar.py --mode=supernet      the paper's supernet on CIFAR-10
+  python launch.py --config=configs/cifar.py:small                a search for a CPU
+  python launch.py --config=configs/digits.py --config.seed=1 --workdir=runs/seed1
+
+Modes (each resumes where it was stopped; none repeats what is there):
+  supernet  train the one-shot model with path dropout    -> checkpoints/, metrics.jsonl
+  sweep     score candidates on validation images         -> trials.jsonl
+  retrain   train chosen architectures from scratch       -> retrain/
+  report    tables and figures of all of it               -> report/report.md
+  search    the four above in order (the default)
+
+Any field of the config can be set: --config.supernet.train.base_lr=0.2
+Exit codes: 0 done, 1 the training diverged, 2 wrong input, 130 interrupted.
+"""
+
+import importlib
+import logging
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from nas_jax import config as config_lib
+from nas_jax import workdir
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/, FILE[:variant].")
+_MODE = flags.DEFINE_enum("mode", "search", config_lib.MODES, "What to do.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/<config name>.")
+
+
+def _stages(mode):
+    return config_lib.MODES[:-1] if mode == "search" else (mode,)
+
+
+def _run_stage(stage, config, space, data, directory):
+    module = importlib.import_module(f"nas_jax.{'trainer' if stage == 'supernet' else stage}")
+    module.run(config, space, data, directory)
+
+
+def _default_workdir():
+    path, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    return Path("runs", "-".join(filter(None, (Path(path).stem, variant))))
+
+
+def _run():
+    directory, config = Path(_WORKDIR.value or _default_workdir()), _CONFIG.value
+    space, data = config_lib.build(config)
+    workdir.open_workdir(directory, config.to_dict())
+    for stage in _stages(_MODE.value):
+        workdir.set_status(directory, "running", stage=stage)
+        try:
+            _run_stage(stage, config, space, data, directory)
+        except KeyboardInterrupt:
+            workdir.set_status(directory, "interrupted", stage=stage)
+            return 130
+        except FloatingPointError as error:
+            workdir.set_status(directory, "diverged", stage=stage, error=str(error))
+            return _fail(error, 1)
+    workdir.set_status(directory, "done", stage=_MODE.value)
+    return 0
+
+
+def _fail(error, code):
+    print(f"launch.py: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+def main(argv=None):
+    """Parse flags and run; returns the exit code."""
+    argv = argv or sys.argv
+    if len(argv) < 2 or {"--help", "-h", "-help"} & set(argv):
+        app.usage(shorthelp=True, writeto_stdout=True)
+        return 0
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S"
+    )
+    logging.getLogger("nas_jax").setLevel(logging.INFO)
+    try:
+        flags.FLAGS(argv)
+        if _CONFIG.value is None:
+            raise ValueError("--config is missing, e.g. --config=configs/digits.py")
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        return _fail(error, 2)
+    try:
+        return _run()
+    except ValueError as error:
+        return _fail(error, 2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

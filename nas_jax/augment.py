@@ -1,0 +1,50 @@
+"""Pixels on the device: standardisation and augmentation, inside the compiled step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def standardise(images: jax.Array, mean: tuple, std: tuple) -> jax.Array:
+    """uint8 [..., C] -> float32, (x / 255 - mean) / std per channel."""
+    scale, offset = 1 / (255 * np.asarray(std)), np.asarray(mean) / np.asarray(std)
+    return images.astype(jnp.float32) * scale.astype("f4") - offset.astype("f4")
+
+
+def augment(
+    keys: jax.Array, images: jax.Array, *, flip: bool, crop_padding: int, cutout: int
+) -> jax.Array:
+    """Random flip, crop and cutout; an image's own key decides, so batches may be split at will.
+
+    Args:
+      keys: [B], consumed.
+      images: float32 [B, H, W, C], standardised: what is cut out becomes the mean, zero.
+      flip: mirror left and right with probability 1/2.
+      crop_padding: pixels of zeros around an image before an H x W window is cut; 0 for none.
+      cutout: side in pixels of a square set to zero, its centre anywhere; 0 for none.
+    """
+
+    def one(key, image):
+        flip_key, crop_key, cut_key = jax.random.split(key, 3)
+        if flip:
+            image = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
+        if crop_padding:
+            image = _crop(crop_key, image, crop_padding)
+        return _cutout(cut_key, image, cutout) if cutout else image
+
+    return jax.vmap(one)(keys, images) if flip or crop_padding or cutout else images
+
+
+def _crop(key, image, padding):
+    padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1)
+    return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
+
+
+def _cutout(key, image, side):
+    height, width, _ = image.shape
+    row, column = jax.random.randint(key, (2,), 0, jnp.asarray([height, width]))
+    top, left = row - side // 2, column - side // 2
+    rows, columns = jnp.arange(height)[:, None], jnp.arange(width)
+    inside = (rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side)
+    return jnp.where(inside[..., None], 0, image)

@@ -1,0 +1,51 @@
+"""Checkpoints of a training run, by Orbax: a step's folder appears whole or not at all."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+
+class Checkpoints:
+    """The checkpoints under `directory`, a context manager (leaving it waits for the last save).
+
+    Args:
+      directory: made if it is not there.
+      keep: how many of the latest to keep; None keeps all.
+    """
+
+    def __init__(self, directory: Path, keep: int | None = None):
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._manager = ocp.CheckpointManager(Path(directory).absolute(), options=options)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._manager.close()
+
+    @property
+    def latest(self) -> int | None:
+        """The last step that was saved whole; None if there is none."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Any) -> None:
+        """Save a NamedTuple of arrays; returns before the files are written."""
+        self._manager.save(step, args=ocp.args.StandardSave(state._asdict()))
+
+    def restore(self, step: int, like: Any) -> Any:
+        """The state of `step`; `like` is a state of the same structure, shapes and dtypes.
+
+        Raises: ValueError if the checkpoint is of another structure or size.
+        """
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
+        try:
+            saved = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        except (ValueError, KeyError, TypeError) as error:
+            reason = str(error).strip().split("\n")[0][:200]
+            raise ValueError(
+                f"checkpoint {self._manager.directory}/{step} does not fit this network (another "
+                f"space, width or optimiser?): {reason}"
+            ) from error
+        return type(like)(**saved)

@@ -1,0 +1,130 @@
+"""The config: every field with its default (the paper's CIFAR-10 settings), and its objects.
+
+Imports nothing heavy: `launch.py --help` and a wrong field must not wait for JAX.
+"""
+
+import importlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from nas_jax import validate
+
+MODES = ("supernet", "sweep", "retrain", "report", "search")
+
+
+def default() -> ConfigDict:
+    """The paper's settings for CIFAR-10; fields that the paper leaves open say so."""
+    c = ConfigDict()
+    c.seed = 0  # of everything that trains; the sweep has its own
+
+    c.data = ConfigDict()
+    c.data.name = "cifar10"  # "digits" (embedded), "imagenet2012", or any TFDS classification set
+    c.data.data_dir = ""  # the TFDS folder; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets
+    c.data.image_size = 32  # pixels; images are resized to it (0: as they are)
+    c.data.train = "train[:45000]"  # TFDS split strings; the three may not overlap
+    c.data.valid = "train[45000:]"  # scores candidates
+    c.data.test = "test"  # read once, by final networks
+    c.data.options = ConfigDict()  # of embedded sets only (digits: clutter)
+
+    c.space = ConfigDict()
+    c.space.name = "cell"
+    c.space.num_cells = 6  # 8 on ImageNet
+    c.space.num_blocks = 4  # choice blocks of a cell
+    c.space.cells_per_stage = 2  # then the resolution halves and the width doubles
+    c.space.stem_stride = 1  # not in the paper for ImageNet; 1, 2 or 4
+
+    c.network = ConfigDict()
+    c.network.dtype = "auto"  # bfloat16 on accelerators, float32 on CPU; parameters are float32
+    c.network.bn_epsilon = 1e-3  # not in the paper
+    c.network.bn_momentum = 0.9  # of running statistics (stand-alone networks); not in the paper
+
+    c.supernet = ConfigDict()
+    c.supernet.filters = 16  # F, channels of the first stage; not in the paper (16 or less)
+    c.supernet.path_dropout = ConfigDict()
+    c.supernet.path_dropout.r = 0.1  # a node loses all its k inputs with probability r: r^(1/k)
+    c.supernet.path_dropout.schedule = "linear"  # from 0 over the training; "constant", "none"
+    c.supernet.path_dropout.rescale = False  # divide by the keep probability; not in the paper
+    c.supernet.train = _train()
+    c.supernet.train.num_steps = 10_000  # about 225 epochs
+
+    c.sweep = ConfigDict()
+    c.sweep.seed = 0
+    c.sweep.strategy = "random"  # a module of nas_jax/strategies
+    c.sweep.num_candidates = 20_000
+    c.sweep.num_images = 5_000  # the first of the validation split, the same for all candidates
+    c.sweep.batch_size = 500  # images per batch (statistics are per batch); not in the paper
+    c.sweep.candidates_per_batch = 16  # scored at once, split over devices
+
+    c.retrain = ConfigDict()
+    c.retrain.eval_batch_size = 500
+    c.retrain.selection = ConfigDict()
+    c.retrain.selection.top_pool = 100  # "top" is a stratified sample of the best so many
+    c.retrain.selection.small_quantile = 0.9  # "small" has a score at or above it
+    c.retrain.selection.bucket_width = 0.05  # of one-shot accuracy, for "stratified"
+    # Paper, figure 5: about 28 epochs, batch 64, ghost batch 32, five runs.
+    c.retrain.short = _retrain(filters=(16,), num_seeds=5, random=50, stratified=50)
+    c.retrain.short.train.batch_size = 64
+    c.retrain.short.train.num_epochs = 28.0
+    # Paper, table 1: 300 epochs on all training images.
+    c.retrain.final = _retrain(filters=(16, 32, 64), num_seeds=1, random=10, top=10, small=10)
+    c.retrain.final.groups.all_on = 1
+    c.retrain.final.train.num_epochs = 300.0
+    return c.lock()
+
+
+def _train() -> ConfigDict:
+    """A training section; `num_steps` wins over `num_epochs` if it is not 0."""
+    t = ConfigDict()
+    t.batch_size = 1024  # images per step over all devices
+    t.ghost_batch_size = 32  # images per ghost batch: batch statistics, and one draw of masks
+    t.num_steps = 0
+    t.num_epochs = 0.0
+    t.base_lr = 0.1  # at a batch of 1024; scaled linearly with the batch
+    t.schedule = "cosine"  # "constant", "step"; not in the paper
+    t.warmup_share = 0.05  # of the steps; not in the paper
+    t.momentum = 0.9
+    t.nesterov = True
+    t.clip_norm = 0.0  # global norm of the gradient, 0: no clipping; not in the paper
+    t.l2 = 1e-4  # on what a ghost batch's architecture uses; the coefficient is not in the paper
+    t.l2_norm_params = False  # batch norm's scales and offsets too; not in the paper
+    t.label_smoothing = 0.0  # not in the paper
+    t.augment = ConfigDict()  # not in the paper
+    t.augment.flip = True
+    t.augment.crop_padding = 4  # pixels
+    t.augment.cutout = 0  # side in pixels
+    t.log_every = 100  # steps
+    t.checkpoint_every = 1000  # steps, a multiple of log_every; 0: at the end only
+    t.keep_checkpoints = 2
+    return t
+
+
+def _retrain(*, filters, num_seeds, random=0, stratified=0, top=0, small=0) -> ConfigDict:
+    r = ConfigDict()
+    r.filters = filters
+    r.num_seeds = num_seeds
+    r.groups = ConfigDict()  # how many architectures of each kind
+    r.groups.random = random
+    r.groups.stratified = stratified
+    r.groups.top = top
+    r.groups.small = small
+    r.groups.all_on = 0
+    r.train = _train()
+    return r
+
+
+def build(config: ConfigDict) -> tuple[Any, Any]:
+    """(space, data) of a config, checked before anything compiles.
+
+    Raises: ValueError that names the field, its value and what is allowed.
+    """
+    validate.config(config, default())
+    space = importlib.import_module("nas_jax.spaces").make(**config.space.to_dict())
+    fields = config.data.to_dict()
+    options = fields.pop("options")
+    fields["data_dir"] = fields["data_dir"] or None
+    fields["image_size"] = fields["image_size"] or None
+    data = importlib.import_module("nas_jax.data").load(**fields, **options)
+    num_devices = importlib.import_module("jax").device_count()
+    validate.sizes(config, space, data, num_devices)
+    return space, data

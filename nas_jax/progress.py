@@ -1,0 +1,91 @@
+"""How a training run reports: metrics.jsonl, TensorBoard and a readable line in the log."""
+
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from nas_jax import workdir
+
+logger = logging.getLogger(__name__)
+
+
+class Diverged(FloatingPointError):
+    """The loss became NaN or infinite; the message names the step and the last checkpoint."""
+
+
+class Progress:
+    """Collects the metrics of every step and writes their means each `log_every` steps.
+
+    Metrics stay on the device until then, so that steps are dispatched ahead.
+
+    Args:
+      directory: gets metrics.jsonl and tensorboard/; lines after step `start` are dropped, they
+        will be written again.
+      name: of the run, in the log.
+      start: steps done already.
+      total: steps in all.
+      log_every: steps per line.
+      batch_size: images per step.
+    """
+
+    def __init__(
+        self, directory: Path, name: str, *, start: int, total: int, log_every: int, batch_size: int
+    ):
+        self._path, self._name, self._total = directory / "metrics.jsonl", name, total
+        self._log_every, self._batch_size = log_every, batch_size
+        kept = [row for row in workdir.read_jsonl(self._path) if row["step"] <= start]
+        workdir.rewrite_jsonl(self._path, kept)
+        self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=start or None)
+        self._pending: list[Any] = []
+        self._since = time.perf_counter()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._writer.close()
+
+    def add(self, step: int, metrics: dict[str, jax.Array], last_checkpoint: int | None) -> bool:
+        """Take one step's metrics; returns whether a line is due (`write` must follow).
+
+        Raises: Diverged if the loss since the last line is not finite.
+        """
+        self._pending.append(metrics)
+        if step % self._log_every and step != self._total:
+            return False
+        rows = jax.device_get(self._pending)
+        self._means = {k: float(np.mean([row[k] for row in rows])) for k in rows[0]}
+        if not math.isfinite(self._means["loss"]):
+            raise Diverged(
+                f"{self._name}: the loss is {self._means['loss']} by step {step}; last good "
+                f"checkpoint: {last_checkpoint or 'none'}. Lower train.base_lr, or set "
+                "train.clip_norm"
+            )
+        return True
+
+    def write(self, step: int, **known: float) -> None:
+        """Write the line of `step`: the means, and what the caller knows of this step."""
+        now = time.perf_counter()
+        speed = len(self._pending) * self._batch_size / (now - self._since)
+        row = {"step": step, **self._means, **known, "images_per_second": round(speed, 1)}
+        workdir.append_jsonl(self._path, [row])
+        for key, value in row.items():
+            self._writer.add_scalar(key, value, step)
+        left = (self._total - step) * self._batch_size / speed
+        logger.info(
+            "%s  step %d/%d  loss %.3f  accuracy %.1f %%  %.0f images/s  %s left",
+            self._name,
+            step,
+            self._total,
+            row["loss"],
+            100 * row["accuracy"],
+            speed,
+            f"{left / 60:.0f} min" if left > 120 else f"{left:.0f} s",
+        )
+        self._pending, self._since = [], now

@@ -1,0 +1,185 @@
+"""Stand-alone networks trained from scratch (paper, section 4.2).
+
+Two protocols: "short" trains on the training split and reports validation accuracy, to see how well
+one-shot scores rank; "final" trains on training and validation images and reads the test set once.
+Each writes `selection.json` (which architectures, and why) and a `result.json` per network.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from nas_jax import augment, cost, score, trainer, workdir
+from nas_jax import data as data_lib
+from nas_jax.spaces import Space, arch_id
+
+logger = logging.getLogger(__name__)
+
+PROTOCOLS = ("short", "final")
+GROUPS = ("random", "stratified", "top", "small", "all_on")
+
+
+def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) -> None:
+    """Train what both protocols ask for; networks that have a result are skipped.
+
+    Raises: ValueError if trials.jsonl is not complete.
+    """
+    trials = workdir.read_jsonl(directory / "trials.jsonl")
+    if len(trials) < config.sweep.num_candidates:
+        raise ValueError(
+            f"{directory}/trials.jsonl has {len(trials)} of {config.sweep.num_candidates} "
+            "architectures; run --mode=sweep first"
+        )
+    for protocol in PROTOCOLS:
+        settings = config.retrain[protocol]
+        selection = select(trials, space, settings, config.retrain.selection, config.seed)
+        root = directory / "retrain" / protocol
+        workdir.write_json(root / "selection.json", selection)
+        archs = dict.fromkeys(text for group in selection.values() for text in group)
+        jobs = [
+            (text, filters, seed)
+            for filters in settings.filters
+            for seed in range(settings.num_seeds)
+            for text in archs
+        ]
+        _train_all(config, space, data, protocol, root, jobs)
+
+
+def _train_all(config, space, data, protocol, root, jobs):
+    for number, (text, filters, seed) in enumerate(jobs, 1):
+        directory = root / f"F{filters}" / arch_id(text) / f"seed{seed}"
+        if (directory / "result.json").exists():
+            continue
+        logger.info("retrain %s  network %d/%d  %s", protocol, number, len(jobs), text)
+        result = train_one(config, space, data, protocol, directory, text, filters, seed)
+        workdir.write_json(directory / "result.json", result)
+        logger.info("retrain %s  accuracy %.2f %%", protocol, 100 * _accuracy(result))
+
+
+def _accuracy(result: dict) -> float:
+    known = result["test_accuracy"], result["valid_accuracy"]
+    return next(value for value in known if value is not None)
+
+
+def train_one(
+    config: ConfigDict,
+    space: Space,
+    data: data_lib.Data,
+    protocol: str,
+    directory: Path,
+    text: str,
+    filters: int,
+    seed: int,
+) -> dict:
+    """Train the network of architecture `text` in `directory` and measure it.
+
+    Returns:
+      The row of result.json; accuracies in [0, 1], `seconds` of this process (a resumed run counts
+      from its resumption).
+    """
+    settings, began = config.retrain[protocol], time.perf_counter()
+    final = protocol == "final"
+    net = space.standalone(
+        text,
+        num_classes=data.num_classes,
+        filters=filters,
+        **trainer.network_options(config, "running"),
+    )
+    task = trainer.Task(
+        name=f"{arch_id(text)} F{filters} seed{seed}",
+        net=net,
+        split="train+valid" if final else "train",
+    )
+    state = trainer.fit(task, settings.train, data, directory, seed=seed)
+    split = "test" if final else "valid"
+    measured = score.accuracy(
+        net,
+        {"params": state.params, "batch_stats": state.batch_stats},
+        *data.fixed(split, data.num_images(split)),
+        batch_size=config.retrain.eval_batch_size,
+        prepare=lambda images: augment.standardise(images, data.mean, data.std),
+    )
+    height, _, channels = data.image_shape
+    costs = cost.of(
+        space,
+        space.from_str(text),
+        filters=filters,
+        image_size=height,
+        num_classes=data.num_classes,
+        channels=channels,
+    )
+    steps = trainer.count_steps(settings.train, data.num_images(task.split))
+    return {
+        "arch": text,
+        "filters": filters,
+        "seed": seed,
+        "params": int(costs.params),
+        "flops": int(costs.flops),
+        "epochs": round(steps * settings.train.batch_size / data.num_images(task.split), 3),
+        "valid_accuracy": None if final else measured,
+        "test_accuracy": measured if final else None,
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+# -- which architectures --------------------------------------------------------------------------
+
+
+def select(
+    trials: list[dict], space: Space, settings: ConfigDict, rules: ConfigDict, seed: int
+) -> dict[str, list[str]]:
+    """The architectures of each group that `settings.groups` asks for, as strings.
+
+    random: of the trials (with random search, a sample of the space's fixed distribution).
+    stratified: spread evenly over buckets of one-shot accuracy (paper, figure 5).
+    top: one from each of equally many ranks of the best `rules.top_pool` (a stratified sample).
+    small: the fewest parameters at or above the `rules.small_quantile` quantile.
+    all_on: every path, not a legal architecture.
+    """
+    unique = {row["arch"]: row for row in trials if row["one_shot_accuracy"] is not None}
+    rows = sorted(unique.values(), key=lambda row: (-row["one_shot_accuracy"], row["arch"]))
+    generator = np.random.default_rng(seed)
+    makers = {
+        "random": lambda n: _random(rows, n, generator),
+        "stratified": lambda n: _stratified(rows, n, rules.bucket_width, generator),
+        "top": lambda n: _top(rows[: rules.top_pool], n, generator),
+        "small": lambda n: _small(rows, n, rules.small_quantile),
+        "all_on": lambda n: [space.to_str(space.all_on())] if n else [],
+    }
+    return {group: _texts(makers[group](settings.groups[group])) for group in GROUPS}
+
+
+def _texts(rows: Iterable) -> list[str]:
+    return [row if isinstance(row, str) else row["arch"] for row in rows]
+
+
+def _random(rows, n, generator):
+    return [rows[i] for i in generator.permutation(len(rows))[:n]]
+
+
+def _stratified(rows, n, width, generator):
+    """From every bucket in turn, one at random that is not taken, until there are n."""
+    buckets: dict[int, list] = {}
+    for i in generator.permutation(len(rows)):
+        buckets.setdefault(int(rows[i]["one_shot_accuracy"] / width), []).append(rows[i])
+    chosen = []
+    while len(chosen) < min(n, len(rows)):
+        for bucket in sorted(buckets):
+            if buckets[bucket] and len(chosen) < n:
+                chosen.append(buckets[bucket].pop())
+    return chosen
+
+
+def _top(rows, n, generator):
+    strata = np.array_split(np.arange(len(rows)), n) if n else []
+    return [rows[generator.choice(stratum)] for stratum in strata if stratum.size]
+
+
+def _small(rows, n, quantile):
+    bar = np.quantile([row["one_shot_accuracy"] for row in rows], quantile)
+    good = [row for row in rows if row["one_shot_accuracy"] >= bar]
+    return sorted(good, key=lambda row: (row["params"], row["arch"]))[:n]

@@ -1,0 +1,129 @@
+"""The sweep: ask a strategy for architectures, score them, tell it, write trials.jsonl.
+
+A sweep goes in rounds of a fixed number of candidates. Round i depends on the seed and on the
+scores before it only, so a resumed sweep asks again, finds its lines and goes on where they end.
+"""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from nas_jax import augment, cost, rng, score, strategies, trainer, workdir
+from nas_jax import data as data_lib
+from nas_jax.spaces import Space
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) -> list[dict]:
+    """Score `sweep.num_candidates` architectures with the supernet in `directory`.
+
+    Returns:
+      The rows of trials.jsonl; what it held already is kept.
+
+    Raises:
+      ValueError: no finished supernet, or the trials there are not of this sweep.
+    """
+    sweep = config.sweep
+    path = directory / "trials.jsonl"
+    rows = workdir.read_jsonl(path)
+    if len(rows) >= sweep.num_candidates:
+        return rows[: sweep.num_candidates]
+    workdir.rewrite_jsonl(path, rows)  # drops a last line that was cut short
+    scorer = _Scorer(config, space, data, directory)
+    strategy = strategies.make(sweep.strategy, space)
+    root = jax.random.key(sweep.seed)
+    state = strategy.init(rng.stream(root, "init"))
+    size, began, resumed = sweep.candidates_per_batch, time.perf_counter(), len(rows)
+    for number, first in enumerate(range(0, sweep.num_candidates, size)):
+        archs = strategy.ask(rng.stream(root, "ask", number), state, size)
+        old = rows[first : first + size]
+        if len(old) < min(size, sweep.num_candidates - first):
+            new = scorer.rows(archs)[: sweep.num_candidates - first]
+            workdir.append_jsonl(path, new[len(old) :])
+            rows[first:] = new
+            _log(len(rows), resumed, sweep.num_candidates, began)
+        _check_same(space, archs, old, first)
+        scores = [r["one_shot_accuracy"] for r in rows[first : first + size]]
+        state = strategy.tell(state, archs, np.asarray(scores, np.float64))
+    return rows
+
+
+def _check_same(space, archs, old, first):
+    for i, row in enumerate(old):
+        text = space.to_str(_member(archs, i))
+        if row["arch"] != text:
+            raise ValueError(
+                f"trials.jsonl, line {first + i + 1} holds {row['arch']!r}, this sweep asks for "
+                f"{text!r} there: it belongs to another sweep"
+            )
+
+
+def _member(archs: Any, i: int) -> Any:
+    return jax.tree.map(lambda mask: mask[i], archs)
+
+
+def _log(done, resumed, total, began):
+    per_second = (done - resumed) / (time.perf_counter() - began)
+    logger.info(
+        "sweep  %d/%d architectures  %.1f a second  %.0f s left",
+        done,
+        total,
+        per_second,
+        (total - done) / per_second,
+    )
+
+
+class _Scorer:
+    """Scores and costs of a round of architectures, as rows of trials.jsonl."""
+
+    def __init__(self, config, space, data, directory):
+        self._config, self._space, self._data = config, space, data
+        task = trainer.supernet_task(config, space, data)
+        state = trainer.restore(task, config.supernet.train, data, directory)
+        sweep = config.sweep
+        self._score = score.one_shot_accuracy(
+            task.net,
+            {"params": state.params},
+            *data.fixed("valid", sweep.num_images),
+            batch_size=sweep.batch_size,
+            prepare=lambda images: augment.standardise(images, data.mean, data.std),
+        )
+        self._common = {
+            "num_images": sweep.num_images,
+            "score": "accuracy",
+            "bn": "batch",
+            "num_batches": sweep.num_images // sweep.batch_size,
+            "latency_ms": None,
+            "strategy": sweep.strategy,
+            "seed": sweep.seed,
+            "checkpoint_step": int(state.step),
+        }
+
+    def rows(self, archs):
+        accuracies = self._score(archs)
+        archs = jax.device_get(archs)
+        costs = cost.of(
+            self._space,
+            archs,
+            filters=self._config.supernet.filters,
+            image_size=self._data.image_shape[0],
+            num_classes=self._data.num_classes,
+            channels=self._data.image_shape[2],
+        )
+        return [
+            {
+                "arch": self._space.to_str(_member(archs, i)),
+                "one_shot_accuracy": float(accuracy),
+                "params": int(costs.params[i]),
+                "flops": int(costs.flops[i]),
+                "status": "ok" if np.isfinite(accuracy) else "failed",
+                **self._common,
+            }
+            for i, accuracy in enumerate(accuracies)
+        ]

@@ -1,0 +1,163 @@
+"""Checks of a config before anything compiles: each error names the field and the way out."""
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+_AT_LEAST = {  # the last part of a field's name -> its least value
+    "batch_size": 1,
+    "ghost_batch_size": 2,  # one image has no batch statistics
+    "candidates_per_batch": 1,
+    "eval_batch_size": 1,
+    "filters": 1,
+    "num_candidates": 1,
+    "num_images": 1,
+    "num_seeds": 0,
+    "num_steps": 0,
+    "num_epochs": 0,
+    "log_every": 1,
+    "checkpoint_every": 0,
+    "keep_checkpoints": 1,
+    "top_pool": 1,
+    "image_size": 0,
+    "base_lr": 0,
+    "l2": 0,
+    "clip_norm": 0,
+    "crop_padding": 0,
+    "cutout": 0,
+    "random": 0,
+    "stratified": 0,
+    "top": 0,
+    "small": 0,
+    "all_on": 0,
+}
+_SHARES = ("r", "warmup_share", "momentum", "label_smoothing", "small_quantile", "bn_momentum")
+_NAMES = {
+    "supernet.path_dropout.schedule": ("linear", "constant", "none"),
+    "supernet.train.schedule": ("cosine", "constant", "step"),
+    "retrain.short.train.schedule": ("cosine", "constant", "step"),
+    "retrain.final.train.schedule": ("cosine", "constant", "step"),
+    "network.dtype": ("auto", "float32", "bfloat16", "float16"),
+}
+_FREE = "data.options"  # its fields belong to the data set
+_TRAININGS = ("supernet.train", "retrain.short.train", "retrain.final.train")
+
+
+def config(given: ConfigDict, known: ConfigDict) -> None:
+    """Check what a config alone shows, against `known`, which has every field.
+
+    Raises: ValueError that names the field, its value, and what is allowed.
+    """
+    fields = dict(_flatten(given))
+    allowed = dict(_flatten(known))
+    for name in fields:
+        if name not in allowed and not name.startswith(_FREE):
+            _fail_unknown(name, allowed)
+    for name in allowed:
+        if name not in fields:
+            raise ValueError(f"config.{name} is missing; start from nas_jax.config.default()")
+    for name, value in fields.items():
+        _check_value(name, value)
+    for name in _TRAININGS:
+        _check_training(name, given)
+
+
+def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, ConfigDict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _fail_unknown(name, allowed):
+    last = {other.rpartition(".")[2]: other for other in allowed}
+    near = difflib.get_close_matches(name, allowed, 1, 0.5) or [
+        last[match] for match in difflib.get_close_matches(name.rpartition(".")[2], last, 1, 0)
+    ]
+    raise ValueError(f"config.{name} is no field; nearest: config.{near[0]}")
+
+
+def _check_value(name, value):
+    last = name.rpartition(".")[2]
+    for item in value if isinstance(value, tuple | list) else (value,):
+        if last in _AT_LEAST and item < _AT_LEAST[last]:
+            raise ValueError(f"config.{name}={value} must be {_AT_LEAST[last]} or more")
+    if last in _SHARES and not 0 <= value < 1:
+        raise ValueError(f"config.{name}={value} must be at least 0 and below 1")
+    if last == "bn_epsilon" and value <= 0:
+        raise ValueError(f"config.{name}={value} must be above 0")
+    if last == "bucket_width" and not 0 < value <= 1:
+        raise ValueError(f"config.{name}={value} must be above 0 and at most 1")
+    if name in _NAMES and value not in _NAMES[name]:
+        near = difflib.get_close_matches(value, _NAMES[name], 1, 0)[0]
+        options = ", ".join(_NAMES[name])
+        raise ValueError(f"config.{name}={value!r} is none of {options}; nearest: {near!r}")
+
+
+def _check_training(name, given):
+    train = given
+    for part in name.split("."):
+        train = train[part]
+    if not train.num_steps and not train.num_epochs:
+        raise ValueError(f"config.{name}: give num_steps or num_epochs; both are 0")
+    if train.batch_size % train.ghost_batch_size:
+        raise ValueError(
+            f"config.{name}.batch_size={train.batch_size} is not a multiple of ghost_batch_size="
+            f"{train.ghost_batch_size}"
+        )
+    if train.checkpoint_every % train.log_every:
+        raise ValueError(
+            f"config.{name}.checkpoint_every={train.checkpoint_every} is not a multiple of "
+            f"log_every={train.log_every} (a resumed run must log the same means)"
+        )
+
+
+def sizes(given: ConfigDict, space: Any, data: Any, num_devices: int) -> None:
+    """Check that data, batches, devices and the network's reductions fit each other.
+
+    Raises: ValueError that names the field, both numbers, and the way out.
+    """
+    space.check_image_size(data.image_shape[0])
+    splits = ("train", "train", "train+valid")
+    for name, split in zip(_TRAININGS, splits):
+        train = given
+        for part in name.split("."):
+            train = train[part]
+        _check_batch(name, train, split, data.num_images(split), num_devices)
+    _check_sweep(given.sweep, data.num_images("valid"), num_devices)
+
+
+def _check_batch(name, train, split, num_images, num_devices):
+    if train.batch_size > num_images:
+        raise ValueError(
+            f"config.{name}.batch_size={train.batch_size} is more than the {num_images} images of "
+            f"{split}"
+        )
+    groups = train.batch_size // train.ghost_batch_size
+    if groups % num_devices:
+        raise ValueError(
+            f"config.{name}: {groups} ghost batches ({train.batch_size} / {train.ghost_batch_size})"
+            f" do not divide among {num_devices} devices; choose batch_size as a multiple of "
+            f"{train.ghost_batch_size * num_devices}"
+        )
+
+
+def _check_sweep(sweep, num_valid, num_devices):
+    if sweep.num_images > num_valid:
+        raise ValueError(
+            f"config.sweep.num_images={sweep.num_images}, but the validation split (data.valid) "
+            f"has {num_valid}"
+        )
+    if sweep.num_images % sweep.batch_size:
+        raise ValueError(
+            f"config.sweep.num_images={sweep.num_images} is not a multiple of sweep.batch_size="
+            f"{sweep.batch_size}; padding would change batch statistics"
+        )
+    if sweep.candidates_per_batch % num_devices:
+        raise ValueError(
+            f"config.sweep.candidates_per_batch={sweep.candidates_per_batch} does not divide among "
+            f"{num_devices} devices"
+        )
