@@ -25,13 +25,17 @@ def default() -> ConfigDict:
     c.data.train = "train[:45000]"  # TFDS split strings; the three may not overlap
     c.data.valid = "train[45000:]"  # scores candidates
     c.data.test = "test"  # read once, by final networks
-    c.data.options = ConfigDict()  # of embedded sets only (digits: clutter)
+    c.data.digits = ConfigDict()  # for the embedded digits only
+    c.data.digits.clutter = 3  # pieces of other digits on an image
+    c.data.digits.noise = 0.1  # standard deviation of a pixel, where 1 is white
 
     c.space = ConfigDict()
     c.space.name = "cell"
     c.space.num_cells = 6  # 8 on ImageNet
     c.space.num_blocks = 4  # choice blocks of a cell
     c.space.cells_per_stage = 2  # then the resolution halves and the width doubles
+    # The ops of a block; of these the paper has all.
+    c.space.ops = ("identity", "sep3x3", "sep5x5", "sep7x7", "conv7x7", "maxpool", "avgpool")
     c.space.stem_stride = 1  # not in the paper for ImageNet; 1, 2 or 4
 
     c.network = ConfigDict()
@@ -50,7 +54,7 @@ def default() -> ConfigDict:
 
     c.sweep = ConfigDict()
     c.sweep.seed = 0
-    c.sweep.strategy = "random"  # a module of nas_jax/strategies
+    c.sweep.strategy = "random_search"  # a module of nas_jax/strategies
     c.sweep.num_candidates = 20_000
     c.sweep.num_images = 5_000  # the first of the validation split, the same for all candidates
     c.sweep.batch_size = 500  # images per batch (statistics are per batch); not in the paper
@@ -121,7 +125,8 @@ def build(config: ConfigDict) -> tuple[Any, Any]:
     validate.config(config, default())
     space = importlib.import_module("nas_jax.spaces").make(**config.space.to_dict())
     fields = config.data.to_dict()
-    options = fields.pop("options")
+    digits = fields.pop("digits")
+    options = digits if fields["name"] == "digits" else {}
     fields["data_dir"] = fields["data_dir"] or None
     fields["image_size"] = fields["image_size"] or None
     data = importlib.import_module("nas_jax.data").load(**fields, **options)

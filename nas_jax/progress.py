@@ -43,7 +43,7 @@ class Progress:
         workdir.rewrite_jsonl(self._path, kept)
         self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=start or None)
         self._pending: list[Any] = []
-        self._since = time.perf_counter()
+        self._timed, self._since = 0, None  # steps since, and when
 
     def __enter__(self):
         return self
@@ -57,6 +57,11 @@ class Progress:
         Raises: Diverged if the loss since the last line is not finite.
         """
         self._pending.append(metrics)
+        if self._since is None:  # the first step compiles: the clock starts after it
+            jax.block_until_ready(metrics)
+            self._since = time.perf_counter()
+        else:
+            self._timed += 1
         if step % self._log_every and step != self._total:
             return False
         rows = jax.device_get(self._pending)
@@ -72,7 +77,7 @@ class Progress:
     def write(self, step: int, **known: float) -> None:
         """Write the line of `step`: the means, and what the caller knows of this step."""
         now = time.perf_counter()
-        speed = len(self._pending) * self._batch_size / (now - self._since)
+        speed = max(self._timed, 1) * self._batch_size / (now - self._since)
         row = {"step": step, **self._means, **known, "images_per_second": round(speed, 1)}
         workdir.append_jsonl(self._path, [row])
         for key, value in row.items():
@@ -88,4 +93,4 @@ class Progress:
             speed,
             f"{left / 60:.0f} min" if left > 120 else f"{left:.0f} s",
         )
-        self._pending, self._since = [], now
+        self._pending, self._timed, self._since = [], 0, now

@@ -27,6 +27,8 @@ _AT_LEAST = {  # the last part of a field's name -> its least value
     "clip_norm": 0,
     "crop_padding": 0,
     "cutout": 0,
+    "clutter": 0,
+    "noise": 0,
     "random": 0,
     "stratified": 0,
     "top": 0,
@@ -41,7 +43,6 @@ _NAMES = {
     "retrain.final.train.schedule": ("cosine", "constant", "step"),
     "network.dtype": ("auto", "float32", "bfloat16", "float16"),
 }
-_FREE = "data.options"  # its fields belong to the data set
 _TRAININGS = ("supernet.train", "retrain.short.train", "retrain.final.train")
 
 
@@ -53,7 +54,7 @@ def config(given: ConfigDict, known: ConfigDict) -> None:
     fields = dict(_flatten(given))
     allowed = dict(_flatten(known))
     for name in fields:
-        if name not in allowed and not name.startswith(_FREE):
+        if name not in allowed:
             _fail_unknown(name, allowed)
     for name in allowed:
         if name not in fields:

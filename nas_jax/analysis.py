@@ -1,0 +1,198 @@
+"""Statistics of a search on plain numbers: how well a score ranks and what trusting it costs."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+MIN_PAIRS = 10  # below, an interval of a rank correlation says nothing
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+Numbers = Sequence[float | None]
+
+
+class Estimate(NamedTuple):
+    """A value and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Correlations(NamedTuple):
+    """Coefficients over `n` pairs; all None where `reason` says why. `dropped`: pairs left out."""
+
+    kendall: Estimate | None
+    spearman: Estimate | None
+    pearson: Estimate | None
+    n: int
+    dropped: int
+    reason: str = ""
+
+
+class Regret(NamedTuple):
+    """What picking the `k` best-scored of `n` loses, and what picking `k` at random loses."""
+
+    k: int
+    regret: float
+    random: float
+    n: int
+
+
+class Summary(NamedTuple):
+    """Of `n` values; `sd` with n - 1, NaN for one value; `quantiles` by share."""
+
+    n: int
+    mean: float
+    sd: float
+    low: float
+    high: float
+    quantiles: dict[float, float]
+
+
+class OverSeeds(NamedTuple):
+    """Repeated measurements of `n` things; a spread is NaN where too few values show it.
+
+    `means` and `sds` are those of each thing. `between` is the sd of the means (what is left of
+    the seeds' noise in them included), `within` the sd between seeds pooled over all things.
+    """
+
+    means: dict[str, float]
+    sds: dict[str, float]
+    between: float
+    within: float
+    ratio: float
+    n: int
+
+
+def rank_correlations(
+    x: Numbers, y: Numbers, *, num_resamples: int = 2000, seed: int = 0
+) -> Correlations:
+    """Kendall's tau-b, Spearman's rho and Pearson's r of paired values [n].
+
+    Pairs with None or NaN are dropped. The intervals are percentiles of a bootstrap over pairs;
+    resamples in which one side is constant have no coefficient and are left out.
+
+    Raises: ValueError if the lengths differ.
+    """
+    (x, y), dropped = _complete(x, y)
+    if reason := _no_coefficient(x, y):
+        return Correlations(None, None, None, len(x), dropped, reason)
+    picks = _resamples(len(x), num_resamples, seed)
+    estimates = map(_estimate, _coefficients(x[None], y[None]), _coefficients(x[picks], y[picks]))
+    return Correlations(*estimates, len(x), dropped)
+
+
+def kendall_gain(
+    x: Numbers, baseline: Numbers, y: Numbers, *, num_resamples: int = 2000, seed: int = 0
+) -> Estimate | None:
+    """How much higher Kendall's tau-b of `x` with `y` is than that of `baseline` with `y`.
+
+    Values [n]; both taus are taken on the same resamples, so the interval is that of a paired
+    comparison. None where `rank_correlations` has no coefficient for one of the two.
+    """
+    (x, baseline, y), _ = _complete(x, baseline, y)
+    if _no_coefficient(x, y) or _no_coefficient(baseline, y):
+        return None
+    picks = _resamples(len(x), num_resamples, seed)
+    value = _kendall(x[None], y[None]) - _kendall(baseline[None], y[None])
+    return _estimate(value, _kendall(x[picks], y[picks]) - _kendall(baseline[picks], y[picks]))
+
+
+def top_k_regret(
+    scores: Numbers, truth: Numbers, ks: Sequence[int] = (1, 3, 5, 10)
+) -> list[Regret]:
+    """Best truth of all minus best truth among the k best-scored, for every k up to n.
+
+    `random` is its exact mean over all sets of k. Equal scores keep their order; pairs with None
+    or NaN are dropped.
+    """
+    (scores, truth), _ = _complete(scores, truth)
+    n, ranked = len(truth), truth[np.argsort(-scores, kind="stable")]
+    descending = np.sort(truth)[::-1]
+    regrets = []
+    for k in (k for k in ks if k <= n):
+        # the i-th best is the best of k if the other k - 1 come from the n - 1 - i below it
+        chances = [math.comb(n - 1 - i, k - 1) / math.comb(n, k) for i in range(n)]
+        random = descending[0] - float(np.dot(chances, descending))
+        regrets.append(Regret(k, float(descending[0] - ranked[:k].max()), float(random), n))
+    return regrets
+
+
+def summary(values: Numbers) -> Summary:
+    """Mean, spread and quantiles of values [n] (None and NaN dropped). Raises: ValueError: none."""
+    (array,), _ = _complete(values)
+    if not array.size:
+        raise ValueError("there is no value to summarise")
+    quantiles = dict(zip(QUANTILES, np.quantile(array, QUANTILES).tolist()))
+    low, high = float(array.min()), float(array.max())
+    return Summary(array.size, float(array.mean()), _sd(array), low, high, quantiles)
+
+
+def over_seeds(values: Mapping[str, Sequence[float]]) -> OverSeeds:
+    """Average what was measured with several seeds: one or more values by name."""
+    means = {name: float(np.mean(repeats)) for name, repeats in values.items()}
+    sds = {name: _sd(repeats) for name, repeats in values.items()}
+    squares = sum((v - means[name]) ** 2 for name, repeats in values.items() for v in repeats)
+    freedom = sum(len(repeats) - 1 for repeats in values.values())
+    within = math.sqrt(squares / freedom) if freedom else math.nan
+    between = _sd(list(means.values()))
+    ratio = between / within if within else math.nan
+    return OverSeeds(means, sds, between, within, ratio, len(means))
+
+
+def _complete(*columns):
+    """Columns [n] -> (float64 columns of the complete rows, number of rows dropped)."""
+    if len({len(column) for column in columns}) > 1:
+        raise ValueError(f"lengths differ: {', '.join(str(len(column)) for column in columns)}")
+    table = np.array([[math.nan if v is None else v for v in column] for column in columns], float)
+    known = ~np.isnan(table).any(0)
+    return table[:, known], int(np.sum(~known))
+
+
+def _no_coefficient(x, y):
+    if len(x) < MIN_PAIRS:
+        return f"n = {len(x)} is less than {MIN_PAIRS}"
+    return "all values are the same" if np.ptp(x) == 0 or np.ptp(y) == 0 else ""
+
+
+def _resamples(n, num_resamples, seed):
+    return np.random.default_rng(seed).integers(n, size=(num_resamples, n))
+
+
+def _coefficients(x, y):
+    """Arrays [R, n] -> kendall, spearman, pearson, each [R]."""
+    ranks = stats.rankdata(x, axis=1), stats.rankdata(y, axis=1)
+    return _kendall(x, y), _pearson(*ranks), _pearson(x, y)
+
+
+def _rowwise(coefficient):
+    """Apply to rows [R, n] that vary on both sides; NaN, not a warning, for the others."""
+
+    def applied(x, y):
+        varied = (np.ptp(x, 1) > 0) & (np.ptp(y, 1) > 0)
+        values = np.full(len(x), math.nan)
+        values[varied] = coefficient(x[varied], y[varied])
+        return values
+
+    return applied
+
+
+@_rowwise
+def _pearson(x, y):
+    return stats.pearsonr(x, y, axis=1).statistic
+
+
+@_rowwise
+def _kendall(x, y):
+    # the p-value is not used, and "asymptotic" is the quicker one
+    return [stats.kendalltau(a, b, method="asymptotic").statistic for a, b in zip(x, y)]
+
+
+def _estimate(value, resampled):
+    return Estimate(float(value[0]), *np.nanquantile(resampled, (0.025, 0.975)).tolist())
+
+
+def _sd(values):
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan

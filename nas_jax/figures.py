@@ -1,0 +1,193 @@
+"""Figures, from plain arrays to PNG files; what they mean is up to the caller."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "errorbar.capsize": 2,
+}
+# Okabe and Ito's palette, which stays apart for colour-blind readers; markers repeat the coding.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#D55E00")
+MARKERS = "osD^*vP"
+DARK, PALE = "0.2", "0.78"
+DPI, WIDTH = 150, 6.5  # inches
+
+
+class Points(NamedTuple):
+    """Points [n]; `spread` is the half-length of error bars, NaN for none of a point."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    spread: Sequence[float]
+
+
+@contextlib.contextmanager
+def _page(path: Path, rows: int, columns: int, height: float, **subplots: Any) -> Iterator[Any]:
+    """Axes to draw on, array [rows, columns]; the file is written when the block ends."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((WIDTH, height), layout="constrained")
+        yield figure.subplots(rows, columns, squeeze=False, **subplots)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=DPI)
+
+
+def curves(path: Path, steps: Sequence[int], series: Mapping[str, Sequence[float]]) -> None:
+    """Small multiples over training steps [n]: one panel per label, two a row."""
+    rows = -(-len(series) // 2)
+    with _page(path, rows, 2, 2.1 * rows + 0.3, sharex=True) as axes:
+        for ax, (label, values) in zip(axes.flat, series.items()):
+            ax.plot(steps, values, color=COLOURS[0])
+            ax.set_title(label, loc="left")
+            ax.set(xlim=(0, None), ylim=(0, None))
+        for ax in axes[-1]:
+            ax.set_xlabel("training step")
+
+
+def histogram(
+    path: Path,
+    values: Sequence[float],
+    resolution: float,
+    xlabel: str,
+    *,
+    mean: float,
+    sd: float,
+    quantiles: Mapping[float, float],
+) -> None:
+    """Distribution of values [n] that are multiples of `resolution`, with its marks.
+
+    Bins are whole multiples of the resolution: others would show a comb that is not in the data.
+    """
+    automatic = np.diff(np.histogram_bin_edges(values, "auto")[:2]).item()
+    width = max(1, round(automatic / resolution)) * resolution
+    edges = np.arange(min(values) - resolution / 2, max(values) + width, width)
+    with _page(path, 1, 1, 3.3) as axes:
+        ax = axes.item()
+        heights, *_ = ax.hist(values, edges, color=COLOURS[5], edgecolor="white", linewidth=0.4)
+        peak = 1.1 * max(heights)
+        ax.errorbar(mean, peak, xerr=sd, fmt="o", color=COLOURS[6], linewidth=1.8, capsize=4)
+        label = f"mean ± sd: {mean:.1f} ± {sd:.1f}"
+        ax.annotate(label, (mean, peak), (0, 6), textcoords="offset points", ha="center")
+        ax.vlines(list(quantiles.values()), 0, peak, color=DARK, linestyle=":", linewidth=1.3)
+        for share, value in quantiles.items():
+            ax.annotate(f" {share:.0%}", (value, 0.97 * peak), va="top", fontsize=9)
+        ax.set(xlabel=xlabel, ylabel=f"architectures (n = {len(values):,})", ylim=(0, 1.12 * peak))
+        ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def panels(path: Path, samples: Mapping[str, Points], xlabel: str, ylabel: str) -> None:
+    """One scatter panel per sample, side by side on the same axes, so that ranges compare."""
+    with _page(path, 1, len(samples), 3.3, sharex=True, sharey=True) as axes:
+        for ax, (title, points), colour in zip(axes.flat, samples.items(), COLOURS):
+            _scatter(ax, points, colour, "o")
+            ax.set_title(title, loc="left")
+            ax.set_xlabel(xlabel)
+        axes[0, 0].set_ylabel(ylabel)
+
+
+def groups(path: Path, samples: Mapping[str, Points], xlabel: str, ylabel: str) -> None:
+    """All samples in one panel, told apart by colour and marker; a wide x is logarithmic."""
+    with _page(path, 1, 1, 3.6) as axes:
+        ax = axes.item()
+        for (label, points), colour, marker in zip(samples.items(), COLOURS, MARKERS):
+            _scatter(ax, points, colour, marker, label)
+        ax.set(xlabel=xlabel, ylabel=ylabel)
+        low, high = ax.get_xlim()
+        if low <= 0 or high / low > 4:  # within less, a logarithmic axis has no room for ticks
+            ax.set_xscale("log")
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_minor_locator(NullLocator())
+            ax.xaxis.set_major_formatter("{x:g}")
+        ax.legend(loc="best")
+
+
+def _scatter(ax, points, colour, marker, label=None):
+    style = {"color": colour, "alpha": 0.75, "markeredgecolor": "white", "markeredgewidth": 0.5}
+    style |= {"fmt": marker, "markersize": 10 if marker == "*" else 6.5, "elinewidth": 0.9}
+    ax.errorbar(points.x, points.y, points.spread, label=label, **style)
+
+
+def growth(
+    path: Path, xs: Sequence[int], counts: Sequence[int], params: Sequence[float], xlabel: str
+) -> None:
+    """Architectures (log axis) and parameters in millions, side by side over the same xs [n]."""
+    labels = "architectures in the space", "parameters of the supernet (M)"
+    with _page(path, 1, 2, 2.9, sharex=True) as axes:
+        for ax, values, label in zip(axes.flat, (counts, params), labels):
+            ax.plot(xs, [float(value) for value in values], "o-", color=COLOURS[0])
+            ax.set_title(label, loc="left")
+            ax.set_xlabel(xlabel)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes[0, 0].set_yscale("log")
+        axes[0, 1].set_ylim(bottom=0)
+
+
+def cell(path: Path, graph: Mapping[str, Any]) -> None:
+    """Draw a cell as wires: every tensor runs right into the concat, blocks tap those they use.
+
+    Args:
+      path: of the PNG.
+      graph: {"inputs": names, "blocks": [{"inputs": tensor numbers, "ops": names}, ...]}; the
+        blocks' tensors are numbered after the inputs.
+    """
+    inputs, blocks = graph["inputs"], graph["blocks"]
+    taps = [1.1 + 1.75 * i for i in range(len(blocks) + 1)]  # the last one is the concat's
+    starts = [0.9] * len(inputs) + [tap + 1.5 for tap in taps[:-1]]
+    last = {j: taps[i] for i, block in enumerate(blocks) for j in block["inputs"]}
+    with _page(path, 1, 1, 0.5 * len(starts) + 0.3) as axes:
+        ax = axes.item()
+        ax.set(xlim=(-0.05, taps[-1] + 0.45), ylim=(len(starts) - 0.5, -0.5))
+        ax.axis("off")
+        for row, start in enumerate(starts):
+            ax.plot((start, taps[-1]), (row, row), color=PALE, linewidth=1.2, zorder=1)
+            ax.plot((start, last.get(row, start)), (row, row), color=DARK, zorder=2)
+        for row, name in enumerate(inputs):
+            _box(ax, (0, row), 0.9, name.replace(" ", "\n"), "0.93")
+        for row, (tap, block) in enumerate(zip(taps, blocks), len(inputs)):
+            _wire_in(ax, tap, row, block["inputs"])
+            _box(ax, (tap + 0.25, row), 1.25, "\n+ ".join(block["ops"]), COLOURS[5])
+        _box(ax, (taps[-1], (len(starts) - 1) / 2), 0.4, "concat", "0.93", len(starts) - 0.4)
+
+
+def _wire_in(ax, x, row, inputs):
+    """From the tensors' rows down to the block's; a dot connects, a mere crossing does not."""
+    ax.plot((x, x), (min(inputs), row), color=DARK, zorder=3)
+    ax.plot([x] * len(inputs), inputs, "o", color=DARK, markersize=5, zorder=4)
+    arrow = {"arrowstyle": "-|>", "color": DARK, "shrinkA": 0, "shrinkB": 0, "linewidth": 1.8}
+    ax.annotate("", (x + 0.25, row), (x, row), arrowprops=arrow, zorder=3)
+
+
+def _box(ax, left_middle, width, text, colour, height=0.72):
+    left, middle = left_middle
+    patch = FancyBboxPatch(
+        (left, middle - height / 2),
+        width,
+        height,
+        boxstyle="round,pad=0,rounding_size=0.06",
+        facecolor=colour,
+        edgecolor=DARK,
+        linewidth=0.8,
+        zorder=5,
+    )
+    ax.add_patch(patch)
+    rotation = 90 if height > 1 else 0
+    style = {"ha": "center", "va": "center", "fontsize": 8.5, "linespacing": 1.05, "zorder": 6}
+    ax.text(left + width / 2, middle, text, rotation=rotation, **style)

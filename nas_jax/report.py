@@ -1,0 +1,387 @@
+"""The report of a run, report.md and its figures, from the files in its workdir alone.
+
+Accuracies are printed in per cent, parameters and multiply-adds in millions.
+"""
+
+import logging
+import math
+import statistics
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from nas_jax import analysis, cost, figures, spaces, workdir
+from nas_jax.spaces import Space
+
+logger = logging.getLogger(__name__)
+
+SAMPLES = ("random", "stratified")  # what ranking is measured on
+GROUPS = ("top", "small", *SAMPLES, "all_on")
+RANKERS = {"one-shot accuracy": "one_shot", "parameters": "params", "multiply-adds": "flops"}
+ACCURACY = {"short": "validation accuracy (%)", "final": "test accuracy (%)"}
+SIZES = ("parameters (M)", "multiply-adds (M)")
+THRESHOLDS = (10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95)  # per cent
+SETTINGS = (  # beginnings of the config's fields that the report repeats
+    *("seed", "data.", "space.", "network.", "supernet.filters", "supernet.path_dropout."),
+    *("supernet.train.num_", "supernet.train.batch_size", "supernet.train.ghost_batch_size"),
+    *("supernet.train.base_lr", "supernet.train.schedule", "supernet.train.l2", "sweep."),
+)
+RANKING = """Coefficients of what ranks an architecture with its stand-alone accuracy (mean over
+seeds), with 95 % intervals of a bootstrap over the n architectures. A stratified sample holds more
+of the extremes than the candidates do, so it ranks more easily; only the random sample speaks for
+them."""
+REGRET = """Stand-alone accuracy, in percentage points, lost by training only the k best-scored of
+the n architectures, and by training k at random (exact mean)."""
+FINAL = """Mean ± sd over the n architectures of a group; seeds are averaged first, and their own
+sd (pooled) stands apart where there are several. All-on is no architecture of the space."""
+CELL = """A line is a tensor and runs into the concat on the right. A block concatenates the tensors
+at its dots and adds up its ops."""
+
+
+class Network(NamedTuple):
+    """A stand-alone network; accuracies in per cent, one per seed."""
+
+    arch: str
+    params: int
+    flops: int
+    accuracies: list[float]
+    one_shot: float | None
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over the seeds."""
+        return round(statistics.fmean(self.accuracies), 9)  # equal ones must tie when ranked
+
+
+class Findings:
+    """What the files of a run say; empty where a file is missing.
+
+    Attributes:
+      config, versions: config.json and versions.json.
+      metrics, trials: the lines of the two .jsonl files.
+      scored: the trials that have a one-shot accuracy.
+      ranked: the scored architectures, one line each, the best first.
+      short, final: {(filters, group): networks} of the two protocols of stand-alone training.
+      samples: those of `short` that ranking is measured on.
+    """
+
+    def __init__(self, directory: Path, space: Space):
+        self.directory, self.space, self.out = directory, space, directory / "report"
+        self.config, self.versions = self._json("config.json"), self._json("versions.json")
+        self.metrics = workdir.read_jsonl(directory / "metrics.jsonl")
+        self.trials = workdir.read_jsonl(directory / "trials.jsonl")
+        self.scored = [row for row in self.trials if row["one_shot_accuracy"] is not None]
+        unique = {row["arch"]: row for row in self.scored}
+        self.ranked = sorted(unique.values(), key=lambda r: (-r["one_shot_accuracy"], r["arch"]))
+        self._one_shot = {a: 100 * row["one_shot_accuracy"] for a, row in unique.items()}
+        self.short, self.final = self._groups("short", "valid"), self._groups("final", "test")
+        self.samples = {key: group for key, group in self.short.items() if key[1] in SAMPLES}
+
+    def _json(self, name):
+        path = self.directory / name
+        return workdir.read_json(path) if path.exists() else {}
+
+    def _groups(self, protocol, split):
+        results: dict[tuple, list] = {}
+        for path in (self.directory / "retrain" / protocol).glob("F*/*/seed*/result.json"):
+            row = workdir.read_json(path)
+            results.setdefault((row["filters"], row["arch"]), []).append(row)
+        networks = {key: self._network(rows, split) for key, rows in results.items()}
+        selection = self._json(f"retrain/{protocol}/selection.json")
+        groups = {
+            (filters, name): [networks[filters, a] for a in archs if (filters, a) in networks]
+            for filters in sorted({filters for filters, _ in networks})
+            for name in GROUPS
+            for archs in [selection.get(name, ())]
+        }
+        return {key: group for key, group in groups.items() if group}
+
+    def _network(self, rows, split):
+        accuracies = [100 * row[f"{split}_accuracy"] for row in rows]
+        arch, params, flops = (rows[0][field] for field in ("arch", "params", "flops"))
+        return Network(arch, params, flops, accuracies, self._one_shot.get(arch))
+
+
+def run(config: ConfigDict, space: Space, data: Any, directory: Path) -> Path:
+    """Write report/report.md and its figures in `directory`; returns the path of report.md.
+
+    What was run is read from the files alone: `config` and `data` are not used.
+    """
+    path = write(directory, space)
+    logger.info("report  %s", path)
+    return path
+
+
+def write(directory: Path, space: Space) -> Path:
+    """As `run`; a part whose files are missing is a sentence that says what makes them."""
+    found = Findings(directory, space)
+    parts = ["# Architecture search", " ".join(_headline(found))]
+    for title, section, needed, source, mode in SECTIONS:
+        missing = f"There is no {source}: `--mode={mode}` makes it."
+        known = any(getattr(found, name) for name in needed)
+        parts.append(f"## {title}\n\n{section(found) if known else missing}")
+    path = found.out / "report.md"
+    workdir.write_text(path, "\n\n".join(parts) + "\n")
+    return path
+
+
+def growth(path: Path, max_ops: int = 8) -> Path:
+    """Draw how the cell space and its supernet (16 filters) grow with 1..max_ops ops per block."""
+    numbers = range(1, max_ops + 1)
+    made = [spaces.make("cell", ops=("sep3x3",) * n) for n in numbers]
+    counts = [space.count() for space in made]
+    params = [cost.of(space, space.all_on(), filters=16).params / 1e6 for space in made]
+    figures.growth(path, numbers, counts, params, "candidate ops per choice block")
+    return path
+
+
+# -- the headline ---------------------------------------------------------------------------------
+
+
+def _headline(found):
+    """Sentences: the best architecture, how well the score ranks, whether it paid."""
+    if not found.ranked:
+        return ["No architecture has a score yet."]
+    best = found.ranked[0]
+    alone = {
+        f"{network.accuracy:.2f} % {ACCURACY[protocol][:-4]} with F = {filters}"
+        for protocol in ACCURACY
+        for (filters, _), networks in getattr(found, protocol).items()
+        for network in networks
+        if network.arch == best["arch"]
+    }
+    return [
+        f"The best of {len(found.ranked):,} architectures is **`{best['arch']}`**: "
+        f"{100 * best['one_shot_accuracy']:.2f} % with the weights of the one-shot model.",
+        f"Trained alone it reaches {', '.join(sorted(alone))}."
+        if alone
+        else "It was not trained alone.",
+        *(_rank_words(f, group) for (f, name), group in found.short.items() if name == "random"),
+        *(_top_words(f, found.final) for f, name in found.final if name == "top"),
+    ]
+
+
+def _rank_words(filters, networks):
+    one_shot, params, truth = _columns(networks, "one_shot", "params", "accuracy")
+    result = analysis.rank_correlations(one_shot, truth)
+    where = f"On the random sample (F = {filters}, n = {result.n})"
+    if result.reason:
+        return f"{where} no rank correlation is given: {result.reason}."
+    tau = _interval(result.kendall)
+    text = f"{where} the score ranks stand-alone accuracy with Kendall's tau = {tau}"
+    gain = analysis.kendall_gain(one_shot, params, truth)
+    if gain is None:
+        return f"{text}."
+    verb = "beats" if gain.low > 0 else "loses to" if gain.high < 0 else "is not told apart from"
+    return f"{text}, which {verb} counting parameters (difference {_interval(gain)})."
+
+
+def _top_words(filters, final):
+    if (filters, "random") not in final:
+        return f"With F = {filters} no random architecture was trained to compare the top with."
+    top, random = (
+        analysis.summary(*_columns(final[filters, name], "accuracy")) for name in ("top", "random")
+    )
+    verb = "beat" if top.mean > random.mean else "did not beat"
+    return (
+        f"Trained to the end with F = {filters}, the top {verb} the random on average: "
+        f"{_spread(top)} against {_spread(random)} % (n = {top.n} and {random.n})."
+    )
+
+
+# -- the sections ---------------------------------------------------------------------------------
+
+
+def _size(found):
+    count, n = found.space.count(), len(found.ranked)
+    return f"{count:,} architectures, of which {n:,} ({100 * n / count:.2g} %) have a score."
+
+
+def _training(found):
+    rows, last = found.metrics, found.metrics[-1]
+    series = {
+        "training loss": [row["loss"] for row in rows],
+        "training accuracy (%)": [100 * row["accuracy"] for row in rows],
+        "learning rate": [row["learning_rate"] for row in rows],
+        "path dropout (% of its final rate)": [100 * row["drop_rate"] for row in rows],
+    }
+    figures.curves(found.out / "training.png", [row["step"] for row in rows], series)
+    return (
+        f"![Training curves](training.png)\n\nAt step {last['step']:,} the loss is "
+        f"{last['loss']:.3f} and the accuracy {100 * last['accuracy']:.2f} %, both with paths "
+        "dropped and averaged since the line before."
+    )
+
+
+def _scores(found):
+    values = [100 * row["one_shot_accuracy"] for row in found.scored]
+    summary = analysis.summary(values)
+    marks = {"mean": summary.mean, "sd": summary.sd, "quantiles": summary.quantiles}
+    step = 100 / found.scored[0]["num_images"]
+    figures.histogram(found.out / "scores.png", values, step, "one-shot accuracy (%)", **marks)
+    rows = [("mean ± sd", _spread(summary)), ("lowest", summary.low), ("highest", summary.high)]
+    rows += [(f"{share:.0%} quantile", value) for share, value in summary.quantiles.items()]
+    rows += [
+        (f"candidates at {bar} % or more", 100 * sum(v >= bar for v in values) / summary.n)
+        for bar in THRESHOLDS
+        if summary.low < bar <= summary.high
+    ]
+    failed = f"{len(found.trials) - summary.n:,} of {len(found.trials):,} candidates failed."
+    table = _table(("one-shot accuracy", "%", "n"), [(*row, summary.n) for row in rows])
+    return f"![Distribution of one-shot accuracies](scores.png)\n\n{failed}\n\n{table}"
+
+
+def _ranking(found):
+    header = ("F", "sample", "ranked by", "n", "Kendall's tau-b", "Spearman's rho", "Pearson's r")
+    rows = [row for key, group in found.samples.items() for row in _coefficients(*key, group)]
+    images = [_panels(found, filters) for filters in dict(found.samples)]
+    return "\n\n".join([*images, RANKING, _table(header, rows), _seeds(found.samples)])
+
+
+def _panels(found, filters):
+    points = {
+        f"{name} sample": _points(group, "one_shot")
+        for (f, name), group in found.samples.items()
+        if f == filters
+    }
+    if not (labelled := _labelled(points)):
+        return f"None of the networks with F = {filters} has a one-shot accuracy."
+    labels = "one-shot accuracy (%)", f"stand-alone {ACCURACY['short']}"
+    figures.panels(found.out / f"ranking_F{filters}.png", labelled, *labels)
+    return f"![One-shot and stand-alone, F = {filters}](ranking_F{filters}.png)"
+
+
+def _coefficients(filters, name, networks):
+    """A row for each ranker."""
+    for label, field in RANKERS.items():
+        result = analysis.rank_correlations(*_columns(networks, field, "accuracy"))
+        cells = [result.reason] * 3 if result.reason else map(_interval, result[:3])
+        yield filters, name, label, result.n, *cells
+
+
+def _seeds(samples):
+    rows = [
+        (filters, name, seeds.n, seeds.between, seeds.within, seeds.ratio)
+        for (filters, name), group in samples.items()
+        if not math.isnan((seeds := _over_seeds(group)).within)
+    ]
+    header = ("F", "sample", "n", "sd between architectures (%)", "sd between seeds (%)", "ratio")
+    return _table(header, rows) if rows else "Every network has one seed."
+
+
+def _regret(found):
+    rows = [
+        (filters, name, result.n, result.k, result.regret, result.random)
+        for (filters, name), group in found.samples.items()
+        for result in analysis.top_k_regret(*_columns(group, "one_shot", "accuracy"))
+    ]
+    return f"{REGRET}\n\n{_table(('F', 'sample', 'n', 'k', 'k best-scored', 'k at random'), rows)}"
+
+
+def _final(found):
+    rows = []
+    for (filters, name), group in found.final.items():
+        accuracy, *sizes = map(analysis.summary, _columns(group, "accuracy", "params", "flops"))
+        noise = _over_seeds(group).within
+        row = [filters, _label(name), accuracy.n, _spread(accuracy)]
+        rows.append([*row, "" if math.isnan(noise) else noise, *(s.mean / 1e6 for s in sizes)])
+    header = ("F", "group", "n", ACCURACY["final"], "sd over seeds (%)", *SIZES)
+    return f"{FINAL}\n\n{_table(header, rows)}"
+
+
+def _cost(found):
+    protocol = "final" if found.final else "short"
+    groups: dict[str, list] = {}
+    for (_, name), group in getattr(found, protocol).items():
+        groups.setdefault(_label(name), []).extend(group)
+    points = _labelled({name: _points(group, "params", 1e-6) for name, group in groups.items()})
+    labels = SIZES[0], f"stand-alone {ACCURACY[protocol]}"
+    figures.groups(found.out / "cost.png", points, *labels)
+    return "![Accuracy against parameters](cost.png)"
+
+
+def _best(found):
+    rows = [
+        (i, f"`{r['arch']}`", 100 * r["one_shot_accuracy"], r["params"] / 1e6, r["flops"] / 1e6)
+        for i, r in enumerate(found.ranked[:10], 1)
+    ]
+    table = _table(("", "architecture", "one-shot accuracy (%)", *SIZES), rows)
+    text = f"The first {len(rows)} of n = {len(found.ranked):,}:\n\n{table}"
+    if not hasattr(found.space, "graph"):
+        return f"This space says nothing about how to draw an architecture.\n\n{text}"
+    figures.cell(found.out / "best.png", found.space.graph(found.ranked[0]["arch"]))
+    return f"![The best cell](best.png)\n\n{CELL}\n\n{text}"
+
+
+def _how(found):
+    rows = [row for row in _flat(found.config) if row[0].startswith(SETTINGS)]
+    versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
+    return f"{versions or 'Versions are not known'}.\n\n{_table(('config', ''), rows)}"
+
+
+def _flat(tree, prefix=""):
+    """('a.b', value) of a nested dict."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)
+
+
+# title, who writes it, what of the findings it needs (one of them), where that is, who makes it
+SECTIONS = (
+    ("The space", _size, ("space",), "", ""),
+    ("Training of the one-shot model", _training, ("metrics",), "metrics.jsonl", "supernet"),
+    ("One-shot accuracy", _scores, ("scored",), "score in trials.jsonl", "sweep"),
+    ("The best architectures", _best, ("scored",), "score in trials.jsonl", "sweep"),
+    ("How well scores rank", _ranking, ("samples",), "result in retrain/short", "retrain"),
+    ("Regret", _regret, ("samples",), "result in retrain/short", "retrain"),
+    ("Final networks", _final, ("final",), "result in retrain/final", "retrain"),
+    ("Accuracy and size", _cost, ("final", "short"), "result in retrain", "retrain"),
+    ("How it was run", _how, ("config",), "config.json", "supernet"),
+)
+
+
+# -- Markdown -------------------------------------------------------------------------------------
+
+
+def _table(header, rows):
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(value):
+    return (f"{value:.2f}" if isinstance(value, float) else str(value)).replace("|", "\\|")
+
+
+def _interval(estimate):
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+def _spread(summary):
+    return f"{summary.mean:.2f}" + ("" if math.isnan(summary.sd) else f" ± {summary.sd:.2f}")
+
+
+def _label(group):
+    return group.replace("_", "-")
+
+
+def _columns(networks, *fields):
+    return [[getattr(network, field) for network in networks] for field in fields]
+
+
+def _over_seeds(networks):
+    return analysis.over_seeds({network.arch: network.accuracies for network in networks})
+
+
+def _points(networks, field, unit=1):
+    """Accuracy against `field`; error bars are the sd over seeds, where there are several."""
+    known = [network for network in networks if getattr(network, field) is not None]
+    x, y = _columns(known, field, "accuracy")
+    sds = list(_over_seeds(known).sds.values())
+    return figures.Points([unit * value for value in x], y, sds)
+
+
+def _labelled(samples):
+    return {f"{name} (n = {len(points.x)})": points for name, points in samples.items() if points.x}

@@ -1,0 +1,170 @@
+"""Statistics against numbers worked by hand."""
+
+import itertools
+import math
+import time
+
+import numpy as np
+import pytest
+
+from nas_jax import analysis
+
+ONE_TO_TEN = list(range(1, 11))
+SWAPPED = [2, 1, 3, 4, 5, 6, 7, 8, 9, 10]
+
+
+def _noisy(n=50):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=n)
+    return x, x + rng.normal(size=n)
+
+
+def test_one_swap_by_hand():
+    result = analysis.rank_correlations(ONE_TO_TEN, SWAPPED)
+    assert result.n == 10
+    assert result.kendall.value == pytest.approx(1 - 2 * 1 / 45)  # one discordant pair of 45
+    assert result.spearman.value == pytest.approx(1 - 6 * 2 / (10 * 99))  # two ranks off by one
+    assert result.pearson.value == pytest.approx(result.spearman.value)  # the values are the ranks
+
+
+def test_ties_are_tau_b():
+    x = [0, 0, *range(2, 10)]
+    # 44 concordant pairs and one tied in x: 44 / sqrt(44 * 45)
+    assert analysis.rank_correlations(x, ONE_TO_TEN).kendall.value == pytest.approx(
+        math.sqrt(44 / 45)
+    )
+
+
+def test_reversed_order_is_minus_one():
+    result = analysis.rank_correlations(ONE_TO_TEN, ONE_TO_TEN[::-1])
+    for estimate in result[:3]:
+        assert estimate == pytest.approx((-1, -1, -1))
+
+
+def test_interval_holds_the_value_and_follows_the_seed():
+    x, y = _noisy()
+    first, again, other = (analysis.rank_correlations(x, y, seed=s) for s in (0, 0, 1))
+    assert first == again
+    assert first != other
+    for estimate in first[:3]:
+        assert -1 < estimate.low < estimate.value < estimate.high < 1
+
+
+def test_interval_narrows_with_more_pairs():
+    widths = []
+    for n in (20, 320):
+        kendall = analysis.rank_correlations(*_noisy(n), num_resamples=500).kendall
+        widths.append(kendall.high - kendall.low)
+    assert widths[1] < widths[0] / 2
+
+
+@pytest.mark.parametrize("n", [0, 1, 9])
+def test_too_few_pairs_have_no_coefficient(n):
+    result = analysis.rank_correlations(ONE_TO_TEN[:n], SWAPPED[:n])
+    assert result[:3] == (None, None, None)
+    assert str(n) in result.reason
+
+
+@pytest.mark.parametrize("constant_first", [True, False])
+def test_constant_values_have_no_coefficient(constant_first):
+    pair = ([3.0] * 10, ONE_TO_TEN)
+    result = analysis.rank_correlations(*(pair if constant_first else pair[::-1]))
+    assert result.kendall is None
+    assert "the same" in result.reason
+
+
+@pytest.mark.parametrize("missing", [None, math.nan])
+def test_missing_values_are_dropped_and_counted(missing):
+    result = analysis.rank_correlations([missing, *ONE_TO_TEN, 5], [1, *SWAPPED, missing])
+    whole = analysis.rank_correlations(ONE_TO_TEN, SWAPPED)
+    assert (result.n, result.dropped) == (10, 2)
+    assert result[:3] == whole[:3]
+
+
+def test_constant_resamples_are_left_out():
+    x = [0] * 9 + [1]  # a third of the resamples do not hold the 1
+    result = analysis.rank_correlations(x, ONE_TO_TEN)
+    assert all(math.isfinite(number) for estimate in result[:3] for number in estimate)
+
+
+def test_lengths_must_agree():
+    with pytest.raises(ValueError, match="10, 9"):
+        analysis.rank_correlations(ONE_TO_TEN, SWAPPED[:9])
+
+
+def test_fifty_pairs_are_quick():
+    began = time.process_time()
+    analysis.rank_correlations(*_noisy())
+    assert time.process_time() - began < 3
+
+
+def test_gain_is_the_difference_of_two_taus():
+    gain = analysis.kendall_gain(SWAPPED, ONE_TO_TEN[::-1], ONE_TO_TEN)
+    assert gain.value == pytest.approx(43 / 45 + 1)
+    assert 1 < gain.low <= gain.value <= gain.high
+
+
+def test_gain_over_oneself_is_nothing():
+    x, y = _noisy()
+    assert analysis.kendall_gain(x, x, y) == (0, 0, 0)
+
+
+def test_gain_needs_both_taus():
+    assert analysis.kendall_gain(SWAPPED, [1] * 10, ONE_TO_TEN) is None
+
+
+def test_regret_by_hand():
+    # best scored first: 70, 90, 80, 100
+    regrets = analysis.top_k_regret([4, 3, 2, 1], [70, 90, 80, 100], ks=(1, 2, 4, 5))
+    assert [r.k for r in regrets] == [1, 2, 4]  # there are no five
+    assert [r.regret for r in regrets] == [30, 10, 0]
+    # one at random has mean 85; of six pairs the best is 100, 100, 100, 90, 90 or 80
+    assert [r.random for r in regrets] == pytest.approx([15, 100 - 560 / 6, 0])
+    assert {r.n for r in regrets} == {4}
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_random_regret_is_the_mean_over_all_sets(k):
+    truth = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0]
+    sets = [max(chosen) for chosen in itertools.combinations(truth, k)]
+    (regret,) = analysis.top_k_regret(range(7), truth, ks=(k,))
+    assert regret.random == pytest.approx(9 - np.mean(sets))
+
+
+def test_regret_drops_what_has_no_score():
+    (regret,) = analysis.top_k_regret([None, 2, 1], [100, 50, 60], ks=(1,))
+    assert (regret.n, regret.regret) == (2, 10)
+
+
+def test_summary_by_hand():
+    summary = analysis.summary([1, 2, None, 3, 4, 5])
+    assert (summary.n, summary.mean, summary.low, summary.high) == (5, 3, 1, 5)
+    assert summary.sd == pytest.approx(math.sqrt(2.5))
+    assert summary.quantiles == pytest.approx({0.1: 1.4, 0.25: 2, 0.5: 3, 0.75: 4, 0.9: 4.6})
+
+
+def test_summary_of_one_value_has_no_spread():
+    assert math.isnan(analysis.summary([2]).sd)
+
+
+def test_summary_of_nothing_is_an_error():
+    with pytest.raises(ValueError, match="no value"):
+        analysis.summary([None])
+
+
+def test_seeds_by_hand():
+    seeds = analysis.over_seeds({"a": [1, 3], "b": [5, 5, 5], "c": [9]})
+    assert seeds.means == {"a": 2, "b": 5, "c": 9}
+    assert seeds.sds["a"] == pytest.approx(math.sqrt(2))
+    assert math.isnan(seeds.sds["c"])
+    assert seeds.within == pytest.approx(math.sqrt(2 / 3))  # squares 2 + 0, freedom 1 + 2 + 0
+    assert seeds.between == pytest.approx(np.std([2, 5, 9], ddof=1))
+    assert seeds.ratio == pytest.approx(seeds.between / seeds.within)
+    assert seeds.n == 3
+
+
+def test_single_seeds_show_no_noise():
+    seeds = analysis.over_seeds({"a": [1], "b": [2]})
+    assert math.isnan(seeds.within)
+    assert math.isnan(seeds.ratio)
+    assert seeds.between == pytest.approx(math.sqrt(0.5))

@@ -1,0 +1,473 @@
+"""The cell space: a masked supernet is every network of the space, in value and in gradient."""
+
+import dataclasses
+import functools
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nas_jax import spaces, supernet
+
+OPS = ("identity", "sep3x3", "conv7x7", "maxpool", "avgpool")
+SPACE = spaces.make("cell", num_cells=2, num_blocks=2, cells_per_stage=1, ops=OPS)
+SIZE = {"num_classes": 3, "filters": 4}
+NET = SPACE.supernet(**SIZE)
+IMAGES = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)
+WEIGHTS = np.random.default_rng(1).normal(size=(8, 3)).astype(np.float32)
+ARCHS = [
+    "0>identity|0>identity",
+    "0,1>sep3x3,conv7x7|1,2>conv7x7,avgpool",
+    "1>sep3x3,maxpool|0,1>identity,sep3x3",
+    SPACE.to_str(SPACE.all_on()),
+]
+
+
+def random_variables(net, *args):
+    """All parameters at random, batch norm's scales and offsets too."""
+    rng = np.random.default_rng(2)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), *args)
+
+    def draw(leaf):
+        fan_in = np.prod(leaf.shape[:-1]) if len(leaf.shape) > 1 else 1
+        return (rng.normal(size=leaf.shape) / np.sqrt(fan_in)).astype(np.float32)
+
+    return jax.tree.map(draw, shapes)
+
+
+def loss_of(net):
+    """(gradients, logits) of a random functional of the logits of any architecture."""
+
+    def loss(params, images, *archs):
+        logits = net.apply({"params": params}, images, *archs)
+        return jnp.sum(logits * WEIGHTS[: len(images)]), logits
+
+    return jax.grad(loss, has_aux=True)
+
+
+def flat(tree):
+    return flax.traverse_util.flatten_dict(tree)
+
+
+def stack(*archs):
+    return jax.tree.map(lambda *masks: np.stack(masks), *archs)
+
+
+def assert_close(x, y):
+    np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4 * max(1, np.abs(y).max()))
+
+
+@pytest.fixture(scope="module")
+def params():
+    return random_variables(NET, IMAGES, SPACE.all_on())["params"]
+
+
+@pytest.fixture(scope="module")
+def traced():
+    """How often the supernet below was traced, and with what."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def masked(params, traced):
+    """From one architecture, masks [k], to (gradients, logits) of the supernet."""
+    grads = loss_of(NET)
+
+    @jax.jit
+    def run(arch):
+        traced.append(arch)
+        return grads(params, IMAGES, arch)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def apply(params):
+    """From images and masks to logits, compiled once per shape."""
+    compiled = jax.jit(NET.apply)
+    return lambda images, arch: compiled({"params": params}, images, arch)
+
+
+@pytest.fixture(scope="module")
+def candidates():
+    return stack(*(SPACE.from_str(text) for text in ARCHS))
+
+
+# -- masked = stand-alone -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ARCHS)
+def test_masked_supernet_is_the_standalone_network(text, params, masked):
+    arch, model = SPACE.from_str(text), SPACE.standalone(text, **SIZE)
+    weights = SPACE.subnet(params, text)
+    grads, logits = masked(arch)
+    own_grads, own_logits = jax.jit(loss_of(model))(weights, IMAGES)
+    assert_close(logits, own_logits)
+    grads, own_grads = flat(grads), flat(own_grads)
+    assert set(own_grads) == set(flat(weights)) <= set(grads)
+    for path, gradient in grads.items():
+        assert_close(gradient, own_grads.get(path, np.zeros_like(gradient)))
+
+
+def test_subnet_is_what_the_standalone_network_has(params):
+    """The same names and shapes, in the parameters and in the running statistics."""
+    for text in ARCHS:
+        model = SPACE.standalone(text, **SIZE, bn="running")
+        shapes = jax.eval_shape(model.init, jax.random.key(0), IMAGES)
+        net = SPACE.supernet(**SIZE, bn="running")
+        shared = jax.eval_shape(net.init, jax.random.key(0), IMAGES, SPACE.all_on())
+        for collection in ("params", "batch_stats"):
+            assert SPACE.subnet(shared[collection], text) == shapes[collection]
+    assert SPACE.subnet(params, SPACE.all_on()).keys() == params.keys()
+
+
+def test_one_trace_serves_all_architectures(masked, traced):
+    off = jax.tree.map(np.zeros_like, SPACE.all_on())
+    for arch in [SPACE.sample(jax.random.key(seed)) for seed in range(3)] + [SPACE.all_on(), off]:
+        masked(arch)
+    assert len(traced) == 1
+
+
+# -- dropped paths --------------------------------------------------------------------------------
+
+
+def test_dropped_paths_get_no_gradient_and_no_use(masked, params):
+    text = "1>identity,conv7x7|0,2>sep3x3"
+    arch = SPACE.from_str(text)
+    grads, usage = flat(masked(arch)[0]), flat(SPACE.usage(params, arch))
+    used = set(flat(SPACE.subnet(params, text)))
+    assert all(usage[path] == 1 for path in used)
+    for path in set(grads) - used:
+        assert usage[path] == 0
+        assert np.all(grads[path] == 0)
+    assert any(np.any(grads[path] != 0) for path in used)
+    # Input 0 and the separable convolutions of block 0; input 1 and the full ones of block 1.
+    dropped = {path[:3] for path in set(grads) - used}
+    assert dropped == {
+        (cell, *scope)
+        for cell in ("cell0", "cell1")
+        for scope in [
+            ("block0_inputs", "0"),
+            ("block0_ops", "1"),
+            ("block1_inputs", "1"),
+            ("block1_ops", "2"),
+        ]
+    }
+
+
+def test_usage_is_a_share_of_the_groups(params, candidates):
+    usage = SPACE.usage(params, candidates)["cell1"]
+    # conv7x7 of block 0 is in the second architecture and in all-on: 2 of 4.
+    assert all(share == 0.5 for share in jax.tree.leaves(usage["block0_ops"]["2"]))
+    # Inputs 0, 1, 2 of block 1: in 3, 3 and 2 of the four.
+    inputs = usage["block1_inputs"]
+    assert [inputs[str(j)]["kernel"] for j in range(3)] == [0.75, 0.75, 0.5]
+    assert all(share == 1 for share in jax.tree.leaves(usage["project0"]))
+
+
+def test_owner():
+    assert SPACE.owner(("cell0", "block1_ops", "2", "unit0", "kernel")) == ("block1_ops", 2)
+    assert SPACE.owner(("cell1", "block0_inputs", "1", "norm", "scale")) == ("block0_inputs", 1)
+    assert SPACE.owner(("cell1", "project1", "kernel")) is None
+
+
+@pytest.mark.parametrize(
+    ("block", "field"), [(0, "inputs"), (0, "ops"), (1, "inputs"), (1, "ops"), (None, None)]
+)
+def test_a_block_may_lose_everything(block, field, masked):
+    arch = SPACE.all_on()
+    for i, masks in enumerate(arch):
+        for name in masks:
+            if block is None or (i, name) == (block, field):
+                masks[name] = np.zeros_like(masks[name])
+    grads, logits = masked(arch)
+    assert np.all(np.isfinite(logits))
+    assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(grads))
+    assert np.any(grads["stem2"]["kernel"] != 0)  # the projections remain
+
+
+# -- groups ---------------------------------------------------------------------------------------
+
+
+def test_groups_of_images_are_each_on_their_own(apply, candidates):
+    together = apply(IMAGES, candidates)
+    assert together.shape == (8, 3)
+    for g, text in enumerate(ARCHS):
+        alone = apply(IMAGES[2 * g : 2 * g + 2], SPACE.from_str(text))
+        assert_close(together[2 * g : 2 * g + 2], alone)
+
+
+def test_candidates_on_shared_images(apply, candidates, params):
+    images = IMAGES[:2]
+    shared = apply(images[None], candidates)
+    assert shared.shape == (4, 2, 3)
+    one = functools.partial(NET.apply, {"params": params}, images)
+    assert_close(shared, jax.jit(jax.vmap(one))(candidates))
+    assert_close(shared, np.stack([apply(images, SPACE.from_str(text)) for text in ARCHS]))
+
+
+def test_groups_have_their_own_statistics(apply):
+    """The order within a group is free; which group an image is in is not."""
+    arch = stack(*[SPACE.from_str(ARCHS[1])] * 4)
+    logits = np.asarray(apply(IMAGES, arch))
+    swapped = [1, 0, 2, 3, 4, 5, 6, 7]
+    assert_close(apply(IMAGES[swapped], arch), logits[swapped])
+    crossed = [2, 1, 0, 3, 4, 5, 6, 7]
+    moved = np.asarray(apply(IMAGES[crossed], arch)) - logits[crossed]
+    assert np.abs(moved[:4]).min(1).max() > 1e-2
+    assert_close(moved[4:], np.zeros((4, 3)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "groups", "message"),
+    [
+        ((10, 8, 8, 3), 4, "10 images do not divide into 4 groups"),
+        ((3, 2, 8, 8, 3), 2, "3 groups of images, but 2 groups of masks"),
+    ],
+)
+def test_groups_that_do_not_fit(shape, groups, message):
+    arch = stack(*[SPACE.all_on()] * groups)
+    with pytest.raises(ValueError, match=message):
+        supernet.to_groups(np.zeros(shape), arch)
+
+
+@pytest.mark.parametrize(
+    ("shape", "groups", "inside", "masks", "leading"),
+    [
+        ((8, 8, 8, 3), None, (1, 8, 8, 8, 3), 1, (8,)),
+        ((8, 8, 8, 3), 4, (4, 2, 8, 8, 3), 4, (8,)),
+        ((1, 8, 8, 8, 3), 4, (1, 8, 8, 8, 3), 4, (4, 8)),
+        ((4, 8, 8, 8, 3), None, (4, 8, 8, 8, 3), 1, (4, 8)),
+        ((4, 8, 8, 8, 3), 4, (4, 8, 8, 8, 3), 4, (4, 8)),
+    ],
+)
+def test_to_groups(shape, groups, inside, masks, leading):
+    arch = stack(*[SPACE.all_on()] * groups) if groups else SPACE.all_on()
+    images, arch, axes = supernet.to_groups(jnp.zeros(shape), arch)
+    assert images.shape == inside
+    assert {mask.shape[0] for mask in jax.tree.leaves(arch)} == {masks}
+    assert axes == leading
+
+
+# -- shapes, initial values, modules --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stem_stride", "cells_per_stage", "stem", "sizes"),
+    [
+        (1, 1, 32, [32, 16, 8]),
+        (1, 2, 32, [32, 32, 16]),
+        (2, 1, 16, [16, 8, 4]),
+        (2, 2, 16, [16, 16, 8]),
+        (4, 1, 16, [8, 4, 2]),  # the convolution halves, a pooling halves again
+        (4, 2, 16, [8, 8, 4]),
+        (1, 3, 32, [32, 32, 32]),
+    ],
+)
+def test_shapes(stem_stride, cells_per_stage, stem, sizes):
+    space = spaces.make(
+        "cell",
+        num_cells=3,
+        num_blocks=1,
+        cells_per_stage=cells_per_stage,
+        stem_stride=stem_stride,
+        ops=("identity", "sep3x3"),
+    )
+    net = space.supernet(**SIZE)
+    images = jnp.zeros((2, 32, 32, 3))
+    variables = jax.eval_shape(net.init, jax.random.key(0), images, space.all_on())
+    run = functools.partial(net.apply, capture_intermediates=True)
+    logits, seen = jax.eval_shape(run, variables, images, space.all_on())
+    assert logits.shape == (2, 3)
+    outputs = {
+        name: seen["intermediates"][name]["__call__"][0].shape for name in variables["params"]
+    }
+    assert outputs["stem1"] == outputs["stem2"] == (1, 2, stem, stem, 4)
+    for i, size in enumerate(sizes):
+        # Both inputs and the block, 4 channels each and twice as many after each reduction.
+        assert outputs[f"cell{i}"] == (1, 2, size, size, 3 * 4 * (sizes[0] // size))
+    assert outputs["final"] == (1, 2, sizes[-1], sizes[-1], 4 * (sizes[0] // sizes[-1]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "good", "factor"),
+    [
+        ({"num_cells": 6}, (32, 28), 4),
+        ({"num_cells": 8, "stem_stride": 4}, (224, 32), 32),
+        ({"num_cells": 2}, (7, 1), 1),
+    ],
+)
+def test_image_size(fields, good, factor):
+    space = spaces.make("cell", **fields)
+    for size in good:
+        space.check_image_size(size)
+    if factor > 1:
+        with pytest.raises(
+            ValueError, match=rf"data.image_size={factor + 2} must be a multiple of {factor}"
+        ):
+            space.check_image_size(factor + 2)
+
+
+def test_supernet_init_is_distributed_as_net_init():
+    space = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity", "conv7x7"))
+    net = space.supernet(num_classes=10, filters=64)
+    images = jnp.zeros((2, 8, 8, 3))
+    args = jax.random.key(0), images, space.all_on()
+    ours = flat(supernet.init(net, *args)["params"])
+    theirs = flat(jax.jit(net.init)(*args)["params"])
+    assert ours.keys() == theirs.keys()
+    for path, leaf in ours.items():
+        assert leaf.shape == theirs[path].shape
+        if path[-1] in ("scale", "offset", "bias"):
+            assert np.all(leaf == (path[-1] == "scale"))
+        elif leaf.size >= 4096:  # the standard deviation is known to 1 / sqrt(2 size) = 1.1 %
+            assert abs(np.std(leaf) / np.std(theirs[path]) - 1) < 0.07
+            assert abs(np.mean(leaf)) < 5 * np.std(leaf) / np.sqrt(leaf.size)
+    # He: sqrt(2 / fan-in) for 7 taps of 64 channels, and for a concat of 2 x 64 channels.
+    op = ours["cell0", "block0_ops", "1", "unit0", "kernel"]
+    assert abs(np.std(op) / np.sqrt(2 / 448) - 1) < 0.05
+    concat = [ours["cell0", "block0_inputs", str(j), "kernel"] for j in range(2)]
+    assert abs(np.std(concat) / np.sqrt(2 / 128) - 1) < 0.05
+    # No two kernels share their draw.
+    assert abs(np.corrcoef(np.ravel(concat[0]), np.ravel(concat[1]))[0, 1]) < 0.08
+
+
+def test_networks_are_hashable():
+    one, same, other = (SPACE.standalone(text, **SIZE) for text in (*[ARCHS[1]] * 2, ARCHS[2]))
+    assert hash(one) == hash(same)
+    assert one == same
+    assert one != other
+    assert one == SPACE.standalone(SPACE.from_str(ARCHS[1]), **SIZE)
+    assert hash(NET) == hash(SPACE.supernet(**SIZE))
+
+
+def test_standalone_wants_an_architecture_of_the_space():
+    with pytest.raises(ValueError, match="has 1 blocks, the space has 2"):
+        SPACE.standalone("0>identity", **SIZE)
+
+
+# -- strings --------------------------------------------------------------------------------------
+
+
+def test_strings_round_trip():
+    archs = SPACE.sample(jax.random.key(0), (50,))
+    texts = set()
+    for i in range(50):
+        arch = jax.tree.map(lambda mask, i=i: np.asarray(mask[i]), archs)
+        text = SPACE.to_str(arch)
+        jax.tree.map(np.testing.assert_array_equal, SPACE.from_str(text), arch)
+        texts.add(text)
+    assert len(texts) == len(np.unique(SPACE.to_decisions(archs), axis=0))
+
+
+def test_string_by_hand():
+    arch = SPACE.from_str("0,1>sep3x3|2>identity,maxpool")
+    assert SPACE.contains(arch)
+    np.testing.assert_array_equal(arch[0]["inputs"], [1, 1])
+    np.testing.assert_array_equal(arch[0]["ops"], [0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(arch[1]["inputs"], [0, 0, 1])
+    np.testing.assert_array_equal(arch[1]["ops"], [1, 0, 0, 1, 0])
+    # Inputs {0}, {1}, {0, 1}: number 2; ops {1}: 1; inputs {2}: 2. The pairs of ops follow the
+    # 5 singles, {0, 1} first: {0, 3} is number 5 + 2.
+    np.testing.assert_array_equal(SPACE.to_decisions(arch), [2, 1, 2, 7])
+
+
+def test_all_on_has_a_string_but_is_not_legal():
+    every = "identity,sep3x3,conv7x7,maxpool,avgpool"
+    text = SPACE.to_str(SPACE.all_on())
+    assert text == f"0,1>{every}|0,1,2>{every}"
+    assert not SPACE.contains(SPACE.from_str(text))
+    assert not SPACE.contains(SPACE.from_str("0>identity,sep3x3,maxpool|0>identity"))
+
+
+def test_a_repeated_op_is_numbered():
+    space = spaces.make("cell", num_blocks=1, ops=("sep3x3", "maxpool", "sep3x3"))
+    text = "0,1>sep3x3,maxpool,sep3x3#2"
+    assert space.to_str(space.all_on()) == text
+    jax.tree.map(np.testing.assert_array_equal, space.from_str(text), space.all_on())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has 1 blocks, the space has 2"),
+        ("0>identity|0>identity|0>identity", "has 3 blocks, the space has 2"),
+        ("0>identity|3>identity", r"block 1: '3' is none of its inputs \(0, 1, 2\)"),
+        ("2>identity|0>identity", r"block 0: '2' is none of its inputs \(0, 1\)"),
+        ("-1>identity|0>identity", "block 0: '-1' is none of its inputs"),
+        (" 0>identity|0>identity", "block 0: ' 0' is none of its inputs"),
+        (">identity|0>identity", "block 0: '' is none of its inputs"),
+        ("0>conv3x3|0>identity", r"block 0: 'conv3x3' is none of its ops \(identity, sep3x3"),
+        ("0|0>identity", "block 0: '' is none of its ops"),
+        ("0>identity,|0>identity", "block 0: '' is none of its ops"),
+        ("0>identity>maxpool|0>identity", "block 0: 'identity>maxpool' is none of its ops"),
+        ("1,0>identity|0>identity", r"is not canonical: '0,1>identity\|0>identity' is"),
+        ("0>maxpool,identity|0>identity", r"not canonical: '0>identity,maxpool\|0>identity' is"),
+        ("0,0>identity|0>identity", r"not canonical: '0>identity\|0>identity' is"),
+    ],
+)
+def test_bad_strings(text, message):
+    with pytest.raises(ValueError, match=message):
+        SPACE.from_str(text)
+
+
+def test_graph():
+    assert SPACE.graph("0,1>sep3x3|2>identity,maxpool") == {
+        "inputs": ["previous cell", "cell before"],
+        "blocks": [
+            {"inputs": [0, 1], "ops": ["sep3x3"]},
+            {"inputs": [2], "ops": ["identity", "maxpool"]},
+        ],
+    }
+
+
+def test_arch_id():
+    # printf '0>identity' | sha256sum
+    assert spaces.arch_id("0>identity") == "e3c3158a29ab"
+    assert len({spaces.arch_id(text) for text in ARCHS}) == len(ARCHS)
+
+
+# -- the space itself -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("cel", {}, "space.name='cel' is none of .*; nearest: cell"),
+        ("cell", {"num_cell": 3}, "space.num_cell is no field of 'cell', which has num_cells, "),
+        ("cell", {"num_cells": 0}, "space.num_cells=0 must be 1 or more"),
+        ("cell", {"num_blocks": 0}, "space.num_blocks=0 must be 1 or more"),
+        ("cell", {"num_blocks": 16}, "space.num_blocks=16: at most 15"),
+        ("cell", {"cells_per_stage": 0}, "space.cells_per_stage=0 must be 1 or more"),
+        ("cell", {"stem_stride": 3}, "space.stem_stride=3 must be 1, 2 or 4"),
+        ("cell", {"ops": ("conv3x3",)}, "space.ops has 'conv3x3', which is none of identity, "),
+    ],
+)
+def test_bad_space(name, fields, message):
+    with pytest.raises(ValueError, match=message):
+        spaces.make(name, **fields)
+
+
+def test_spaces_are_values():
+    assert hash(SPACE) == hash(dataclasses.replace(SPACE))
+    assert spaces.make("cell", ops=["identity"]) == spaces.make("cell", ops=("identity",))
+    assert SPACE != spaces.make("cell")
+
+
+def test_choices_of_the_space():
+    # 5 + 10 sets of ops: 3 * 15 * 7 * 15.
+    assert SPACE.count() == 4725
+    names = [choice.name for choice in jax.tree.leaves(SPACE.choices)]
+    assert sorted(names) == ["block0_inputs", "block0_ops", "block1_inputs", "block1_ops"]
+    assert spaces.make("cell", num_blocks=1, ops=("identity",)).count() == 3
+
+
+def test_moves_stay_in_the_space():
+    a, b = (SPACE.from_str(text) for text in ARCHS[:2])
+    assert SPACE.contains(SPACE.mutate(jax.random.key(0), a))
+    assert SPACE.contains(SPACE.crossover(jax.random.key(0), a, b))
+    near = SPACE.neighbours(a)
+    assert SPACE.contains(near)
+    assert len(SPACE.to_decisions(near)) == 2 + 14 + 6 + 14

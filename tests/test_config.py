@@ -1,0 +1,315 @@
+"""The config: the paper's numbers are its defaults, and what is wrong is said in one line."""
+
+import functools
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from nas_jax import config as config_lib
+from nas_jax import spaces, validate
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "configs").rglob("*.py")
+    if path.name != "__init__.py"
+)
+VARIANTS = [*FILES, "configs/cifar.py:small"]
+
+
+def load(name):
+    path, _, variant = name.partition(":")
+    spec = importlib.util.spec_from_file_location("config_of_a_test", ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(*filter(None, [variant]))
+
+
+def changed(*fields, name="configs/digits.py"):
+    """A config of which some fields, ('a.b', value), are another's; locked or not."""
+    config = load(name)
+    with config.unlocked():
+        for field, value in fields:
+            *sections, last = field.split(".")
+            functools.reduce(getattr, sections, config)[last] = value
+    return config
+
+
+# -- the files ------------------------------------------------------------------------------------
+
+
+def leaves(config, prefix=""):
+    for key, value in config.items():
+        if hasattr(value, "items"):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_config_file_is_valid(name):
+    config, known = load(name), config_lib.default()
+    validate.config(config, known)
+    assert set(leaves(config)) == set(leaves(known))
+    spaces.make(**config.space.to_dict()).check_image_size(config.data.image_size)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_config_file_says_how_to_run_it(name):
+    path = name.partition(":")[0]
+    assert f"python launch.py --config={path}" in (ROOT / path).read_text(encoding="utf-8")
+
+
+def test_no_config_shares_its_sections_with_another():
+    first, second = config_lib.default(), config_lib.default()
+    first.retrain.short.train.base_lr = 5.0
+    assert second.retrain.short.train.base_lr == first.retrain.final.train.base_lr == 0.1
+
+
+def test_the_variant_is_known():
+    with pytest.raises(ValueError, match=r"cifar\.py:smal: the variant is 'small'"):
+        load("configs/cifar.py:smal")
+
+
+def test_the_defaults_are_the_papers():
+    """Bender et al. 2018, section 3: CIFAR-10."""
+    c = config_lib.default()
+    assert (c.space.name, c.space.num_cells, c.space.num_blocks) == ("cell", 6, 4)
+    assert (c.data.name, c.data.train, c.data.valid) == (
+        "cifar10",
+        "train[:45000]",  # of 50,000
+        "train[45000:]",
+    )
+    train, dropout = c.supernet.train, c.supernet.path_dropout
+    assert c.supernet.filters == 16
+    assert (train.batch_size, train.ghost_batch_size) == (1024, 32)  # 32 ghost batches
+    assert (train.num_steps, train.base_lr, train.momentum) == (10_000, 0.1, 0.9)
+    assert (dropout.r, dropout.schedule) == (0.1, "linear")
+    assert (c.sweep.num_candidates, c.sweep.num_images) == (20_000, 5_000)
+    assert (c.retrain.short.filters, c.retrain.final.filters) == ((16,), (16, 32, 64))
+    assert (c.retrain.short.train.batch_size, c.retrain.short.num_seeds) == (64, 5)
+    assert (c.retrain.short.train.num_epochs, c.retrain.final.train.num_epochs) == (28, 300)
+
+
+def test_imagenet_holds_out_the_papers_images_and_steps():
+    c = load("configs/imagenet.py")
+    assert (c.data.train, c.data.valid) == ("train[:-50046]", "train[-50046:]")
+    assert (c.data.image_size, c.space.num_cells) == (224, 8)
+
+
+# -- what a config alone shows --------------------------------------------------------------------
+
+BAD_FIELDS = [
+    # no such field: the nearest one
+    ("supernet.filter", 8, "supernet.filter is no field; nearest: config.supernet.filters"),
+    ("sed", 1, "config.sed is no field; nearest: config.seed"),
+    ("data.digits.cluter", 1, "data.digits.cluter is no field; .*config.data.digits.clutter"),
+    ("supernet.base_lr", 1, "supernet.base_lr is no field; nearest: config.*train.base_lr"),
+    # too small
+    ("supernet.filters", 0, "supernet.filters=0 must be 1 or more"),
+    ("supernet.train.base_lr", -0.1, "supernet.train.base_lr=-0.1 must be 0 or more"),
+    ("supernet.train.l2", -1e-4, "supernet.train.l2=-0.0001 must be 0 or more"),
+    ("supernet.train.batch_size", -64, "supernet.train.batch_size=-64 must be 1 or more"),
+    ("supernet.train.ghost_batch_size", 1, "ghost_batch_size=1 must be 2 or more"),
+    ("supernet.train.log_every", 0, "log_every=0 must be 1 or more"),
+    ("supernet.train.augment.cutout", -1, "augment.cutout=-1 must be 0 or more"),
+    ("retrain.short.filters", (16, 0), r"retrain.short.filters=\(16, 0\) must be 1 or more"),
+    ("retrain.final.groups.top", -1, "retrain.final.groups.top=-1 must be 0 or more"),
+    ("sweep.num_candidates", 0, "sweep.num_candidates=0 must be 1 or more"),
+    ("data.digits.clutter", -1, "data.digits.clutter=-1 must be 0 or more"),
+    ("data.image_size", -1, "data.image_size=-1 must be 0 or more"),
+    # shares and ranges
+    ("supernet.path_dropout.r", 1.0, "path_dropout.r=1.0 must be at least 0 and below 1"),
+    ("supernet.path_dropout.r", -0.1, "path_dropout.r=-0.1 must be at least 0"),
+    ("supernet.train.momentum", 1.5, "supernet.train.momentum=1.5 must be .* below 1"),
+    ("supernet.train.warmup_share", 1.0, "warmup_share=1.0 must be .* below 1"),
+    ("retrain.final.train.label_smoothing", 1.0, "final.train.label_smoothing=1.0 .* below 1"),
+    ("retrain.selection.small_quantile", 1.0, "small_quantile=1.0 must be .* below 1"),
+    ("retrain.selection.bucket_width", 0.0, "bucket_width=0.0 must be above 0"),
+    ("network.bn_epsilon", 0.0, "network.bn_epsilon=0.0 must be above 0"),
+    ("network.bn_momentum", 1.0, "network.bn_momentum=1.0 must be .* below 1"),
+    # names
+    ("supernet.path_dropout.schedule", "liner", "schedule='liner' is none of .*: 'linear'"),
+    ("supernet.train.schedule", "cosin", "train.schedule='cosin' is none of .*: 'cosine'"),
+    ("retrain.short.train.schedule", "steps", "short.train.schedule='steps' .* nearest: 'step'"),
+    ("network.dtype", "bf16", "network.dtype='bf16' is none of .*nearest: 'bfloat16'"),
+    # fields that must fit each other
+    ("supernet.train.batch_size", 72, "batch_size=72 is not a multiple of ghost_batch_size=16"),
+    ("supernet.train.checkpoint_every", 75, "checkpoint_every=75 is not .* log_every=50"),
+    ("supernet.train.num_steps", 0, "supernet.train: give num_steps or num_epochs; both are 0"),
+    ("retrain.final.train.num_epochs", 0.0, "final.train: give num_steps or num_epochs"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "message"), BAD_FIELDS)
+def test_a_bad_field_is_named(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        validate.config(changed((field, value)), config_lib.default())
+
+
+@pytest.mark.parametrize("field", ["seed", "sweep.strategy", "supernet.path_dropout.r"])
+def test_a_missing_field_is_named(field):
+    config = load("configs/digits.py")
+    *sections, last = field.split(".")
+    with config.unlocked():
+        del functools.reduce(getattr, sections, config)[last]
+    with pytest.raises(ValueError, match=f"config.{field} is missing; .*default"):
+        validate.config(config, config_lib.default())
+
+
+def test_checkpoints_only_at_the_end_are_allowed():
+    config = changed(("supernet.train.checkpoint_every", 0))
+    validate.config(config, config_lib.default())
+
+
+# -- what data, space and devices add -------------------------------------------------------------
+
+
+class FakeData(types.SimpleNamespace):
+    image_shape = (16, 16, 1)
+
+    def num_images(self, split):
+        return {"train": 6000, "valid": 1000, "train+valid": 7000}[split]
+
+
+def check_sizes(*fields, num_devices=1, **data):
+    config = changed(*fields)
+    space = spaces.make(**config.space.to_dict())
+    validate.sizes(config, space, FakeData(**data), num_devices)
+
+
+@pytest.mark.parametrize("num_devices", [1, 2, 4])
+def test_the_sizes_of_the_digits_fit(num_devices):
+    check_sizes(num_devices=num_devices)  # 64 images in ghost batches of 16: four groups
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "message"),
+    [
+        # 4 ghost batches on 8 devices; each of them wants one of 16 images
+        ({}, {"num_devices": 8}, "supernet.train: 4 ghost .* 8 devices; .* multiple of 128"),
+        (
+            {"supernet.train.batch_size": 48},
+            {"num_devices": 2},
+            r"3 ghost batches \(48 / 16\) do not divide among 2 devices; .* multiple of 32",
+        ),
+        ({"supernet.train.batch_size": 6016}, {}, "batch_size=6016 is more than the 6000 .*train"),
+        # the short protocol trains on train, the final one on train + valid
+        ({"retrain.short.train.batch_size": 6016}, {}, "retrain.short.*6016 .* 6000 images"),
+        ({"retrain.final.train.batch_size": 7008}, {}, "final.*7008 .*7000 images of train.valid"),
+        ({"sweep.num_images": 1024}, {}, "sweep.num_images=1024, but .* has 1000"),
+        ({"sweep.num_images": 200}, {}, "num_images=200 is not a multiple .*batch_size=128"),
+        ({"sweep.candidates_per_batch": 3}, {"num_devices": 2}, "candidates_per_batch=3 .* 2 dev"),
+        ({}, {"image_shape": (15, 15, 1)}, "image_size=15 must be a multiple of 2"),
+        ({"space.stem_stride": 4}, {"image_shape": (12, 12, 1)}, "image_size=12 .* multiple of 8"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_named(fields, options, message):
+    with pytest.raises(ValueError, match=message):
+        check_sizes(*fields.items(), **options)
+
+
+def test_the_final_protocol_may_take_more_than_the_training_split():
+    check_sizes(("retrain.final.train.batch_size", 6016))
+
+
+# Eight ghost batches of 16, for any number of devices that divides eight.
+FOR_8_DEVICES = [
+    (f"{section}.batch_size", 128)
+    for section in ("supernet.train", "retrain.short.train", "retrain.final.train")
+]
+
+
+def test_build_gives_the_space_and_the_data_of_a_config():
+    config = changed(*FOR_8_DEVICES)
+    space, data = config_lib.build(config)
+    assert space == spaces.make(**config.space.to_dict())
+    assert (data.name, data.image_shape, data.num_images("train")) == ("digits", (16, 16, 1), 6000)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("space.name", "cel", "space.name='cel'.*nearest: '?cell"),
+        ("sweep.strategy", "randm_search", "sweep.strategy='randm_search'.*nearest: '?random"),
+        ("data.name", "digit", "data.name='digit'.*nearest: '?digits"),
+        ("data.valid", "train[5000:]", "data.train='train' and data.valid=.* overlap"),
+        ("supernet.filters", 0, "config.supernet.filters=0 must be 1 or more"),
+    ],
+)
+def test_build_refuses_before_anything_compiles(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        config_lib.build(changed(*FOR_8_DEVICES, (field, value)))
+
+
+# -- launch.py, as a user starts it ---------------------------------------------------------------
+
+
+def launch(*arguments, python=()):
+    """Run it as a process of one CPU device."""
+    return subprocess.run(
+        [sys.executable, *python, "launch.py", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",)])
+def test_help_shows_modes_and_examples_without_loading_jax(arguments):
+    done = launch(*arguments, python=("-X", "importtime"))
+    assert done.returncode == 0
+    assert "python launch.py --config=configs/digits.py" in done.stdout
+    assert all(f"  {mode}  " in done.stdout for mode in config_lib.MODES)
+    assert {"--config:", "--mode:", "--workdir:"} <= set(done.stdout.split())
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "nas_jax.config" in imported
+    assert not {"jax", "flax", "tensorflow_datasets"} & imported
+
+
+DIGITS = "--config=configs/digits.py"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((DIGITS, "--config.sed=1"), r"""error: '?"?(config\.)?sed\b.*\bseed"""),
+        ((DIGITS, "--config.seed=one"), "config.seed=one"),
+        ((DIGITS, "--config.data.name=cifar11"), "data.name='cifar11'.*nearest: 'cifar10"),
+        ((DIGITS, "--config.supernet.filters=0"), "config.supernet.filters=0 must be 1 or more"),
+        ((DIGITS, "--mode=serch"), "serch.*search"),
+        ((DIGITS, "--workdr=x"), "workdr"),
+        ((DIGITS, "--config.data.image_size=15"), "data.image_size=15 must be a multiple of 2"),
+        ((DIGITS, "--config.data.image_size=15", "seed=1"), "seed=1"),  # lacks its dashes
+        (("--config=configs/nothing.py",), "configs/nothing.py"),
+        (("--config=configs/cifar.py:smal",), "cifar.py:smal: the variant is 'small' or none$"),
+        (("--mode=search",), "--config is missing"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
+    done = launch(*arguments, f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("launch.py: error: ")
+    assert "Traceback" not in line
+    assert r"\n" not in line
+    assert re.search(message, line), line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_of_another_config_is_refused(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text('{"seed": 5}')
+    done = launch(DIGITS, f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"launch.py: error: --workdir={tmp_path / 'run'} holds a run of another")
+    assert line.endswith(f"--workdir={tmp_path / 'run-2'}")

@@ -1,0 +1,489 @@
+"""Data: contents, order, errors; TFDS sets are small ones, written here in TFDS's own format."""
+
+import io
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from nas_jax import data, digits
+
+DIGITS = {"train": "train", "valid": "valid", "test": "test"}
+
+
+def write_tfds(root, name, version, splits, *, suffix="array_record", label=None):
+    """Write {split: (images, labels)} as a prepared TFDS set, without TensorFlow."""
+    import tensorflow_datasets as tfds
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    features = {
+        "image": tfds.features.Image(shape=(None, None, splits["train"][0][0].shape[-1])),
+        "label": label or tfds.features.ClassLabel(num_classes=10),
+    }
+    serialize = tfds.features.FeaturesDict(features).serialize_example
+    folder = Path(root) / name / version
+    folder.mkdir(parents=True)
+    for split, (images, labels) in splits.items():
+        path = folder / f"{name}-{split}.{suffix}-00000-of-00001"
+        writer = ArrayRecordWriter(str(path), "group_size:1")
+        for image, number in zip(images, labels):
+            writer.write(serialize({"image": image, "label": number}))
+        writer.close()
+    infos = [
+        tfds.core.SplitInfo(name=split, shard_lengths=[len(labels)], num_bytes=0)
+        for split, (_, labels) in splits.items()
+    ]
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder, features=features, split_infos=infos, check_data=False
+    )
+
+
+def noise(num_images, height, width, channels=3, seed=0):
+    shape = (num_images, height, width, channels)
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def small_dir(tmp_path_factory):
+    """Holds `small`: 20 + 4 images of 8 x 4; `odd`: two sizes; and sets that cannot be read."""
+    root = tmp_path_factory.mktemp("tfds")
+    labels = np.arange(20) % 10
+    small = {"train": (noise(20, 8, 4), labels), "test": (noise(4, 8, 4, seed=1), labels[:4])}
+    odd = [*noise(2, 4, 4), *noise(2, 6, 4)]
+    write_tfds(root, "small", "1.0.0", small)
+    write_tfds(root, "odd", "1.0.0", {"train": (odd, [1, 2, 3, 4])})
+    write_tfds(root, "unlabelled", "1.0.0", {"train": (odd, [1, 2, 3, -1])})
+    write_tfds(root, "records", "1.0.0", small, suffix="tfrecord")
+    write_tfds(root, "regression", "1.0.0", {"train": (odd, [1, 2, 3, 4])}, label=np.int64)
+    return root
+
+
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory):
+    """24 training, 4 validation and 3 test images, of different sizes, read at 16 x 16."""
+    import tensorflow_datasets as tfds
+
+    root = tmp_path_factory.mktemp("imagenet")
+    sizes = itertools.cycle([(40, 30), (25, 50), (36, 36)])
+    images = [noise(1, *next(sizes), seed=i)[0] for i in range(31)]
+    splits = {"train": (images[:28], np.arange(28) % 10), "validation": (images[28:], [7, 8, 9])}
+    version = str(tfds.builder_cls("imagenet2012").VERSION)
+    write_tfds(root, "imagenet2012", version, splits)
+    specs = {"train": "train[:-4]", "valid": "train[-4:]", "test": "validation"}
+    return data.load("imagenet2012", data_dir=str(root), image_size=16, **specs), images
+
+
+@pytest.fixture(scope="module")
+def small(small_dir):
+    return data.load("small", data_dir=str(small_dir))
+
+
+@pytest.fixture(scope="module")
+def digit_data():
+    return data.load("digits", **DIGITS)
+
+
+def take(iterator, count):
+    return list(itertools.islice(iterator, count))
+
+
+def assert_same(batches, others):
+    for batch, other in zip(batches, others, strict=True):
+        np.testing.assert_array_equal(batch["image"], other["image"])
+        np.testing.assert_array_equal(batch["label"], other["label"])
+
+
+# -- digits ---------------------------------------------------------------------------------------
+
+
+def test_digits_depend_on_the_seed_alone():
+    first, again, other = digits.make(seed=1), digits.make(seed=1), digits.make(seed=2)
+    for split in digits.NUM_IMAGES:
+        np.testing.assert_array_equal(first[split][0], again[split][0])
+        np.testing.assert_array_equal(first[split][1], other[split][1])  # the originals stay
+        assert np.mean(first[split][0] != other[split][0]) > 0.5
+
+
+def test_digits_have_their_shapes_and_a_balance_of_classes(digit_data):
+    assert digit_data.image_shape == (16, 16, 1)
+    assert [digit_data.num_images(s) for s in ("train", "valid", "train+valid", "test")] == [
+        6000,
+        1000,
+        7000,
+        1000,
+    ]
+    images, labels = digit_data.fixed("train", 6000)
+    assert (images.dtype, labels.dtype) == (np.uint8, np.int32)
+    assert np.bincount(labels).min() > 500
+    assert data.load("digits", image_size=20).image_shape == (20, 20, 1)
+
+
+def test_splits_of_digits_share_no_original():
+    pools = digits.pools()
+    together = np.concatenate(list(pools.values()))
+    assert {split: len(pool) for split, pool in pools.items()} == digits.NUM_ORIGINALS
+    assert sorted(together) == list(range(1797))
+
+
+def test_a_digit_alone_is_the_original_made_darker():
+    from sklearn.datasets import load_digits
+
+    images, labels = digits.make(image_size=8, clutter=0, noise=0)["valid"]
+    pool = digits.pools()["valid"]
+    np.testing.assert_array_equal(labels, load_digits().target[np.resize(pool, 1000)])
+    for image, original in zip(images[:20, ..., 0], load_digits().images[pool[:20]]):
+        brightness = image.max() / 255 / (original.max() / 16)
+        assert 0.49 < brightness <= 1
+        np.testing.assert_allclose(image / 255, brightness * original / 16, atol=2.1 / 255)
+
+
+def test_clutter_and_noise_are_added():
+    plain = digits.make(clutter=0, noise=0)["test"][0]
+    cluttered = digits.make(clutter=8, noise=0)["test"][0]
+    noisy = digits.make(clutter=0, noise=0.1)["test"][0]
+    assert np.mean(cluttered > 0) > np.mean(plain > 0) + 0.1
+    assert np.mean((noisy > 0) & (noisy < 30)) > 0.3
+
+
+# -- batches --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "train+valid", "test"])
+def test_an_epoch_has_every_image_at_most_once(digit_data, split):
+    n = digit_data.num_images(split)
+    numbered = data.InMemory(
+        "", 1, (1, 1, 1), (0,), (1,), digit_data.sizes, np.arange(8000), np.arange(8000)
+    )
+    batches = take(numbered.batches(split, 300, seed=0), 2 * (n // 300))
+    epochs = np.array_split(np.concatenate([b["label"] for b in batches]), 2)
+    first = {"valid": 6000, "test": 7000}.get(split, 0)
+    for epoch in epochs:
+        assert len(set(epoch)) == n // 300 * 300
+        assert epoch.min() >= first
+        assert epoch.max() < first + n
+    assert np.any(epochs[0] != epochs[1])
+
+
+def test_order_is_a_function_of_seed_and_epoch(small):
+    second_epoch = take(small.batches("train", 5, seed=3), 6)[3:]
+    order = np.random.default_rng((3, 1)).permutation(18)[:15]
+    np.testing.assert_array_equal(
+        np.concatenate([b["label"] for b in second_epoch]), np.arange(18)[order] % 10
+    )
+
+
+@pytest.mark.parametrize("start", [1, 3, 4, 11])
+def test_a_resumed_stream_goes_on(small, start):
+    whole = take(small.batches("train", 5, seed=0), start + 4)
+    assert_same(whole[start:], take(small.batches("train", 5, seed=0, start=start), 4))
+
+
+def test_shards_make_up_the_global_batch(small):
+    whole = take(small.batches("train", 6, seed=0), 5)
+    shards = [take(small.batches("train", 6, seed=0, shard=(i, 3)), 5) for i in range(3)]
+    joined = [
+        {key: np.concatenate([part[key] for part in parts]) for key in ("image", "label")}
+        for parts in zip(*shards)
+    ]
+    assert_same(whole, joined)
+
+
+def test_fixed_images_are_the_stored_ones(small):
+    stored = noise(20, 8, 4)
+    images, labels = small.fixed("train", 3, start=2)
+    np.testing.assert_array_equal(images, stored[2:5])
+    assert labels.tolist() == [2, 3, 4]
+    np.testing.assert_array_equal(small.fixed("valid", 2)[0], stored[18:])
+    np.testing.assert_array_equal(small.fixed("train+valid", 20)[0], stored)
+    np.testing.assert_array_equal(small.fixed("test", 4)[0], noise(4, 8, 4, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("call", "fragments"),
+    [
+        (lambda d: d.batches("train", 19, seed=0), ["batch_size=19", "18"]),
+        (lambda d: d.batches("train", 0, seed=0), ["batch_size=0", "18"]),
+        (lambda d: d.batches("train", 8, seed=0, shard=(0, 3)), ["batch_size=8", "3 processes"]),
+        (lambda d: d.batches("vaild", 8, seed=0), ["'vaild'", "nearest: 'valid'"]),
+        (lambda d: d.fixed("valid", 3), ["num_images=3", "valid has 2"]),
+        (lambda d: d.fixed("valid", 2, start=1), ["from number 1", "valid has 2"]),
+        (lambda d: d.fixed("valid", 0), ["num_images=0"]),
+        (lambda d: d.num_images("validation"), ["'validation'", "nearest: 'valid'"]),
+    ],
+)
+def test_wrong_requests_are_named(small, call, fragments):
+    with pytest.raises(ValueError, match="^[^\n]+$") as error:
+        call(small)
+    for fragment in fragments:
+        assert fragment in str(error.value)
+
+
+# -- TFDS sets ------------------------------------------------------------------------------------
+
+
+def test_mean_and_std_are_those_of_the_training_split(small):
+    train = noise(20, 8, 4)[:18] / 255
+    np.testing.assert_allclose(small.mean, train.mean((0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(small.std, train.std((0, 1, 2)), rtol=1e-12)
+    assert (small.name, small.num_classes, small.image_shape) == ("small", 10, (8, 4, 3))
+
+
+def test_std_of_equal_images_can_be_divided_by(tmp_path):
+    grey = np.full((20, 2, 2, 1), 100, np.uint8)
+    write_tfds(tmp_path, "grey", "1.0.0", {"train": (grey, [0] * 20), "test": (grey, [0] * 20)})
+    flat = data.load("grey", data_dir=str(tmp_path))
+    assert flat.image_shape == (2, 2, 1)
+    assert flat.std == (1 / 255,)
+
+
+def test_images_are_averaged_down_exactly(small_dir):
+    resized = data.load("small", data_dir=str(small_dir), image_size=2).fixed("train", 18)[0]
+    blocks = noise(20, 8, 4)[:18].reshape(18, 2, 4, 2, 2, 3)
+    np.testing.assert_array_equal(resized, np.rint(blocks.mean((2, 4))))
+
+
+def test_images_of_other_sizes_are_resized(small_dir):
+    specs = {"train": "train[:1]", "valid": "train[1:3]", "test": "train[3:]"}
+    odd = data.load("odd", data_dir=str(small_dir), image_size=5, **specs)
+    assert odd.fixed("train+valid", 3)[0].shape == (3, 5, 5, 3)
+    grey = Image.fromarray(np.full((7, 9), 90, np.uint8))
+    np.testing.assert_array_equal(data._resize(grey, 1, 4), np.full((4, 4, 1), 90))
+
+
+SPLIT_ERRORS = [
+    ({"train": "trian"}, ["data.train='trian'", "train, test"]),
+    ({"valid": "train["}, ["data.valid='train['", "train, test"]),
+    ({"test": "test[:5]"}, ["data.test='test[:5]'", "4 examples"]),
+    ({"train": "train[5:5]"}, ["data.train='train[5:5]'", "no images"]),
+    ({"valid": "train[9:5]"}, ["data.valid='train[9:5]'", "no images"]),
+    ({"train": "train"}, ["data.train='train'", "data.valid='train[90%:]'", "overlap"]),
+    ({"test": "test+train[17:]"}, ["data.test='test+train[17:]'", "data.train=", "overlap"]),
+    ({"valid": "test[:1]"}, ["data.valid='test[:1]'", "data.test='test'", "overlap"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "fragments"),
+    [
+        *[("small", *case) for case in SPLIT_ERRORS],
+        ("small", {"image_size": 0}, ["data.image_size=0", "1 or more"]),
+        ("small", {"image_size": -4}, ["data.image_size=-4"]),
+        ("small", {"data_dir": "/nowhere"}, ["data.data_dir='/nowhere'"]),
+        ("small", {"clutter": 3}, ["data.options.clutter", "small"]),
+        ("cifar1O", {}, ["data.name='cifar1O'", "nearest: 'cifar10'"]),
+        ("digit", {}, ["data.name='digit'", "nearest: 'digits'"]),
+        ("mnist:9.9.9", {}, ["data.name='mnist:9.9.9'", "3.0.1"]),
+        ("mnist", {}, ["data.name='mnist'", "mnist/3.0.1", "download_and_prepare", "data_dir"]),
+        ("records", {}, ["data.name='records'", "tfrecord", "file_format='array_record'"]),
+        ("regression", {}, ["data.name='regression'", "image, label", "class"]),
+        ("odd", {"test": "train[:1]", "train": "train[1:2]"}, ["data.image_size=None", "size"]),
+        ("unlabelled", {"train": "train[:1]", "test": "train[3:]"}, ["data.test=", "no labels"]),
+        ("digits", {"cluter": 3}, ["data.options.cluter", "nearest: 'clutter'"]),
+        ("digits", {"clutter": -1}, ["data.options.clutter=-1", "0 or more"]),
+        ("digits", {"image_size": 7}, ["data.image_size=7", "8 or more"]),
+        ("digits", {"valid": "val"}, ["data.valid='val'", "train, valid, test"]),
+        ("digits", {"test": "test[1000:]"}, ["data.test='test[1000:]'", "no images"]),
+        ("digits", {"valid": "train[5399:]"}, ["data.train=", "data.valid=", "overlap"]),
+    ],
+)
+def test_bad_arguments_are_named(small_dir, name, arguments, fragments):
+    odd_valid = {"valid": "train[2:3]"} if name in ("odd", "unlabelled") else {}
+    with pytest.raises(ValueError, match="^[^\n]+$") as error:
+        data.load(name, **{"data_dir": str(small_dir), **odd_valid, **arguments})
+    for fragment in fragments:
+        assert fragment in str(error.value)
+
+
+def test_tensorflow_is_never_imported(small_dir, tmp_path):
+    (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')")
+    code = f"""
+import sys
+from nas_jax import data
+data.load("digits", train="train", valid="valid")
+small = data.load("small", data_dir={str(small_dir)!r})
+next(small.batches("train", 4, seed=0))
+assert "tensorflow" not in sys.modules
+"""
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(data.__file__).parents[1]}"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_cifar10_has_its_sizes():
+    folder = os.environ.get("TFDS_DATA_DIR", "")
+    if not (folder and (Path(folder) / "cifar10").is_dir()):
+        pytest.skip("needs TFDS_DATA_DIR with cifar10 in it")
+    cifar = data.load("cifar10", data_dir=folder)
+    assert cifar.sizes == (45000, 5000, 10000)
+    assert (cifar.image_shape, cifar.num_classes) == ((32, 32, 3), 10)
+    np.testing.assert_allclose(cifar.mean, (0.491, 0.482, 0.447), atol=0.002)
+    np.testing.assert_allclose(cifar.std, (0.247, 0.243, 0.262), atol=0.002)
+
+
+# -- ImageNet -------------------------------------------------------------------------------------
+
+
+def test_imagenet_is_streamed_and_resumed(imagenet):
+    stream, _ = imagenet
+    assert [stream.num_images(s) for s in ("train", "valid", "test")] == [24, 4, 3]
+    whole = take(stream.batches("train", 5, seed=0), 9)
+    assert (whole[0]["image"].shape, whole[0]["image"].dtype) == ((5, 16, 16, 3), np.uint8)
+    assert whole[0]["label"].dtype == np.int32
+    order = np.concatenate([np.random.default_rng((0, e)).permutation(24)[:20] for e in range(3)])
+    np.testing.assert_array_equal(np.concatenate([b["label"] for b in whole]), order[:45] % 10)
+    for start in (1, 4, 6):
+        assert_same(whole[start:], take(stream.batches("train", 5, seed=0, start=start), 9 - start))
+
+
+def test_imagenet_reads_nothing_that_it_skips(imagenet):
+    stream, _ = imagenet
+    read = []
+
+    class Source:
+        def __getitem__(self, record):
+            read.append(record)
+            return stream.source[record]
+
+    watched = data.Streamed(
+        "", 10, (4, 4, 3), stream.mean, stream.std, stream.sizes, Source()
+    ).batches("train", 24, seed=0, start=2**20)
+    assert read == []
+    next(watched)
+    assert sorted(read[:24]) == list(range(24))
+
+
+def test_imagenet_shards_make_up_the_global_batch(imagenet):
+    stream, _ = imagenet
+    whole = next(stream.batches("train", 6, seed=0, start=3))
+    parts = [next(stream.batches("train", 6, seed=0, start=3, shard=(i, 2))) for i in range(2)]
+    joined = {key: np.concatenate([part[key] for part in parts]) for key in whole}
+    assert_same([whole], [joined])
+
+
+def test_imagenet_crops_vary_by_epoch_in_training_only(imagenet):
+    stream, _ = imagenet
+
+    def by_record(split, size, epoch):
+        batch = next(stream.batches(split, size, seed=0, start=epoch))
+        return batch["image"][np.argsort(np.random.default_rng((0, epoch)).permutation(size))]
+
+    assert np.all(np.any(by_record("train", 24, 0) != by_record("train", 24, 1), (1, 2, 3)))
+    fixed = stream.fixed("valid", 4)[0]
+    for epoch in range(2):
+        np.testing.assert_array_equal(by_record("valid", 4, epoch), fixed)
+
+
+def test_imagenet_centre_is_resized(imagenet):
+    stream, images = imagenet
+    image = Image.fromarray(images[28])  # 28 = 24 + 4: the first of the test split
+    side = min(image.size) * 16 / 18  # 16 * 256 // 224 = 18 pixels, of which 16 are kept
+    left, top = (np.asarray(image.size) - side) / 2
+    box = (left, top, left + side, top + side)
+    expected = np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR, box))
+    np.testing.assert_array_equal(stream.fixed("test", 1)[0][0], expected)
+
+
+@pytest.mark.parametrize("size", [(500, 375), (100, 400), (20, 4000)])
+def test_random_boxes_lie_inside_and_have_the_area(size):
+    boxes = np.array([data._random_box(*size, np.random.default_rng(i)) for i in range(500)])
+    sides = boxes[:, 2:] - boxes[:, :2]
+    assert np.all(boxes[:, :2] >= 0)
+    assert np.all(boxes[:, 2:] <= np.asarray(size) + 1e-9)
+    ratio, share = sides[:, 0] / sides[:, 1], sides.prod(1) / np.prod(size)
+    assert np.all((ratio > 0.7499) & (ratio < 1.3334))
+    if size == (500, 375):
+        assert share.min() == pytest.approx(0.08, abs=0.02)
+        assert share.max() > 0.9
+
+
+def test_grey_and_transparent_images_become_rgb():
+    stored = io.BytesIO()
+    Image.fromarray(noise(1, 5, 5, 4)[0], "RGBA").save(stored, "PNG")
+    assert data._open(stored.getvalue(), 3).mode == "RGB"
+
+
+# -- on the device --------------------------------------------------------------------------------
+
+OFF = {"flip": False, "crop_padding": 0, "cutout": 0}
+ALL = {"flip": True, "crop_padding": 2, "cutout": 3}
+
+
+def keys_of(count, seed=0):
+    return jax.random.split(jax.random.key(seed), count)
+
+
+def test_augment_is_the_identity_when_off():
+    images = jnp.asarray(noise(2, 4, 4))
+    assert data.augment(keys_of(2), images, **OFF) is images
+
+
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.float32, jnp.bfloat16])
+def test_augment_of_an_image_depends_on_its_key_only(dtype):
+    images, keys = jnp.asarray(noise(16, 6, 6)).astype(dtype), keys_of(16)
+    whole = jax.jit(lambda k, x: data.augment(k, x, **ALL))(keys, images)
+    part = data.augment(keys[5:8], images[5:8], **ALL)
+    assert whole.dtype == dtype
+    np.testing.assert_array_equal(whole[5:8], part)
+    assert np.any(data.augment(keys_of(16, seed=1), images, **ALL) != whole)
+
+
+def test_flip_mirrors_half_of_the_images():
+    images = jnp.asarray(noise(200, 2, 3))
+    flipped = np.asarray(data.augment(keys_of(200), images, **{**OFF, "flip": True}))
+    mirrored = np.all(flipped == images[:, :, ::-1], (1, 2, 3))
+    same = np.all(flipped == images, (1, 2, 3))
+    assert np.all(mirrored ^ same)
+    assert 70 < mirrored.sum() < 130
+
+
+def test_crop_moves_the_image_and_fills_with_zeros():
+    image = jnp.asarray([[1, 2], [3, 4]], jnp.uint8)[None, :, :, None]
+    images = jnp.repeat(image, 200, 0)
+    cropped = data.augment(keys_of(200), images, **{**OFF, "crop_padding": 1})
+    seen = {tuple(map(tuple, x)) for x in np.asarray(cropped)[..., 0].tolist()}
+    # All 9 windows of 2 x 2 in   0 0 0 0 / 0 1 2 0 / 0 3 4 0 / 0 0 0 0
+    assert seen == {
+        ((0, 0), (0, 1)),
+        ((0, 0), (1, 2)),
+        ((0, 0), (2, 0)),
+        ((0, 1), (0, 3)),
+        ((1, 2), (3, 4)),
+        ((2, 0), (4, 0)),
+        ((0, 3), (0, 0)),
+        ((3, 4), (0, 0)),
+        ((4, 0), (0, 0)),
+    }
+
+
+def test_cutout_is_a_square_clipped_at_the_border():
+    images = jnp.ones((300, 4, 4, 1))
+    cut = np.asarray(data.augment(keys_of(300), images, **{**OFF, "cutout": 2}))[..., 0] == 0
+    sizes = {(int(c.any(1).sum()), int(c.any(0).sum())) for c in cut}
+    # A square of 2 around pixel p covers p - 1 and p: 1 pixel where p = 0, else 2.
+    assert sizes == {(1, 1), (1, 2), (2, 1), (2, 2)}
+    assert np.all(cut.sum((1, 2)) == cut.any(1).sum(1) * cut.any(2).sum(1))
+    assert np.all(cut.any(0))
+
+
+def test_switching_one_off_leaves_the_draws_of_others():
+    images, keys = jnp.asarray(noise(8, 6, 6)).astype(jnp.float32) + 1, keys_of(8)
+    cut = data.augment(keys, images, **{**OFF, "cutout": 3}) == 0
+    everything = data.augment(keys, images, **{**ALL, "crop_padding": 0}) == 0
+    np.testing.assert_array_equal(cut, everything)
+
+
+def test_standardise_by_hand():
+    images = jnp.asarray([[[[0, 255], [51, 102]]]], jnp.uint8)
+    # (0 - .5) / .25, (1 - .2) / .5; (.2 - .5) / .25, (.4 - .2) / .5
+    expected = [[[[-2.0, 1.6], [-1.2, 0.4]]]]
+    np.testing.assert_allclose(
+        data.standardise(images, (0.5, 0.2), (0.25, 0.5)), expected, rtol=1e-5
+    )
+    assert data.standardise(images, (0.5,), (0.5,), jnp.bfloat16).dtype == jnp.bfloat16

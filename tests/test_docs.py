@@ -1,0 +1,125 @@
+"""What the documents name exists, and what the package offers is documented."""
+
+import fnmatch
+import importlib
+import inspect
+import os
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import nas_jax
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docs/**/*.ipynb"))
+)
+OUTPUTS = ("report.md",)  # a run writes it into its own folder
+LINK = re.compile(r"\]\(([^)\s]+)[^)]*\)|(?:src|href)=\"([^\"]+)\"|^\[[^\]]+\]:\s+(\S+)", re.M)
+NAMED = re.compile(r"[\w./{},*-]*[\w}*]\.(?:py|md|cfg|toml|txt|ipynb|sh|ya?ml)\b")
+BRACES = re.compile(r"\{([^{}]*)\}")
+
+
+def files():
+    """All files of the repository, hidden folders left out."""
+    found = []
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if not name.startswith((".", "__"))]
+        found += [Path(folder, name).relative_to(ROOT).as_posix() for name in names]
+    return found
+
+
+def dead_links(text, folder):
+    targets = ("".join(groups).partition("#")[0] for groups in LINK.findall(text))
+    relative = (target for target in targets if target and "://" not in target)
+    return [t for t in relative if not t.startswith("mailto:") and not (folder / t).exists()]
+
+
+def expand(path):
+    """`a/{b,c}.py` is a/b.py and a/c.py."""
+    match = BRACES.search(path)
+    if not match:
+        return [path]
+    middles = match[1].split(",")
+    return [e for m in middles for e in expand(path[: match.start()] + m + path[match.end() :])]
+
+
+def dead_paths(text, existing):
+    """Named files that are no (end of a) path of the repository; X.py stands for any."""
+    text = re.sub(r"\w+://\S+", "", text)
+    named = {path.lstrip("./") for match in NAMED.findall(text) for path in expand(match)}
+    return sorted(
+        path
+        for path in named
+        if not Path(path).stem.isupper() or path.endswith(".md")
+        if Path(path).name not in OUTPUTS
+        if not any(fnmatch.fnmatch(f"/{file}", f"*/{path}") for file in existing)
+    )
+
+
+def test_dead_links_and_paths_are_found(tmp_path):
+    (tmp_path / "there.md").touch()
+    text = '[a](there.md#part) [b](gone.md) [c](https://x.org/y.md) <img src="gone.png">'
+    assert dead_links(text, tmp_path) == ["gone.md", "gone.png"]
+    text = "`a/{b,c}.py --config=configs/d.py:small`, c.py, configs/X.py, https://x.org/e.py, *.sh"
+    assert dead_paths(text, ["lib/a/b.py", "configs/d.py"]) == ["*.sh", "a/c.py", "c.py"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document):
+    path = ROOT / document
+    assert dead_links(path.read_text(encoding="utf-8"), path.parent) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_named_files_exist(document):
+    assert dead_paths((ROOT / document).read_text(encoding="utf-8"), files()) == []
+
+
+# -- the package ----------------------------------------------------------------------------------
+
+MODULES = ["nas_jax", *(m.name for m in pkgutil.walk_packages(nas_jax.__path__, "nas_jax."))]
+
+
+def public(owner, module):
+    """(name, function or class) that `owner`, a module or class of `module`, itself defines."""
+    for name, value in vars(owner).items():
+        value = inspect.unwrap(getattr(value, "__func__", getattr(value, "fget", value)))
+        defined = inspect.isroutine(value) or inspect.isclass(value)
+        if defined and value.__module__ == module and not name.startswith("_"):
+            yield name, value
+            if inspect.isclass(value):
+                yield from ((f"{name}.{n}", v) for n, v in public(value, module))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_everything_public_has_a_docstring(name):
+    module = importlib.import_module(name)
+    assert module.__doc__
+    bare = [
+        f"{name}.{which}"
+        for which, value in public(module, name)
+        if not value.__doc__ or value.__doc__.startswith(f"{which}(")  # a dataclass makes its own
+        if not which.endswith(".setup")  # of a Flax module
+        if value.__name__ != "<lambda>"  # the default of a field
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_key_is_the_first_argument_or_named(name):
+    wrong = []
+    for which, value in public(importlib.import_module(name), name):
+        if inspect.isclass(value):
+            continue
+        parameters = [p for n, p in inspect.signature(value).parameters.items() if n != "self"]
+        wrong += [
+            f"{name}.{which}"
+            for position, parameter in enumerate(parameters)
+            if parameter.name in ("key", "keys") and position
+            if parameter.kind is not parameter.KEYWORD_ONLY
+        ]
+    assert wrong == []

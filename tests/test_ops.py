@@ -1,0 +1,215 @@
+"""Candidate operations against XLA's own, in value and in gradient; batch norm by hand."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from nas_jax import ops
+
+
+def random(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def assert_same(ours, theirs, *args):
+    """Same value, and same gradient of a random functional with respect to every argument."""
+    weights = random(9, *jax.eval_shape(ours, *args).shape)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def both(f, args):
+        value, pull = jax.vjp(f, *args)
+        return value, pull(weights)
+
+    def close(x, y):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5 * max(1, np.abs(y).max()))
+
+    jax.tree.map(close, both(ours, args), both(theirs, args))
+
+
+# -- convolutions ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [3, 5, 7])
+@pytest.mark.parametrize("shape", [(3, 8, 8, 4), (2, 5, 4, 3)])
+def test_depthwise(size, shape):
+    reference = functools.partial(
+        lax.conv_general_dilated,
+        window_strides=(1, 1),
+        padding="SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=shape[-1],
+    )
+    assert_same(ops.depthwise, reference, random(0, *shape), random(1, size, size, 1, shape[-1]))
+
+
+def test_depthwise_keeps_channels_apart():
+    kernel = np.zeros((3, 3, 1, 2), np.float32)
+    kernel[1, 1, 0, 0] = 2  # channel 0: doubled
+    kernel[1, 0, 0, 1] = 1  # channel 1: from the left neighbour
+    x = jnp.arange(6.0).reshape(1, 1, 3, 2)  # rows 0 2 4 and 1 3 5
+    out = ops.depthwise(x, jnp.asarray(kernel))
+    np.testing.assert_array_equal(out[0, 0, :, 0], [0, 4, 8])
+    np.testing.assert_array_equal(out[0, 0, :, 1], [0, 1, 3])
+
+
+def test_pointwise():
+    reference = functools.partial(jnp.einsum, "gnhwc,cd->gnhwd")
+    assert_same(ops.pointwise, reference, random(0, 2, 3, 4, 4, 5), random(1, 5, 6))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "size"), [((1, 7), 1, 6), ((7, 1), 1, 6), ((3, 3), 2, 3)]
+)
+def test_conv_is_apart_for_each_image(kernel, stride, size):
+    x, w = random(0, 2, 3, 6, 6, 2), random(1, *kernel, 2, 5)
+    out = ops.conv(x, w, stride)
+    assert out.shape == (2, 3, size, size, 5)
+    one = lax.conv_general_dilated(
+        x[1, 2][None], w, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_allclose(out[1, 2], one[0], rtol=1e-5, atol=1e-5)
+
+
+# -- pooling --------------------------------------------------------------------------------------
+
+
+def windows(x, combine, start):
+    return lax.reduce_window(x, start, combine, (1, 1, 3, 3, 1), (1, 1, 1, 1, 1), "SAME")
+
+
+def reference_avg(x):
+    return windows(x, lax.add, 0.0) / windows(jnp.ones_like(x), lax.add, 0.0)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 6, 6, 3), (1, 2, 5, 3, 1)])
+def test_pools(shape):
+    # Distinct values: at a tie the gradient of a maximum is a matter of taste.
+    x = jax.random.permutation(jax.random.key(0), jnp.arange(float(np.prod(shape)))).reshape(shape)
+    assert_same(ops.max_pool, lambda x: windows(x, lax.max, -jnp.inf), x)
+    assert_same(ops.avg_pool, reference_avg, x)
+
+
+def test_pools_ignore_the_padding():
+    x = -jnp.arange(1.0, 10.0).reshape(1, 1, 3, 3, 1)  # -1 -2 -3 | -4 -5 -6 | -7 -8 -9
+    highest, mean = ops.max_pool(x)[0, 0, ..., 0], ops.avg_pool(x)[0, 0, ..., 0]
+    np.testing.assert_array_equal(highest, [[-1, -1, -2], [-1, -1, -2], [-4, -4, -5]])
+    # Corner: -(1+2+4+5)/4; edge: -(1+2+3+4+5+6)/6; middle: -45/9.
+    np.testing.assert_allclose(mean[0], [-3, -3.5, -4], rtol=1e-6)
+    np.testing.assert_allclose(mean[1], [-4.5, -5, -5.5], rtol=1e-6)
+
+
+def test_halve():
+    x = jnp.arange(16.0).reshape(1, 1, 4, 4, 1)
+    out = ops.halve(x)
+    assert out.shape == (1, 1, 2, 2, 1)
+    # (0+1+4+5)/4, (2+3+6+7)/4, ...
+    np.testing.assert_array_equal(out[0, 0, ..., 0], [[2.5, 4.5], [10.5, 12.5]])
+
+
+# -- ghost batch norm -----------------------------------------------------------------------------
+
+# Two groups of one image of 1x2 pixels: means 2 and 12, variances 1 and 4.
+TINY = jnp.asarray([1.0, 3.0, 10.0, 14.0]).reshape(2, 1, 1, 2, 1)
+AFFINE = {"scale": jnp.asarray([2.0]), "offset": jnp.asarray([5.0])}
+
+
+def test_ghost_batch_norm_by_hand():
+    out = ops.BatchNorm(epsilon=0.0).apply({"params": AFFINE}, TINY)
+    # Both groups become -1, 1; twice that, plus 5.
+    np.testing.assert_allclose(out.ravel(), [3, 7, 3, 7], rtol=1e-6)
+    # With epsilon 5: (4 - 2)^2 / (4 + 5), so the second group is 5 -+ 2 * 2/3.
+    out = ops.BatchNorm(epsilon=5.0).apply({"params": AFFINE}, TINY)
+    np.testing.assert_allclose(out[1].ravel(), [5 - 4 / 3, 5 + 4 / 3], rtol=1e-6)
+
+
+def test_ghost_batch_norm_is_batch_norm_of_each_group():
+    x = 3 * random(0, 3, 4, 5, 5, 2) + jnp.arange(3.0).reshape(3, 1, 1, 1, 1)
+    params = {"scale": random(1, 2), "offset": random(2, 2)}
+    out = ops.BatchNorm(epsilon=1e-3).apply({"params": params}, x)
+    for group, normal in zip(x, out):
+        mean, var = group.mean((0, 1, 2)), group.var((0, 1, 2))
+        expected = params["scale"] * (group - mean) / jnp.sqrt(var + 1e-3) + params["offset"]
+        np.testing.assert_allclose(normal, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_policy_is_stateless():
+    variables = ops.BatchNorm().init(jax.random.key(0), TINY)
+    assert set(variables) == {"params"}
+    np.testing.assert_array_equal(variables["params"]["scale"], [1])
+    np.testing.assert_array_equal(variables["params"]["offset"], [0])
+
+
+def test_running_policy():
+    norm = ops.BatchNorm(policy="running", momentum=0.9, epsilon=0.0)
+    stats = norm.init(jax.random.key(0), TINY)["batch_stats"]
+    assert (stats["mean"], stats["var"]) == (0, 1)  # initialising is not an update
+    variables = {"params": AFFINE, "batch_stats": stats}
+
+    out, updated = norm.apply(variables, TINY, mutable=["batch_stats"])
+    np.testing.assert_allclose(out.ravel(), [3, 7, 3, 7], rtol=1e-6)  # the images' own
+    # Mean of the groups' means 7 and variances 2.5: .9 * 0 + .1 * 7 and .9 * 1 + .1 * 2.5.
+    np.testing.assert_allclose(updated["batch_stats"]["mean"], [0.7], rtol=1e-6)
+    np.testing.assert_allclose(updated["batch_stats"]["var"], [1.15], rtol=1e-6)
+    _, again = norm.apply({"params": AFFINE, **updated}, TINY, mutable=["batch_stats"])
+    # .9 * .7 + .1 * 7
+    np.testing.assert_allclose(again["batch_stats"]["mean"], [1.33], rtol=1e-6)
+
+    # Reading: 2 (x - 4) / sqrt(16) + 5, whatever the images' own statistics are.
+    read = {"mean": jnp.asarray([4.0]), "var": jnp.asarray([16.0])}
+    out = norm.apply({"params": AFFINE, "batch_stats": read}, TINY)
+    np.testing.assert_allclose(out.ravel(), [3.5, 4.5, 8, 10], rtol=1e-6)
+    out, untouched = norm.apply({"params": AFFINE, "batch_stats": read}, TINY, mutable=["other"])
+    np.testing.assert_allclose(out.ravel(), [3.5, 4.5, 8, 10], rtol=1e-6)
+    assert "batch_stats" not in untouched
+
+
+# -- units ----------------------------------------------------------------------------------------
+
+
+def shapes(module, channels=3):
+    x = jax.ShapeDtypeStruct((2, 2, 8, 8, channels), jnp.float32)
+    out, variables = jax.eval_shape(module.init_with_output, jax.random.key(0), x)
+    return out.shape, {
+        "/".join(key.key for key in path): leaf.shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(variables["params"])
+    }
+
+
+def test_conv_unit():
+    out, params = shapes(ops.Conv(5, (1, 7)))
+    assert out == (2, 2, 8, 8, 5)
+    assert params == {"kernel": (1, 7, 3, 5), "norm/scale": (3,), "norm/offset": (3,)}
+
+
+def test_separable_unit_has_one_batch_norm():
+    out, params = shapes(ops.SeparableConv(5, 7))
+    assert out == (2, 2, 8, 8, 5)
+    norm = {"norm/scale": (3,), "norm/offset": (3,)}
+    assert params == {"depthwise": (7, 7, 1, 3), "pointwise": (1, 1, 3, 5), **norm}
+
+
+def test_units_are_bn_relu_convolution():
+    x = random(0, 1, 2, 4, 4, 2)
+    norm = {"scale": random(3, 2), "offset": random(4, 2)}
+    normal = jax.nn.relu(ops.BatchNorm().apply({"params": norm}, x))
+    kernel, per_channel = random(1, 1, 1, 2, 3), random(2, 3, 3, 1, 2)
+
+    out = ops.Conv(3, (1, 1)).apply({"params": {"kernel": kernel, "norm": norm}}, x)
+    expected = jnp.einsum("gnhwc,cd->gnhwd", normal, kernel[0, 0])
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+
+    params = {"depthwise": per_channel, "pointwise": kernel, "norm": norm}
+    out = ops.SeparableConv(3, 3).apply({"params": params}, x)
+    expected = jnp.einsum("nhwc,cd->nhwd", ops.depthwise(normal[0], per_channel), kernel[0, 0])
+    np.testing.assert_allclose(out[0], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("stride", "size"), [(1, 8), (2, 4)])
+def test_stem(stride, size):
+    out, params = shapes(ops.Stem(6, stride))
+    assert out == (2, 2, size, size, 6)
+    assert params == {"kernel": (3, 3, 3, 6)}

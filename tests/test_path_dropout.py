@@ -1,0 +1,120 @@
+"""Path dropout: the paper's rates, the ramp, and masks that belong to a ghost batch's number."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nas_jax import path_dropout
+from nas_jax.choices import Choice
+
+FANS = (2, 3, 4, 5, 7)  # the paper's concats have 2..5 inputs, its sums 7
+NODES = {k: Choice(f"node{k}", k, 1, k) for k in FANS}
+GROUPS = 20_000
+
+
+@functools.cache
+def draw(r, share=1.0, rescale=False):
+    sample = jax.jit(
+        lambda key, groups: path_dropout.sample(
+            key, NODES, groups, r=r, share=share, rescale=rescale
+        )
+    )
+    return jax.tree.map(np.asarray, sample(jax.random.key(0), jnp.arange(GROUPS)))
+
+
+def sigma(probability):
+    return math.sqrt(probability * (1 - probability) / GROUPS)
+
+
+@pytest.mark.parametrize(
+    ("r", "keep"),
+    [
+        (0.01, (0.900, 0.785, 0.684, 0.602, 0.482)),
+        (0.05, (0.776, 0.632, 0.527, 0.451, 0.348)),
+        (0.1, (0.684, 0.536, 0.438, 0.369, 0.280)),
+        (0.3, (0.452, 0.331, 0.260, 0.214, 0.158)),
+    ],
+)
+def test_keep_probabilities(r, keep):
+    rates = path_dropout.rates(NODES, r)
+    assert tuple(round(1 - rates[k], 3) for k in FANS) == keep
+
+
+def test_examples_of_the_paper():
+    rates = path_dropout.rates(NODES, 0.05)
+    assert round(rates[2], 2) == 0.22
+    assert round(rates[7], 2) == 0.65
+
+
+@pytest.mark.parametrize("r", [1e-6, 0.05, 0.3])
+def test_a_node_loses_all_inputs_with_probability_r(r):
+    rates = path_dropout.rates(NODES, r)
+    assert all(math.isclose(rates[k] ** k, r) for k in FANS)
+
+
+def test_drawn_masks_have_these_rates():
+    masks = draw(0.1)
+    for k in FANS:
+        keep = 1 - 0.1 ** (1 / k)
+        assert set(np.unique(masks[k])) == {0, 1}
+        assert np.all(abs(masks[k].mean(0) - keep) < 4 * sigma(keep))
+        lost = np.mean(np.all(masks[k] == 0, -1))
+        assert abs(lost - 0.1) < 4 * sigma(0.1)
+
+
+def test_share_scales_the_rate_and_not_r():
+    masks = draw(0.1, share=0.5)
+    for k in FANS:
+        keep = 1 - 0.5 * 0.1 ** (1 / k)
+        assert np.all(abs(masks[k].mean(0) - keep) < 4 * sigma(keep))
+
+
+@pytest.mark.parametrize(("r", "share"), [(0.1, 0.0), (0.0, 1.0)])
+def test_nothing_is_dropped(r, share):
+    assert all(np.all(mask == 1) for mask in jax.tree.leaves(draw(r, share)))
+
+
+def test_paths_are_independent():
+    masks = np.concatenate([draw(0.1)[k] for k in FANS], -1)
+    correlation = np.corrcoef(masks.T) - np.eye(sum(FANS))
+    assert np.abs(correlation).max() < 5 / math.sqrt(GROUPS)
+
+
+def test_masks_belong_to_the_number_of_a_group():
+    key = jax.random.key(0)
+    some = jnp.asarray([7, 3, 19_999])
+    masks = path_dropout.sample(key, NODES, some, r=0.1, share=1.0)
+    for k in FANS:
+        np.testing.assert_array_equal(masks[k], draw(0.1)[k][np.asarray(some)])
+    other = path_dropout.sample(jax.random.key(1), NODES, some, r=0.1, share=1.0)
+    assert any(np.any(masks[k] != other[k]) for k in FANS)
+
+
+def test_rescale_keeps_the_mean():
+    plain, scaled = draw(0.1), draw(0.1, rescale=True)
+    for k in FANS:
+        keep = 1 - 0.1 ** (1 / k)
+        np.testing.assert_array_equal(scaled[k] == 0, plain[k] == 0)
+        np.testing.assert_allclose(scaled[k][plain[k] == 1], 1 / keep, rtol=1e-5)
+        assert np.all(abs(scaled[k].mean(0) - 1) < 4 * sigma(keep) / keep)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "shares"),
+    [("linear", [0, 0.25, 0.5, 0.75, 1]), ("constant", [1] * 5), ("none", [0] * 5)],
+)
+def test_ramp(schedule, shares):
+    assert schedule in path_dropout.SCHEDULES
+    ramp = jax.jit(lambda step: path_dropout.ramp(step, 5, schedule))
+    assert [float(ramp(jnp.int32(step))) for step in range(5)] == shares
+    assert [float(path_dropout.ramp(step, 5, schedule)) for step in range(5)] == shares
+    assert ramp(jnp.int32(3)).dtype == jnp.float32
+
+
+def test_ramp_stays_in_range():
+    assert path_dropout.ramp(7, 5, "linear") == 1
+    assert path_dropout.ramp(0, 1, "linear") == 0  # a single step is the first one

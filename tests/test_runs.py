@@ -1,0 +1,154 @@
+"""Whole runs of launch.py as a user starts them: a search, killed in every mode, and resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from nas_jax import config as config_lib
+from nas_jax import trainer
+from tests.configs import tiny
+
+ROOT = Path(__file__).parents[1]
+CONFIG = "tests/configs/tiny.py"
+
+
+def _command(workdir, *arguments):
+    return [sys.executable, "launch.py", f"--config={CONFIG}", f"--workdir={workdir}", *arguments]
+
+
+def _start(workdir, *arguments):
+    # One device: eight fake ones on two cores only cost time here.
+    env = {**os.environ, "XLA_FLAGS": ""}
+    return subprocess.Popen(
+        _command(workdir, *arguments), cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _run(workdir, *arguments):
+    process = _start(workdir, *arguments)
+    _, errors = process.communicate(timeout=300)
+    return process.returncode, errors
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    code, errors = _run(workdir)
+    assert code == 0, errors
+    return workdir
+
+
+def _rows(path, *, without):
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != without} for row in rows]
+
+
+def _results(workdir):
+    paths = sorted(workdir.glob("retrain/*/F*/*/seed*/result.json"))
+    results = {str(p.relative_to(workdir)): json.loads(p.read_text()) for p in paths}
+    return {k: {f: v for f, v in r.items() if f != "seconds"} for k, r in results.items()}
+
+
+def _state(workdir):
+    config = tiny.get_config()
+    space, data = config_lib.build(config)
+    task = trainer.supernet_task(config, space, data)
+    return trainer.restore(task, config.supernet.train, data, workdir)
+
+
+def test_search_leaves_a_report_and_all_that_the_modes_promise(whole):
+    assert json.loads((whole / "status.json").read_text()) == {"status": "done", "stage": "search"}
+    trials = _rows(whole / "trials.jsonl", without=None)
+    assert len(trials) == 40
+    assert all(0 <= row["one_shot_accuracy"] <= 1 and row["params"] > 0 for row in trials)
+    assert len(_rows(whole / "metrics.jsonl", without=None)) == 40 / 5
+    results = _results(whole)
+    short = [r for path, r in results.items() if "/short/" in path]
+    final = [r for path, r in results.items() if "/final/" in path]
+    assert 2 <= len(short) <= 4  # two random, two stratified, which may be the same
+    assert len(final) == 2
+    assert all(r["test_accuracy"] is None and r["valid_accuracy"] is not None for r in short)
+    assert all(r["valid_accuracy"] is None and r["test_accuracy"] is not None for r in final)
+    report = whole / "report"
+    assert "# " in (report / "report.md").read_text()
+    assert list(report.glob("*.png"))
+    assert list(whole.glob("tensorboard/events*"))
+
+
+def test_a_second_run_repeats_nothing(whole):
+    before = {p: p.stat().st_mtime_ns for p in whole.glob("retrain/*/F*/*/seed*/*.json")}
+    trials = (whole / "trials.jsonl").stat().st_mtime_ns
+    assert _run(whole)[0] == 0
+    assert (whole / "trials.jsonl").stat().st_mtime_ns == trials
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def _lines(path):
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory):
+    """The same search, killed (SIGKILL) in the middle of training, sweep and retraining."""
+    workdir = tmp_path_factory.mktemp("runs") / "killed"
+    metrics = "retrain/short/F4/*/seed0/metrics.jsonl"
+    moments = [
+        lambda: _lines(workdir / "metrics.jsonl") >= 5,
+        lambda: _lines(workdir / "trials.jsonl") >= 16,
+        lambda: sum(map(_lines, workdir.glob(metrics))) >= 7,
+    ]
+    for reached in moments:
+        process = _start(workdir)
+        while process.poll() is None and not reached():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    assert _run(workdir)[0] == 0
+    return workdir
+
+
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(whole, resumed):
+    for a, b in zip(jax.tree.leaves(_state(whole)), jax.tree.leaves(_state(resumed)), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    speed = "images_per_second"
+    assert _rows(whole / "metrics.jsonl", without=speed) == _rows(
+        resumed / "metrics.jsonl", without=speed
+    )
+    assert (whole / "trials.jsonl").read_text() == (resumed / "trials.jsonl").read_text()
+    assert _results(whole) == _results(resumed)
+
+
+def test_another_config_is_refused_with_the_field_and_another_folder(whole):
+    code, errors = _run(whole, "--config.seed=7")
+    assert code == 2
+    assert errors.count("\n") == 1
+    assert "seed is 0 there and 7 here" in errors
+    assert f"--workdir={whole}-2" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--mode=sweep"], "run --mode=supernet first"),
+        (["--mode=retrain"], "run --mode=sweep first"),
+        (["--config.supernet.train.ghost_batch_size=5"], "is not a multiple of ghost_batch_size=5"),
+        (["--config.data.name=digit"], "nearest: 'digits'"),
+        (["--config.space.num_cells=5"], "must be a multiple of 16"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
+    code, errors = _run(tmp_path / "run", *arguments)
+    assert code == 2
+    line = [line for line in errors.splitlines() if "WARNING" not in line]
+    assert len(line) == 1
+    assert line[0].startswith("launch.py: error: ")
+    assert message in line[0]

@@ -1,0 +1,165 @@
+"""The training step and loop: what a step does, and that devices and kills change nothing."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from nas_jax import config as config_lib
+from nas_jax import parallel, path_dropout, rng, spaces, supernet, train_step, trainer
+from nas_jax.checkpoints import Checkpoints
+from nas_jax.progress import Diverged
+from tests.configs import tiny
+
+
+@pytest.fixture(scope="module")
+def setup():
+    config = tiny.get_config()
+    space, data = config_lib.build(config)
+    return config, space, data
+
+
+def _fit(setup, directory, devices, **changes):
+    config, space, data = setup
+    config = config.copy_and_resolve_references()
+    config.supernet.train.update(changes)
+    task = trainer.supernet_task(config, space, data)
+    state = trainer.fit(task, config.supernet.train, data, directory, seed=1, devices=devices)
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return state, rows
+
+
+def test_one_device_equals_eight(setup, tmp_path):
+    changes = {"num_steps": 20, "log_every": 1, "checkpoint_every": 0}
+    _, one = _fit(setup, tmp_path / "one", jax.devices()[:1], **changes)
+    _, eight = _fit(setup, tmp_path / "eight", jax.devices()[:8], **changes)
+    assert [row["step"] for row in one] == list(range(1, 21))
+    for key in ("loss", "accuracy", "l2"):
+        np.testing.assert_allclose(
+            [row[key] for row in one], [row[key] for row in eight], rtol=0, atol=1e-5
+        )
+    assert one[0]["drop_rate"] == 0
+    assert one[-1]["drop_rate"] == 1
+    assert one[-1]["loss"] < one[0]["loss"]
+
+
+def test_resumed_equals_uninterrupted_bit_for_bit(setup, tmp_path):
+    """Stopped after step 17, resumed from the checkpoint of step 10."""
+    devices = jax.devices()[:1]
+    whole, whole_rows = _fit(setup, tmp_path / "whole", devices, num_steps=30)
+
+    class Stop(Exception):
+        pass
+
+    config, space, data = setup
+    task = trainer.supernet_task(config, space, data)
+
+    class Stopping:
+        def __getattr__(self, name):
+            return getattr(data, name)
+
+        def batches(self, *args, **kwargs):
+            for number, batch in enumerate(data.batches(*args, **kwargs)):
+                if number == 17:
+                    raise Stop
+                yield batch
+
+    train = config.supernet.train.copy_and_resolve_references()
+    train.num_steps = 30
+    config = config.copy_and_resolve_references()
+    config.supernet.train.num_steps = 30
+    task = trainer.supernet_task(config, space, data)
+    with pytest.raises(Stop):
+        trainer.fit(task, train, Stopping(), tmp_path / "cut", seed=1, devices=devices)
+    with Checkpoints(tmp_path / "cut" / "checkpoints") as checkpoints:
+        assert checkpoints.latest == 10
+    resumed, rows = _fit(setup, tmp_path / "cut", devices, num_steps=30)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    drop_speed = [{k: v for k, v in r.items() if k != "images_per_second"} for r in rows]
+    assert drop_speed == [
+        {k: v for k, v in r.items() if k != "images_per_second"} for r in whole_rows
+    ]
+
+
+def test_diverging_run_names_step_and_checkpoint(setup, tmp_path):
+    changes = {"num_steps": 40, "base_lr": 1e12, "warmup_share": 0.0, "clip_norm": 0.0}
+    with pytest.raises(Diverged, match=r"by step \d+; last good checkpoint"):
+        _fit(setup, tmp_path, jax.devices()[:1], **changes)
+
+
+# -- one step, by hand ----------------------------------------------------------------------------
+
+
+def _step(space, sample_masks, *, l2, lr=0.0):
+    """One step of SGD on zeros-free random images; returns params before, after and metrics."""
+    net = space.supernet(num_classes=3, filters=4)
+    images = jnp.zeros((1, 8, 8, 1))
+    variables = supernet.init(net, jax.random.key(0), images, space.all_on())
+    tx = optax.sgd(lr)
+    state = train_step.create(variables, tx)
+    step = train_step.make(
+        net,
+        tx,
+        num_groups=2,
+        prepare=lambda keys, x: x.astype(jnp.float32) / 255,
+        sample_masks=sample_masks,
+        usage=space.usage,
+        l2=l2,
+        l2_norm_params=False,
+        label_smoothing=0.0,
+    )
+    batch = {
+        "image": np.random.default_rng(0).integers(0, 256, (1, 8, 8, 8, 1), np.uint8),
+        "label": np.arange(8, dtype=np.int32)[None] % 3,
+    }
+    run = parallel.pmap(
+        step, split=(False, True, False), split_out=False, devices=jax.devices()[:1]
+    )
+    after, metrics = run(state, batch, jax.random.key(0))
+    return state.params, after.params, metrics
+
+
+@pytest.fixture(scope="module")
+def small_space():
+    return spaces.make(
+        "cell", num_cells=1, num_blocks=1, cells_per_stage=1, ops=("identity", "sep3x3", "conv7x7")
+    )
+
+
+def test_dropped_paths_do_not_move(small_space):
+    """Both ghost batches drop sep3x3: no gradient and no L2, while conv7x7 moves."""
+    masks = {"inputs": jnp.ones((2, 2)), "ops": jnp.asarray([[1.0, 0, 1]] * 2)}
+    before, after, _ = _step(small_space, lambda *_: (masks,), l2=0.1, lr=0.1)
+    ops_before, ops_after = (p["cell0"]["block0_ops"] for p in (before, after))
+    for a, b in zip(jax.tree.leaves(ops_before["1"]), jax.tree.leaves(ops_after["1"])):
+        np.testing.assert_array_equal(a, b)
+    assert np.abs(ops_before["2"]["unit0"]["kernel"] - ops_after["2"]["unit0"]["kernel"]).max() > 0
+
+
+def test_l2_is_the_mean_over_ghost_batches_of_what_each_uses(small_space):
+    """conv7x7 is on in one of two ghost batches: half of its squares count."""
+    masks = {"inputs": jnp.ones((2, 2)), "ops": jnp.asarray([[1.0, 0, 1], [1, 0, 0]])}
+    params, _, metrics = _step(small_space, lambda *_: (masks,), l2=0.5)
+
+    def squares(tree):
+        return sum(float(np.sum(np.square(w))) for w in jax.tree.leaves(tree) if w.ndim > 1)
+
+    ops = params["cell0"]["block0_ops"]
+    expected = squares(params) - squares(ops["1"]) - 0.5 * squares(ops["2"])
+    np.testing.assert_allclose(metrics["l2"], 0.5 * expected, rtol=1e-5)
+
+
+def test_masks_and_augmentation_do_not_depend_on_the_number_of_devices():
+    """Groups 0..7 drawn at once, and groups 4..7 by a second device, are the same rows."""
+    space = spaces.make("cell", num_cells=1, num_blocks=2)
+    draw = functools.partial(path_dropout.sample, jax.random.key(3), space.choices, r=0.3, share=1)
+    everything, half = draw(jnp.arange(8)), draw(jnp.arange(4, 8))
+    for a, b in zip(jax.tree.leaves(everything), jax.tree.leaves(half)):
+        np.testing.assert_array_equal(a[4:], b)
+    keys = rng.each(jax.random.key(1), jnp.arange(8))
+    assert (keys[4:] == rng.each(jax.random.key(1), jnp.arange(4, 8))).all()

@@ -1,0 +1,253 @@
+"""Files of a run: nothing half-written is believed, nothing of another run is overwritten."""
+
+import json
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nas_jax import checkpoints, progress, workdir
+
+
+class State(NamedTuple):
+    params: Any
+    step: Any
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def test_write_text_replaces_the_whole_file_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "new" / "report.md"
+    for text in ("a long first text\n", "short ä\n"):
+        workdir.write_text(path, text)
+        assert path.read_text(encoding="utf-8") == text
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "status.json"
+    workdir.write_json(path, {"status": "running"})
+    with pytest.raises(TypeError):
+        workdir.write_json(path, {"status": object()})
+    assert workdir.read_json(path) == {"status": "running"}
+
+
+def test_json_holds_plain_numbers_and_null_for_nan(tmp_path):
+    path = tmp_path / "a.json"
+    given = {"nan": math.nan, "deep": [{"inf": -math.inf}], "np": np.float32(0.5), 1: np.arange(2)}
+    workdir.write_json(path, given)
+    expected = {"nan": None, "deep": [{"inf": None}], "np": 0.5, "1": [0, 1]}
+    assert json.loads(path.read_text()) == expected == workdir.read_json(path)
+
+
+def test_what_is_not_json_is_named(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(ValueError, match=r"a\.json is not JSON"):
+        workdir.read_json(tmp_path / "a.json")
+
+
+def test_jsonl_grows_by_lines(tmp_path):
+    path = tmp_path / "deep" / "trials.jsonl"
+    assert workdir.read_jsonl(path) == []
+    workdir.append_jsonl(path, [{"a": 1}, {"a": math.nan}])
+    workdir.append_jsonl(path, [{"a": np.float64(0.25)}])
+    assert path.read_text() == '{"a": 1}\n{"a": null}\n{"a": 0.25}\n'
+    assert workdir.read_jsonl(path) == [{"a": 1}, {"a": None}, {"a": 0.25}]
+    workdir.rewrite_jsonl(path, [{"a": 2}])
+    assert path.read_text() == '{"a": 2}\n'
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("cut", [1, 4, 8])
+def test_a_last_line_cut_short_is_left_out_with_a_warning(tmp_path, cut):
+    path = tmp_path / "trials.jsonl"
+    workdir.append_jsonl(path, [{"a": 1}, {"a": 22}])
+    path.write_bytes(path.read_bytes()[:-cut])  # of '{"a": 22}\n'; 1 takes the line's end only
+    with pytest.warns(UserWarning, match=r"trials\.jsonl: the last line was cut short"):
+        assert workdir.read_jsonl(path) == [{"a": 1}]
+
+
+def test_lines_appended_after_a_cut_can_be_read(tmp_path):
+    """A killed run left half a line; the next appends behind it: only that half is lost."""
+    path = tmp_path / "trials.jsonl"
+    workdir.append_jsonl(path, [{"a": 1}, {"a": 2}])
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.warns(UserWarning, match="cut short"):
+        workdir.rewrite_jsonl(path, workdir.read_jsonl(path))
+    workdir.append_jsonl(path, [{"a": 3}])
+    assert workdir.read_jsonl(path) == [{"a": 1}, {"a": 3}]
+
+
+def test_a_damaged_line_in_the_middle_is_refused(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    path.write_text('{"a": 1}\n{"a": \n{"a": 3}\n')
+    with pytest.raises(ValueError, match=r"trials\.jsonl, line 2 is damaged: '\{\"a\": '"):
+        workdir.read_jsonl(path)
+
+
+# -- whose folder it is ---------------------------------------------------------------------------
+
+CONFIG = {"seed": 0, "train": {"base_lr": 0.1, "filters": (16, 32)}, "l2": math.nan}
+
+
+def test_a_workdir_is_opened_again_by_its_own_config(tmp_path):
+    for _ in range(2):  # a tuple and NaN come back as a list and null, and are no difference
+        workdir.open_workdir(tmp_path / "run", CONFIG)
+    expected = {"seed": 0, "train": {"base_lr": 0.1, "filters": [16, 32]}, "l2": None}
+    assert workdir.read_json(tmp_path / "run" / "config.json") == expected
+    versions = workdir.read_json(tmp_path / "run" / "versions.json")
+    assert versions["jax"] == jax.__version__
+    assert {"python", "nas_jax", "flax", "optax"} <= versions.keys()
+
+
+def test_a_workdir_of_another_config_is_refused_and_kept(tmp_path):
+    run = tmp_path / "run"
+    workdir.open_workdir(run, CONFIG)
+    before = (run / "config.json").read_bytes()
+    (tmp_path / "run-2").mkdir()
+    other = {**CONFIG, "seed": 7, "train": {"base_lr": 0.2, "filters": (16, 32)}}
+    message = (
+        rf"--workdir={run} .*: seed is 0 there and 7 here; train\.base_lr is 0\.1 there and 0\.2 "
+        rf"here\..* --workdir={tmp_path / 'run-3'}$"
+    )
+    with pytest.raises(ValueError, match=message):
+        workdir.open_workdir(run, other)
+    assert (run / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ({}, {}, []),
+        ({"a": {"b": {"c": 1}}}, {"a": {"b": {"c": 1}}}, []),
+        ({"a": {"b": {"c": 1}}}, {"a": {"b": {"c": 2}}}, ["a.b.c is 1 there and 2 here"]),
+        ({"a": 1}, {"b": 1}, ["a is 1 there and 'absent' here", "b is 'absent' there and 1 here"]),
+        ({"a": {"b": 1}}, {"a": 1}, ["a is {'b': 1} there and 1 here"]),
+        ({"a": [1, 2]}, {"a": [1, 3]}, ["a is [1, 2] there and [1, 3] here"]),
+    ],
+)
+def test_differences_name_nested_fields(old, new, expected):
+    assert list(workdir.differences(old, new)) == expected
+
+
+def test_status_says_what_is_known(tmp_path):
+    workdir.set_status(tmp_path, "running", stage="sweep")
+    workdir.set_status(tmp_path, "diverged", stage="supernet", error="the loss is nan")
+    expected = {"status": "diverged", "stage": "supernet", "error": "the loss is nan"}
+    assert workdir.read_json(tmp_path / "status.json") == expected
+
+
+# -- checkpoints ----------------------------------------------------------------------------------
+
+
+def make_state(seed, width=3):
+    values = np.random.default_rng(seed).normal(size=(2, width))
+    params = {
+        "dense": {"kernel": jnp.asarray(values, jnp.float32)},
+        "half": jnp.asarray(values[0], jnp.bfloat16),
+        "key": jax.random.key_data(jax.random.key(seed)),
+    }
+    return State(params, jnp.int32(seed))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A folder to which the steps 10, 20 and 30 were saved."""
+    folder = tmp_path_factory.mktemp("run") / "checkpoints"
+    with checkpoints.Checkpoints(folder, keep=2) as made:
+        assert made.latest is None
+        for step in (10, 20, 30):
+            made.save(step, make_state(step))
+    return folder
+
+
+def test_the_latest_are_kept(saved):
+    assert sorted(path.name for path in saved.iterdir()) == ["20", "30"]
+    with checkpoints.Checkpoints(saved) as made:
+        assert made.latest == 30
+
+
+@pytest.mark.parametrize("step", [20, 30])
+def test_a_state_comes_back_bit_for_bit(saved, step):
+    with checkpoints.Checkpoints(saved) as made:
+        restored = made.restore(step, jax.tree.map(jnp.zeros_like, make_state(0)))
+    expected = make_state(step)
+    assert isinstance(restored, State)
+    assert jax.tree.structure(restored) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(expected)):
+        assert a.dtype == b.dtype
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def test_all_are_kept_where_none_is_to_go(tmp_path):
+    with checkpoints.Checkpoints(tmp_path / "c") as made:
+        for step in (1, 2, 3):
+            made.save(step, make_state(step))
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("change", ["wider", "one more", "one less"])
+def test_a_checkpoint_of_another_network_is_refused(saved, change):
+    state = make_state(0, width=4 if change == "wider" else 3)
+    if change == "one more":
+        state.params["bias"] = jnp.zeros(2)
+    if change == "one less":
+        del state.params["half"]
+    with (
+        checkpoints.Checkpoints(saved) as made,
+        pytest.raises(ValueError, match=f"checkpoint {saved}/30 does not fit"),
+    ):
+        made.restore(30, state)
+
+
+# -- progress -------------------------------------------------------------------------------------
+
+
+def report(folder, losses, *, start=0, log_every=2, last_checkpoint=None):
+    """Report these losses for the steps after `start`."""
+    total = start + len(losses)
+    with progress.Progress(
+        folder, "run", start=start, total=total, log_every=log_every, batch_size=8
+    ) as made:
+        for step, loss in enumerate(losses, start + 1):
+            metrics = {"loss": jnp.float32(loss), "accuracy": jnp.float32(loss / 8)}
+            if made.add(step, metrics, last_checkpoint):
+                made.write(step, learning_rate=0.1 * step)
+    return workdir.read_jsonl(folder / "metrics.jsonl")
+
+
+def test_a_line_holds_the_means_since_the_last_one(tmp_path):
+    """Every second step and the last: (1 + 3) / 2, (5 + 2) / 2, then 4 alone."""
+    rows = report(tmp_path, [1, 3, 5, 2, 4])
+    speeds = [row.pop("images_per_second") for row in rows]
+    assert all(speed > 0 for speed in speeds)
+    assert [row["step"] for row in rows] == [2, 4, 5]
+    assert [row["loss"] for row in rows] == [2.0, 3.5, 4.0]
+    assert [row["accuracy"] for row in rows] == [0.25, 0.4375, 0.5]
+    assert [row["learning_rate"] for row in rows] == pytest.approx([0.2, 0.4, 0.5])
+    assert all(row.keys() == {"step", "loss", "accuracy", "learning_rate"} for row in rows)
+
+
+def test_tensorboard_gets_a_file_of_events(tmp_path):
+    report(tmp_path, [1, 2])
+    (events,) = (tmp_path / "tensorboard").glob("events.out.tfevents.*")
+    assert b"accuracy" in events.read_bytes()
+
+
+def test_a_resumed_run_writes_the_lines_after_its_checkpoint_again(tmp_path):
+    report(tmp_path, [1, 1, 1, 1, 1, 1])  # lines 2, 4 and 6; the last checkpoint was of step 4
+    rows = report(tmp_path, [9, 9, 9, 9], start=4)
+    assert [(row["step"], row["loss"]) for row in rows] == [(2, 1), (4, 1), (6, 9), (8, 9)]
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+@pytest.mark.parametrize(("last", "said"), [(2, "checkpoint: 2"), (None, "checkpoint: none")])
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, loss, last, said):
+    with pytest.raises(progress.Diverged, match=f"run: the loss is {loss} by step 4; .*{said}"):
+        report(tmp_path, [1, 1, loss, 1], last_checkpoint=last)
+    assert [row["step"] for row in workdir.read_jsonl(tmp_path / "metrics.jsonl")] == [2]
+    assert issubclass(progress.Diverged, FloatingPointError)
