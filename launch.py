@@ -64,6 +64,15 @@ def _run():
     return 0
 
 
+def _last_words(error):
+    """The message alone of an error that the flags wrap in a traceback or in quotes."""
+    text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    text = text.replace("\\n", "\n").replace("\\'", "'")
+    if "Traceback" in text:
+        text = text.rstrip().rpartition("\n")[2].partition(": ")[2]
+    return text
+
+
 def _fail(error, code):
     print(f"launch.py: error: {' '.join(str(error).split())}", file=sys.stderr)
     return code
@@ -80,11 +89,14 @@ def main(argv=None):
     )
     logging.getLogger("nas_jax").setLevel(logging.INFO)
     try:
-        flags.FLAGS(argv)
+        stray = flags.FLAGS(argv)[1:]
+        if stray:
+            raise ValueError(f"{stray[0]!r} is no flag; fields are set by --config.{stray[0]}")
         if _CONFIG.value is None:
             raise ValueError("--config is missing, e.g. --config=configs/digits.py")
+        _CONFIG.value.to_dict()  # the file is read when the flag is first used
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        return _fail(error, 2)
+        return _fail(_last_words(error), 2)
     try:
         return _run()
     except ValueError as error:

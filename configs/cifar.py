@@ -43,11 +43,11 @@ def _make_small(c):
         protocol.num_seeds = 1
         protocol.train.num_epochs = 1.5
     c.retrain.short.groups.random = 12
-    c.retrain.short.groups.stratified = 12
-    c.retrain.final.train.num_epochs = 2.0
+    c.retrain.short.groups.stratified = 10
+    c.retrain.final.train.num_epochs = 1.0
     c.retrain.final.groups.random = 2
     c.retrain.final.groups.top = 2
-    c.retrain.final.groups.small = 2
+    c.retrain.final.groups.small = 1
 
 
 def _shorten(train):

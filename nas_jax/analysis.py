@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 MIN_PAIRS = 10  # below, an interval of a rank correlation says nothing
-QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 Numbers = Sequence[float | None]
 
 
@@ -105,19 +105,26 @@ def top_k_regret(
 ) -> list[Regret]:
     """Best truth of all minus best truth among the k best-scored, for every k up to n.
 
-    `random` is its exact mean over all sets of k. Equal scores keep their order; pairs with None
-    or NaN are dropped.
+    `random` is its exact mean over all sets of k. Of equal scores at the border any may be among
+    the k: the regret is then the mean over these. Pairs with None or NaN are dropped.
     """
     (scores, truth), _ = _complete(scores, truth)
-    n, ranked = len(truth), truth[np.argsort(-scores, kind="stable")]
-    descending = np.sort(truth)[::-1]
-    regrets = []
-    for k in (k for k in ks if k <= n):
-        # the i-th best is the best of k if the other k - 1 come from the n - 1 - i below it
-        chances = [math.comb(n - 1 - i, k - 1) / math.comb(n, k) for i in range(n)]
-        random = descending[0] - float(np.dot(chances, descending))
-        regrets.append(Regret(k, float(descending[0] - ranked[:k].max()), float(random), n))
+    best, regrets = truth.max(initial=-math.inf), []
+    for k in (k for k in ks if k <= len(truth)):
+        border = np.sort(scores)[-k]
+        kept, tied = truth[scores > border], truth[scores == border]
+        floor = kept.max(initial=-math.inf)
+        chosen = _mean_best(np.maximum(tied, floor), k - len(kept))
+        regrets.append(Regret(k, best - chosen, best - _mean_best(truth, k), len(truth)))
     return regrets
+
+
+def _mean_best(values, k):
+    """Mean, over all sets of k of the n values, of the best of the set."""
+    n = len(values)
+    # the i-th best is the best of k if the other k - 1 come from the n - 1 - i below it
+    chances = [math.comb(n - 1 - i, k - 1) / math.comb(n, k) for i in range(n)]
+    return float(np.dot(chances, np.sort(values)[::-1]))
 
 
 def summary(values: Numbers) -> Summary:

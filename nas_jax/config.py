@@ -123,13 +123,16 @@ def build(config: ConfigDict) -> tuple[Any, Any]:
     Raises: ValueError that names the field, its value and what is allowed.
     """
     validate.config(config, default())
+    importlib.import_module("nas_jax.strategies").check_name(config.sweep.strategy)
     space = importlib.import_module("nas_jax.spaces").make(**config.space.to_dict())
     fields = config.data.to_dict()
     digits = fields.pop("digits")
     options = digits if fields["name"] == "digits" else {}
     fields["data_dir"] = fields["data_dir"] or None
     fields["image_size"] = fields["image_size"] or None
-    data = importlib.import_module("nas_jax.data").load(**fields, **options)
+    if fields["image_size"]:
+        space.check_image_size(fields["image_size"])  # before a data set is read in vain
+    data = importlib.import_module("nas_jax.datasets").load(**fields, **options)
     num_devices = importlib.import_module("jax").device_count()
     validate.sizes(config, space, data, num_devices)
     return space, data

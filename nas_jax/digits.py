@@ -23,7 +23,7 @@ def pools() -> dict[str, np.ndarray]:
 
 
 def make(
-    *, image_size: int = 16, seed: int = 0, clutter: int = 4, noise: float = 0.05
+    *, image_size: int = 16, seed: int = 0, clutter: int = 3, noise: float = 0.1
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """All images of the three splits, a function of the arguments alone.
 
@@ -42,11 +42,11 @@ def make(
     """
     for name, value, least in (
         ("image_size", image_size, DIGIT_SIZE),
-        ("options.clutter", clutter, 0),
-        ("options.noise", noise, 0),
+        ("digits.clutter", clutter, 0),
+        ("digits.noise", noise, 0),
     ):
         if value < least:
-            raise ValueError(f"data.{name}={value} must be {least} or more for digits")
+            raise ValueError(f"data.{name}={value} must be {least} or more")
 
     from sklearn.datasets import load_digits
 

@@ -82,22 +82,23 @@ def histogram(
     with _page(path, 1, 1, 3.3) as axes:
         ax = axes.item()
         heights, *_ = ax.hist(values, edges, color=COLOURS[5], edgecolor="white", linewidth=0.4)
-        peak = 1.1 * max(heights)
+        peak = 1.25 * max(heights)
         ax.errorbar(mean, peak, xerr=sd, fmt="o", color=COLOURS[6], linewidth=1.8, capsize=4)
         label = f"mean ± sd: {mean:.1f} ± {sd:.1f}"
         ax.annotate(label, (mean, peak), (0, 6), textcoords="offset points", ha="center")
         ax.vlines(list(quantiles.values()), 0, peak, color=DARK, linestyle=":", linewidth=1.3)
-        for share, value in quantiles.items():
-            ax.annotate(f" {share:.0%}", (value, 0.97 * peak), va="top", fontsize=9)
-        ax.set(xlabel=xlabel, ylabel=f"architectures (n = {len(values):,})", ylim=(0, 1.12 * peak))
+        for row, (share, value) in enumerate(quantiles.items()):
+            height = (0.98 - 0.06 * row) * peak  # at several heights: quantiles may be close
+            ax.annotate(f" {share:.0%}", (value, height), va="top", fontsize=9)
+        ax.set(xlabel=xlabel, ylabel=f"candidates (n = {len(values):,})", ylim=(0, 1.1 * peak))
         ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
 def panels(path: Path, samples: Mapping[str, Points], xlabel: str, ylabel: str) -> None:
     """One scatter panel per sample, side by side on the same axes, so that ranges compare."""
     with _page(path, 1, len(samples), 3.3, sharex=True, sharey=True) as axes:
-        for ax, (title, points), colour in zip(axes.flat, samples.items(), COLOURS):
-            _scatter(ax, points, colour, "o")
+        for ax, (title, points) in zip(axes.flat, samples.items()):
+            _scatter(ax, points, COLOURS[0], "o")
             ax.set_title(title, loc="left")
             ax.set_xlabel(xlabel)
         axes[0, 0].set_ylabel(ylabel)

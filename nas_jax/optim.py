@@ -26,10 +26,11 @@ def schedule(
     peak = base_lr * batch_size / REFERENCE_BATCH
     warmup = int(warmup_share * num_steps)
     rest = max(num_steps - warmup, 1)
+    half, three_quarters = max(rest // 2, 1), max(3 * rest // 4, 2)
     after = {
         "cosine": optax.cosine_decay_schedule(peak, rest),
         "constant": optax.constant_schedule(peak),
-        "step": optax.piecewise_constant_schedule(peak, {rest // 2: 0.1, 3 * rest // 4: 0.1}),
+        "step": optax.piecewise_constant_schedule(peak, {half: 0.1, three_quarters: 0.1}),
     }[name]
     if not warmup:
         return after

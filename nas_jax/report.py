@@ -5,19 +5,17 @@ Accuracies are printed in per cent, parameters and multiply-adds in millions.
 
 import logging
 import math
-import statistics
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from nas_jax import analysis, cost, figures, spaces, workdir
+from nas_jax import analysis, cost, figures, markdown, spaces, workdir
+from nas_jax.findings import Findings
 from nas_jax.spaces import Space
 
 logger = logging.getLogger(__name__)
 
-SAMPLES = ("random", "stratified")  # what ranking is measured on
-GROUPS = ("top", "small", *SAMPLES, "all_on")
 RANKERS = {"one-shot accuracy": "one_shot", "parameters": "params", "multiply-adds": "flops"}
 ACCURACY = {"short": "validation accuracy (%)", "final": "test accuracy (%)"}
 SIZES = ("parameters (M)", "multiply-adds (M)")
@@ -27,80 +25,17 @@ SETTINGS = (  # beginnings of the config's fields that the report repeats
     *("supernet.train.num_", "supernet.train.batch_size", "supernet.train.ghost_batch_size"),
     *("supernet.train.base_lr", "supernet.train.schedule", "supernet.train.l2", "sweep."),
 )
-RANKING = """Coefficients of what ranks an architecture with its stand-alone accuracy (mean over
+RANKING = """Correlation of what ranks architectures with their stand-alone accuracy (mean over
 seeds), with 95 % intervals of a bootstrap over the n architectures. A stratified sample holds more
-of the extremes than the candidates do, so it ranks more easily; only the random sample speaks for
+of the extremes than the candidates do, so it is easier to rank; only the random sample speaks for
 them."""
 REGRET = """Stand-alone accuracy, in percentage points, lost by training only the k best-scored of
 the n architectures, and by training k at random (exact mean)."""
+BARS = "Error bars, where there are several seeds, are their sd."
 FINAL = """Mean ± sd over the n architectures of a group; seeds are averaged first, and their own
 sd (pooled) stands apart where there are several. All-on is no architecture of the space."""
 CELL = """A line is a tensor and runs into the concat on the right. A block concatenates the tensors
 at its dots and adds up its ops."""
-
-
-class Network(NamedTuple):
-    """A stand-alone network; accuracies in per cent, one per seed."""
-
-    arch: str
-    params: int
-    flops: int
-    accuracies: list[float]
-    one_shot: float | None
-
-    @property
-    def accuracy(self) -> float:
-        """Mean over the seeds."""
-        return round(statistics.fmean(self.accuracies), 9)  # equal ones must tie when ranked
-
-
-class Findings:
-    """What the files of a run say; empty where a file is missing.
-
-    Attributes:
-      config, versions: config.json and versions.json.
-      metrics, trials: the lines of the two .jsonl files.
-      scored: the trials that have a one-shot accuracy.
-      ranked: the scored architectures, one line each, the best first.
-      short, final: {(filters, group): networks} of the two protocols of stand-alone training.
-      samples: those of `short` that ranking is measured on.
-    """
-
-    def __init__(self, directory: Path, space: Space):
-        self.directory, self.space, self.out = directory, space, directory / "report"
-        self.config, self.versions = self._json("config.json"), self._json("versions.json")
-        self.metrics = workdir.read_jsonl(directory / "metrics.jsonl")
-        self.trials = workdir.read_jsonl(directory / "trials.jsonl")
-        self.scored = [row for row in self.trials if row["one_shot_accuracy"] is not None]
-        unique = {row["arch"]: row for row in self.scored}
-        self.ranked = sorted(unique.values(), key=lambda r: (-r["one_shot_accuracy"], r["arch"]))
-        self._one_shot = {a: 100 * row["one_shot_accuracy"] for a, row in unique.items()}
-        self.short, self.final = self._groups("short", "valid"), self._groups("final", "test")
-        self.samples = {key: group for key, group in self.short.items() if key[1] in SAMPLES}
-
-    def _json(self, name):
-        path = self.directory / name
-        return workdir.read_json(path) if path.exists() else {}
-
-    def _groups(self, protocol, split):
-        results: dict[tuple, list] = {}
-        for path in (self.directory / "retrain" / protocol).glob("F*/*/seed*/result.json"):
-            row = workdir.read_json(path)
-            results.setdefault((row["filters"], row["arch"]), []).append(row)
-        networks = {key: self._network(rows, split) for key, rows in results.items()}
-        selection = self._json(f"retrain/{protocol}/selection.json")
-        groups = {
-            (filters, name): [networks[filters, a] for a in archs if (filters, a) in networks]
-            for filters in sorted({filters for filters, _ in networks})
-            for name in GROUPS
-            for archs in [selection.get(name, ())]
-        }
-        return {key: group for key, group in groups.items() if group}
-
-    def _network(self, rows, split):
-        accuracies = [100 * row[f"{split}_accuracy"] for row in rows]
-        arch, params, flops = (rows[0][field] for field in ("arch", "params", "flops"))
-        return Network(arch, params, flops, accuracies, self._one_shot.get(arch))
 
 
 def run(config: ConfigDict, space: Space, data: Any, directory: Path) -> Path:
@@ -168,13 +103,13 @@ def _rank_words(filters, networks):
     where = f"On the random sample (F = {filters}, n = {result.n})"
     if result.reason:
         return f"{where} no rank correlation is given: {result.reason}."
-    tau = _interval(result.kendall)
+    tau = markdown.interval(result.kendall)
     text = f"{where} the score ranks stand-alone accuracy with Kendall's tau = {tau}"
     gain = analysis.kendall_gain(one_shot, params, truth)
     if gain is None:
         return f"{text}."
-    verb = "beats" if gain.low > 0 else "loses to" if gain.high < 0 else "is not told apart from"
-    return f"{text}, which {verb} counting parameters (difference {_interval(gain)})."
+    verb = "beats" if gain.low > 0 else "loses to" if gain.high < 0 else "cannot be told from"
+    return f"{text}, which {verb} counting parameters (difference {markdown.interval(gain)})."
 
 
 def _top_words(filters, final):
@@ -183,10 +118,9 @@ def _top_words(filters, final):
     top, random = (
         analysis.summary(*_columns(final[filters, name], "accuracy")) for name in ("top", "random")
     )
-    verb = "beat" if top.mean > random.mean else "did not beat"
     return (
-        f"Trained to the end with F = {filters}, the top {verb} the random on average: "
-        f"{_spread(top)} against {_spread(random)} % (n = {top.n} and {random.n})."
+        f"Trained to the end with F = {filters}, the top reach {markdown.spread(top)} % and the "
+        f"random {markdown.spread(random)} % (n = {top.n} and {random.n})."
     )
 
 
@@ -204,8 +138,10 @@ def _training(found):
         "training loss": [row["loss"] for row in rows],
         "training accuracy (%)": [100 * row["accuracy"] for row in rows],
         "learning rate": [row["learning_rate"] for row in rows],
-        "path dropout (% of its final rate)": [100 * row["drop_rate"] for row in rows],
     }
+    if "drop_rate" in last:
+        dropped = [100 * row["drop_rate"] for row in rows]
+        series["path dropout (% of its final rate)"] = dropped
     figures.curves(found.out / "training.png", [row["step"] for row in rows], series)
     return (
         f"![Training curves](training.png)\n\nAt step {last['step']:,} the loss is "
@@ -217,10 +153,15 @@ def _training(found):
 def _scores(found):
     values = [100 * row["one_shot_accuracy"] for row in found.scored]
     summary = analysis.summary(values)
-    marks = {"mean": summary.mean, "sd": summary.sd, "quantiles": summary.quantiles}
+    quantiles = {share: summary.quantiles[share] for share in (0.5, 0.9, 0.99)}
+    marks = {"mean": summary.mean, "sd": summary.sd, "quantiles": quantiles}
     step = 100 / found.scored[0]["num_images"]
     figures.histogram(found.out / "scores.png", values, step, "one-shot accuracy (%)", **marks)
-    rows = [("mean ± sd", _spread(summary)), ("lowest", summary.low), ("highest", summary.high)]
+    rows = [
+        ("mean ± sd", markdown.spread(summary)),
+        ("lowest", summary.low),
+        ("highest", summary.high),
+    ]
     rows += [(f"{share:.0%} quantile", value) for share, value in summary.quantiles.items()]
     rows += [
         (f"candidates at {bar} % or more", 100 * sum(v >= bar for v in values) / summary.n)
@@ -228,15 +169,17 @@ def _scores(found):
         if summary.low < bar <= summary.high
     ]
     failed = f"{len(found.trials) - summary.n:,} of {len(found.trials):,} candidates failed."
-    table = _table(("one-shot accuracy", "%", "n"), [(*row, summary.n) for row in rows])
+    table = markdown.table(("one-shot accuracy", "%", "n"), [(*row, summary.n) for row in rows])
     return f"![Distribution of one-shot accuracies](scores.png)\n\n{failed}\n\n{table}"
 
 
 def _ranking(found):
     header = ("F", "sample", "ranked by", "n", "Kendall's tau-b", "Spearman's rho", "Pearson's r")
     rows = [row for key, group in found.samples.items() for row in _coefficients(*key, group)]
-    images = [_panels(found, filters) for filters in dict(found.samples)]
-    return "\n\n".join([*images, RANKING, _table(header, rows), _seeds(found.samples)])
+    images = [_panels(found, filters) for filters in sorted({key[0] for key in found.samples})]
+    return "\n\n".join(
+        [*images, BARS, RANKING, markdown.table(header, rows), _seeds(found.samples)]
+    )
 
 
 def _panels(found, filters):
@@ -253,10 +196,11 @@ def _panels(found, filters):
 
 
 def _coefficients(filters, name, networks):
-    """A row for each ranker."""
+    """A row for each ranker, all on the same networks: those that have a one-shot accuracy."""
+    networks = [network for network in networks if network.one_shot is not None]
     for label, field in RANKERS.items():
         result = analysis.rank_correlations(*_columns(networks, field, "accuracy"))
-        cells = [result.reason] * 3 if result.reason else map(_interval, result[:3])
+        cells = [result.reason] * 3 if result.reason else map(markdown.interval, result[:3])
         yield filters, name, label, result.n, *cells
 
 
@@ -267,7 +211,7 @@ def _seeds(samples):
         if not math.isnan((seeds := _over_seeds(group)).within)
     ]
     header = ("F", "sample", "n", "sd between architectures (%)", "sd between seeds (%)", "ratio")
-    return _table(header, rows) if rows else "Every network has one seed."
+    return markdown.table(header, rows) if rows else "Every network has one seed."
 
 
 def _regret(found):
@@ -276,7 +220,8 @@ def _regret(found):
         for (filters, name), group in found.samples.items()
         for result in analysis.top_k_regret(*_columns(group, "one_shot", "accuracy"))
     ]
-    return f"{REGRET}\n\n{_table(('F', 'sample', 'n', 'k', 'k best-scored', 'k at random'), rows)}"
+    header = ("F", "sample", "n", "k", "k best-scored", "k at random")
+    return f"{REGRET}\n\n{markdown.table(header, rows)}"
 
 
 def _final(found):
@@ -284,10 +229,16 @@ def _final(found):
     for (filters, name), group in found.final.items():
         accuracy, *sizes = map(analysis.summary, _columns(group, "accuracy", "params", "flops"))
         noise = _over_seeds(group).within
-        row = [filters, _label(name), accuracy.n, _spread(accuracy)]
-        rows.append([*row, "" if math.isnan(noise) else noise, *(s.mean / 1e6 for s in sizes)])
+        row = [filters, _label(name), accuracy.n, markdown.spread(accuracy)]
+        rows.append(
+            [
+                *row,
+                "" if math.isnan(noise) else noise,
+                *(markdown.millions(size.mean) for size in sizes),
+            ]
+        )
     header = ("F", "group", "n", ACCURACY["final"], "sd over seeds (%)", *SIZES)
-    return f"{FINAL}\n\n{_table(header, rows)}"
+    return f"{FINAL}\n\n{markdown.table(header, rows)}"
 
 
 def _cost(found):
@@ -298,15 +249,20 @@ def _cost(found):
     points = _labelled({name: _points(group, "params", 1e-6) for name, group in groups.items()})
     labels = SIZES[0], f"stand-alone {ACCURACY[protocol]}"
     figures.groups(found.out / "cost.png", points, *labels)
-    return "![Accuracy against parameters](cost.png)"
+    return f"![Accuracy against parameters](cost.png)\n\n{BARS}"
 
 
 def _best(found):
     rows = [
-        (i, f"`{r['arch']}`", 100 * r["one_shot_accuracy"], r["params"] / 1e6, r["flops"] / 1e6)
+        (
+            i,
+            f"`{r['arch']}`",
+            100 * r["one_shot_accuracy"],
+            *map(markdown.millions, (r["params"], r["flops"])),
+        )
         for i, r in enumerate(found.ranked[:10], 1)
     ]
-    table = _table(("", "architecture", "one-shot accuracy (%)", *SIZES), rows)
+    table = markdown.table(("", "architecture", "one-shot accuracy (%)", *SIZES), rows)
     text = f"The first {len(rows)} of n = {len(found.ranked):,}:\n\n{table}"
     if not hasattr(found.space, "graph"):
         return f"This space says nothing about how to draw an architecture.\n\n{text}"
@@ -317,7 +273,7 @@ def _best(found):
 def _how(found):
     rows = [row for row in _flat(found.config) if row[0].startswith(SETTINGS)]
     versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
-    return f"{versions or 'Versions are not known'}.\n\n{_table(('config', ''), rows)}"
+    return f"{versions or 'Versions are not known'}.\n\n{markdown.table(('config', ''), rows)}"
 
 
 def _flat(tree, prefix=""):
@@ -335,32 +291,15 @@ SECTIONS = (
     ("Training of the one-shot model", _training, ("metrics",), "metrics.jsonl", "supernet"),
     ("One-shot accuracy", _scores, ("scored",), "score in trials.jsonl", "sweep"),
     ("The best architectures", _best, ("scored",), "score in trials.jsonl", "sweep"),
-    ("How well scores rank", _ranking, ("samples",), "result in retrain/short", "retrain"),
-    ("Regret", _regret, ("samples",), "result in retrain/short", "retrain"),
+    ("How well scores rank", _ranking, ("samples",), "selected result in retrain/short", "retrain"),
+    ("Regret", _regret, ("samples",), "selected result in retrain/short", "retrain"),
     ("Final networks", _final, ("final",), "result in retrain/final", "retrain"),
     ("Accuracy and size", _cost, ("final", "short"), "result in retrain", "retrain"),
     ("How it was run", _how, ("config",), "config.json", "supernet"),
 )
 
 
-# -- Markdown -------------------------------------------------------------------------------------
-
-
-def _table(header, rows):
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
-
-
-def _cell(value):
-    return (f"{value:.2f}" if isinstance(value, float) else str(value)).replace("|", "\\|")
-
-
-def _interval(estimate):
-    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
-
-
-def _spread(summary):
-    return f"{summary.mean:.2f}" + ("" if math.isnan(summary.sd) else f" ± {summary.sd:.2f}")
+# -- columns and points ---------------------------------------------------------------------------
 
 
 def _label(group):
@@ -379,7 +318,7 @@ def _points(networks, field, unit=1):
     """Accuracy against `field`; error bars are the sd over seeds, where there are several."""
     known = [network for network in networks if getattr(network, field) is not None]
     x, y = _columns(known, field, "accuracy")
-    sds = list(_over_seeds(known).sds.values())
+    sds = [analysis.summary(network.accuracies).sd for network in known]
     return figures.Points([unit * value for value in x], y, sds)
 
 

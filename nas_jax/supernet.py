@@ -55,7 +55,7 @@ def concat(parts: Sequence[jax.Array]) -> jax.Array:
     return jnp.concatenate([jnp.broadcast_to(p, (groups, *p.shape[1:])) for p in parts], -1)
 
 
-def init(net: nn.Module, key: jax.Array, images: jax.Array, *archs: Any) -> Any:
+def init(key: jax.Array, net: nn.Module, images: jax.Array, *archs: Any) -> Any:
     """Variables distributed as by `net.init`, but all kernels come from one draw.
 
     Hundreds of draws make a program that takes XLA 20 s to compile; so the network is initialised

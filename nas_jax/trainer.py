@@ -190,7 +190,7 @@ def _optimiser(train, total):
 
 def _initial_state(task, train, data, total, seed):
     images = jnp.zeros((1, *data.image_shape), jnp.float32)
-    variables = supernet.init(task.net, jax.random.key(seed), images, *task.init_args)
+    variables = supernet.init(jax.random.key(seed), task.net, images, *task.init_args)
     return train_step.create(variables, _optimiser(train, total)[0])
 
 

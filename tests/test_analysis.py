@@ -9,6 +9,7 @@ import pytest
 
 from nas_jax import analysis
 
+FEW = {"num_resamples": 200}  # the interval is not what is tested
 ONE_TO_TEN = list(range(1, 11))
 SWAPPED = [2, 1, 3, 4, 5, 6, 7, 8, 9, 10]
 
@@ -20,7 +21,7 @@ def _noisy(n=50):
 
 
 def test_one_swap_by_hand():
-    result = analysis.rank_correlations(ONE_TO_TEN, SWAPPED)
+    result = analysis.rank_correlations(ONE_TO_TEN, SWAPPED, **FEW)
     assert result.n == 10
     assert result.kendall.value == pytest.approx(1 - 2 * 1 / 45)  # one discordant pair of 45
     assert result.spearman.value == pytest.approx(1 - 6 * 2 / (10 * 99))  # two ranks off by one
@@ -30,20 +31,19 @@ def test_one_swap_by_hand():
 def test_ties_are_tau_b():
     x = [0, 0, *range(2, 10)]
     # 44 concordant pairs and one tied in x: 44 / sqrt(44 * 45)
-    assert analysis.rank_correlations(x, ONE_TO_TEN).kendall.value == pytest.approx(
-        math.sqrt(44 / 45)
-    )
+    result = analysis.rank_correlations(x, ONE_TO_TEN, **FEW)
+    assert result.kendall.value == pytest.approx(math.sqrt(44 / 45))
 
 
 def test_reversed_order_is_minus_one():
-    result = analysis.rank_correlations(ONE_TO_TEN, ONE_TO_TEN[::-1])
+    result = analysis.rank_correlations(ONE_TO_TEN, ONE_TO_TEN[::-1], **FEW)
     for estimate in result[:3]:
         assert estimate == pytest.approx((-1, -1, -1))
 
 
 def test_interval_holds_the_value_and_follows_the_seed():
     x, y = _noisy()
-    first, again, other = (analysis.rank_correlations(x, y, seed=s) for s in (0, 0, 1))
+    first, again, other = (analysis.rank_correlations(x, y, seed=s, **FEW) for s in (0, 0, 1))
     assert first == again
     assert first != other
     for estimate in first[:3]:
@@ -53,7 +53,7 @@ def test_interval_holds_the_value_and_follows_the_seed():
 def test_interval_narrows_with_more_pairs():
     widths = []
     for n in (20, 320):
-        kendall = analysis.rank_correlations(*_noisy(n), num_resamples=500).kendall
+        kendall = analysis.rank_correlations(*_noisy(n), **FEW).kendall
         widths.append(kendall.high - kendall.low)
     assert widths[1] < widths[0] / 2
 
@@ -75,15 +75,15 @@ def test_constant_values_have_no_coefficient(constant_first):
 
 @pytest.mark.parametrize("missing", [None, math.nan])
 def test_missing_values_are_dropped_and_counted(missing):
-    result = analysis.rank_correlations([missing, *ONE_TO_TEN, 5], [1, *SWAPPED, missing])
-    whole = analysis.rank_correlations(ONE_TO_TEN, SWAPPED)
+    result = analysis.rank_correlations([missing, *ONE_TO_TEN, 5], [1, *SWAPPED, missing], **FEW)
+    whole = analysis.rank_correlations(ONE_TO_TEN, SWAPPED, **FEW)
     assert (result.n, result.dropped) == (10, 2)
     assert result[:3] == whole[:3]
 
 
 def test_constant_resamples_are_left_out():
     x = [0] * 9 + [1]  # a third of the resamples do not hold the 1
-    result = analysis.rank_correlations(x, ONE_TO_TEN)
+    result = analysis.rank_correlations(x, ONE_TO_TEN, **FEW)
     assert all(math.isfinite(number) for estimate in result[:3] for number in estimate)
 
 
@@ -99,14 +99,14 @@ def test_fifty_pairs_are_quick():
 
 
 def test_gain_is_the_difference_of_two_taus():
-    gain = analysis.kendall_gain(SWAPPED, ONE_TO_TEN[::-1], ONE_TO_TEN)
+    gain = analysis.kendall_gain(SWAPPED, ONE_TO_TEN[::-1], ONE_TO_TEN, **FEW)
     assert gain.value == pytest.approx(43 / 45 + 1)
     assert 1 < gain.low <= gain.value <= gain.high
 
 
 def test_gain_over_oneself_is_nothing():
     x, y = _noisy()
-    assert analysis.kendall_gain(x, x, y) == (0, 0, 0)
+    assert analysis.kendall_gain(x, x, y, **FEW) == (0, 0, 0)
 
 
 def test_gain_needs_both_taus():
@@ -117,7 +117,7 @@ def test_regret_by_hand():
     # best scored first: 70, 90, 80, 100
     regrets = analysis.top_k_regret([4, 3, 2, 1], [70, 90, 80, 100], ks=(1, 2, 4, 5))
     assert [r.k for r in regrets] == [1, 2, 4]  # there are no five
-    assert [r.regret for r in regrets] == [30, 10, 0]
+    assert [r.regret for r in regrets] == pytest.approx([30, 10, 0])
     # one at random has mean 85; of six pairs the best is 100, 100, 100, 90, 90 or 80
     assert [r.random for r in regrets] == pytest.approx([15, 100 - 560 / 6, 0])
     assert {r.n for r in regrets} == {4}
@@ -131,16 +131,31 @@ def test_random_regret_is_the_mean_over_all_sets(k):
     assert regret.random == pytest.approx(9 - np.mean(sets))
 
 
+@pytest.mark.parametrize("truth", [[90, 70, 100, 80], [100, 80, 70, 90]])
+def test_regret_of_equal_scores_is_a_mean_whatever_their_order(truth):
+    # any one of four: mean 85; of six pairs as above
+    regrets = analysis.top_k_regret([1, 1, 1, 1], truth, ks=(1, 2))
+    assert [r.regret for r in regrets] == pytest.approx([15, 100 - 560 / 6])
+
+
+def test_regret_with_a_tie_at_the_border():
+    # the best-scored has 80, the second is one of 60 and 100: the best of two is 80 or 100
+    (regret,) = analysis.top_k_regret([3, 2, 2, 1], [80, 60, 100, 90], ks=(2,))
+    assert regret.regret == pytest.approx(10)
+
+
 def test_regret_drops_what_has_no_score():
     (regret,) = analysis.top_k_regret([None, 2, 1], [100, 50, 60], ks=(1,))
-    assert (regret.n, regret.regret) == (2, 10)
+    assert (regret.n, regret.regret) == (2, pytest.approx(10))
 
 
 def test_summary_by_hand():
     summary = analysis.summary([1, 2, None, 3, 4, 5])
     assert (summary.n, summary.mean, summary.low, summary.high) == (5, 3, 1, 5)
     assert summary.sd == pytest.approx(math.sqrt(2.5))
-    assert summary.quantiles == pytest.approx({0.1: 1.4, 0.25: 2, 0.5: 3, 0.75: 4, 0.9: 4.6})
+    assert summary.quantiles == pytest.approx(
+        {0.1: 1.4, 0.25: 2, 0.5: 3, 0.75: 4, 0.9: 4.6, 0.99: 4.96}
+    )
 
 
 def test_summary_of_one_value_has_no_spread():

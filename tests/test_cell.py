@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import spaces, supernet
+from nas_jax import ops, spaces, supernet
 
 OPS = ("identity", "sep3x3", "conv7x7", "maxpool", "avgpool")
 SPACE = spaces.make("cell", num_cells=2, num_blocks=2, cells_per_stage=1, ops=OPS)
@@ -109,6 +109,35 @@ def test_masked_supernet_is_the_standalone_network(text, params, masked):
     assert set(own_grads) == set(flat(weights)) <= set(grads)
     for path, gradient in grads.items():
         assert_close(gradient, own_grads.get(path, np.zeros_like(gradient)))
+
+
+def test_masked_supernet_is_the_standalone_network_with_running_statistics():
+    """Here a constant that a dropped path lets through is seen; batch statistics take it away."""
+    net = SPACE.supernet(**SIZE, bn="running")
+    variables = random_variables(net, IMAGES, SPACE.all_on())
+    variables["batch_stats"] = jax.tree.map(lambda x: 0.5 + np.abs(x), variables["batch_stats"])
+    masked = jax.jit(net.apply)
+    for text in ARCHS[:3]:
+        model = SPACE.standalone(text, **SIZE, bn="running")
+        own = {name: SPACE.subnet(tree, text) for name, tree in variables.items()}
+        logits = masked(variables, IMAGES, SPACE.from_str(text))
+        assert_close(logits, jax.jit(model.apply)(own, IMAGES))
+
+
+@pytest.mark.parametrize("on", [(0,), (2,), (0, 2), (0, 1, 2), ()])
+def test_masked_concat_by_parts(on):
+    """Each part that is on: batch norm, ReLU, its rows of the 1x1 convolution; then their sum."""
+    rng = np.random.default_rng(3)
+    inputs = [jnp.asarray(rng.normal(size=(1, 2, 4, 4, c)), jnp.float32) for c in (2, 3, 4)]
+    concat = supernet.MaskedConcat(5, range(3))
+    variables = random_variables(concat, inputs)
+    mask = np.float32([[j in on for j in range(3)]])
+    expected = jnp.zeros((1, 2, 4, 4, 5))
+    for j in on:
+        own = variables["params"][str(j)]
+        part = ops.BatchNorm().apply({"params": own["norm"]}, inputs[j])
+        expected += jax.nn.relu(part) @ own["kernel"][0, 0]
+    assert_close(concat.apply(variables, inputs, mask), expected)
 
 
 def test_subnet_is_what_the_standalone_network_has(params):
@@ -315,7 +344,7 @@ def test_supernet_init_is_distributed_as_net_init():
     net = space.supernet(num_classes=10, filters=64)
     images = jnp.zeros((2, 8, 8, 3))
     args = jax.random.key(0), images, space.all_on()
-    ours = flat(supernet.init(net, *args)["params"])
+    ours = flat(supernet.init(args[0], net, *args[1:])["params"])
     theirs = flat(jax.jit(net.init)(*args)["params"])
     assert ours.keys() == theirs.keys()
     for path, leaf in ours.items():
@@ -453,7 +482,7 @@ def test_bad_space(name, fields, message):
 def test_spaces_are_values():
     assert hash(SPACE) == hash(dataclasses.replace(SPACE))
     assert spaces.make("cell", ops=["identity"]) == spaces.make("cell", ops=("identity",))
-    assert SPACE != spaces.make("cell")
+    assert spaces.make("cell") != SPACE
 
 
 def test_choices_of_the_space():

@@ -1,6 +1,7 @@
 """Parameters and multiply-adds: the paper's figures, numbers by hand, and how a space grows."""
 
 import functools
+import itertools
 import math
 import time
 
@@ -33,7 +34,7 @@ def subset_params(space, filters, **size):
 
 
 def all_on_params(**fields):
-    space = spaces.make("cell", num_cells=3, cells_per_stage=1, **fields)
+    space = spaces.make("cell", num_cells=2, cells_per_stage=1, **fields)
     return int(cost.of(space, space.all_on()).params)
 
 
@@ -42,7 +43,7 @@ def all_on_params(**fields):
 
 @pytest.mark.parametrize(
     ("filters", "params", "printed"),
-    [(16, 1_289_162, 1.3), (32, 4_807_050, 4.8), (64, 18_529_034, 18.5), (128, 72_717_834, 72.7)],
+    [(16, 1_289_162, 1.3), (32, 4_807_050, 4.8), (64, 18_529_034, 18.5)],
 )
 def test_all_on(filters, params, printed):
     total = cost.of(PAPER, PAPER.all_on(), filters=filters).params
@@ -50,12 +51,12 @@ def test_all_on(filters, params, printed):
     assert round(float(total) / 1e6, 1) == printed
 
 
-@pytest.mark.parametrize(("filters", "mean"), [(16, 0.452), (32, 1.708), (64, 6.634), (128, 26.14)])
+@pytest.mark.parametrize(("filters", "mean"), [(16, 0.452), (32, 1.708), (64, 6.634)])
 def test_mean_of_uniform_samples(filters, mean):
     """The cost is linear in the masks, so the mean needs nothing but each Choice's subsets."""
     fixed, own = subset_params(PAPER, filters)
     exact = fixed + sum(params.mean() for params in own)
-    assert float(f"{exact / 1e6:.4g}") == pytest.approx(mean, abs=6e-4)
+    assert round(exact / 1e6, 3) == mean
     archs = PAPER.sample(jax.random.key(0), (20_000,))
     drawn = cost.of(PAPER, archs, filters=filters).params
     assert abs(drawn.mean() - exact) < 4 * drawn.std() / math.sqrt(20_000)
@@ -150,7 +151,7 @@ def multiply_adds(jaxpr):
 @pytest.mark.parametrize(
     ("fields", "image_size"),
     [
-        ({"num_cells": 4}, 32),
+        ({"num_cells": 2}, 32),
         ({"num_cells": 3, "num_blocks": 2, "cells_per_stage": 1, "stem_stride": 4}, 32),
     ],
 )
@@ -236,13 +237,13 @@ def test_growth_with_the_number_of_blocks():
     params = [all_on_params(num_blocks=n) for n in blocks]
     # Block i multiplies by (2^(2+i) - 1) * 28, the first one by 3 * 28 = 84, later ones by more.
     assert archs[0] == 84
-    assert [b // a for a, b in zip(archs, archs[1:])] == [
+    assert [b // a for a, b in itertools.pairwise(archs)] == [
         (2 ** (2 + i) - 1) * 28 for i in range(1, 5)
     ]
-    assert all(b >= 84 * a for a, b in zip(archs, archs[1:]))
+    assert all(b >= 84 * a for a, b in itertools.pairwise(archs))
     # The parameters are a polynomial of degree two: its second differences are one number.
     second = np.diff(params, 2)
     assert np.all(second == second[0])
-    # A block more takes one input more: in each cell (16, 32, 64 channels) a slice of the concat's
+    # A block more takes one input more: in each cell (16 and 32 channels) a slice of the concat's
     # convolution and of its batch norm.
-    assert second[0] == sum(c * c + 2 * c for c in (16, 32, 64))
+    assert second[0] == sum(c * c + 2 * c for c in (16, 32))

@@ -1,9 +1,10 @@
 """The report of a small made-up run: every number in it can be worked out from `make_run`."""
 
 import json
+import re
+import types
 from pathlib import Path
 
-import jax
 import pytest
 
 from nas_jax import report, spaces
@@ -21,16 +22,9 @@ SECTIONS = (
     "Accuracy and size",
     "How it was run",
 )
-
-
-def _archs():
-    """NUM_TRIALS different architectures."""
-    masks = SPACE.sample(jax.random.key(0), (NUM_TRIALS + 20,))
-    texts = [SPACE.to_str(jax.tree.map(lambda m, i=i: m[i], masks)) for i in range(NUM_TRIALS + 20)]
-    return list(dict.fromkeys(texts))[:NUM_TRIALS]
-
-
-ARCHS = _archs()
+OPS = ("identity", "sep3x3", "sep5x5", "sep7x7", "maxpool")
+ARCHS = [f"{i}>{op}|0,2>{other}" for i in (0, 1) for op in OPS for other in OPS[:4]]
+assert len(ARCHS) == NUM_TRIALS
 ALL_ON = SPACE.to_str(SPACE.all_on())
 SELECTION = {
     "short": {"random": ARCHS[:12], "stratified": ARCHS[::3], "top": [], "small": [], "all_on": []},
@@ -102,5 +96,145 @@ def make_run(directory: Path) -> Path:
     _write(directory / "metrics.jsonl", _lines(steps))
     _write(directory / "trials.jsonl", _lines(map(_trial, range(NUM_TRIALS))))
     _retrain(directory, "short", 8)
-    _retrain(directory, "final", 16)
+    for filters in (16, 32):
+        _retrain(directory, "final", filters)
     return directory
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(folder, text) of a complete report."""
+    directory = make_run(tmp_path_factory.mktemp("run"))
+    path = report.run(None, SPACE, None, directory)
+    assert path == directory / "report" / "report.md"
+    return path.parent, path.read_text()
+
+
+def _section(text, title):
+    return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def _rows(text, title):
+    """Cells of the tables of a section."""
+    lines = [line for line in _section(text, title).splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def test_sections_come_in_order(made):
+    titles = [line[3:] for line in made[1].splitlines() if line.startswith("## ")]
+    assert tuple(titles) == SECTIONS
+
+
+def test_every_figure_is_there_and_is_shown(made):
+    folder, text = made
+    shown = set(re.findall(r"!\[[^]]+\]\(([^)]+)\)", text))
+    assert shown == {path.name for path in folder.glob("*.png")}
+    assert shown == {"training.png", "scores.png", "best.png", "ranking_F8.png", "cost.png"}
+    for name in shown:
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_headline_comes_first(made):
+    headline = made[1].split("\n## ")[0]
+    assert f"`{ARCHS[0]}`" in headline
+    assert "90.00 %" in headline
+    assert "95.00 % validation accuracy with F = 8" in headline
+    assert "95.00 % test accuracy with F = 32" in headline
+    assert "n = 12) the score ranks" in headline
+    assert "Kendall's tau = 1.00 [1.00, 1.00], which beats counting parameters" in headline
+    assert "the top reach 94.95 ± 0.07 % and the random 92.90 ± 0.10 % (n =" in headline
+
+
+def test_size_of_the_space(made):
+    assert f"{SPACE.count():,} architectures, of which 39" in _section(made[1], "The space")
+
+
+def test_scores(made):
+    rows = _rows(made[1], "One-shot accuracy")
+    # 39 scores 90, 89, ... 52
+    assert ["mean ± sd", "71.00 ± 11.40", "39"] in rows
+    assert ["50% quantile", "71.00", "39"] in rows
+    assert ["candidates at 80 % or more", f"{1100 / 39:.2f}", "39"] in rows
+    assert "1 of 40 candidates failed" in made[1]
+
+
+def test_best_ten(made):
+    rows = _rows(made[1], "The best architectures")[2:]
+    assert [row[0] for row in rows] == [str(i) for i in range(1, 11)]
+    assert rows[1][1].replace("\\|", "|") == f"`{ARCHS[1]}`"
+    assert rows[1][2:] == ["89.00", "1.01", "20.0"]
+
+
+def test_coefficients(made):
+    rows = _rows(made[1], "How well scores rank")
+    assert ["8", "random", "one-shot accuracy", "12", *["1.00 [1.00, 1.00]"] * 3] in rows
+    rankers = [(row[1], row[2]) for row in rows[2:8]]
+    assert rankers == [
+        (sample, ranker)
+        for sample in ("random", "stratified")
+        for ranker in ("one-shot accuracy", "parameters", "multiply-adds")
+    ]
+    # accuracies 0.1 % apart: sd sqrt(12 * 13 / 12) / 10; seeds 0.1 % from their mean: sqrt(2) / 10
+    assert ["8", "random", "12", "0.36", "0.14", "2.55"] in rows
+
+
+def test_regret(made):
+    # the score is right; one of 12 at random is 0.55 points below the best
+    assert ["8", "random", "12", "1", "0.00", "0.55"] in _rows(made[1], "Regret")
+
+
+def test_final_table(made):
+    rows = _rows(made[1], "Final networks")[2:]
+    assert [row[:4] for row in rows] == [
+        [filters, *row]
+        for filters in ("16", "32")
+        for row in (
+            ["top", "2", "94.95 ± 0.07"],
+            ["small", "1", "94.50"],
+            ["random", "3", "92.90 ± 0.10"],
+            ["all-on", "1", "95.00"],
+        )
+    ]
+    assert {row[4] for row in rows} == {"0.14"}
+
+
+def test_how_it_was_run(made):
+    section = _section(made[1], "How it was run")
+    assert "jax 0.0.1" in section
+    assert "| seed | 7 |" in section
+
+
+def test_an_empty_folder_says_what_is_missing(tmp_path):
+    text = report.write(tmp_path, SPACE).read_text()
+    assert "No architecture has a score yet." in text
+    for title, mode in zip(SECTIONS[1:], ["supernet", *["sweep"] * 2, *["retrain"] * 4]):
+        assert f"`--mode={mode}` makes it" in _section(text, title)
+    assert not list((tmp_path / "report").glob("*.png"))
+
+
+def test_parts_without_files_leave_the_rest(tmp_path):
+    directory = make_run(tmp_path)
+    for name in ("metrics.jsonl", "versions.json", "retrain/final/selection.json"):
+        (directory / name).unlink()
+    (directory / "trials.jsonl").write_text(_lines([_trial(0)]))
+    text = report.write(directory, SPACE).read_text()
+    assert "There is no metrics.jsonl: `--mode=supernet` makes it." in text
+    assert "There is no result in retrain/final" in text
+    assert "n = 1 is less than 10" in text  # only one network has a one-shot accuracy left
+    assert ["mean ± sd", "90.00", "1"] in _rows(text, "One-shot accuracy")
+    assert ["8", "random", "parameters", "12"] in [
+        row[:4] for row in _rows(text, "How well scores rank")
+    ]
+
+
+def test_space_without_a_drawing(tmp_path):
+    plain = types.SimpleNamespace(count=lambda: 100)
+    _write(tmp_path / "trials.jsonl", _lines([_trial(0)]))
+    text = report.write(tmp_path, plain).read_text()
+    assert "how to draw an architecture" in text
+    assert "best.png" not in text
+
+
+def test_growth_is_drawn(tmp_path):
+    path = report.growth(tmp_path / "growth.png", max_ops=2)
+    assert path.read_bytes().startswith(b"\x89PNG")

@@ -72,6 +72,9 @@ class CellSpace(base.Space):
         if self.stem_stride not in (1, 2, 4):
             raise ValueError(f"space.stem_stride={self.stem_stride} must be 1, 2 or 4")
         object.__setattr__(self, "ops", tuple(self.ops))
+        if not 1 <= len(self.ops) <= choices_lib.MAX_OPTIONS:
+            limit = choices_lib.MAX_OPTIONS
+            raise ValueError(f"space.ops has {len(self.ops)} ops; 1 to {limit} are possible")
         for op in self.ops:
             if op not in OPS:
                 raise ValueError(f"space.ops has {op!r}, which is none of {', '.join(OPS)}")

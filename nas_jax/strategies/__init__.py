@@ -12,13 +12,18 @@ def names() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base")
 
 
-def make(name: str, space, **options) -> Strategy:
-    """The strategy of that name. Raises: ValueError for an unknown name."""
+def check_name(name: str) -> None:
+    """Raises: ValueError, with the nearest name, if there is no such strategy."""
     if name not in names():
         near = difflib.get_close_matches(name, names(), 1, 0)[0]
         raise ValueError(
             f"sweep.strategy={name!r} is none of {', '.join(names())}; nearest: {near}"
         )
+
+
+def make(name: str, space, **options) -> Strategy:
+    """The strategy of that name. Raises: ValueError if there is none."""
+    check_name(name)
     return importlib.import_module(f"nas_jax.strategies.{name}").make(space, **options)
 
 

@@ -1,0 +1,209 @@
+"""Data sets by name: embedded digits, TFDS sets in memory, ImageNet as a stream.
+
+What tensorflow-datasets (TFDS) has prepared is read without importing TensorFlow.
+"""
+
+import difflib
+import itertools
+from typing import Any
+
+import numpy as np
+
+from nas_jax import digits
+from nas_jax.data import BILINEAR, Data, InMemory, Streamed, open_image
+
+STREAMED = ("imagenet2012",)  # too large for memory
+STREAMED_IMAGE_SIZE, DIGITS_IMAGE_SIZE = 224, 16
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | None = None,
+    image_size: int | None = None,
+    train: str = "train[:90%]",
+    valid: str = "train[90%:]",
+    test: str = "test",
+    seed: int = 0,
+    **options: Any,
+) -> Data:
+    """Load a data set.
+
+    Args:
+      name: "digits" (embedded), "imagenet2012" (streamed), or any image classification set of TFDS
+        (read into memory).
+      data_dir: the folder of prepared sets; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+      image_size: H = W, pixels. None: as the images are; 16 for digits, 224 for ImageNet.
+      train, valid, test: TFDS split strings: slices by number or per cent, and sums of them, that
+        do not overlap. Digits have the splits "train", "valid" and "test".
+      seed: of embedded sets, which are drawn at random.
+      **options: of embedded sets: `clutter` and `noise` of digits (see `digits.make`).
+
+    Raises:
+      ValueError: an argument is wrong or the set is not there; says which field of the config.
+    """
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"data.image_size={image_size} must be 1 or more, or None")
+    specs = {"train": train, "valid": valid, "test": test}
+    _check_options(name, options, digits.OPTIONS if name == "digits" else ())
+    if name == "digits":
+        return _load_digits(specs, image_size or DIGITS_IMAGE_SIZE, seed=seed, **options)
+    return _load_tfds(_builder(name, data_dir), specs, image_size)
+
+
+def _load_digits(specs, image_size, **options):
+    from tensorflow_datasets.core import SplitInfo
+
+    made = digits.make(image_size=image_size, **options)
+    infos = {
+        split: SplitInfo(name=split, shard_lengths=[len(labels)], num_bytes=0)
+        for split, (_, labels) in made.items()
+    }
+    sizes, pieces = _resolve(specs, infos)
+    images, labels = (np.concatenate([made[s][i][rows] for s, rows in pieces]) for i in (0, 1))
+    return _in_memory("digits", digits.NUM_CLASSES, sizes, images, labels)
+
+
+def _load_tfds(builder, specs, image_size):
+    features = builder.info.features
+    num_classes, channels = features["label"].num_classes, features["image"].shape[-1] or 3
+    sizes, _ = _resolve(specs, builder.info.splits)
+    source = _source(builder, specs, sizes)
+    if builder.name in STREAMED:
+        size = image_size or STREAMED_IMAGE_SIZE
+        known = (size, size, channels), IMAGENET_MEAN, IMAGENET_STD
+        return Streamed(builder.name, num_classes, *known, sizes, source)
+    images, labels = _read_all(source, channels, image_size)
+    return _in_memory(builder.name, num_classes, sizes, images, labels)
+
+
+def _in_memory(name, num_classes, sizes, images, labels):
+    train = images[: sizes[0]]
+    mean = train.mean(0, dtype=np.float64).mean((0, 1))
+    square = np.square(train, dtype=np.uint16).mean(0, dtype=np.float64).mean((0, 1))
+    std = np.sqrt(np.maximum(square - mean**2, 1))  # a grey level or more, to divide by
+    stats = (tuple((x / 255).tolist()) for x in (mean, std))
+    return InMemory(name, num_classes, images.shape[1:], *stats, sizes, images, labels)
+
+
+def _builder(name, data_dir):
+    import tensorflow_datasets as tfds
+
+    folder = tfds.core.Path(data_dir).expanduser() if data_dir else None
+    if folder and not folder.is_dir():
+        raise ValueError(f"data.data_dir={data_dir!r} is no folder")
+    try:
+        builder = tfds.builder(name, data_dir=folder)
+    except (ValueError, TypeError, AssertionError) as error:  # name, argument, version
+        names = ["digits", *tfds.list_builders(with_community_datasets=False)]
+        raise ValueError(f"data.name={name!r}: {_reason(error)}; {_near(name, names)}") from error
+    if not builder.info.splits:
+        raise ValueError(f"data.name={name!r} is not in {builder.data_dir}; {_how_to_get(name)}")
+    _check_features(name, builder.info.features)
+    return builder
+
+
+def _check_features(name, features):
+    import tensorflow_datasets as tfds
+
+    kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
+    good = [key for key, kind in kinds.items() if isinstance(dict(features).get(key), kind)]
+    if good != list(kinds) or features["image"].np_dtype != np.uint8:
+        raise ValueError(
+            f"data.name={name!r} has the features {', '.join(sorted(features))}, but needed are an "
+            "8-bit image 'image' and a class 'label'"
+        )
+
+
+def _how_to_get(name):
+    return (
+        "point TFDS_DATA_DIR or --config.data.data_dir to the folder that has it, or prepare it "
+        '(TFDS may want TensorFlow for that): python -c "import tensorflow_datasets as tfds; '
+        f"tfds.builder('{name}', file_format='array_record').download_and_prepare()\""
+    )
+
+
+def _source(builder, specs, sizes):
+    """Records of train, valid and test, one after another, the images encoded."""
+    import tensorflow_datasets as tfds
+
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    try:
+        source = builder.as_data_source(split="+".join(specs.values()), decoders=decoders)
+    except NotImplementedError as error:
+        stored = f"{builder.info.file_format.value} in {builder.data_dir}"
+        raise ValueError(
+            f"data.name={builder.name!r} is stored as {stored}, which has no random access; "
+            f"{_how_to_get(builder.name)}"
+        ) from error
+    for (field, spec), first in zip(specs.items(), itertools.accumulate((0, *sizes))):
+        if source[first]["label"] < 0:
+            raise ValueError(f"data.{field}={spec!r} of {builder.name} has no labels")
+    return source
+
+
+def _read_all(source, channels, image_size):
+    images, labels = [], []
+    for first in range(0, len(source), 1024):  # TFDS reads many at once faster than one by one
+        for row in source.__getitems__(list(range(len(source))[first : first + 1024])):
+            images.append(_resize(open_image(row["image"], channels), channels, image_size))
+            labels.append(row["label"])
+    if len({image.shape for image in images}) > 1:
+        raise ValueError("data.image_size=None, but the images differ in size: give it")
+    return np.stack(images), np.asarray(labels, np.int32)
+
+
+def _resize(image, channels, size):
+    """A Pillow image as uint8 [H, W, C]; to `size` by the mean of blocks of pixels if they fit."""
+    if size and (image.width % size or image.height % size):
+        image = image.resize((size, size), BILINEAR)
+    pixels = np.asarray(image).reshape(image.height, image.width, channels)
+    if size is None or image.size == (size, size):
+        return pixels
+    blocks = pixels.reshape(size, image.height // size, size, image.width // size, channels)
+    return np.rint(blocks.mean((1, 3))).astype(np.uint8)
+
+
+def _resolve(specs, infos):
+    """Sizes of train, valid and test, and what they are made of: [(split of `infos`, range)]."""
+    from tensorflow_datasets.core import ReadInstruction
+
+    parts = {}
+    for field, spec in specs.items():
+        try:
+            pieces = ReadInstruction.from_spec(spec).to_absolute(infos)
+        except ValueError as error:
+            known = f"slices such as [:90%] or [1000:] of {', '.join(infos)}"
+            raise ValueError(
+                f"data.{field}={spec!r}: {_reason(error)}; allowed: {known}"
+            ) from error
+        counts = [infos[p.splitname].num_examples for p in pieces]
+        parts[field] = [(p.splitname, range(n)[p.from_ : p.to]) for p, n in zip(pieces, counts)]
+        if not any(rows for _, rows in parts[field]):
+            raise ValueError(f"data.{field}={spec!r} has no images")
+    _check_apart(specs, parts)
+    sizes = tuple(sum(len(rows) for _, rows in pieces) for pieces in parts.values())
+    return sizes, list(itertools.chain(*parts.values()))
+
+
+def _check_apart(specs, parts):
+    for a, b in itertools.combinations(parts, 2):
+        for (split, rows), (other, others) in itertools.product(parts[a], parts[b]):
+            if split == other and max(rows.start, others.start) < min(rows.stop, others.stop):
+                raise ValueError(f"data.{a}={specs[a]!r} and data.{b}={specs[b]!r} overlap")
+
+
+def _check_options(name, options, allowed):
+    for option in options:
+        if option not in allowed:
+            known = f"{', '.join(allowed)}; {_near(option, allowed)}" if allowed else "none"
+            raise ValueError(f"data.{name}.{option} is no option; {name} has {known}")
+
+
+def _near(name, names):
+    return f"nearest: {difflib.get_close_matches(name, names, 1, 0)[0]!r}"
+
+
+def _reason(error):
+    return str(error).strip().split("\n")[0].rstrip(".")

@@ -1,0 +1,32 @@
+"""How numbers and tables are written in a report."""
+
+import math
+from collections.abc import Iterable
+
+from nas_jax.analysis import Estimate, Summary
+
+
+def table(header: Iterable, rows: Iterable[Iterable]) -> str:
+    """A table; floats get two decimals."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(value):
+    return (f"{value:.2f}" if isinstance(value, float) else str(value)).replace("|", "\\|")
+
+
+def millions(value: float) -> str:
+    """In millions, three digits."""
+    millions = value / 1e6
+    return f"{millions:#.3g}" if millions < 100 else f"{millions:,.0f}"
+
+
+def interval(estimate: Estimate) -> str:
+    """'value [low, high]'."""
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+def spread(summary: Summary) -> str:
+    """'mean ± sd', without sd where there is one value."""
+    return f"{summary.mean:.2f}" + ("" if math.isnan(summary.sd) else f" ± {summary.sd:.2f}")
