@@ -65,12 +65,11 @@ def _run():
 
 
 def _last_words(error):
-    """The message alone of an error that the flags wrap in a traceback or in quotes."""
-    text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-    text = text.replace("\\n", "\n").replace("\\'", "'")
-    if "Traceback" in text:
-        text = text.rstrip().rpartition("\n")[2].partition(": ")[2]
-    return text
+    """The message alone of an error that the flags wrap in another, a traceback or quotes."""
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    text = str(error.args[0] if isinstance(error, KeyError) else error)
+    return text.rstrip().rpartition("\n")[2].partition(": ")[2] if "Traceback" in text else text
 
 
 def _fail(error, code):

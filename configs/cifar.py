@@ -41,10 +41,9 @@ def _make_small(c):
         _shorten(protocol.train)
         protocol.filters = (8,)
         protocol.num_seeds = 1
-        protocol.train.num_epochs = 1.5
-    c.retrain.short.groups.random = 12
-    c.retrain.short.groups.stratified = 10
-    c.retrain.final.train.num_epochs = 1.0
+        protocol.train.num_epochs = 1.0
+    c.retrain.short.groups.random = 14
+    c.retrain.short.groups.stratified = 14
     c.retrain.final.groups.random = 2
     c.retrain.final.groups.top = 2
     c.retrain.final.groups.small = 1

@@ -15,14 +15,14 @@ def get_config():
     c.data.train, c.data.valid, c.data.test = "train", "valid", "test"
 
     c.space.num_cells = 2
-    c.space.num_blocks = 3
+    c.space.num_blocks = 2
     c.space.cells_per_stage = 1
 
     c.supernet.filters = 8
     _shorten(c.supernet.train)
-    c.supernet.train.num_steps = 600
+    c.supernet.train.num_steps = 500
 
-    c.sweep.num_candidates = 256
+    c.sweep.num_candidates = 208
     c.sweep.num_images = 256
     c.sweep.batch_size = 128
 
@@ -30,12 +30,13 @@ def get_config():
         _shorten(protocol.train)
         protocol.filters = (8,)
         protocol.num_seeds = 1
-        protocol.train.num_epochs = 4.0
-    c.retrain.short.groups.random = 12
-    c.retrain.short.groups.stratified = 12
-    c.retrain.final.groups.random = 2
-    c.retrain.final.groups.top = 2
+        protocol.train.num_epochs = 2.5
+    c.retrain.short.groups.random = 10
+    c.retrain.short.groups.stratified = 10
+    c.retrain.final.groups.random = 1
+    c.retrain.final.groups.top = 1
     c.retrain.final.groups.small = 1
+    c.retrain.final.groups.all_on = 1
     return c
 
 

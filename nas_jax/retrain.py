@@ -5,6 +5,7 @@ one-shot scores rank; "final" trains on training and validation images and reads
 Each writes `selection.json` (which architectures, and why) and a `result.json` per network.
 """
 
+import itertools
 import logging
 import time
 from collections.abc import Iterable
@@ -135,7 +136,8 @@ def select(
     """The architectures of each group that `settings.groups` asks for, as strings.
 
     random: of the trials (with random search, a sample of the space's fixed distribution).
-    stratified: spread evenly over buckets of one-shot accuracy (paper, figure 5).
+    stratified: spread evenly over buckets of one-shot accuracy (paper, figure 5), in a bucket those
+      of `random` first: they are as random, and trained anyway.
     top: one from each of equally many ranks of the best `rules.top_pool` (a stratified sample).
     small: the fewest parameters at or above the `rules.small_quantile` quantile.
     all_on: every path, not a legal architecture.
@@ -143,9 +145,10 @@ def select(
     unique = {row["arch"]: row for row in trials if row["one_shot_accuracy"] is not None}
     rows = sorted(unique.values(), key=lambda row: (-row["one_shot_accuracy"], row["arch"]))
     generator = np.random.default_rng(seed)
+    shuffled = [rows[i] for i in generator.permutation(len(rows))]
     makers = {
-        "random": lambda n: _random(rows, n, generator),
-        "stratified": lambda n: _stratified(rows, n, rules.bucket_width, generator),
+        "random": lambda n: shuffled[:n],
+        "stratified": lambda n: _stratified(shuffled, n, rules.bucket_width),
         "top": lambda n: _top(rows[: rules.top_pool], n, generator),
         "small": lambda n: _small(rows, n, rules.small_quantile),
         "all_on": lambda n: [space.to_str(space.all_on())] if n else [],
@@ -157,21 +160,13 @@ def _texts(rows: Iterable) -> list[str]:
     return [row if isinstance(row, str) else row["arch"] for row in rows]
 
 
-def _random(rows, n, generator):
-    return [rows[i] for i in generator.permutation(len(rows))[:n]]
-
-
-def _stratified(rows, n, width, generator):
-    """From every bucket in turn, one at random that is not taken, until there are n."""
+def _stratified(shuffled, n, width):
+    """From every bucket in turn its first that is not taken, until there are n."""
     buckets: dict[int, list] = {}
-    for i in generator.permutation(len(rows)):
-        buckets.setdefault(int(rows[i]["one_shot_accuracy"] / width), []).append(rows[i])
-    chosen = []
-    while len(chosen) < min(n, len(rows)):
-        for bucket in sorted(buckets):
-            if buckets[bucket] and len(chosen) < n:
-                chosen.append(buckets[bucket].pop())
-    return chosen
+    for row in shuffled:
+        buckets.setdefault(int(row["one_shot_accuracy"] / width), []).append(row)
+    turns = itertools.zip_longest(*(buckets[bucket] for bucket in sorted(buckets)))
+    return [row for turn in turns for row in turn if row is not None][:n]
 
 
 def _top(rows, n, generator):
