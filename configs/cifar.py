@@ -37,6 +37,7 @@ def _make_small(c):
     c.sweep.num_images = 512
     c.sweep.batch_size = 256
 
+    c.retrain.selection.top_pool = 10
     for protocol in (c.retrain.short, c.retrain.final):
         _shorten(protocol.train)
         protocol.filters = (8,)

@@ -26,11 +26,13 @@ def get_config():
     c.sweep.num_images = 256
     c.sweep.batch_size = 128
 
+    c.retrain.selection.top_pool = 5
     for protocol in (c.retrain.short, c.retrain.final):
         _shorten(protocol.train)
         protocol.filters = (8,)
         protocol.num_seeds = 1
         protocol.train.num_epochs = 2.5
+    c.retrain.final.train.num_epochs = 2.0
     c.retrain.short.groups.random = 10
     c.retrain.short.groups.stratified = 10
     c.retrain.final.groups.random = 1
