@@ -60,21 +60,27 @@ def default() -> ConfigDict:
     c.sweep.batch_size = 500  # images per batch (statistics are per batch); not in the paper
     c.sweep.candidates_per_batch = 16  # scored at once, split over devices
 
-    c.retrain = ConfigDict()
-    c.retrain.eval_batch_size = 500
-    c.retrain.selection = ConfigDict()
-    c.retrain.selection.top_pool = 100  # "top" is a stratified sample of the best so many
-    c.retrain.selection.small_quantile = 0.9  # "small" has a score at or above it
-    c.retrain.selection.bucket_width = 0.05  # of one-shot accuracy, for "stratified"
-    # Paper, figure 5: about 28 epochs, batch 64, ghost batch 32, five runs.
-    c.retrain.short = _retrain(filters=(16,), num_seeds=5, random=50, stratified=50)
-    c.retrain.short.train.batch_size = 64
-    c.retrain.short.train.num_epochs = 28.0
-    # Paper, table 1: 300 epochs on all training images.
-    c.retrain.final = _retrain(filters=(16, 32, 64), num_seeds=1, random=10, top=10, small=10)
-    c.retrain.final.groups.all_on = 1
-    c.retrain.final.train.num_epochs = 300.0
+    c.retrain = _retraining()
     return c.lock()
+
+
+def _retraining() -> ConfigDict:
+    """Stand-alone networks: which, and how they are trained."""
+    r = ConfigDict()
+    r.eval_batch_size = 500
+    r.selection = ConfigDict()
+    r.selection.top_pool = 100  # "top" is a stratified sample of the best so many
+    r.selection.small_quantile = 0.9  # "small" has a score at or above it
+    r.selection.bucket_width = 0.05  # of one-shot accuracy, for "stratified"
+    # Paper, figure 5: about 28 epochs, batch 64, ghost batch 32, five runs.
+    r.short = _protocol(filters=(16,), num_seeds=5, random=50, stratified=50)
+    r.short.train.batch_size = 64
+    r.short.train.num_epochs = 28.0
+    # Paper, table 1: 300 epochs on all training images.
+    r.final = _protocol(filters=(16, 32, 64), num_seeds=1, random=10, top=10, small=10)
+    r.final.groups.all_on = 1
+    r.final.train.num_epochs = 300.0
+    return r
 
 
 def _train() -> ConfigDict:
@@ -103,7 +109,7 @@ def _train() -> ConfigDict:
     return t
 
 
-def _retrain(*, filters, num_seeds, random=0, stratified=0, top=0, small=0) -> ConfigDict:
+def _protocol(*, filters, num_seeds, random=0, stratified=0, top=0, small=0) -> ConfigDict:
     r = ConfigDict()
     r.filters = filters
     r.num_seeds = num_seeds

@@ -61,14 +61,23 @@ def write(directory: Path, space: Space) -> Path:
     return path
 
 
-def growth(path: Path, max_ops: int = 8) -> Path:
-    """Draw how the cell space and its supernet (16 filters) grow with 1..max_ops ops per block."""
-    numbers = range(1, max_ops + 1)
-    made = [spaces.make("cell", ops=("sep3x3",) * n) for n in numbers]
-    counts = [space.count() for space in made]
-    params = [cost.of(space, space.all_on(), filters=16).params / 1e6 for space in made]
-    figures.growth(path, numbers, counts, params, "candidate ops per choice block")
-    return path
+def growth(directory: Path, most: int = 8) -> list[Path]:
+    """Draw how the cell space and its supernet grow (paper, section 3.1), with 16 filters.
+
+    growth_ops.png: with 1 .. most times the same op in a block; growth_blocks.png: with the blocks.
+    """
+    grown = {
+        "ops": ("candidate ops per choice block", lambda n: {"ops": ("sep3x3",) * n}),
+        "num_blocks": ("choice blocks per cell", lambda n: {"num_blocks": n}),
+    }
+    paths = []
+    for name, (label, fields) in grown.items():
+        made = [spaces.make("cell", **fields(n)) for n in range(1, most + 1)]
+        counts = [space.count() for space in made]
+        params = [cost.of(space, space.all_on(), filters=16).params / 1e6 for space in made]
+        paths.append(directory / f"growth_{name.removeprefix('num_')}.png")
+        figures.growth(paths[-1], range(1, most + 1), counts, params, label)
+    return paths
 
 
 # -- the headline ---------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import augment, cost, score, trainer, workdir
+from nas_jax import augment, score, trainer, workdir
 from nas_jax import data as data_lib
 from nas_jax.spaces import Space, arch_id
 
@@ -104,15 +104,7 @@ def train_one(
         batch_size=config.retrain.eval_batch_size,
         prepare=lambda images: augment.standardise(images, data.mean, data.std),
     )
-    height, _, channels = data.image_shape
-    costs = cost.of(
-        space,
-        space.from_str(text),
-        filters=filters,
-        image_size=height,
-        num_classes=data.num_classes,
-        channels=channels,
-    )
+    costs = trainer.network_cost(space, space.from_str(text), filters, data)
     steps = trainer.count_steps(settings.train, data.num_images(task.split))
     return {
         "arch": text,

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import augment, cost, rng, score, strategies, trainer, workdir
+from nas_jax import augment, rng, score, strategies, trainer, workdir
 from nas_jax import data as data_lib
 from nas_jax.spaces import Space
 
@@ -108,14 +108,8 @@ class _Scorer:
     def rows(self, archs):
         accuracies = self._score(archs)
         archs = jax.device_get(archs)
-        costs = cost.of(
-            self._space,
-            archs,
-            filters=self._config.supernet.filters,
-            image_size=self._data.image_shape[0],
-            num_classes=self._data.num_classes,
-            channels=self._data.image_shape[2],
-        )
+        filters = self._config.supernet.filters
+        costs = trainer.network_cost(self._space, archs, filters, self._data)
         return [
             {
                 "arch": self._space.to_str(_member(archs, i)),

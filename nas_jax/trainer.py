@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from nas_jax import augment, optim, parallel, path_dropout, supernet, train_step
+from nas_jax import augment, cost, optim, parallel, path_dropout, supernet, train_step
 from nas_jax import data as data_lib
 from nas_jax.checkpoints import Checkpoints
 from nas_jax.progress import Progress
@@ -58,6 +58,19 @@ def network_options(config: ConfigDict, bn: str) -> dict[str, Any]:
 def count_steps(train: ConfigDict, num_images: int) -> int:
     """Steps of a training: `num_steps` if given, else those of `num_epochs`, rounded up."""
     return train.num_steps or math.ceil(train.num_epochs * num_images / train.batch_size)
+
+
+def network_cost(space: Space, archs: Any, filters: int, data: data_lib.Data) -> cost.Cost:
+    """Parameters and multiply-adds of architectures (masks [..., k]) on images of `data`."""
+    size, _, channels = data.image_shape
+    return cost.of(
+        space,
+        archs,
+        filters=filters,
+        image_size=size,
+        num_classes=data.num_classes,
+        channels=channels,
+    )
 
 
 def supernet_task(config: ConfigDict, space: Space, data: data_lib.Data) -> Task:
