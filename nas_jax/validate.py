@@ -1,6 +1,7 @@
 """Checks of a config before anything compiles: each error names the field and the way out."""
 
 import difflib
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -98,10 +99,12 @@ def _check_value(name, value):
         raise ValueError(f"config.{name}={value!r} is none of {options}; nearest: {near!r}")
 
 
+def _section(config, name):
+    return functools.reduce(lambda section, part: section[part], name.split("."), config)
+
+
 def _check_training(name, given):
-    train = given
-    for part in name.split("."):
-        train = train[part]
+    train = _section(given, name)
     if not train.num_steps and not train.num_epochs:
         raise ValueError(f"config.{name}: give num_steps or num_epochs; both are 0")
     if train.batch_size % train.ghost_batch_size:
@@ -124,10 +127,7 @@ def sizes(given: ConfigDict, space: Any, data: Any, num_devices: int) -> None:
     space.check_image_size(data.image_shape[0])
     splits = ("train", "train", "train+valid")
     for name, split in zip(_TRAININGS, splits):
-        train = given
-        for part in name.split("."):
-            train = train[part]
-        _check_batch(name, train, split, data.num_images(split), num_devices)
+        _check_batch(name, _section(given, name), split, data.num_images(split), num_devices)
     _check_sweep(given.sweep, data.num_images("valid"), num_devices)
 
 
