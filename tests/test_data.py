@@ -1,6 +1,5 @@
 """Data: contents, order, errors; TFDS sets are small ones, written here in TFDS's own format."""
 
-import functools
 import io
 import itertools
 import os
@@ -8,13 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from nas_jax import augment, data, datasets, digits
+from nas_jax import data, datasets
 
 DIGITS = {"train": "train", "valid": "valid", "test": "test"}
 
@@ -105,58 +102,6 @@ def assert_same(batches, others):
     for batch, other in zip(batches, others, strict=True):
         np.testing.assert_array_equal(batch["image"], other["image"])
         np.testing.assert_array_equal(batch["label"], other["label"])
-
-
-# -- digits ---------------------------------------------------------------------------------------
-
-
-def test_digits_depend_on_the_seed_alone():
-    first, again, other = digits.make(seed=1), digits.make(seed=1), digits.make(seed=2)
-    for split in digits.NUM_IMAGES:
-        np.testing.assert_array_equal(first[split][0], again[split][0])
-        np.testing.assert_array_equal(first[split][1], other[split][1])  # the originals stay
-        assert np.mean(first[split][0] != other[split][0]) > 0.5
-
-
-def test_digits_have_their_shapes_and_a_balance_of_classes(digit_data):
-    assert digit_data.image_shape == (16, 16, 1)
-    assert [digit_data.num_images(s) for s in ("train", "valid", "train+valid", "test")] == [
-        6000,
-        1000,
-        7000,
-        1000,
-    ]
-    images, labels = digit_data.fixed("train", 6000)
-    assert (images.dtype, labels.dtype) == (np.uint8, np.int32)
-    assert np.bincount(labels).min() > 500
-    assert datasets.load("digits", image_size=20).image_shape == (20, 20, 1)
-
-
-def test_splits_of_digits_share_no_original():
-    pools = digits.pools()
-    together = np.concatenate(list(pools.values()))
-    assert {split: len(pool) for split, pool in pools.items()} == digits.NUM_ORIGINALS
-    assert sorted(together) == list(range(1797))
-
-
-def test_a_digit_alone_is_the_original_made_darker():
-    from sklearn.datasets import load_digits
-
-    images, labels = digits.make(image_size=8, clutter=0, noise=0)["valid"]
-    pool = digits.pools()["valid"]
-    np.testing.assert_array_equal(labels, load_digits().target[np.resize(pool, 1000)])
-    for image, original in zip(images[:20, ..., 0], load_digits().images[pool[:20]]):
-        brightness = image.max() / 255 / (original.max() / 16)
-        assert 0.49 < brightness <= 1
-        np.testing.assert_allclose(image / 255, brightness * original / 16, atol=2.1 / 255)
-
-
-def test_clutter_and_noise_are_added():
-    plain = digits.make(clutter=0, noise=0)["test"][0]
-    cluttered = digits.make(clutter=8, noise=0)["test"][0]
-    noisy = digits.make(clutter=0, noise=0.1)["test"][0]
-    assert np.mean(cluttered > 0) > np.mean(plain > 0) + 0.1
-    assert np.mean((noisy > 0) & (noisy < 30)) > 0.3
 
 
 # -- batches --------------------------------------------------------------------------------------
@@ -413,74 +358,3 @@ def test_random_boxes_lie_inside_and_have_the_area(size):
 def test_grey_and_transparent_images_become_rgb():
     for channels in (1, 3, 4):
         assert data.open_image(png(noise(1, 5, 5, channels)[0]), 3).mode == "RGB"
-
-
-# -- on the device --------------------------------------------------------------------------------
-
-
-@functools.partial(jax.jit, static_argnames=("flip", "crop_padding", "cutout"))
-def augmented(keys, images, flip=False, crop_padding=0, cutout=0):
-    return augment.augment(keys, images, flip=flip, crop_padding=crop_padding, cutout=cutout)
-
-
-def keys_of(count, seed=0):
-    return jax.random.split(jax.random.key(seed), count)
-
-
-def test_augment_is_the_identity_when_off():
-    images = jnp.asarray(noise(2, 4, 4))
-    same = augment.augment(keys_of(2), images, flip=False, crop_padding=0, cutout=0)
-    assert same is images
-
-
-def test_augment_of_an_image_depends_on_its_key_only():
-    images, keys = noise(16, 6, 6), keys_of(16)
-    on = {"flip": True, "crop_padding": 2, "cutout": 3}
-    whole = augmented(keys, images, **on)
-    assert whole.dtype == np.uint8
-    other_keys, other_images = keys_of(16, seed=1).at[5:8].set(keys[5:8]), noise(16, 6, 6, seed=1)
-    other_images[5:8] = images[5:8]
-    others = augmented(other_keys, other_images, **on)
-    np.testing.assert_array_equal(whole[5:8], others[5:8])
-    assert np.any(augmented(other_keys, images, **on)[:5] != whole[:5])
-
-
-def test_flip_mirrors_half_of_the_images():
-    images = noise(200, 2, 3)
-    flipped = np.asarray(augmented(keys_of(200), images, flip=True))
-    mirrored = np.all(flipped == images[:, :, ::-1], (1, 2, 3))
-    same = np.all(flipped == images, (1, 2, 3))
-    assert np.all(mirrored ^ same)
-    assert 70 < mirrored.sum() < 130
-
-
-def test_crop_moves_the_image_and_fills_with_zeros():
-    image = np.asarray([[1, 2], [3, 4]], np.uint8)[None, :, :, None]
-    cropped = augmented(keys_of(200), np.repeat(image, 200, 0), crop_padding=1)
-    # All 9 windows of 2 x 2 in   0 0 0 0 / 0 1 2 0 / 0 3 4 0 / 0 0 0 0
-    rows = ["0001", "0012", "0020", "0103", "1234", "2040", "0300", "3400", "4000"]
-    seen = {"".join(map(str, window.ravel())) for window in np.asarray(cropped)}
-    assert seen == set(rows)
-
-
-def test_cutout_is_a_square_clipped_at_the_border():
-    cut = np.asarray(augmented(keys_of(300), np.ones((300, 4, 4, 1)), cutout=2))[..., 0] == 0
-    # A square of 2 around pixel p covers p - 1 and p: 1 pixel where p = 0, else 2.
-    heights, widths = cut.any(2).sum(1), cut.any(1).sum(1)
-    assert set(zip(heights.tolist(), widths.tolist())) == {(1, 1), (1, 2), (2, 1), (2, 2)}
-    np.testing.assert_array_equal(cut.sum((1, 2)), heights * widths)
-    assert np.all(cut.any(0))
-
-
-def test_switching_one_off_leaves_the_draws_of_others():
-    images, keys = noise(8, 6, 6).astype(np.float32) + 1, keys_of(8)
-    alone = augmented(keys, images, cutout=3) == 0
-    np.testing.assert_array_equal(alone, augmented(keys, images, cutout=3, flip=True) == 0)
-
-
-def test_standardise_by_hand():
-    images = jnp.asarray([[[[0, 255], [51, 102]]]], jnp.uint8)
-    # (0 - .5) / .25, (1 - .2) / .5; (.2 - .5) / .25, (.4 - .2) / .5
-    expected = [[[[-2.0, 1.6], [-1.2, 0.4]]]]
-    made = augment.standardise(images, (0.5, 0.2), (0.25, 0.5))
-    np.testing.assert_allclose(made, expected, rtol=1e-5)
