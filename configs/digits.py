@@ -31,7 +31,7 @@ def get_config():
         _shorten(protocol.train)
         protocol.filters = (8,)
         protocol.num_seeds = 1
-        protocol.train.num_epochs = 2.5
+        protocol.train.num_epochs = 3.0
     c.retrain.final.train.num_epochs = 2.0
     c.retrain.short.groups.random = 10
     c.retrain.short.groups.stratified = 10

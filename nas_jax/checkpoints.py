@@ -35,11 +35,19 @@ class Checkpoints:
         self._manager.save(step, args=ocp.args.StandardSave(state._asdict()))
 
     def restore(self, step: int, like: Any) -> Any:
-        """The state of `step`; `like` is a state of the same structure, shapes and dtypes.
+        """The state of `step`, on this process's first device.
+
+        Args:
+          step: a step that was saved.
+          like: a state of the same structure, shapes and dtypes; its values are not read.
 
         Raises: ValueError if the checkpoint is of another structure or size.
         """
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        abstract = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+            like._asdict(),
+        )
         try:
             saved = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
         except (ValueError, KeyError, TypeError) as error:

@@ -118,7 +118,7 @@ def restore(task: Task, train: ConfigDict, data: data_lib.Data, directory: Path)
                 f"no {task.name} of {total} steps in {directory} (last checkpoint: "
                 f"{checkpoints.latest}); run --mode={task.name} first"
             )
-        return checkpoints.restore(total, _initial_state(task, train, data, total, seed=0))
+        return checkpoints.restore(total, _state_shape(task, train, data, total))
 
 
 def fit(
@@ -147,12 +147,13 @@ def fit(
       Diverged: the loss is not finite.
     """
     total = count_steps(train, data.num_images(task.split))
-    state = _initial_state(task, train, data, total, seed)
     with Checkpoints(directory / "checkpoints", train.keep_checkpoints) as checkpoints:
-        start = checkpoints.latest or 0
-        if start:
-            state = checkpoints.restore(start, state)
-        if start < total:
+        start = checkpoints.latest
+        if start is None:
+            state = _initial_state(task, train, data, total, seed)
+        else:
+            state = checkpoints.restore(start, _state_shape(task, train, data, total))
+        if int(state.step) < total:
             state = _loop(task, train, data, directory, checkpoints, state, total, seed, devices)
     return state
 
@@ -202,8 +203,21 @@ def _optimiser(train, total):
 
 
 def _initial_state(task, train, data, total, seed):
+    return _create(supernet.init, task, train, data, total, seed)
+
+
+def _state_shape(task, train, data, total):
+    """The state's shapes and dtypes; nothing is computed."""
+
+    def init(key, net, *args):
+        return net.init(key, *args)
+
+    return jax.eval_shape(lambda: _create(init, task, train, data, total, seed=0))
+
+
+def _create(init, task, train, data, total, seed):
     images = jnp.zeros((1, *data.image_shape), jnp.float32)
-    variables = supernet.init(jax.random.key(seed), task.net, images, *task.init_args)
+    variables = init(jax.random.key(seed), task.net, images, *task.init_args)
     return train_step.create(variables, _optimiser(train, total)[0])
 
 

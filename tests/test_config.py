@@ -175,7 +175,7 @@ class FakeData(types.SimpleNamespace):
     image_shape = (16, 16, 1)
 
     def num_images(self, split):
-        return {"train": 6000, "valid": 1000, "train+valid": 7000}[split]
+        return {"train": 6000, "valid": 3000, "train+valid": 9000}[split]
 
 
 def check_sizes(*fields, num_devices=1, **data):
@@ -202,8 +202,8 @@ def test_the_sizes_of_the_digits_fit(num_devices):
         ({"supernet.train.batch_size": 6016}, {}, "batch_size=6016 is more than the 6000 .*train"),
         # the short protocol trains on train, the final one on train + valid
         ({"retrain.short.train.batch_size": 6016}, {}, "retrain.short.*6016 .* 6000 images"),
-        ({"retrain.final.train.batch_size": 7008}, {}, "final.*7008 .*7000 images of train.valid"),
-        ({"sweep.num_images": 1024}, {}, "sweep.num_images=1024, but .* has 1000"),
+        ({"retrain.final.train.batch_size": 9008}, {}, "final.*9008 .*9000 images of train.valid"),
+        ({"sweep.num_images": 3072}, {}, "sweep.num_images=3072, but .* has 3000"),
         ({"sweep.num_images": 200}, {}, "num_images=200 is not a multiple .*batch_size=128"),
         ({"sweep.candidates_per_batch": 3}, {"num_devices": 2}, "candidates_per_batch=3 .* 2 dev"),
         ({}, {"image_shape": (15, 15, 1)}, "image_size=15 must be a multiple of 2"),

@@ -111,11 +111,11 @@ def assert_same(batches, others):
 def test_an_epoch_has_every_image_at_most_once(digit_data, split):
     n = digit_data.num_images(split)
     numbered = data.InMemory(
-        "", 1, (1, 1, 1), (0,), (1,), digit_data.sizes, np.arange(8000), np.arange(8000)
+        "", 1, (1, 1, 1), (0,), (1,), digit_data.sizes, np.arange(12000), np.arange(12000)
     )
     batches = take(numbered.batches(split, 300, seed=0), 2 * (n // 300))
     epochs = np.array_split(np.concatenate([b["label"] for b in batches]), 2)
-    first = {"valid": 6000, "test": 7000}.get(split, 0)
+    first = {"valid": 6000, "test": 9000}.get(split, 0)
     for epoch in epochs:
         assert len(set(epoch)) == n // 300 * 300
         assert epoch.min() >= first
@@ -241,7 +241,7 @@ SPLIT_ERRORS = [
         ("digits", {"clutter": -1}, ["data.digits.clutter=-1", "0 or more"]),
         ("digits", {"image_size": 7}, ["data.image_size=7", "8 or more"]),
         ("digits", {"valid": "val"}, ["data.valid='val'", "train, valid, test"]),
-        ("digits", {"test": "test[1000:]"}, ["data.test='test[1000:]'", "no images"]),
+        ("digits", {"test": "test[3000:]"}, ["data.test='test[3000:]'", "no images"]),
         ("digits", {"valid": "train[5399:]"}, ["data.train=", "data.valid=", "overlap"]),
     ],
 )

@@ -20,9 +20,9 @@ def test_digits_have_their_shapes_and_a_balance_of_classes():
     assert digit_data.image_shape == (16, 16, 1)
     assert [digit_data.num_images(s) for s in ("train", "valid", "train+valid", "test")] == [
         6000,
-        1000,
-        7000,
-        1000,
+        3000,
+        9000,
+        3000,
     ]
     images, labels = digit_data.fixed("train", 6000)
     assert (images.dtype, labels.dtype) == (np.uint8, np.int32)
@@ -42,7 +42,7 @@ def test_a_digit_alone_is_the_original_made_darker():
 
     images, labels = digits.make(image_size=8, clutter=0, noise=0)["valid"]
     pool = digits.pools()["valid"]
-    np.testing.assert_array_equal(labels, load_digits().target[np.resize(pool, 1000)])
+    np.testing.assert_array_equal(labels, load_digits().target[np.resize(pool, 3000)])
     for image, original in zip(images[:20, ..., 0], load_digits().images[pool[:20]]):
         brightness = image.max() / 255 / (original.max() / 16)
         assert 0.49 < brightness <= 1
