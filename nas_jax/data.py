@@ -103,6 +103,12 @@ class Data(abc.ABC):
         batch = next(self._read(lambda number: (wanted, None), range(1)))
         return batch["image"], batch["label"]
 
+    def in_order(self, split: str, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """All images of a split once, as `fixed` gives them; the last batch may be smaller."""
+        num_images = self.num_images(split)
+        for start in range(0, num_images, batch_size):
+            yield self.fixed(split, min(batch_size, num_images - start), start=start)
+
     def _records(self, split):
         train, valid, test = itertools.accumulate(self.sizes)
         ranges = {

@@ -44,6 +44,7 @@ class Progress:
         self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=start or None)
         self._pending: list[Any] = []
         self._timed, self._since = 0, None  # steps since, and when
+        self._made = time.perf_counter()
 
     def __enter__(self):
         return self
@@ -60,6 +61,8 @@ class Progress:
         if self._since is None:  # the first step compiles: the clock starts after it
             jax.block_until_ready(metrics)
             self._since = time.perf_counter()
+            took = self._since - self._made
+            logger.info("%s  first step after %.0f s, compilation included", self._name, took)
         else:
             self._timed += 1
         if step % self._log_every and step != self._total:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -21,6 +22,8 @@ from nas_jax.spaces import Space, arch_id
 logger = logging.getLogger(__name__)
 
 PROTOCOLS = ("short", "final")
+# Networks; JAX keeps the programs of those that are gone, tens of megabytes each.
+CLEAR_EVERY = 20
 GROUPS = ("random", "stratified", "top", "small", "all_on")
 
 
@@ -59,6 +62,8 @@ def _train_all(config, space, data, protocol, root, jobs):
         result = train_one(config, space, data, protocol, directory, text, filters, seed)
         workdir.write_json(directory / "result.json", result)
         logger.info("retrain %s  accuracy %.2f %%", protocol, 100 * _accuracy(result))
+        if number % CLEAR_EVERY == 0:
+            jax.clear_caches()
 
 
 def _accuracy(result: dict) -> float:
@@ -100,8 +105,7 @@ def train_one(
     measured = score.accuracy(
         net,
         {"params": state.params, "batch_stats": state.batch_stats},
-        *data.fixed(split, data.num_images(split)),
-        batch_size=config.retrain.eval_batch_size,
+        data.in_order(split, config.retrain.eval_batch_size),
         prepare=lambda images: augment.standardise(images, data.mean, data.std),
     )
     costs = trainer.network_cost(space, space.from_str(text), filters, data)

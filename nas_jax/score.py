@@ -3,7 +3,7 @@
 Letters: D devices, g candidates of a device, n images of a batch, K classes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -73,22 +73,25 @@ def one_shot_accuracy(
 def accuracy(
     net: nn.Module,
     variables: Any,
-    images: np.ndarray,
-    labels: np.ndarray,
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
     *,
-    batch_size: int,
     prepare: Callable[[jax.Array], jax.Array],
 ) -> float:
     """Accuracy in [0, 1] of a stand-alone network with running statistics.
 
-    Images uint8 [M, H, W, C], labels int32 [M]; the last batch is padded, which running statistics
-    do not notice.
+    Args:
+      net: module that `Space.standalone` made with bn="running".
+      variables: its params and batch_stats.
+      batches: (images uint8 [n, H, W, C], labels int32 [n]), read one at a time. A smaller one is
+        padded to the size of the first, which running statistics do not notice.
+      prepare: images uint8 [n, H, W, C] -> float32, standardised.
     """
     predict = jax.jit(lambda variables, x: jnp.argmax(net.apply(variables, prepare(x)), -1))
-    correct = 0
-    for i in range(0, len(images), batch_size):
-        part = images[i : i + batch_size]
-        padded = np.pad(part, [(0, batch_size - len(part))] + [(0, 0)] * (part.ndim - 1))
-        predicted = predict(variables, padded)[: len(part)]
-        correct += int(np.sum(np.asarray(predicted) == labels[i : i + batch_size]))
-    return correct / len(images)
+    correct, total, size = 0, 0, 0
+    for images, labels in batches:
+        size = size or len(images)
+        padded = np.pad(images, [(0, size - len(images))] + [(0, 0)] * (images.ndim - 1))
+        predicted = np.asarray(predict(variables, padded))[: len(images)]
+        correct += int(np.sum(predicted == labels))
+        total += len(images)
+    return correct / total

@@ -157,6 +157,13 @@ def test_fixed_images_are_the_stored_ones(small):
     np.testing.assert_array_equal(small.fixed("test", 4)[0], noise(4, 8, 4, seed=1))
 
 
+def test_a_split_in_order_is_cut_into_batches(small):
+    parts = list(small.in_order("train", 7))
+    assert [len(labels) for _, labels in parts] == [7, 7, 4]
+    for whole, cut in zip(small.fixed("train", 18), zip(*parts)):
+        np.testing.assert_array_equal(np.concatenate(cut), whole)
+
+
 @pytest.mark.parametrize(
     ("call", "fragments"),
     [

@@ -76,7 +76,12 @@ def test_standalone_accuracy_does_not_depend_on_the_batch(scored):
     net = space.standalone(space.all_on(), num_classes=10, filters=4, bn="running")
     variables = supernet.init(jax.random.key(0), net, jnp.zeros((1, 8, 8, 1)))
     found = [
-        score.accuracy(net, variables, images, labels, batch_size=size, prepare=_prepare)
+        score.accuracy(
+            net,
+            variables,
+            [(images[i : i + size], labels[i : i + size]) for i in range(0, 32, size)],
+            prepare=_prepare,
+        )
         for size in (32, 20, 7)
     ]
     assert found[0] == found[1] == found[2]
