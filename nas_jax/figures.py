@@ -123,7 +123,8 @@ def groups(path: Path, samples: Mapping[str, Points], xlabel: str, ylabel: str) 
 def _scatter(ax, points, colour, marker, label=None):
     style = {"color": colour, "alpha": 0.75, "markeredgecolor": "white", "markeredgewidth": 0.5}
     style |= {"fmt": marker, "markersize": 10 if marker == "*" else 6.5, "elinewidth": 0.9}
-    ax.errorbar(points.x, points.y, points.spread, label=label, **style)
+    spread = points.spread if np.isfinite(points.spread).any() else None  # no bars in the legend
+    ax.errorbar(points.x, points.y, spread, label=label, **style)
 
 
 def growth(
