@@ -30,6 +30,12 @@ from nas_jax import workdir
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/, FILE[:variant].")
 _MODE = flags.DEFINE_enum("mode", "search", config_lib.MODES, "What to do.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/<config name>.")
+# What to lower where a stage runs out of memory.
+_MEMORY = {
+    "supernet": "supernet.train.batch_size or supernet.filters",
+    "sweep": "sweep.candidates_per_batch or sweep.batch_size",
+    "retrain": "retrain.short.train.batch_size, that of retrain.final, or retrain.eval_batch_size",
+}
 
 
 def _stages(mode):
@@ -60,6 +66,10 @@ def _run():
         except FloatingPointError as error:
             workdir.set_status(directory, "diverged", stage=stage, error=str(error))
             return _fail(error, 1)
+        except RuntimeError as error:  # JAX's; it is not imported here, --help must be quick
+            if "RESOURCE_EXHAUSTED" not in str(error) or stage not in _MEMORY:
+                raise
+            return _fail(f"{stage} ran out of memory; lower {_MEMORY[stage]} ({error})", 2)
     workdir.set_status(directory, "done", stage=_MODE.value)
     return 0
 

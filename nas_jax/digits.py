@@ -9,8 +9,8 @@ import numpy as np
 
 NUM_CLASSES = 10
 NUM_ORIGINALS = {"train": 1197, "valid": 300, "test": 300}
-# Ten images of each held-out original: with fewer, chance in the measured accuracy is as large as
-# what tells architectures apart.
+# Ten images of each held-out original, so that chance in a measured accuracy is small beside what
+# tells architectures apart.
 NUM_IMAGES = {"train": 6000, "valid": 3000, "test": 3000}
 OPTIONS = ("clutter", "noise")
 DIGIT_SIZE = 8  # pixels, as is all that follows
