@@ -73,3 +73,8 @@ class Findings:
         accuracies = [100 * row[f"{split}_accuracy"] for row in rows]
         arch, params, flops = (rows[0][field] for field in ("arch", "params", "flops"))
         return Network(arch, params, flops, accuracies, self._one_shot.get(arch))
+
+
+def columns(networks: list[Network], *fields: str) -> list[list]:
+    """The values of each field, a list per field."""
+    return [[getattr(network, field) for network in networks] for field in fields]

@@ -1,41 +1,16 @@
-"""The report of a run, report.md and its figures, from the files in its workdir alone.
-
-Accuracies are printed in per cent, parameters and multiply-adds in millions.
-"""
+"""The report of a run, report.md and its figures, from the files in its workdir alone."""
 
 import logging
-import math
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from nas_jax import analysis, cost, figures, markdown, spaces, workdir
-from nas_jax.findings import Findings
+from nas_jax import analysis, cost, figures, markdown, sections, spaces, workdir
+from nas_jax.findings import Findings, columns
 from nas_jax.spaces import Space
 
 logger = logging.getLogger(__name__)
-
-RANKERS = {"one-shot accuracy": "one_shot", "parameters": "params", "multiply-adds": "flops"}
-ACCURACY = {"short": "validation accuracy (%)", "final": "test accuracy (%)"}
-SIZES = ("parameters (M)", "multiply-adds (M)")
-THRESHOLDS = (10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95)  # per cent
-SETTINGS = (  # beginnings of the config's fields that the report repeats
-    *("seed", "data.", "space.", "network.", "supernet.filters", "supernet.path_dropout."),
-    *("supernet.train.num_", "supernet.train.batch_size", "supernet.train.ghost_batch_size"),
-    *("supernet.train.base_lr", "supernet.train.schedule", "supernet.train.l2", "sweep."),
-)
-RANKING = """Correlation of what ranks architectures with their stand-alone accuracy (mean over
-seeds), with 95 % intervals of a bootstrap over the n architectures. A stratified sample holds more
-of the extremes than the candidates do, so it is easier to rank; only the random sample speaks for
-them."""
-REGRET = """Stand-alone accuracy, in percentage points, lost by training only the k best-scored of
-the n architectures, and by training k at random (exact mean)."""
-BARS = "Error bars, where there are several seeds, are their sd."
-FINAL = """Mean ± sd over the n architectures of a group; seeds are averaged first, and their own
-sd (pooled) stands apart where there are several. All-on is no architecture of the space."""
-CELL = """A line is a tensor and runs into the concat on the right. A block concatenates the tensors
-at its dots and adds up its ops."""
 
 
 def run(config: ConfigDict, space: Space, data: Any, directory: Path) -> Path:
@@ -52,7 +27,7 @@ def write(directory: Path, space: Space) -> Path:
     """As `run`; a part whose files are missing is a sentence that says what makes them."""
     found = Findings(directory, space)
     parts = ["# Architecture search", " ".join(_headline(found))]
-    for title, section, needed, source, mode in SECTIONS:
+    for title, section, needed, source, mode in sections.SECTIONS:
         missing = f"There is no {source}: `--mode={mode}` makes it."
         known = any(getattr(found, name) for name in needed)
         parts.append(f"## {title}\n\n{section(found) if known else missing}")
@@ -89,8 +64,8 @@ def _headline(found):
         return ["No architecture has a score yet."]
     best = found.ranked[0]
     alone = {
-        f"{network.accuracy:.2f} % {ACCURACY[protocol][:-4]} with F = {filters}"
-        for protocol in ACCURACY
+        f"{network.accuracy:.2f} % {sections.ACCURACY[protocol][:-4]} with F = {filters}"
+        for protocol in sections.ACCURACY
         for (filters, _), networks in getattr(found, protocol).items()
         for network in networks
         if network.arch == best["arch"]
@@ -107,7 +82,7 @@ def _headline(found):
 
 
 def _rank_words(filters, networks):
-    one_shot, params, truth = _columns(networks, "one_shot", "params", "accuracy")
+    one_shot, params, truth = columns(networks, "one_shot", "params", "accuracy")
     result = analysis.rank_correlations(one_shot, truth)
     where = f"On the random sample (F = {filters}, n = {result.n})"
     if result.reason:
@@ -125,211 +100,9 @@ def _top_words(filters, final):
     if (filters, "random") not in final:
         return f"With F = {filters} no random architecture was trained to compare the top with."
     top, random = (
-        analysis.summary(*_columns(final[filters, name], "accuracy")) for name in ("top", "random")
+        analysis.summary(*columns(final[filters, name], "accuracy")) for name in ("top", "random")
     )
     return (
         f"Trained to the end with F = {filters}, the top reach {markdown.spread(top)} % and the "
         f"random {markdown.spread(random)} % (n = {top.n} and {random.n})."
     )
-
-
-# -- the sections ---------------------------------------------------------------------------------
-
-
-def _size(found):
-    count, n = found.space.count(), len(found.ranked)
-    return f"{count:,} architectures, of which {n:,} ({100 * n / count:.2g} %) have a score."
-
-
-def _training(found):
-    rows, last = found.metrics, found.metrics[-1]
-    series = {
-        "training loss": [row["loss"] for row in rows],
-        "training accuracy (%)": [100 * row["accuracy"] for row in rows],
-        "learning rate": [row["learning_rate"] for row in rows],
-    }
-    if "drop_rate" in last:
-        dropped = [100 * row["drop_rate"] for row in rows]
-        series["path dropout (% of its final rate)"] = dropped
-    figures.curves(found.out / "training.png", [row["step"] for row in rows], series)
-    return (
-        f"![Training curves](training.png)\n\nAt step {last['step']:,} the loss is "
-        f"{last['loss']:.3f} and the accuracy {100 * last['accuracy']:.2f} %, both with paths "
-        "dropped and averaged since the line before."
-    )
-
-
-def _scores(found):
-    values = [100 * row["one_shot_accuracy"] for row in found.scored]
-    summary = analysis.summary(values)
-    quantiles = {share: summary.quantiles[share] for share in (0.5, 0.9, 0.99)}
-    marks = {"mean": summary.mean, "sd": summary.sd, "quantiles": quantiles}
-    step = 100 / found.scored[0]["num_images"]
-    figures.histogram(found.out / "scores.png", values, step, "one-shot accuracy (%)", **marks)
-    rows = [
-        ("mean ± sd", markdown.spread(summary)),
-        ("lowest", summary.low),
-        ("highest", summary.high),
-    ]
-    rows += [(f"{share:.0%} quantile", value) for share, value in summary.quantiles.items()]
-    rows += [
-        (f"candidates at {bar} % or more", 100 * sum(v >= bar for v in values) / summary.n)
-        for bar in THRESHOLDS
-        if summary.low < bar <= summary.high
-    ]
-    failed = f"{len(found.trials) - summary.n:,} of {len(found.trials):,} candidates failed."
-    table = markdown.table(("one-shot accuracy", "%", "n"), [(*row, summary.n) for row in rows])
-    return f"![Distribution of one-shot accuracies](scores.png)\n\n{failed}\n\n{table}"
-
-
-def _ranking(found):
-    header = ("F", "sample", "ranked by", "n", "Kendall's tau-b", "Spearman's rho", "Pearson's r")
-    rows = [row for key, group in found.samples.items() for row in _coefficients(*key, group)]
-    images = [_panels(found, filters) for filters in sorted({key[0] for key in found.samples})]
-    return "\n\n".join(
-        [*images, BARS, RANKING, markdown.table(header, rows), _seeds(found.samples)]
-    )
-
-
-def _panels(found, filters):
-    points = {
-        f"{name} sample": _points(group, "one_shot")
-        for (f, name), group in found.samples.items()
-        if f == filters
-    }
-    if not (labelled := _labelled(points)):
-        return f"None of the networks with F = {filters} has a one-shot accuracy."
-    labels = "one-shot accuracy (%)", f"stand-alone {ACCURACY['short']}"
-    figures.panels(found.out / f"ranking_F{filters}.png", labelled, *labels)
-    return f"![One-shot and stand-alone, F = {filters}](ranking_F{filters}.png)"
-
-
-def _coefficients(filters, name, networks):
-    """A row for each ranker, all on the same networks: those that have a one-shot accuracy."""
-    networks = [network for network in networks if network.one_shot is not None]
-    for label, field in RANKERS.items():
-        result = analysis.rank_correlations(*_columns(networks, field, "accuracy"))
-        cells = [result.reason] * 3 if result.reason else map(markdown.interval, result[:3])
-        yield filters, name, label, result.n, *cells
-
-
-def _seeds(samples):
-    rows = [
-        (filters, name, seeds.n, seeds.between, seeds.within, seeds.ratio)
-        for (filters, name), group in samples.items()
-        if not math.isnan((seeds := _over_seeds(group)).within)
-    ]
-    header = ("F", "sample", "n", "sd between architectures (%)", "sd between seeds (%)", "ratio")
-    return markdown.table(header, rows) if rows else "Every network has one seed."
-
-
-def _regret(found):
-    rows = [
-        (filters, name, result.n, result.k, result.regret, result.random)
-        for (filters, name), group in found.samples.items()
-        for result in analysis.top_k_regret(*_columns(group, "one_shot", "accuracy"))
-    ]
-    header = ("F", "sample", "n", "k", "k best-scored", "k at random")
-    return f"{REGRET}\n\n{markdown.table(header, rows)}"
-
-
-def _final(found):
-    rows = []
-    for (filters, name), group in found.final.items():
-        accuracy, *sizes = map(analysis.summary, _columns(group, "accuracy", "params", "flops"))
-        noise = _over_seeds(group).within
-        row = [filters, _label(name), accuracy.n, markdown.spread(accuracy)]
-        rows.append(
-            [
-                *row,
-                "" if math.isnan(noise) else noise,
-                *(markdown.millions(size.mean) for size in sizes),
-            ]
-        )
-    header = ("F", "group", "n", ACCURACY["final"], "sd over seeds (%)", *SIZES)
-    return f"{FINAL}\n\n{markdown.table(header, rows)}"
-
-
-def _cost(found):
-    protocol = "final" if found.final else "short"
-    groups: dict[str, list] = {}
-    for (_, name), group in getattr(found, protocol).items():
-        groups.setdefault(_label(name), []).extend(group)
-    points = _labelled({name: _points(group, "params", 1e-6) for name, group in groups.items()})
-    labels = SIZES[0], f"stand-alone {ACCURACY[protocol]}"
-    figures.groups(found.out / "cost.png", points, *labels)
-    return f"![Accuracy against parameters](cost.png)\n\n{BARS}"
-
-
-def _best(found):
-    rows = [
-        (
-            i,
-            f"`{r['arch']}`",
-            100 * r["one_shot_accuracy"],
-            *map(markdown.millions, (r["params"], r["flops"])),
-        )
-        for i, r in enumerate(found.ranked[:10], 1)
-    ]
-    table = markdown.table(("", "architecture", "one-shot accuracy (%)", *SIZES), rows)
-    text = f"The first {len(rows)} of n = {len(found.ranked):,}:\n\n{table}"
-    if not hasattr(found.space, "graph"):
-        return f"This space says nothing about how to draw an architecture.\n\n{text}"
-    figures.cell(found.out / "best.png", found.space.graph(found.ranked[0]["arch"]))
-    return f"![The best cell](best.png)\n\n{CELL}\n\n{text}"
-
-
-def _how(found):
-    rows = [row for row in _flat(found.config) if row[0].startswith(SETTINGS)]
-    versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
-    return f"{versions or 'Versions are not known'}.\n\n{markdown.table(('config', ''), rows)}"
-
-
-def _flat(tree, prefix=""):
-    """('a.b', value) of a nested dict."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", str(value)
-
-
-# title, who writes it, what of the findings it needs (one of them), where that is, who makes it
-SECTIONS = (
-    ("The space", _size, ("space",), "", ""),
-    ("Training of the one-shot model", _training, ("metrics",), "metrics.jsonl", "supernet"),
-    ("One-shot accuracy", _scores, ("scored",), "score in trials.jsonl", "sweep"),
-    ("The best architectures", _best, ("scored",), "score in trials.jsonl", "sweep"),
-    ("How well scores rank", _ranking, ("samples",), "selected result in retrain/short", "retrain"),
-    ("Regret", _regret, ("samples",), "selected result in retrain/short", "retrain"),
-    ("Final networks", _final, ("final",), "result in retrain/final", "retrain"),
-    ("Accuracy and size", _cost, ("final", "short"), "result in retrain", "retrain"),
-    ("How it was run", _how, ("config",), "config.json", "supernet"),
-)
-
-
-# -- columns and points ---------------------------------------------------------------------------
-
-
-def _label(group):
-    return group.replace("_", "-")
-
-
-def _columns(networks, *fields):
-    return [[getattr(network, field) for network in networks] for field in fields]
-
-
-def _over_seeds(networks):
-    return analysis.over_seeds({network.arch: network.accuracies for network in networks})
-
-
-def _points(networks, field, unit=1):
-    """Accuracy against `field`; error bars are the sd over seeds, where there are several."""
-    known = [network for network in networks if getattr(network, field) is not None]
-    x, y = _columns(known, field, "accuracy")
-    sds = [analysis.summary(network.accuracies).sd for network in known]
-    return figures.Points([unit * value for value in x], y, sds)
-
-
-def _labelled(samples):
-    return {f"{name} (n = {len(points.x)})": points for name, points in samples.items() if points.x}

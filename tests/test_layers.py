@@ -15,7 +15,7 @@ LAYERS = {
     2: "supernet progress",
     3: "spaces",
     4: "path_dropout cost datasets augment optim findings",
-    5: "strategies",
+    5: "strategies sections",
     6: "train_step",
     7: "score",
     8: "trainer",
