@@ -17,7 +17,11 @@ class Checkpoints:
 
     def __init__(self, directory: Path, keep: int | None = None):
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-        self._manager = ocp.CheckpointManager(Path(directory).absolute(), options=options)
+        self._manager = ocp.CheckpointManager(
+            Path(directory).absolute(),
+            options=options,
+            item_handlers=ocp.StandardCheckpointHandler(),  # so that item_metadata can be read
+        )
 
     def __enter__(self):
         return self
@@ -41,19 +45,32 @@ class Checkpoints:
           step: a step that was saved.
           like: a state of the same structure, shapes and dtypes; its values are not read.
 
-        Raises: ValueError if the checkpoint is of another structure or size.
+        Raises: ValueError if the checkpoint is of another structure, size or dtype.
         """
+        self._check(step, like)
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         abstract = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
             like._asdict(),
         )
-        try:
-            saved = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
-        except (ValueError, KeyError, TypeError) as error:
-            reason = str(error).strip().split("\n")[0][:200]
-            raise ValueError(
-                f"checkpoint {self._manager.directory}/{step} does not fit this network (another "
-                f"space, width or optimiser?): {reason}"
-            ) from error
+        saved = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
         return type(like)(**saved)
+
+    def _check(self, step, like):
+        # Before anything is read: Orbax would cast other dtypes without a word.
+        saved = _forms(self._manager.item_metadata(step).tree)
+        wanted = _forms(like._asdict())
+        for name in sorted(saved.keys() | wanted.keys()):
+            there, here = (forms.get(name, "absent") for forms in (saved, wanted))
+            if there != here:
+                raise ValueError(
+                    f"checkpoint {self._manager.directory}/{step} does not fit this network "
+                    f"(another space, width or optimiser?): {name} is {there} there and {here} here"
+                )
+
+
+def _forms(tree):
+    """{'params.kernel': 'float32[3, 4]'} of every leaf."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
+    return {n: f"{leaf.dtype}{list(leaf.shape)}" for n, (_, leaf) in zip(names, leaves)}

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -190,16 +191,28 @@ def test_all_are_kept_where_none_is_to_go(tmp_path):
     assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["1", "2", "3"]
 
 
-@pytest.mark.parametrize("change", ["wider", "one more", "one less"])
-def test_a_checkpoint_of_another_network_is_refused(saved, change):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("wider", "params.dense.kernel is float32[2, 3] there and float32[2, 4] here"),
+        ("one more", "params.bias is absent there and float32[2] here"),
+        ("one less", "params.half is bfloat16[3] there and absent here"),
+        ("another dtype", "params.half is bfloat16[3] there and float32[3] here"),
+    ],
+)
+def test_a_checkpoint_of_another_network_is_refused(saved, change, message):
     state = make_state(0, width=4 if change == "wider" else 3)
     if change == "one more":
         state.params["bias"] = jnp.zeros(2)
     if change == "one less":
         del state.params["half"]
+    if change == "another dtype":
+        state.params["half"] = jnp.zeros(3)
     with (
         checkpoints.Checkpoints(saved) as made,
-        pytest.raises(ValueError, match=f"checkpoint {saved}/30 does not fit"),
+        pytest.raises(
+            ValueError, match=f"checkpoint {saved}/30 does not fit.*{re.escape(message)}"
+        ),
     ):
         made.restore(30, state)
 
