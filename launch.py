@@ -13,7 +13,7 @@ Modes (each resumes where it was stopped; none repeats what is there):
   search    the four above in order (the default)
 
 Any field of the config can be set: --config.supernet.train.base_lr=0.2
-Exit codes: 0 done, 1 the training diverged, 2 wrong input, 130 interrupted.
+Exit codes: 0 done, 1 the training diverged, 2 wrong input or out of memory, 130 interrupted.
 """
 
 import importlib

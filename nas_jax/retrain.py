@@ -22,9 +22,9 @@ from nas_jax.spaces import Space, arch_id
 logger = logging.getLogger(__name__)
 
 PROTOCOLS = ("short", "final")
+GROUPS = ("random", "stratified", "top", "small", "all_on")
 # Networks; JAX keeps the programs of those that are gone, tens of megabytes each.
 CLEAR_EVERY = 20
-GROUPS = ("random", "stratified", "top", "small", "all_on")
 
 
 def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) -> None:

@@ -203,22 +203,19 @@ def _optimiser(train, total):
 
 
 def _initial_state(task, train, data, total, seed):
-    return _create(supernet.init, task, train, data, total, seed)
+    variables = supernet.init(jax.random.key(seed), task.net, *_init_args(task, data))
+    return train_step.create(variables, _optimiser(train, total)[0])
 
 
 def _state_shape(task, train, data, total):
     """The state's shapes and dtypes; nothing is computed."""
-
-    def init(key, net, *args):
-        return net.init(key, *args)
-
-    return jax.eval_shape(lambda: _create(init, task, train, data, total, seed=0))
+    variables = jax.eval_shape(task.net.init, jax.random.key(0), *_init_args(task, data))
+    create = functools.partial(train_step.create, tx=_optimiser(train, total)[0])
+    return jax.eval_shape(create, variables)
 
 
-def _create(init, task, train, data, total, seed):
-    images = jnp.zeros((1, *data.image_shape), jnp.float32)
-    variables = init(jax.random.key(seed), task.net, images, *task.init_args)
-    return train_step.create(variables, _optimiser(train, total)[0])
+def _init_args(task, data):
+    return jnp.zeros((1, *data.image_shape), jnp.float32), *task.init_args
 
 
 def _step_fn(task, train, data, total, devices):

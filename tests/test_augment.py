@@ -7,11 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_jax import augment
-
-
-def noise(num_images, height, width, seed=0):
-    shape = (num_images, height, width, 3)
-    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+from tests.images import noise
 
 
 @functools.partial(jax.jit, static_argnames=("flip", "crop_padding", "cutout"))

@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from nas_jax import data, datasets
-
-DIGITS = {"train": "train", "valid": "valid", "test": "test"}
+from tests.images import noise
 
 
 def write_tfds(root, name, version, splits, *, suffix="array_record", label=None):
@@ -47,11 +46,6 @@ def png(image):
     stored = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(stored, "PNG")
     return stored.getvalue()
-
-
-def noise(num_images, height, width, channels=3, seed=0):
-    shape = (num_images, height, width, channels)
-    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +85,7 @@ def small(small_dir):
 
 @pytest.fixture(scope="module")
 def digit_data():
-    return datasets.load("digits", **DIGITS)
+    return datasets.load("digits", train="train", valid="valid", test="test")
 
 
 def take(iterator, count):

@@ -4,8 +4,6 @@ import numpy as np
 
 from nas_jax import datasets, digits
 
-SPLITS = {"train": "train", "valid": "valid", "test": "test"}
-
 
 def test_digits_depend_on_the_seed_alone():
     first, again, other = digits.make(seed=1), digits.make(seed=1), digits.make(seed=2)
@@ -16,7 +14,7 @@ def test_digits_depend_on_the_seed_alone():
 
 
 def test_digits_have_their_shapes_and_a_balance_of_classes():
-    digit_data = datasets.load("digits", **SPLITS)
+    digit_data = datasets.load("digits", train="train", valid="valid", test="test")
     assert digit_data.image_shape == (16, 16, 1)
     assert [digit_data.num_images(s) for s in ("train", "valid", "train+valid", "test")] == [
         6000,
