@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax import ops
+from nas_jax import execution, kernels, ops
 
 
 def to_groups(images: jax.Array, arch: Any) -> tuple[jax.Array, Any, tuple[int, ...]]:
@@ -45,16 +45,6 @@ def to_groups(images: jax.Array, arch: Any) -> tuple[jax.Array, Any, tuple[int, 
     return images, masks, (max(groups, images.shape[0]), images.shape[1])
 
 
-def _weight(mask: jax.Array, option: int, like: jax.Array) -> jax.Array:
-    return mask[:, option, None, None, None, None].astype(like.dtype)
-
-
-def concat(parts: Sequence[jax.Array]) -> jax.Array:
-    """Concatenate channels; parts shared by all groups ([1, ...]) are broadcast to [G, ...]."""
-    groups = max(part.shape[0] for part in parts)
-    return jnp.concatenate([jnp.broadcast_to(p, (groups, *p.shape[1:])) for p in parts], -1)
-
-
 def init(key: jax.Array, net: nn.Module, images: jax.Array, *archs: Any) -> Any:
     """Variables distributed as by `net.init`, but all kernels come from one draw.
 
@@ -75,20 +65,22 @@ class MixedOp(nn.Module):
     """The sum of the ops that are on.
 
     Attributes:
-      builders: one callable per option; builder(name=...) is the op's module.
+      builders: one callable per option; builder(name=...) is the op's module or function.
       on: the options that are built, all of them in a supernet.
+      execution: how the sum is computed under masks; see `execution`.
     """
 
-    builders: Sequence[Callable[..., nn.Module]]
+    builders: Sequence[Callable[..., Callable]]
     on: Sequence[int]
+    execution: str = "masked"
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """[G or 1, n, H, W, C], mask [G, num_options] -> [G, n, H, W, C]."""
-        outputs = {j: self.builders[j](name=str(j))(x) for j in self.on}
-        if mask is not None:
-            outputs = {j: y * _weight(mask, j, y) for j, y in outputs.items()}
-        return sum(outputs.values())
+        options = [self.builders[j](name=str(j)) for j in self.on]
+        if mask is None:
+            return sum(option(x) for option in options)
+        return _weighted_sum(self, options, [(x,)] * len(options), mask)
 
 
 class MaskedConcat(nn.Module):
@@ -100,23 +92,32 @@ class MaskedConcat(nn.Module):
         variance is that of the built fan-in.
       norm: builder of the batch norm.
       kernel_init: from the fan-in to an initialiser.
+      execution: as in `MixedOp`. "masked" is one matrix product of the whole concat, the others
+        are a sum of each input's own product.
     """
 
     features: int
     on: Sequence[int]
     norm: Callable[..., nn.Module] = ops.BatchNorm
     kernel_init: Callable[[int], Any] = ops.he_normal
+    execution: str = "masked"
 
     @nn.compact
-    def __call__(self, inputs: Sequence[jax.Array], mask: jax.Array | None = None) -> jax.Array:
-        """k arrays [G or 1, n, H, W, C], mask [G, k] -> [G, n, H, W, D]."""
-        init = self.kernel_init(sum(inputs[j].shape[-1] for j in self.on))
-        parts, kernels = [], []
-        for j in self.on:
-            part, kernel = _ConcatSlice(self.features, self.norm, init, name=str(j))(inputs[j])
-            parts.append(part if mask is None else part * _weight(mask, j, part))
-            kernels.append(kernel)
-        return ops.pointwise(concat(parts), jnp.concatenate(kernels))
+    def __call__(
+        self, inputs: Sequence[tuple[jax.Array, ops.Moments]], mask: jax.Array | None = None
+    ) -> jax.Array:
+        """k arrays [G or 1, n, H, W, C] with their moments, mask [G, k] -> [G, n, H, W, D]."""
+        init = self.kernel_init(sum(inputs[j][0].shape[-1] for j in self.on))
+        options = [
+            _ConcatSlice(self.features, self.norm, init, name=str(j)) for j in self.on
+        ]
+        inputs = [inputs[j] for j in self.on]
+        if mask is not None and self.execution != "masked" and not self.is_initializing():
+            return _weighted_sum(self, options, inputs, mask)
+        parts, kernels_ = zip(*(option.parts(*x) for option, x in zip(options, inputs)))
+        if mask is not None:
+            parts = [execution.scaled(part, mask[:, j]) for j, part in enumerate(parts)]
+        return kernels.pointwise(ops.concat(parts), jnp.concatenate(kernels_))
 
 
 class _ConcatSlice(nn.Module):
@@ -127,7 +128,25 @@ class _ConcatSlice(nn.Module):
     init: Callable
 
     @nn.compact
-    def __call__(self, x):
+    def parts(self, x, moments):
+        """[G, n, H, W, C] -> the same, normalised, and the kernel [C, D]."""
         shape = (1, 1, x.shape[-1], self.features)
         kernel = self.param("kernel", self.init, shape, jnp.float32)
-        return nn.relu(self.norm(name="norm")(x)), kernel[0, 0]
+        return self.norm(relu=True, name="norm")(x, moments), kernel[0, 0]
+
+    def __call__(self, x, moments):
+        return kernels.pointwise(*self.parts(x, moments))
+
+
+def _weighted_sum(module, options, inputs, mask):
+    how = "masked" if module.is_initializing() else module.execution
+    functions = [_pure(option) if how != "masked" else option for option in options]
+    return execution.weighted_sum(how, [lambda x, f=f: f(*x) for f in functions], inputs, mask)
+
+
+def _pure(option):
+    """A module as a function of its input alone: flax modules may not be called in branches."""
+    if not isinstance(option, nn.Module):
+        return option
+    variables, unbound = option.variables, option.clone(parent=None)
+    return lambda *x: unbound.apply(variables, *x)

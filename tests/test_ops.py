@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from nas_jax import ops
+from nas_jax import kernels, ops
 
 
 def random(seed, *shape):
@@ -43,7 +43,7 @@ def test_depthwise(size, shape):
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=shape[-1],
     )
-    assert_same(ops.depthwise, reference, random(0, *shape), random(1, size, size, 1, shape[-1]))
+    assert_same(kernels.depthwise, reference, random(0, *shape), random(1, size, size, 1, shape[-1]))
 
 
 def test_depthwise_keeps_channels_apart():
@@ -51,14 +51,14 @@ def test_depthwise_keeps_channels_apart():
     kernel[1, 1, 0, 0] = 2  # channel 0: doubled
     kernel[1, 0, 0, 1] = 1  # channel 1: from the left neighbour
     x = jnp.arange(6.0).reshape(1, 1, 3, 2)  # rows 0 2 4 and 1 3 5
-    out = ops.depthwise(x, jnp.asarray(kernel))
+    out = kernels.depthwise(x, jnp.asarray(kernel))
     np.testing.assert_array_equal(out[0, 0, :, 0], [0, 4, 8])
     np.testing.assert_array_equal(out[0, 0, :, 1], [0, 1, 3])
 
 
 def test_pointwise():
     reference = functools.partial(jnp.einsum, "gnhwc,cd->gnhwd")
-    assert_same(ops.pointwise, reference, random(0, 2, 3, 4, 4, 5), random(1, 5, 6))
+    assert_same(kernels.pointwise, reference, random(0, 2, 3, 4, 4, 5), random(1, 5, 6))
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,13 @@ def test_pools(shape):
     # Distinct values: at a tie the gradient of a maximum is a matter of taste.
     values = np.random.default_rng(0).permutation(np.prod(shape))
     x = jnp.asarray(values.reshape(shape), jnp.float32)
-    assert_same(ops.max_pool, lambda x: windows(x, lax.max, -jnp.inf), x)
-    assert_same(ops.avg_pool, reference_avg, x)
+    assert_same(kernels.max_pool, lambda x: windows(x, lax.max, -jnp.inf), x)
+    assert_same(kernels.avg_pool, reference_avg, x)
 
 
 def test_pools_ignore_the_padding():
     x = -jnp.arange(1.0, 10.0).reshape(1, 1, 3, 3, 1)  # -1 -2 -3 | -4 -5 -6 | -7 -8 -9
-    highest, mean = ops.max_pool(x)[0, 0, ..., 0], ops.avg_pool(x)[0, 0, ..., 0]
+    highest, mean = kernels.max_pool(x)[0, 0, ..., 0], kernels.avg_pool(x)[0, 0, ..., 0]
     np.testing.assert_array_equal(highest, [[-1, -1, -2], [-1, -1, -2], [-4, -4, -5]])
     # Corner: -(1+2+4+5)/4; edge: -(1+2+3+4+5+6)/6; middle: -45/9.
     np.testing.assert_allclose(mean[0], [-3, -3.5, -4], rtol=1e-6)
@@ -105,7 +105,7 @@ def test_pools_ignore_the_padding():
 
 def test_halve():
     x = jnp.arange(16.0).reshape(1, 1, 4, 4, 1)
-    out = ops.halve(x)
+    out = kernels.halve(x)
     assert out.shape == (1, 1, 2, 2, 1)
     # (0+1+4+5)/4, (2+3+6+7)/4, ...
     np.testing.assert_array_equal(out[0, 0, ..., 0], [[2.5, 4.5], [10.5, 12.5]])
@@ -205,7 +205,7 @@ def test_units_are_bn_relu_convolution():
 
     params = {"depthwise": per_channel, "pointwise": kernel, "norm": norm}
     out = ops.SeparableConv(3, 3).apply({"params": params}, x)
-    expected = jnp.einsum("nhwc,cd->nhwd", ops.depthwise(normal[0], per_channel), kernel[0, 0])
+    expected = jnp.einsum("nhwc,cd->nhwd", kernels.depthwise(normal[0], per_channel), kernel[0, 0])
     np.testing.assert_allclose(out[0], expected, rtol=1e-5, atol=1e-5)
 
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from nas_jax import choices as choices_lib
-from nas_jax import ops, supernet
+from nas_jax import kernels, ops, supernet
 from nas_jax.choices import Choice
 from nas_jax.spaces import base
 
@@ -38,8 +38,8 @@ OPS = {
     "sep5x5": functools.partial(_separable_pair, size=5),
     "sep7x7": functools.partial(_separable_pair, size=7),
     "conv7x7": _conv_pair,  # 1x7, then 7x1
-    "maxpool": lambda features, **unit: ops.max_pool,
-    "avgpool": lambda features, **unit: ops.avg_pool,
+    "maxpool": lambda features, **unit: kernels.max_pool,
+    "avgpool": lambda features, **unit: kernels.avg_pool,
 }
 INPUT_NAMES = ("previous cell", "cell before")
 
@@ -185,6 +185,7 @@ class CellNetwork(nn.Module):
     bn_momentum: float = 0.9
     bn_epsilon: float = 1e-3
     dtype: Any = jnp.float32
+    execution: str = "masked"
     kernel_init: Any = ops.he_normal
 
     @nn.compact
@@ -192,12 +193,19 @@ class CellNetwork(nn.Module):
         """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
         images, masks, leading = supernet.to_groups(images.astype(self.dtype), arch)
         before, previous = (self._stem(images, name=f"stem{i + 1}") for i in range(2))
-        stem_height = previous.shape[2]
+        stem_height = previous[0].shape[2]
         for i in range(self.space.num_cells):
             scale = 2 ** self.space.stage(i)
-            cell = Cell(self.space, self.filters * scale, self.arch, self._unit, name=f"cell{i}")
+            cell = Cell(
+                self.space,
+                self.filters * scale,
+                self.arch,
+                self._unit,
+                self.execution,
+                name=f"cell{i}",
+            )
             before, previous = previous, cell(previous, before, stem_height // scale, masks)
-        x = ops.Conv(self.filters * scale, (1, 1), **self._unit, name="final")(previous)
+        x = ops.Conv(self.filters * scale, (1, 1), **self._unit, name="final")(*previous)
         x = jnp.mean(x.astype(jnp.float32), (2, 3))
         init = self.kernel_init(2 * x.shape[-1])  # no ReLU follows: half the variance
         logits = nn.Dense(self.num_classes, kernel_init=init, name="classifier")(x)
@@ -207,14 +215,14 @@ class CellNetwork(nn.Module):
     def _unit(self):
         """How every BN-ReLU-convolution unit is built."""
         norm = functools.partial(
-            ops.BatchNorm, self.bn, self.bn_momentum, self.bn_epsilon, self.dtype
+            ops.BatchNorm, self.bn, self.bn_momentum, self.bn_epsilon
         )
         return {"norm": norm, "kernel_init": self.kernel_init}
 
     def _stem(self, images, name):
         stride = self.space.stem_stride
         x = ops.Stem(self.filters, min(stride, 2), self.kernel_init, name=name)(images)
-        return ops.halve(x) if stride == 4 else x
+        return _with_moments(kernels.halve(x) if stride == 4 else x)
 
 
 class Cell(nn.Module):
@@ -224,25 +232,36 @@ class Cell(nn.Module):
     features: int
     arch: str | None
     unit: Any
+    execution: str
 
     @nn.compact
     def __call__(self, previous, before, height, masks):
-        """Two arrays [G or 1, n, H, W, C] -> [G, n, height, height, (2 + blocks) features]."""
-        tensors = [self._project(x, height, i) for i, x in enumerate((previous, before))]
+        """Two arrays [G or 1, n, H, W, C] with moments -> [G, n, height, height, .] with moments.
+
+        The moments of each tensor are computed once, however many batch norms read it.
+        """
+        tensors = [
+            _with_moments(self._project(x, height, i)) for i, x in enumerate((previous, before))
+        ]
         on = self.space.indices(self.arch or self.space.to_str(self.space.all_on()))
         builders = [functools.partial(OPS[op], self.features, **self.unit) for op in self.space.ops]
         for i, choice in enumerate(self.space.choices):
             mask = {"inputs": None, "ops": None} if masks is None else masks[i]
+            names = {field: choice[field].name for field in choice}
+            how = {"execution": self.execution}
             joined = supernet.MaskedConcat(
-                self.features, on[i]["inputs"], **self.unit, name=choice["inputs"].name
+                self.features, on[i]["inputs"], **self.unit, **how, name=names["inputs"]
             )(tensors, mask["inputs"])
-            mixed = supernet.MixedOp(builders, on[i]["ops"], name=choice["ops"].name)
-            tensors.append(mixed(joined, mask["ops"]))
-        return supernet.concat(tensors)
+            mixed = supernet.MixedOp(builders, on[i]["ops"], **how, name=names["ops"])
+            tensors.append(_with_moments(mixed(joined, mask["ops"])))
+        outputs, moments = zip(*tensors)
+        return ops.concat(outputs), tuple(map(ops.concat, zip(*moments)))
 
     def _project(self, x, height, i):
         """1x1 convolution, then average pooling only where the resolution drops."""
-        x = ops.Conv(self.features, (1, 1), **self.unit, name=f"project{i}")(x)
-        while x.shape[2] > height:
-            x = ops.halve(x)
-        return x
+        halvings = (x[0].shape[2] // height).bit_length() - 1
+        return ops.Conv(self.features, (1, 1), halvings, **self.unit, name=f"project{i}")(*x)
+
+
+def _with_moments(x):
+    return x, kernels.moments(x)

@@ -1,0 +1,285 @@
+"""Array functions that XLA:CPU is slow at, each in a form of its own there.
+
+Letters: G groups, n images of a group, N = G n images, H height, W width, C channels in, D out.
+
+On CPU, XLA's grouped convolutions, window reductions, gradients of convolutions (inside loops and
+conditionals) and sums over everything but few channels are five to a hundred times slower than the
+forms here. `lax.platform_dependent` keeps those off accelerators. Gradients are written out
+(`custom_vjp`), so that only one form is ever differentiated, and so that no more is saved than
+needed.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+_WIDE = 64  # floats: a sum over fewer channels is taken over several pixels at a time
+
+
+def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """1x1 convolution [.., C] x [C, D] -> [.., D], as one flat matrix product.
+
+    On arrays of more axes XLA:CPU transposes both operands for the kernel's gradient.
+    """
+    flat = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
+    return flat.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+# -- batch norm -----------------------------------------------------------------------------------
+
+
+def _channel_sums(x):
+    """[G, n, H, W, C] -> [G, 1, 1, 1, C]."""
+    return lax.platform_dependent(x, cpu=_channel_sums_cpu, default=_channel_sums_any)
+
+
+def _channel_sums_any(x):
+    return jnp.sum(x, (1, 2, 3), keepdims=True)
+
+
+def _channel_sums_cpu(x):
+    groups, *pixels, channels = x.shape
+    pixels_at_once = math.gcd(math.prod(pixels), max(_WIDE // channels, 1))
+    wide = jnp.sum(x.reshape(groups, -1, pixels_at_once * channels), 1)
+    return jnp.sum(wide.reshape(groups, pixels_at_once, channels), 1)[:, None, None, None]
+
+
+@jax.custom_vjp
+def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Means of x and of its square per group and channel.
+
+    [G, n, H, W, C] -> two arrays float32 [G, 1, 1, 1, C].
+    """
+    x = x.astype(jnp.float32)
+    count = math.prod(x.shape[1:4])
+    return _channel_sums(x) / count, _channel_sums(jnp.square(x)) / count
+
+
+def _moments_bwd(x, cotangents):
+    mean, mean_square = (cotangent / math.prod(x.shape[1:4]) for cotangent in cotangents)
+    return ((mean + 2 * x * mean_square).astype(x.dtype),)
+
+
+moments.defvjp(lambda x: (moments(x), x), _moments_bwd)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def scale_shift(x: jax.Array, factor: jax.Array, shift: jax.Array, relu: bool) -> jax.Array:
+    """x * factor + shift, then ReLU if `relu`; its gradient recomputes the sign.
+
+    Args:
+      x: [G, n, H, W, C].
+      factor: float32 [G, 1, 1, 1, C].
+      shift: float32 [G, 1, 1, 1, C].
+      relu: whether negative values become zero.
+
+    Returns:
+      [G, n, H, W, C] of x's dtype.
+    """
+    y = x * factor + shift
+    return (jnp.maximum(y, 0) if relu else y).astype(x.dtype)
+
+
+def _scale_shift_bwd(relu, saved, g):
+    x, factor, shift = saved
+    g = g.astype(jnp.float32)
+    if relu:
+        g = jnp.where(x * factor + shift > 0, g, 0)
+    return (g * factor).astype(x.dtype), _channel_sums(g * x), _channel_sums(g)
+
+
+scale_shift.defvjp(
+    lambda x, factor, shift, relu: (scale_shift(x, factor, shift, relu), (x, factor, shift)),
+    _scale_shift_bwd,
+)
+
+
+# -- convolution ----------------------------------------------------------------------------------
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def _conv_lax(x, kernel, stride=1, groups=1):
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        "SAME",
+        dimension_numbers=_LAYOUT,
+        feature_group_count=groups,
+    )
+
+
+def conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """Convolution, SAME: [N, H, W, C] x [kh, kw, C, D], kh and kw odd -> [N, H/s, W/s, D]."""
+    return _conv(x, kernel) if stride == 1 else _conv_lax(x, kernel, stride)
+
+
+@jax.custom_vjp
+def _conv(x, kernel):
+    return lax.platform_dependent(x, kernel, cpu=_conv_cpu, default=_conv_lax)
+
+
+def _conv_cpu(x, kernel):
+    if kernel.shape[1] == 1 and kernel.shape[0] > 1:  # a column: XLA:CPU is faster along a row
+        return _turn(_conv_cpu(_turn(x), jnp.swapaxes(kernel, 0, 1)))
+    if kernel.shape[0] == 1 and kernel.shape[2] <= 16 and x.shape[2] % 2 == 0:
+        return _conv_pairs(x, kernel)
+    return _conv_lax(x, kernel)
+
+
+def _conv_pairs(x, kernel):
+    """A row convolution over pairs of pixels, [N, H, W/2, 2 C] -> [N, H, W/2, 2 D].
+
+    Its matrix products do more than they must, but are wide enough for XLA:CPU to be fast.
+    """
+    num, height, width, channels = x.shape
+    size, features = kernel.shape[1], kernel.shape[3]
+    reach = -(-(size // 2) // 2)  # pairs to each side
+    taps = jnp.pad(kernel[0], ((2 * reach - size // 2 + 1,) * 2, (0, 0), (0, 0)))
+    # Input pixel i of pair p, output pixel o: the tap at 2 p + i - o.
+    offset = 2 * np.arange(2 * reach + 1)[:, None, None] + np.arange(2)[:, None] - np.arange(2) + 1
+    wide = jnp.transpose(taps[offset], (0, 1, 3, 2, 4)).reshape(1, -1, 2 * channels, 2 * features)
+    pairs = x.reshape(num, height, width // 2, 2 * channels)
+    return _conv_lax(pairs, wide).reshape(num, height, width, features)
+
+
+def _turn(x):
+    return jnp.swapaxes(x, 1, 2)
+
+
+def _conv_bwd(saved, g):
+    return lax.platform_dependent(*saved, g, cpu=_conv_grads_cpu, default=_conv_grads_any)
+
+
+def _conv_grads_any(x, kernel, g):
+    return jax.vjp(_conv_lax, x, kernel)[1](g)
+
+
+def _conv_grads_cpu(x, kernel, g):
+    """Both gradients as convolutions with channels last.
+
+    That of the kernel has the channels C for images, the images N for channels, and the whole
+    g as kernel.
+    """
+    height, width = kernel.shape[:2]
+    grad_x = _conv_cpu(g, jnp.swapaxes(kernel[::-1, ::-1], 2, 3))
+    if width == 1:
+        x, g = _turn(x), _turn(g)
+    rows, columns = (1, height) if width == 1 else (height, width)
+    grad_kernel = lax.conv_general_dilated(
+        jnp.transpose(x, (3, 1, 2, 0)),
+        jnp.transpose(g, (1, 2, 0, 3)),
+        (1, 1),
+        [(rows // 2, rows // 2), (columns // 2, columns // 2)],
+        dimension_numbers=_LAYOUT,
+    )
+    return grad_x, jnp.transpose(grad_kernel, (1, 2, 0, 3)).reshape(kernel.shape)
+
+
+_conv.defvjp(lambda x, kernel: (_conv(x, kernel), (x, kernel)), _conv_bwd)
+
+
+# -- depthwise convolution ------------------------------------------------------------------------
+
+
+@jax.custom_vjp
+def depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Depthwise convolution, SAME: [N, H, W, C] x [k, k, 1, C], k odd -> [N, H, W, C]."""
+    return lax.platform_dependent(x, kernel, cpu=_depthwise_shifts, default=_depthwise_lax)
+
+
+def _depthwise_lax(x, kernel):
+    return _conv_lax(x, kernel, groups=x.shape[-1])
+
+
+def _pad(x, radius, value=0.0):
+    config = [(0, 0, 0), (radius, radius, 0), (radius, radius, 0), (0, 0, 0)]
+    return lax.pad(x, jnp.asarray(value, x.dtype), config)
+
+
+def _depthwise_shifts(x, kernel):
+    size, (_, height, width, _) = kernel.shape[0], x.shape
+    padded = _pad(x, size // 2)
+    return sum(
+        padded[:, i : i + height, j : j + width] * kernel[i, j, 0]
+        for i in range(size)
+        for j in range(size)
+    )
+
+
+def _depthwise_bwd(saved, g):
+    return lax.platform_dependent(*saved, g, cpu=_depthwise_grads_cpu, default=_depthwise_grads)
+
+
+def _depthwise_grads(x, kernel, g):
+    return jax.vjp(_depthwise_lax, x, kernel)[1](g)
+
+
+def _depthwise_grads_cpu(x, kernel, g):
+    """Input gradient: the same shifts, kernel flipped. Kernel gradient: one tap after the other.
+
+    Each tap is a step of its own (`lax.map`): fused into one loop the k*k reductions take ten times
+    as long. W and C are merged so that a reduction over (N, H) runs along contiguous memory.
+    """
+    size, (num, height, width, channels) = kernel.shape[0], x.shape
+    padded = _pad(x, size // 2).reshape(num, height + size - 1, -1)
+    flat_g = g.reshape(num, height, width * channels)
+
+    def tap(ij):
+        start = (0, ij // size, (ij % size) * channels)
+        window = lax.dynamic_slice(padded, start, flat_g.shape)
+        return jnp.sum(jnp.sum(window * flat_g, (0, 1)).reshape(width, channels), 0)
+
+    taps = lax.map(tap, jnp.arange(size * size, dtype=jnp.int32))
+    return _depthwise_shifts(g, kernel[::-1, ::-1]), taps.reshape(kernel.shape)
+
+
+depthwise.defvjp(lambda x, kernel: (depthwise(x, kernel), (x, kernel)), _depthwise_bwd)
+
+
+# -- pooling --------------------------------------------------------------------------------------
+
+
+def _pool_shifts(x, combine, value):
+    """3x3, stride 1, as two separable passes of shifted slices over [N, H, W, C]."""
+    height, width = x.shape[1:3]
+    padded = _pad(x, 1, value)
+    rows = functools.reduce(combine, (padded[:, i : i + height] for i in range(3)))
+    return functools.reduce(combine, (rows[:, :, j : j + width] for j in range(3)))
+
+
+def _pool_lax(x, combine, value):
+    window, strides = (1, 3, 3, 1), (1, 1, 1, 1)
+    return lax.reduce_window(x, np.asarray(value, x.dtype), combine, window, strides, "SAME")
+
+
+def _pool(x, combine, value):
+    by_shifts = functools.partial(_pool_shifts, combine=combine, value=value)
+    by_lax = functools.partial(_pool_lax, combine=combine, value=value)
+    flat = x.reshape(-1, *x.shape[-3:])
+    return lax.platform_dependent(flat, cpu=by_shifts, default=by_lax).reshape(x.shape)
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """3x3 maximum, stride 1, SAME: [.., H, W, C] -> the same shape."""
+    return _pool(x, lax.max, -jnp.inf)
+
+
+def avg_pool(x: jax.Array) -> jax.Array:
+    """3x3 mean over the pixels inside the image, stride 1: [.., H, W, C] -> the same shape."""
+    ones = jnp.ones((*x.shape[-3:-1], 1), x.dtype)
+    return _pool(x, lax.add, 0.0) / _pool(ones, lax.add, 0.0)
+
+
+def halve(x: jax.Array) -> jax.Array:
+    """2x2 mean, stride 2, of even height and width: [.., H, W, C] -> [.., H/2, W/2, C]."""
+    *leading, height, width, channels = x.shape
+    rows = x.reshape(*leading, height // 2, 2, width, channels)
+    rows = rows[..., 0, :, :] + rows[..., 1, :, :]
+    pairs = rows.reshape(*leading, height // 2, width // 2, 2, channels)
+    return (pairs[..., 0, :] + pairs[..., 1, :]) / 4
