@@ -11,6 +11,7 @@ dispatch  the groups that use an option are gathered, up to a few fixed numbers 
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,14 +69,15 @@ def _skipping(functions, inputs, closed, weights):
     """A loop over the options that are on; no zero array is ever made or added."""
     out = jax.eval_shape(functions[0], inputs[0], *closed[0])
     branches = [
-        lambda args, j=j, f=f: f(args[0][j], *args[1][j]) * args[2][j].astype(out.dtype)
+        lambda inputs, closed, j=j, f=f: f(inputs[j], *closed[j])
         for j, f in enumerate(functions)
     ]
     on = weights != 0
     order = jnp.argsort(~on, stable=True)
 
     def add(i, total):
-        return total + lax.switch(order[i], branches, (inputs, closed, weights))
+        y = lax.switch(order[i], branches, inputs, closed)
+        return total + y * weights[order[i]].astype(y.dtype)
 
     return lax.fori_loop(0, jnp.sum(on), add, jnp.zeros(out.shape, out.dtype))
 
@@ -103,4 +105,51 @@ _skipping.defvjp(
 
 
 def _dispatch(functions, inputs, weights):
-    raise NotImplementedError
+    return sum(map(_dispatch_one, functions, inputs, weights.T))
+
+
+def _dispatch_one(function, x, weight):
+    """One option for the groups that use it; the smallest capacity that holds them is run."""
+    num_groups = weight.shape[0]
+    if {leaf.shape[0] for leaf in jax.tree.leaves(x)} != {num_groups}:  # shared: computed once
+        return scaled(function(x), weight)
+    out = jax.eval_shape(function, x)
+    capacities = sorted({math.ceil(share * num_groups) for share in _SHARES})
+    order = jnp.argsort(weight == 0, stable=True)  # groups that use the option come first
+    rank = jnp.argsort(order)
+
+    def off(x):
+        return jnp.zeros((num_groups, *out.shape[1:]), out.dtype)
+
+    def run(capacity, x):
+        chosen = order[:capacity]
+
+        mine = jax.tree.map(lambda leaf: _pick(leaf, chosen, rank), x)
+        return _place(function(mine), chosen, rank)
+
+    branches = [off, *(functools.partial(run, capacity) for capacity in capacities)]
+    index = jnp.searchsorted(jnp.asarray([0, *capacities]), jnp.sum(weight != 0))
+    return scaled(lax.switch(index, branches, x), weight)
+
+
+@jax.custom_vjp
+def _pick(x, chosen, rank):
+    """[G, ...] -> [capacity, ...]: the chosen groups. Its gradient is `_place`, no scatter."""
+    return x[chosen]
+
+
+@jax.custom_vjp
+def _place(y, chosen, rank):
+    """[capacity, ...] -> [G, ...]: each group's own row, zero for those that were not chosen."""
+    rows = y[jnp.minimum(rank, y.shape[0] - 1)]
+    return jnp.where((rank < y.shape[0]).reshape(-1, *[1] * (y.ndim - 1)), rows, 0)
+
+
+_pick.defvjp(
+    lambda x, chosen, rank: (x[chosen], (chosen, rank)),
+    lambda saved, g: (_place(g, *saved), None, None),
+)
+_place.defvjp(
+    lambda y, chosen, rank: (_place(y, chosen, rank), (chosen, rank)),
+    lambda saved, g: (_pick(g, *saved), None, None),
+)

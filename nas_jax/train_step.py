@@ -3,6 +3,7 @@
 Letters: B images of this device, G ghost batches of it, K classes.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ def make(
     tx: optax.GradientTransformation,
     *,
     num_groups: int,
+    groups_at_once: int,
     prepare: Callable[[jax.Array, jax.Array], jax.Array],
     sample_masks: Callable[[jax.Array, jax.Array, jax.Array], Any],
     usage: Callable[[Any, Any], Any],
@@ -49,6 +51,7 @@ def make(
       net: module; `apply(variables, images [G, n, H, W, C], masks)` gives logits [G, n, K].
       tx: optimiser.
       num_groups: ghost batches of one device; divides B.
+      groups_at_once: how many of them are computed together, a divisor; the others wait.
       prepare: (keys [B], images uint8 [B, H, W, C]) -> float images: augmentation.
       sample_masks: (key, step, global group numbers int32 [G]) -> masks [G, k], or None.
       usage: (params, masks) -> share of groups that use each parameter, or None for all.
@@ -60,31 +63,55 @@ def make(
     key; its metrics are float32 scalars, means over all devices.
     """
 
+    def cross_entropy(params, batch_stats, images, labels, masks):
+        logits, batch_stats = _apply(net, params, batch_stats, images, masks)
+        loss = _cross_entropy(logits, labels, label_smoothing)
+        correct = jnp.mean((jnp.argmax(logits, -1) == labels).astype(jnp.float32))
+        return loss, ({"loss": loss, "accuracy": correct}, batch_stats)
+
+    def penalty(params, masks):
+        value = l2 * optim.l2(params, usage(params, masks), norm_params=l2_norm_params)
+        return value, {"l2": value}
+
     def step(state, batch, root):
         num_images = batch["label"].shape[0]
         replica = parallel.replica_index()
         numbers = replica * num_images + jnp.arange(num_images, dtype=jnp.int32)
         images = prepare(rng.each(rng.stream(root, "augment", state.step), numbers), batch["image"])
         images = images.reshape(num_groups, -1, *images.shape[1:])
+        labels = batch["label"].reshape(num_groups, -1)
         groups = replica * num_groups + jnp.arange(num_groups, dtype=jnp.int32)
         masks = sample_masks(rng.stream(root, "masks", state.step), state.step, groups)
 
-        def loss_fn(params):
-            logits, batch_stats = _apply(net, params, state.batch_stats, images, masks)
-            logits = logits.reshape(num_images, -1)
-            cross_entropy = _cross_entropy(logits, batch["label"], label_smoothing)
-            penalty = optim.l2(params, usage(params, masks), norm_params=l2_norm_params)
-            correct = jnp.mean((jnp.argmax(logits, -1) == batch["label"]).astype(jnp.float32))
-            metrics = {"loss": cross_entropy, "accuracy": correct, "l2": l2 * penalty}
-            return cross_entropy + l2 * penalty, (metrics, batch_stats)
-
-        grads, (metrics, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+        fitted = jax.grad(cross_entropy, has_aux=True)
+        fitted = functools.partial(fitted, state.params, state.batch_stats)
+        grads, (metrics, batch_stats) = _mean(fitted, (images, labels, masks), groups_at_once)
+        shrunk, more = jax.grad(penalty, has_aux=True)(state.params, masks)
+        grads, metrics = jax.tree.map(jnp.add, grads, shrunk), metrics | more
         grads, metrics, batch_stats = parallel.mean((grads, metrics, batch_stats))
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
     return step
+
+
+def _mean(function, groups, at_once):
+    """Mean of `function(*groups)` over its groups, so many at once, one lot after the other.
+
+    What is computed for one lot is forgotten before the next, so memory is that of one.
+    """
+    count = jax.tree.leaves(groups)[0].shape[0] // at_once
+    if count == 1:
+        return function(*groups)
+    lots = jax.tree.map(lambda x: x.reshape(count, at_once, *x.shape[1:]), groups)
+    shapes = jax.eval_shape(lambda lots: function(*jax.tree.map(lambda x: x[0], lots)), lots)
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    def add(total, lot):
+        return jax.tree.map(jnp.add, total, function(*lot)), None
+
+    return jax.tree.map(lambda x: x / count, jax.lax.scan(add, zero, lots)[0])
 
 
 def _apply(net, params, batch_stats, images, masks):
