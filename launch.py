@@ -25,7 +25,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from nas_jax import config as config_lib
-from nas_jax import workdir
+from nas_jax import runtime, workdir
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/, FILE[:variant].")
 _MODE = flags.DEFINE_enum("mode", "search", config_lib.MODES, "What to do.")
@@ -97,6 +97,7 @@ def main(argv=None):
         level=logging.WARNING, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S"
     )
     logging.getLogger("nas_jax").setLevel(logging.INFO)
+    runtime.configure()
     try:
         stray = flags.FLAGS(argv)[1:]
         if stray:

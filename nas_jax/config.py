@@ -45,6 +45,9 @@ def default() -> ConfigDict:
 
     c.supernet = ConfigDict()
     c.supernet.filters = 16  # F, channels of the first stage; not in the paper (16 or less)
+    # How the sum of a block's ops is computed: "masked" all of them, "switch" only those on, one
+    # ghost batch or candidate at a time, "dispatch" only for the groups that use them; "auto".
+    c.supernet.execution = "auto"
     c.supernet.path_dropout = ConfigDict()
     c.supernet.path_dropout.r = 0.1  # a node loses all its k inputs with probability r: r^(1/k)
     c.supernet.path_dropout.schedule = "linear"  # from 0 over the training; "constant", "none"

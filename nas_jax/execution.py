@@ -23,6 +23,13 @@ NAMES = ("masked", "switch", "dispatch")
 _SHARES = (1 / 4, 1 / 2, 1)  # of the groups: for so many is an option's work done in dispatch
 
 
+def resolve(name: str) -> str:
+    """The execution that "auto" stands for here: "switch" on CPU, else "masked"."""
+    if name != "auto":
+        return name
+    return "switch" if jax.default_backend() == "cpu" else "masked"
+
+
 def weighted_sum(
     execution: str,
     functions: Sequence[Callable[[Any], jax.Array]],
@@ -69,8 +76,7 @@ def _skipping(functions, inputs, closed, weights):
     """A loop over the options that are on; no zero array is ever made or added."""
     out = jax.eval_shape(functions[0], inputs[0], *closed[0])
     branches = [
-        lambda inputs, closed, j=j, f=f: f(inputs[j], *closed[j])
-        for j, f in enumerate(functions)
+        lambda inputs, closed, j=j, f=f: f(inputs[j], *closed[j]) for j, f in enumerate(functions)
     ]
     on = weights != 0
     order = jnp.argsort(~on, stable=True)
@@ -123,7 +129,6 @@ def _dispatch_one(function, x, weight):
 
     def run(capacity, x):
         chosen = order[:capacity]
-
         mine = jax.tree.map(lambda leaf: _pick(leaf, chosen, rank), x)
         return _place(function(mine), chosen, rank)
 

@@ -50,7 +50,7 @@ def one_shot_accuracy(
     num_devices = parallel.num_local(devices)
 
     def correct(variables, images, labels, archs):
-        logits = jax.vmap(net.apply, (None, None, 0))(variables, prepare(images), archs)
+        logits = candidate_logits(net, variables, prepare(images), archs)
         count = jnp.sum(jnp.argmax(logits, -1) == labels, -1)
         return jnp.where(jnp.all(jnp.isfinite(logits), (-2, -1)), count, jnp.nan)
 
@@ -68,6 +68,15 @@ def one_shot_accuracy(
         return np.sum(jax.device_get(counts), 0).reshape(-1) / len(images)
 
     return score
+
+
+def candidate_logits(net: nn.Module, variables: Any, images: jax.Array, archs: Any) -> jax.Array:
+    """Logits [g, n, K] of g candidates on the same images, as the supernet's `execution` asks."""
+    if net.execution == "switch":  # one after the other; what no mask touches is done once
+        return jax.lax.map(lambda arch: net.apply(variables, images, arch), archs)
+    if net.execution == "dispatch":
+        return net.apply(variables, images[None], archs)
+    return jax.vmap(net.apply, (None, None, 0))(variables, images, archs)
 
 
 def accuracy(

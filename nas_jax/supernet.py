@@ -108,9 +108,7 @@ class MaskedConcat(nn.Module):
     ) -> jax.Array:
         """k arrays [G or 1, n, H, W, C] with their moments, mask [G, k] -> [G, n, H, W, D]."""
         init = self.kernel_init(sum(inputs[j][0].shape[-1] for j in self.on))
-        options = [
-            _ConcatSlice(self.features, self.norm, init, name=str(j)) for j in self.on
-        ]
+        options = [_ConcatSlice(self.features, self.norm, init, name=str(j)) for j in self.on]
         inputs = [inputs[j] for j in self.on]
         if mask is not None and self.execution != "masked" and not self.is_initializing():
             return _weighted_sum(self, options, inputs, mask)

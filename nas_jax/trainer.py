@@ -12,7 +12,16 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from nas_jax import augment, cost, optim, parallel, path_dropout, supernet, train_step
+from nas_jax import (
+    augment,
+    cost,
+    execution,
+    optim,
+    parallel,
+    path_dropout,
+    supernet,
+    train_step,
+)
 from nas_jax import data as data_lib
 from nas_jax.checkpoints import Checkpoints
 from nas_jax.progress import Progress
@@ -80,6 +89,7 @@ def supernet_task(config: ConfigDict, space: Space, data: data_lib.Data) -> Task
     net = space.supernet(
         num_classes=data.num_classes,
         filters=config.supernet.filters,
+        execution=execution.resolve(config.supernet.execution),
         **network_options(config, "batch"),
     )
     ramp = functools.partial(path_dropout.ramp, num_steps=total, schedule=dropout.schedule)
@@ -221,10 +231,12 @@ def _init_args(task, data):
 def _step_fn(task, train, data, total, devices):
     tx, learning_rate = _optimiser(train, total)
     augment_fn = functools.partial(augment.augment, **train.augment.to_dict())
+    num_groups = train.batch_size // train.ghost_batch_size // parallel.num_global(devices)
     step = train_step.make(
         task.net,
         tx,
-        num_groups=train.batch_size // train.ghost_batch_size // parallel.num_global(devices),
+        num_groups=num_groups,
+        groups_at_once=1 if task.net.execution == "switch" else num_groups,
         prepare=lambda keys, x: augment_fn(keys, augment.standardise(x, data.mean, data.std)),
         sample_masks=task.sample_masks,
         usage=task.usage,

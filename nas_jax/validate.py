@@ -38,6 +38,7 @@ _AT_LEAST = {  # the last part of a field's name -> its least value
 }
 _SHARES = ("r", "warmup_share", "momentum", "label_smoothing", "small_quantile", "bn_momentum")
 _NAMES = {
+    "supernet.execution": ("auto", "masked", "switch", "dispatch"),
     "supernet.path_dropout.schedule": ("linear", "constant", "none"),
     "supernet.train.schedule": ("cosine", "constant", "step"),
     "retrain.short.train.schedule": ("cosine", "constant", "step"),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import ops, spaces, supernet
+from nas_jax import kernels, ops, spaces, supernet
 
 OPS = ("identity", "sep3x3", "conv7x7", "maxpool", "avgpool")
 SPACE = spaces.make("cell", num_cells=2, num_blocks=2, cells_per_stage=1, ops=OPS)
@@ -129,12 +129,13 @@ def test_masked_concat_by_parts(on):
     rng = np.random.default_rng(3)
     inputs = [jnp.asarray(rng.normal(size=(1, 2, 4, 4, c)), jnp.float32) for c in (2, 3, 4)]
     concat = supernet.MaskedConcat(5, range(3))
+    inputs = [(x, kernels.moments(x)) for x in inputs]
     variables = random_variables(concat, inputs)
     mask = np.float32([[j in on for j in range(3)]])
     expected = jnp.zeros((1, 2, 4, 4, 5))
     for j in on:
         own = variables["params"][str(j)]
-        part = ops.BatchNorm().apply({"params": own["norm"]}, inputs[j])
+        part = ops.BatchNorm().apply({"params": own["norm"]}, inputs[j][0])
         expected += jax.nn.relu(part) @ own["kernel"][0, 0]
     assert_close(concat.apply(variables, inputs, mask), expected)
 
@@ -309,8 +310,9 @@ def test_shapes(stem_stride, cells_per_stage, stem, sizes):
     run = functools.partial(net.apply, capture_intermediates=True)
     logits, seen = jax.eval_shape(run, variables, images, space.all_on())
     assert logits.shape == (2, 3)
-    outputs = {
-        name: seen["intermediates"][name]["__call__"][0].shape for name in variables["params"]
+    outputs = {  # the first array of each: a cell's moments come with it
+        name: jax.tree.leaves(seen["intermediates"][name]["__call__"])[0].shape
+        for name in variables["params"]
     }
     assert outputs["stem1"] == outputs["stem2"] == (1, 2, stem, stem, 4)
     for i, size in enumerate(sizes):

@@ -10,7 +10,7 @@ import nas_jax
 
 ROOT = pathlib.Path(nas_jax.__file__).parent
 LAYERS = {
-    0: "choices rng analysis kernels execution",
+    0: "choices rng analysis kernels execution runtime",
     1: "ops workdir parallel checkpoints data digits validate figures markdown",
     2: "supernet progress",
     3: "spaces",

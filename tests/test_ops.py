@@ -43,7 +43,9 @@ def test_depthwise(size, shape):
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=shape[-1],
     )
-    assert_same(kernels.depthwise, reference, random(0, *shape), random(1, size, size, 1, shape[-1]))
+    assert_same(
+        kernels.depthwise, reference, random(0, *shape), random(1, size, size, 1, shape[-1])
+    )
 
 
 def test_depthwise_keeps_channels_apart():

@@ -105,6 +105,7 @@ def _step(space, sample_masks, *, l2, lr=0.0):
         net,
         tx,
         num_groups=2,
+        groups_at_once=2,
         prepare=lambda keys, x: x.astype(jnp.float32) / 255,
         sample_masks=sample_masks,
         usage=space.usage,

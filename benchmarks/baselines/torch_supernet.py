@@ -1,8 +1,9 @@
 """The cell supernet in PyTorch, as fast as a good PyTorch programmer would write it.
 
-Channels-last throughout; only the inputs and ops that are on are computed, one group (ghost batch or
-candidate) after the other; batch statistics by the fused `batch_norm`. It reads the parameters of
-the Flax supernet, so both can be compared logit by logit.
+Channels-last throughout; only the inputs and ops that are on are computed, one group (ghost batch
+or candidate) after the other; batch statistics by the fused `batch_norm`; where the resolution
+drops, the mean over pixels comes before the 1x1 convolution, as in nas_jax. It reads the parameters
+of the Flax supernet, so both can be compared logit by logit.
 
 Letters as in `nas_jax.ops`, in PyTorch's order: images [n, C, H, W].
 """
@@ -112,10 +113,10 @@ class Supernet:
         return torch.cat(tensors, 1)
 
     def _project(self, x, target, scope):
-        x = self._unit(x, scope)
+        x = F.relu(self._norm(x, scope), inplace=True)
         while x.shape[2] > target:
             x = F.avg_pool2d(x, 2)
-        return x
+        return self._conv(x, f"{scope}/kernel")
 
     def _concat(self, tensors, on, scope):
         """Concat of what is on, one batch norm over all of it, ReLU, 1x1 convolution."""

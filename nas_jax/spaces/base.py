@@ -59,7 +59,8 @@ class Space(abc.ABC):
         Args:
           num_classes: K, the number of logits.
           filters: F, channels of the first stage.
-          **options: bn="batch" | "running", bn_momentum, bn_epsilon, dtype.
+          **options: bn="batch" | "running", bn_momentum, bn_epsilon, dtype; execution="masked"
+            | "switch" (one architecture at a time) | "dispatch", see `nas_jax.execution`.
 
         Returns:
           A flax.linen module. images [B, H, W, C] with masks [k] or, in G contiguous groups of

@@ -152,15 +152,13 @@ class CellSpace(base.Space):
         return max(cell, 0) // self.cells_per_stage
 
     def positions(self, path: base.Path, image_size: int) -> int:
-        """See `base.Space.positions`; projections work at their input's resolution."""
-        scope, below = path[0], path[1]
+        """See `base.Space.positions`; projections work at their own cell's resolution."""
+        scope = path[0]
         if scope == "classifier":
             return 1
         if scope.startswith("stem"):
             return (image_size // min(self.stem_stride, 2)) ** 2
         cell = self.num_cells - 1 if scope == "final" else int(scope.removeprefix("cell"))
-        if below.startswith("project"):
-            cell -= 1 + int(below.removeprefix("project"))
         return (image_size // self.stem_stride // 2 ** self.stage(cell)) ** 2
 
     def check_image_size(self, image_size: int) -> None:
@@ -214,9 +212,7 @@ class CellNetwork(nn.Module):
     @property
     def _unit(self):
         """How every BN-ReLU-convolution unit is built."""
-        norm = functools.partial(
-            ops.BatchNorm, self.bn, self.bn_momentum, self.bn_epsilon
-        )
+        norm = functools.partial(ops.BatchNorm, self.bn, self.bn_momentum, self.bn_epsilon)
         return {"norm": norm, "kernel_init": self.kernel_init}
 
     def _stem(self, images, name):

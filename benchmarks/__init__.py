@@ -1,0 +1,1 @@
+"""Speed measured side by side with its baselines: `python -m benchmarks --help`."""

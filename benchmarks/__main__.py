@@ -1,0 +1,60 @@
+"""Measure speed side by side with the baselines, in one process on the same cores.
+
+  python -m benchmarks train_step      a training step: all paths on, and dropped over the ramp
+  python -m benchmarks scoring         architectures scored per second
+  python -m benchmarks compile_time    the training step, with a cold and a warm cache
+  python -m benchmarks memory          temporary memory of the forms
+  python -m benchmarks data_pipeline   images per second that reach the training step
+  python -m benchmarks scaling         scoring against candidates, images, cells and F: a figure
+
+PyTorch, if installed, is the baseline; `pip install torch` is up to you. Every case is a line here
+and a line of JSON in --output.
+"""
+
+import argparse
+import importlib
+import os
+
+from nas_jax import runtime
+
+_NAMES = ("train_step", "scoring", "compile_time", "memory", "data_pipeline", "scaling")
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", choices=_NAMES)
+    add = parser.add_argument
+    add("--threads", type=int, default=len(os.sched_getaffinity(0)), help="cores; all are pinned")
+    add("--devices", type=int, default=1, help="JAX devices that share those cores (CPU only)")
+    add("--filters", type=int, default=16, help="F")
+    add("--cells", type=int, default=6)
+    add("--image-size", type=int, default=32, help="pixels")
+    add("--images", type=int, nargs="+", default=[64, 512], help="scoring: images per candidate")
+    add("--candidates", type=int, default=16, help="scoring: candidates per measurement")
+    add("--batch-size", type=int, default=256, help="train_step: images per step")
+    add("--ghost-batch-size", type=int, default=32, help="train_step: images per ghost batch")
+    add("--ramp", type=float, nargs="*", default=[0, 0.5, 1], help="train_step: places on the ramp")
+    add("--executions", nargs="+", default=["switch"], help="masked, switch, dispatch")
+    add("--naive", action="store_true", help="also JAX as one would first write it")
+    add("--torch-compile", action="store_true", help="also torch.compile, for all paths on")
+    add("--repeats", type=int, default=5)
+    add("--output", default="benchmarks/results.jsonl")
+    return parser
+
+
+def _pin(threads, devices):
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    if devices > 1:
+        count = f"--xla_force_host_platform_device_count={devices}"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {count}"
+
+
+if __name__ == "__main__":
+    arguments = _parser().parse_args()
+    _pin(arguments.threads, arguments.devices)  # before JAX or PyTorch count the cores
+    runtime.configure()
+    importlib.import_module(f"benchmarks.{arguments.name}").run(arguments)

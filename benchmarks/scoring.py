@@ -1,0 +1,83 @@
+"""Architectures scored per second: logits of random candidates on the same images."""
+
+import contextlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks import harness
+from benchmarks.workload import Workload, torch
+from nas_jax import parallel, score
+
+
+def scorer(workload: Workload, execution: str, images: np.ndarray, archs: Any, naive=False):
+    """A function that gives the logits [N, n, K] of all candidates, over all devices."""
+    net, devices = workload.net(execution), jax.device_count()
+    pmapped = parallel.pmap(
+        lambda variables, images, archs: score.candidate_logits(net, variables, images, archs),
+        split=(False, False, True),
+        split_out=True,
+    )
+    given = parallel.replicate((workload.variables, images))
+    archs = parallel.shard(archs, devices)
+
+    def run():
+        replaced = contextlib.nullcontext()
+        if naive:
+            from benchmarks.baselines import naive_jax
+
+            replaced = naive_jax.kernels_replaced()
+        with replaced:  # matters where it is traced, in the first call
+            out = pmapped(*given, archs)
+        return np.asarray(out).reshape(-1, *out.shape[2:])
+
+    return run
+
+
+def torch_scorer(workload: Workload, images: np.ndarray, archs: Any):
+    """The same by PyTorch, one candidate after the other, only the chosen ops; None without it."""
+    net = workload.torch_net()
+    if net is None:
+        return None
+    from benchmarks.baselines import torch_supernet
+
+    batch, indices = torch_supernet.to_images(images), workload.indices(archs)
+
+    def run():
+        with torch.inference_mode():
+            return np.stack([net(batch, one).numpy() for one in indices])
+
+    return run
+
+
+def functions(workload, images, archs, executions, naive=False):
+    """All that is compared; checked to give the same logits."""
+    found = {name: scorer(workload, name, images, archs) for name in executions}
+    if naive:
+        found["naive"] = scorer(workload, "masked", images, archs, naive=True)
+    baseline = torch_scorer(workload, images, archs)
+    if baseline is not None:
+        found["torch"] = baseline
+    logits = {name: function() for name, function in found.items()}
+    first = next(iter(logits.values()))
+    for name, values in logits.items():
+        scale = max(1.0, float(np.abs(first).max()))
+        np.testing.assert_allclose(values, first, rtol=0, atol=1e-4 * scale, err_msg=name)
+    return found
+
+
+def run(args) -> None:
+    """Measure at each number of images."""
+    workload = Workload(args)
+    archs = workload.space.sample(jax.random.key(1), (args.candidates,))
+    for count in args.images:
+        compared = functions(workload, workload.images(count), archs, args.executions, args.naive)
+        harness.compare(
+            args,
+            f"scoring, {count} images, {args.threads} threads, {args.devices} devices",
+            compared,
+            work=args.candidates,
+            unit="architectures",
+            images=count,
+        )

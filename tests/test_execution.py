@@ -1,0 +1,185 @@
+"""The executions of a weighted sum give the same values and gradients; off options are skipped."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from nas_jax import execution, parallel, spaces, supernet, train_step
+from nas_jax.score import one_shot_accuracy
+from tests.images import noise
+
+GROUPS, OPTIONS = 6, 4
+
+
+def weighted(how, params, inputs, weights):
+    """Options that differ: j-th is tanh(x * p_j) + j."""
+    functions = [lambda x, j=j: jnp.tanh(x * params[j]) + j for j in range(OPTIONS)]
+    run = functools.partial(execution.weighted_sum, how, functions)
+    if how != "switch":
+        return run(inputs, weights)
+    rows = [
+        run([x[min(g, len(x) - 1)][None] for x in inputs], weights[g][None]) for g in range(GROUPS)
+    ]
+    return jnp.concatenate(rows)
+
+
+def random_weights(seed):
+    """Some off, some on, some on with another weight than 1; one group has nothing on."""
+    rng = np.random.default_rng(seed)
+    on = rng.uniform(size=(GROUPS, OPTIONS)) < rng.choice([0.2, 0.5, 0.9])
+    on[seed % GROUPS] = False
+    return jnp.asarray(on * rng.choice([1.0, 1.5], size=on.shape), jnp.float32)
+
+
+@functools.cache
+def compiled(how, shared):
+    """One program for all masks: value and gradients of a random functional."""
+    target = jnp.asarray(np.random.default_rng(9).normal(size=(GROUPS, 3, 5)), jnp.float32)
+
+    def loss(params, inputs, weights):
+        out = weighted(how, params, inputs, weights)
+        return jnp.sum(out * target), out
+
+    return jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("how", ["switch", "dispatch"])
+def test_values_and_gradients_are_those_of_masked(how, shared, seed):
+    rng = np.random.default_rng(seed)
+    params = jnp.asarray(rng.normal(size=(OPTIONS, 5)), jnp.float32)
+    leading = 1 if shared else GROUPS
+    inputs = [jnp.asarray(rng.normal(size=(leading, 3, 5)), jnp.float32) for _ in range(OPTIONS)]
+    args = params, inputs, random_weights(seed)
+    (_, ours), grads = compiled(how, shared)(*args)
+    (_, theirs), expected = compiled("masked", shared)(*args)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    for a, b in zip(jax.tree.leaves(grads[:2]), jax.tree.leaves(expected[:2])):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_switch_without_gradients_is_the_same(seed):
+    """The loop over what is on, which is taken where nothing is differentiated."""
+    params = jnp.ones((OPTIONS, 5))
+    inputs = [jnp.full((GROUPS, 3, 5), 0.1 * j) for j in range(OPTIONS)]
+    out = {
+        how: jax.jit(functools.partial(weighted, how))(params, inputs, random_weights(seed))
+        for how in ("switch", "masked")
+    }
+    np.testing.assert_allclose(out["switch"], out["masked"], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["switch", "dispatch"])
+def test_an_option_that_is_off_is_not_run(how):
+    """Its not-a-number does not reach the sum, as it does when it is multiplied by zero."""
+    functions = [lambda x: x, lambda x: x / 0 - x / 0]
+    inputs, weights = [jnp.ones((1, 2))] * 2, jnp.asarray([[2.0, 0.0]])
+    if how == "dispatch":  # one group of two uses the second option: it runs for that one alone
+        inputs, weights = [jnp.ones((2, 2))] * 2, jnp.asarray([[2.0, 0.0], [0.0, 1.0]])
+    out = jax.jit(lambda x, w: execution.weighted_sum(how, functions, x, w))(inputs, weights)
+    np.testing.assert_array_equal(out[0], [2, 2])
+    assert np.isnan(execution.weighted_sum("masked", functions, inputs, weights)[0]).all()
+
+
+def test_switch_takes_one_group():
+    with pytest.raises(ValueError, match="one group at a time, not 2"):
+        execution.weighted_sum("switch", [lambda x: x], [jnp.ones((2, 1))], jnp.ones((2, 1)))
+
+
+def test_auto_is_switch_on_cpu():
+    assert execution.resolve("auto") == "switch"
+    assert execution.resolve("dispatch") == "dispatch"
+
+
+# -- the supernet ---------------------------------------------------------------------------------
+
+SPACE = spaces.make(
+    "cell", num_cells=1, num_blocks=2, ops=("identity", "sep3x3", "conv7x7", "maxpool")
+)
+
+
+@pytest.fixture(scope="module")
+def nets():
+    return {how: SPACE.supernet(num_classes=3, filters=4, execution=how) for how in execution.NAMES}
+
+
+@pytest.fixture(scope="module")
+def variables(nets):
+    """Of the masked supernet; batch norm is not the identity."""
+    drawn = supernet.init(
+        jax.random.key(0), nets["masked"], jnp.zeros((1, 8, 8, 3)), SPACE.all_on()
+    )
+    return jax.tree.map(lambda w: w + 0.5 * jax.random.normal(jax.random.key(1), w.shape), drawn)
+
+
+def test_all_executions_have_the_same_parameters(nets):
+    images = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
+    shapes = [
+        jax.eval_shape(net.init, jax.random.key(0), images, SPACE.all_on()) for net in nets.values()
+    ]
+    assert shapes[0] == shapes[1] == shapes[2]
+
+
+def test_candidates_score_the_same(nets, variables):
+    images, labels = noise(32, 8, 8), np.arange(32) % 3
+    archs = SPACE.sample(jax.random.key(2), (8,))
+    scores = [
+        one_shot_accuracy(
+            net,
+            variables,
+            images,
+            labels,
+            batch_size=16,
+            prepare=lambda x: x / 255.0,
+            devices=jax.devices()[:1],
+        )(archs)
+        for net in nets.values()
+    ]
+    assert len(np.unique(scores[0])) > 1
+    np.testing.assert_array_equal(scores[0], scores[1])
+    np.testing.assert_array_equal(scores[0], scores[2])
+
+
+def test_ghost_batches_one_by_one_are_the_same_step(nets, variables):
+    """Gradients, loss and metrics of four ghost batches at once, two at once, or one by one."""
+    masks = jax.tree.map(
+        lambda m: (jax.random.uniform(jax.random.key(m.shape[1]), m.shape) < 0.6) * m,
+        jax.tree.map(lambda m: jnp.stack([m] * 4), SPACE.all_on()),
+    )
+    after = {
+        (how, at_once): _one_step(nets[how], variables, masks, at_once)
+        for how, at_once in (("masked", 4), ("masked", 2), ("switch", 1))
+    }
+    expected = after.pop(("masked", 4))
+    for found in after.values():
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def _one_step(net: nn.Module, variables, masks, at_once):
+    tx = optax.sgd(0.1)
+    step = train_step.make(
+        net,
+        tx,
+        num_groups=4,
+        groups_at_once=at_once,
+        prepare=lambda keys, x: x / 255.0,
+        sample_masks=lambda *_: masks,
+        usage=SPACE.usage,
+        l2=0.1,
+        l2_norm_params=False,
+        label_smoothing=0.0,
+    )
+    run = parallel.pmap(
+        step, split=(False, True, False), split_out=False, devices=jax.devices()[:1]
+    )
+    batch = {"image": noise(16, 8, 8)[None], "label": np.arange(16, dtype=np.int32)[None] % 3}
+    state, metrics = run(train_step.create(variables, tx), batch, jax.random.key(0))
+    return jax.device_get((state.params, metrics))
