@@ -6,9 +6,14 @@ import sys
 import tempfile
 import time
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 from benchmarks import harness
 from benchmarks.train_step import jax_step
 from benchmarks.workload import Workload
+from nas_jax import path_dropout
 
 _CHILD = "NAS_JAX_BENCHMARK_CHILD"
 
@@ -36,7 +41,7 @@ def _child(cache, execution):
 
 def _measure(args, execution):
     workload = Workload(args)
-    step = jax_step(workload, execution, *_batch(args, workload))
+    step = started(args, workload, execution)
     began = time.perf_counter()
     lowered = step.lower()
     traced = time.perf_counter()
@@ -44,13 +49,12 @@ def _measure(args, execution):
     return f"{traced - began} {time.perf_counter() - traced}"
 
 
-def _batch(args, workload):
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    from nas_jax import path_dropout
-
-    groups = jnp.arange(args.batch_size // args.ghost_batch_size)
-    masks = path_dropout.sample(jax.random.key(2), workload.space.choices, groups, r=0.1, share=1.0)
-    return workload.images(args.batch_size), np.zeros(args.batch_size, np.int32), masks
+def started(args, workload: Workload, execution: str):
+    """A training step with dropped paths, not yet compiled."""
+    num_groups = args.batch_size // args.ghost_batch_size
+    labels = np.zeros(args.batch_size, np.int32)
+    start = jax_step(workload, execution, workload.images(args.batch_size), labels, num_groups)
+    masks = path_dropout.sample(
+        jax.random.key(2), workload.space.choices, jnp.arange(num_groups), r=0.1, share=1.0
+    )
+    return start(masks)

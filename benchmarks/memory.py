@@ -4,8 +4,7 @@ import jax
 import numpy as np
 
 from benchmarks import harness
-from benchmarks.compile_time import _batch
-from benchmarks.train_step import jax_step
+from benchmarks.compile_time import started
 from benchmarks.workload import Workload
 from nas_jax import score
 
@@ -16,7 +15,7 @@ def run(args) -> None:
     """Bytes by XLA's own count, beside the outputs of all choice blocks' ops."""
     workload = Workload(args)
     for execution in args.executions:
-        step = jax_step(workload, execution, *_batch(args, workload)).lower().compile()
+        step = started(args, workload, execution).lower().compile()
         _report(args, f"training step of {args.batch_size} images, {execution}", step)
     archs = workload.space.sample(jax.random.key(1), (args.candidates,))
     images = workload.images(args.images[0])

@@ -7,13 +7,15 @@ import jax
 import numpy as np
 
 from benchmarks import harness
-from benchmarks.workload import Workload, torch
+from benchmarks.baselines import naive_jax
+from benchmarks.workload import Workload, torch, torch_supernet
 from nas_jax import parallel, score
 
 
 def scorer(workload: Workload, execution: str, images: np.ndarray, archs: Any, naive=False):
     """A function that gives the logits [N, n, K] of all candidates, over all devices."""
     net, devices = workload.net(execution), jax.device_count()
+    replaced = naive_jax.kernels_replaced if naive else contextlib.nullcontext
     pmapped = parallel.pmap(
         lambda variables, images, archs: score.candidate_logits(net, variables, images, archs),
         split=(False, False, True),
@@ -23,12 +25,7 @@ def scorer(workload: Workload, execution: str, images: np.ndarray, archs: Any, n
     archs = parallel.shard(archs, devices)
 
     def run():
-        replaced = contextlib.nullcontext()
-        if naive:
-            from benchmarks.baselines import naive_jax
-
-            replaced = naive_jax.kernels_replaced()
-        with replaced:  # matters where it is traced, in the first call
+        with replaced():  # matters where it is traced, in the first call
             out = pmapped(*given, archs)
         return np.asarray(out).reshape(-1, *out.shape[2:])
 
@@ -40,8 +37,6 @@ def torch_scorer(workload: Workload, images: np.ndarray, archs: Any):
     net = workload.torch_net()
     if net is None:
         return None
-    from benchmarks.baselines import torch_supernet
-
     batch, indices = torch_supernet.to_images(images), workload.indices(archs)
 
     def run():
@@ -52,7 +47,10 @@ def torch_scorer(workload: Workload, images: np.ndarray, archs: Any):
 
 
 def functions(workload, images, archs, executions, naive=False):
-    """All that is compared; checked to give the same logits."""
+    """All that is compared; checked to give the same logits.
+
+    To 5e-4 only: with 512 images PyTorch's own float32 is 2e-4 from its float64 (ours 5e-6).
+    """
     found = {name: scorer(workload, name, images, archs) for name in executions}
     if naive:
         found["naive"] = scorer(workload, "masked", images, archs, naive=True)
@@ -63,7 +61,7 @@ def functions(workload, images, archs, executions, naive=False):
     first = next(iter(logits.values()))
     for name, values in logits.items():
         scale = max(1.0, float(np.abs(first).max()))
-        np.testing.assert_allclose(values, first, rtol=0, atol=1e-4 * scale, err_msg=name)
+        np.testing.assert_allclose(values, first, rtol=0, atol=5e-4 * scale, err_msg=name)
     return found
 
 

@@ -1,57 +1,61 @@
 """A training step: all paths on in one group, and ghost batches that drop paths along the ramp."""
 
 import contextlib
+import functools
 from typing import Any
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from benchmarks import harness
-from benchmarks.workload import Workload, torch
+from benchmarks.baselines import naive_jax
+from benchmarks.workload import Workload, torch, torch_supernet
 from nas_jax import parallel, path_dropout, train_step
 
 _L2, _RATE, _MOMENTUM = 1e-4, 0.1, 0.9
 
 
-def jax_step(workload: Workload, execution: str, images, labels, masks: Any, naive=False):
-    """A function that takes one step on all devices and returns the loss."""
-    devices = jax.device_count()
-    num_groups = jax.tree.leaves(masks)[0].shape[0] // devices
-    tx = optax.sgd(_RATE, _MOMENTUM, nesterov=True)
-    step = train_step.make(
-        workload.net(execution),
-        tx,
-        num_groups=num_groups,
-        groups_at_once=1 if execution == "switch" else num_groups,
-        prepare=lambda keys, images: images,
-        sample_masks=lambda key, step, groups: jax.tree.map(
-            lambda m: jnp.asarray(m)[groups], masks
-        ),
-        usage=workload.space.usage,
-        l2=_L2,
-        l2_norm_params=False,
-        label_smoothing=0.0,
-    )
-    pmapped = parallel.pmap(step, split=(False, True, False), split_out=False, donate=(0,))
-    state = train_step.create(jax.tree.map(jnp.array, workload.variables), tx)
-    state, root = parallel.replicate((state, jax.random.key(0)))
+def jax_step(workload: Workload, execution: str, images, labels, num_groups: int, naive=False):
+    """Compiled once; called with masks it gives a function that takes steps on all devices."""
+    devices, tx = jax.device_count(), optax.sgd(_RATE, _MOMENTUM, nesterov=True)
+    replaced = naive_jax.kernels_replaced if naive else contextlib.nullcontext
+
+    def step(state, batch, root, masks):
+        step = train_step.make(
+            workload.net(execution),
+            tx,
+            num_groups=num_groups // devices,
+            groups_at_once=1 if execution == "switch" else num_groups // devices,
+            prepare=lambda keys, images: images,
+            sample_masks=lambda key, step, groups: jax.tree.map(lambda m: m[groups], masks),
+            usage=workload.space.usage,
+            l2=_L2,
+            l2_norm_params=False,
+            label_smoothing=0.0,
+        )
+        return step(state, batch, root)
+
+    split = (False, True, False, False)
+    pmapped = parallel.pmap(step, split=split, split_out=False, donate=(0,))
     batch = parallel.shard({"image": images, "label": labels}, devices)
 
-    def run():
-        nonlocal state
-        replaced = contextlib.nullcontext()
-        if naive:
-            from benchmarks.baselines import naive_jax
+    def start(masks):
+        state = train_step.create(jax.tree.map(jnp.array, workload.variables), tx)
+        state, root, masks = parallel.replicate((state, jax.random.key(0), masks))
 
-            replaced = naive_jax.kernels_replaced()
-        with replaced:
-            state, metrics = pmapped(state, batch, root)
-        return float(metrics["loss"])
+        def run():
+            nonlocal state
+            with replaced():  # matters where it is traced, in the first call
+                state, metrics = pmapped(state, batch, root, masks)
+            return float(metrics["loss"])
 
-    run.lower = lambda: pmapped.lower(state, batch, root)
-    return run
+        run.lower = lambda: pmapped.lower(state, batch, root, masks)
+        return run
+
+    return start
 
 
 def torch_step(workload: Workload, images, labels, masks: Any, compiled=False):
@@ -59,8 +63,6 @@ def torch_step(workload: Workload, images, labels, masks: Any, compiled=False):
     net = workload.torch_net(requires_grad=True)
     if net is None:
         return None
-    from benchmarks.baselines import torch_supernet
-
     indices = workload.indices(masks)
     batch, targets = torch_supernet.to_images(images), torch.from_numpy(labels).long()
     pieces = list(zip(batch.chunk(len(indices)), targets.chunk(len(indices)), indices))
@@ -92,29 +94,32 @@ def torch_step(workload: Workload, images, labels, masks: Any, compiled=False):
 
 def _kernel_shares(workload, masks):
     """Per kernel, the share of ghost batches that use it: for L2 on active paths."""
-    import flax.traverse_util
-
     params = workload.variables["params"]
     shares = flax.traverse_util.flatten_dict(workload.space.usage(params, masks), sep="/")
     kernels = flax.traverse_util.flatten_dict(params, sep="/")
     return {name: float(shares[name]) for name, leaf in kernels.items() if leaf.ndim > 1}
 
 
-def _functions(args, workload, batch_size, masks, all_on):
+def _starters(args, workload, batch_size, num_groups, all_on):
+    """Per name, from masks to a function that takes a step from the same initial weights."""
     images = workload.images(batch_size)
     labels = np.random.default_rng(1).integers(0, 10, batch_size).astype(np.int32)
     names = dict.fromkeys([*args.executions, "masked"] if all_on else args.executions)
-    found = {name: jax_step(workload, name, images, labels, masks) for name in names}
+    found = {name: jax_step(workload, name, images, labels, num_groups) for name in names}
     if args.naive:
-        found["naive"] = jax_step(workload, "masked", images, labels, masks, naive=True)
-    kinds = {"torch": False} | ({"torch_compile": True} if all_on and args.torch_compile else {})
-    for name, compiled in kinds.items():
-        step = torch_step(workload, images, labels, masks, compiled)
-        if step is not None:
-            found[name] = step
-    losses = {name: step() for name, step in found.items()}  # of the same initial weights
-    np.testing.assert_allclose(list(losses.values()), next(iter(losses.values())), rtol=1e-4)
+        found["naive"] = jax_step(workload, "masked", images, labels, num_groups, naive=True)
+    if torch is not None:
+        found["torch"] = functools.partial(torch_step, workload, images, labels)
+        if all_on and args.torch_compile:
+            found["torch_compile"] = functools.partial(found["torch"], compiled=True)
     return found
+
+
+def _compare(args, case, starters, masks, batch_size):
+    functions = {name: start(masks) for name, start in starters.items()}
+    losses = {name: function() for name, function in functions.items()}
+    np.testing.assert_allclose(list(losses.values()), next(iter(losses.values())), rtol=1e-4)
+    return harness.compare(args, case, functions, work=batch_size, unit="images")
 
 
 def run(args) -> None:
@@ -123,17 +128,17 @@ def run(args) -> None:
     threads = f"{args.threads} threads, {args.devices} devices"
     on = jax.tree.map(lambda mask: jnp.stack([mask] * args.devices), workload.space.all_on())
     size = 64 * args.devices
-    found = _functions(args, workload, size, on, True)
-    harness.compare(args, f"all paths on, groups of 64, {threads}", found, work=size, unit="images")
+    starters = _starters(args, workload, size, args.devices, True)
+    _compare(args, f"all paths on, groups of 64, {threads}", starters, on, size)
+    num_groups = args.batch_size // args.ghost_batch_size
+    starters = _starters(args, workload, args.batch_size, num_groups, False)
     rates = []
     for share in args.ramp:
-        groups = jnp.arange(args.batch_size // args.ghost_batch_size)
         masks = path_dropout.sample(
-            jax.random.key(2), workload.space.choices, groups, r=0.1, share=share
+            jax.random.key(2), workload.space.choices, jnp.arange(num_groups), r=0.1, share=share
         )
-        found = _functions(args, workload, args.batch_size, masks, False)
         case = f"r=0.1 at {share:g} of the ramp, {threads}"
-        rates.append(harness.compare(args, case, found, work=args.batch_size, unit="images"))
+        rates.append(_compare(args, case, starters, masks, args.batch_size))
     _average(args, rates, threads)
 
 

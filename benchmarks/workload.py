@@ -14,7 +14,7 @@ try:
 
     from benchmarks.baselines import torch_supernet
 except ImportError:
-    torch = None
+    torch = torch_supernet = None
 
 
 @dataclasses.dataclass
