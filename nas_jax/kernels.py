@@ -11,13 +11,14 @@ needed.
 
 import functools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-_WIDE = 64  # floats: a sum over fewer channels is taken over several pixels at a time
+_WIDE = 128  # floats: a sum over fewer channels is taken over several pixels at a time
 
 
 def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -29,24 +30,74 @@ def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return flat.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
+@jax.custom_vjp
+def pointwise_of_concat(parts: Sequence[jax.Array], kernel: jax.Array) -> jax.Array:
+    """1x1 convolution of the concat of channels, which XLA:CPU need not make.
+
+    Args:
+      parts: k arrays [G or 1, n, H, W, C_j].
+      kernel: [sum of C_j, D].
+
+    Returns:
+      [G, n, H, W, D].
+    """
+    return lax.platform_dependent(parts, kernel, cpu=_sum_of_products, default=_product_of_concat)
+
+
+def _sum_of_products(parts, kernel):
+    starts = np.cumsum([part.shape[-1] for part in parts])[:-1]
+    return sum(map(pointwise, parts, jnp.split(kernel, starts)))
+
+
+def _product_of_concat(parts, kernel):
+    return pointwise(concat(parts), kernel)
+
+
+def _pointwise_of_concat_bwd(saved, g):
+    def by(form):
+        return lambda parts, kernel, g: jax.vjp(form, parts, kernel)[1](g)
+
+    return lax.platform_dependent(
+        *saved, g, cpu=by(_sum_of_products), default=by(_product_of_concat)
+    )
+
+
+pointwise_of_concat.defvjp(
+    lambda parts, kernel: (pointwise_of_concat(parts, kernel), (parts, kernel)),
+    _pointwise_of_concat_bwd,
+)
+
+
+def concat(parts: Sequence[jax.Array]) -> jax.Array:
+    """Concatenate channels; parts shared by all groups ([1, ...]) are broadcast to [G, ...]."""
+    if len(parts) == 1:
+        return parts[0]
+    groups = max(part.shape[0] for part in parts)
+    return jnp.concatenate([jnp.broadcast_to(p, (groups, *p.shape[1:])) for p in parts], -1)
+
+
 # -- batch norm -----------------------------------------------------------------------------------
 
 
-def _channel_sums(x):
-    """[G, n, H, W, C] -> [G, 1, 1, 1, C]."""
-    return lax.platform_dependent(x, cpu=_channel_sums_cpu, default=_channel_sums_any)
+def _channel_sums(*factors):
+    """Sums of the product of arrays [G, n, H, W, C] -> [G, 1, 1, 1, C]."""
+    return lax.platform_dependent(*factors, cpu=_channel_sums_cpu, default=_channel_sums_any)
 
 
-def _channel_sums_any(x):
-    return jnp.sum(x, (1, 2, 3), keepdims=True)
+def _channel_sums_any(*factors):
+    return jnp.sum(math.prod(factors), (1, 2, 3), keepdims=True)
 
 
-def _channel_sums_cpu(x):
-    """Of each image first: a running sum over all pixels of a large batch loses digits."""
-    groups, num, *pixels, channels = x.shape
+def _channel_sums_cpu(*factors):
+    """Of each image first: a running sum over all pixels of a large batch loses digits.
+
+    Reshaped before they are multiplied: XLA:CPU takes product and sum in one pass only so.
+    """
+    groups, num, *pixels, channels = factors[0].shape
     at_once = math.gcd(math.prod(pixels), max(_WIDE // channels, 1))
-    wide = jnp.sum(x.reshape(groups, num, -1, at_once * channels), 2)
-    return jnp.sum(wide.reshape(groups, num * at_once, channels), 1)[:, None, None, None]
+    wide = [x.reshape(groups, num, -1, at_once * channels) for x in factors]
+    sums = jnp.sum(math.prod(wide), 2).reshape(groups, num * at_once, channels)
+    return jnp.sum(sums, 1)[:, None, None, None]
 
 
 @jax.custom_vjp
@@ -57,7 +108,7 @@ def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """
     x = x.astype(jnp.float32)
     count = math.prod(x.shape[1:4])
-    return _channel_sums(x) / count, _channel_sums(jnp.square(x)) / count
+    return _channel_sums(x) / count, _channel_sums(x, x) / count
 
 
 def _moments_bwd(x, cotangents):
@@ -90,7 +141,7 @@ def _scale_shift_bwd(relu, saved, g):
     g = g.astype(jnp.float32)
     if relu:
         g = jnp.where(x * factor + shift > 0, g, 0)
-    return (g * factor).astype(x.dtype), _channel_sums(g * x), _channel_sums(g)
+    return (g * factor).astype(x.dtype), _channel_sums(g, x), _channel_sums(g)
 
 
 scale_shift.defvjp(
@@ -208,11 +259,12 @@ def _pad(x, radius, value=0.0):
 def _depthwise_shifts(x, kernel):
     size, (_, height, width, _) = kernel.shape[0], x.shape
     padded = _pad(x, size // 2)
-    return sum(
-        padded[:, i : i + height, j : j + width] * kernel[i, j, 0]
-        for i in range(size)
-        for j in range(size)
-    )
+
+    def row(i):  # a sum of its own: a processor works on several at a time
+        window = padded[:, i : i + height]
+        return sum(window[:, :, j : j + width] * kernel[i, j, 0] for j in range(size))
+
+    return sum(map(row, range(size)))
 
 
 def _depthwise_bwd(saved, g):

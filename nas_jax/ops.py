@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from nas_jax import kernels
@@ -27,14 +28,6 @@ def he_normal(fan_in: int):
 def he_scale(fan_in: int):
     """Constant standard deviation of `he_normal`: see `supernet.init`."""
     return nn.initializers.constant((2.0 / fan_in) ** 0.5)
-
-
-def concat(parts: Sequence[jax.Array]) -> jax.Array:
-    """Concatenate channels; parts shared by all groups ([1, ...]) are broadcast to [G, ...]."""
-    if len(parts) == 1:
-        return parts[0]
-    groups = max(part.shape[0] for part in parts)
-    return jnp.concatenate([jnp.broadcast_to(p, (groups, *p.shape[1:])) for p in parts], -1)
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -60,35 +53,47 @@ class BatchNorm(nn.Module):
     relu: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, moments: Moments | None = None) -> jax.Array:
-        """[G, n, H, W, C] -> [G, n, H, W, C]; `moments` of x spare computing them."""
-        channels = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
-        offset = self.param("offset", nn.initializers.zeros, (channels,), jnp.float32)
-        mean, var = self._statistics(x, moments)
+    def __call__(
+        self, parts: Sequence[jax.Array], moments: Sequence[Moments] | None = None
+    ) -> list[jax.Array]:
+        """Arrays [G or 1, n, H, W, C_j], with C channels in all -> the same, normalised.
+
+        They are the parts of a concat, which need not be made; mostly one. Their `moments`, where
+        they are known, spare computing them.
+        """
+        sizes = [part.shape[-1] for part in parts]
+        scale = self.param("scale", nn.initializers.ones, (sum(sizes),), jnp.float32)
+        offset = self.param("offset", nn.initializers.zeros, (sum(sizes),), jnp.float32)
+        ends = np.cumsum(sizes)[:-1]
+        statistics = self._statistics(moments or list(map(kernels.moments, parts)), ends)
+        return [
+            self._normalise(x, *of_part)
+            for x, *of_part in zip(
+                parts, statistics, jnp.split(scale, ends), jnp.split(offset, ends)
+            )
+        ]
+
+    def _normalise(self, x, statistics, scale, offset):
+        mean, var = statistics
         factor = scale * lax.rsqrt(var + self.epsilon)
-        whole = (x.shape[0], 1, 1, 1, channels)
+        whole = (x.shape[0], 1, 1, 1, x.shape[-1])
         factor, shift = (jnp.broadcast_to(v, whole) for v in (factor, offset - mean * factor))
         return kernels.scale_shift(x, factor, shift, self.relu)
 
-    def _statistics(self, x, moments):
+    def _statistics(self, moments, ends):
+        """Mean and variance of each part."""
+        now = [(m, jnp.maximum(square - jnp.square(m), 0)) for m, square in moments]
         if self.policy == "batch":
-            return _mean_and_variance(x, moments)
-        shape = (x.shape[-1],)
+            return now
+        shape = (sum(m.shape[-1] for m, _ in now),)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         if not self.is_mutable_collection("batch_stats") or self.is_initializing():
-            return mean.value, var.value
-        now = _mean_and_variance(x, moments)
-        for kept, value in zip((mean, var), now):
-            average = jnp.mean(value, (0, 1, 2, 3))
+            return list(zip(*(jnp.split(kept.value, ends) for kept in (mean, var))))
+        for kept, values in zip((mean, var), zip(*now)):
+            average = jnp.concatenate([jnp.mean(value, (0, 1, 2, 3)) for value in values])
             kept.value = self.momentum * kept.value + (1 - self.momentum) * average
         return now
-
-
-def _mean_and_variance(x, moments):
-    mean, mean_square = kernels.moments(x) if moments is None else moments
-    return mean, jnp.maximum(mean_square - jnp.square(mean), 0)
 
 
 # -- candidate operations: BN, ReLU, convolution --------------------------------------------------
@@ -100,6 +105,29 @@ class Conv(nn.Module):
     Attributes:
       features: D.
       kernel_size: kh, kw.
+      norm: builder of the batch norm.
+      kernel_init: from the fan-in to an initialiser.
+    """
+
+    features: int
+    kernel_size: tuple[int, int]
+    norm: Any = BatchNorm
+    kernel_init: Any = he_normal
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[G, n, H, W, C] -> [G, n, H, W, D]."""
+        shape = (*self.kernel_size, x.shape[-1], self.features)
+        init = self.kernel_init(math.prod(shape[:-1]))
+        [x] = self.norm(relu=True, name="norm")([x])
+        return conv(x, self.param("kernel", init, shape, jnp.float32))
+
+
+class Projection(nn.Module):
+    """Concat of arrays, BN, ReLU, 1x1 convolution.
+
+    Attributes:
+      features: D.
       halvings: how often a 2x2 mean follows. A 1x1 convolution and a mean over pixels commute, so
         the mean is taken first, where the convolution then has a quarter of the work.
       norm: builder of the batch norm.
@@ -107,21 +135,21 @@ class Conv(nn.Module):
     """
 
     features: int
-    kernel_size: tuple[int, int]
     halvings: int = 0
     norm: Any = BatchNorm
     kernel_init: Any = he_normal
 
     @nn.compact
-    def __call__(self, x: jax.Array, moments: Moments | None = None) -> jax.Array:
-        """[G, n, H, W, C] -> [G, n, H / 2^halvings, W / 2^halvings, D]."""
-        shape = (*self.kernel_size, x.shape[-1], self.features)
-        init = self.kernel_init(math.prod(shape[:-1]))
-        kernel = self.param("kernel", init, shape, jnp.float32)
-        x = self.norm(relu=True, name="norm")(x, moments)
+    def __call__(self, inputs: Sequence[tuple[jax.Array, Moments]]) -> jax.Array:
+        """Arrays [G or 1, n, H, W, C_j] with moments -> [G, n, H/2^halvings, W/2^halvings, D]."""
+        parts, moments = zip(*inputs)
+        channels = sum(part.shape[-1] for part in parts)
+        shape = (1, 1, channels, self.features)
+        kernel = self.param("kernel", self.kernel_init(channels), shape, jnp.float32)
+        parts = self.norm(relu=True, name="norm")(parts, moments)
         for _ in range(self.halvings):
-            x = kernels.halve(x)
-        return conv(x, kernel)
+            parts = list(map(kernels.halve, parts))
+        return kernels.pointwise_of_concat(parts, kernel[0, 0])
 
 
 class SeparableConv(nn.Module):
@@ -139,7 +167,7 @@ class SeparableConv(nn.Module):
         spatial, across = (size, size, 1, channels), (1, 1, channels, self.features)
         per_channel = self.param("depthwise", self.kernel_init(size**2), spatial, jnp.float32)
         kernel = self.param("pointwise", self.kernel_init(channels), across, jnp.float32)
-        x = self.norm(relu=True, name="norm")(x)
+        [x] = self.norm(relu=True, name="norm")([x])
         flat = kernels.depthwise(x.reshape(-1, *x.shape[2:]), per_channel.astype(x.dtype))
         return kernels.pointwise(flat.reshape(x.shape), kernel[0, 0])
 

@@ -84,7 +84,7 @@ class MixedOp(nn.Module):
 
 
 class MaskedConcat(nn.Module):
-    """Concat of the inputs that are on, BN, ReLU, 1x1 convolution.
+    """Concat of the inputs that are on, BN, ReLU, 1x1 convolution: `ops.Projection` with masks.
 
     Attributes:
       features: channels D of the output.
@@ -115,7 +115,7 @@ class MaskedConcat(nn.Module):
         parts, kernels_ = zip(*(option.parts(*x) for option, x in zip(options, inputs)))
         if mask is not None:
             parts = [execution.scaled(part, mask[:, j]) for j, part in enumerate(parts)]
-        return kernels.pointwise(ops.concat(parts), jnp.concatenate(kernels_))
+        return kernels.pointwise_of_concat(parts, jnp.concatenate(kernels_))
 
 
 class _ConcatSlice(nn.Module):
@@ -130,7 +130,8 @@ class _ConcatSlice(nn.Module):
         """[G, n, H, W, C] -> the same, normalised, and the kernel [C, D]."""
         shape = (1, 1, x.shape[-1], self.features)
         kernel = self.param("kernel", self.init, shape, jnp.float32)
-        return self.norm(relu=True, name="norm")(x, moments), kernel[0, 0]
+        [x] = self.norm(relu=True, name="norm")([x], [moments])
+        return x, kernel[0, 0]
 
     def __call__(self, x, moments):
         return kernels.pointwise(*self.parts(x, moments))

@@ -135,7 +135,7 @@ def test_masked_concat_by_parts(on):
     expected = jnp.zeros((1, 2, 4, 4, 5))
     for j in on:
         own = variables["params"][str(j)]
-        part = ops.BatchNorm().apply({"params": own["norm"]}, inputs[j][0])
+        [part] = ops.BatchNorm().apply({"params": own["norm"]}, [inputs[j][0]])
         expected += jax.nn.relu(part) @ own["kernel"][0, 0]
     assert_close(concat.apply(variables, inputs, mask), expected)
 
@@ -310,14 +310,12 @@ def test_shapes(stem_stride, cells_per_stage, stem, sizes):
     run = functools.partial(net.apply, capture_intermediates=True)
     logits, seen = jax.eval_shape(run, variables, images, space.all_on())
     assert logits.shape == (2, 3)
-    outputs = {  # the first array of each: a cell's moments come with it
-        name: jax.tree.leaves(seen["intermediates"][name]["__call__"])[0].shape
-        for name in variables["params"]
-    }
-    assert outputs["stem1"] == outputs["stem2"] == (1, 2, stem, stem, 4)
+    outputs = {name: seen["intermediates"][name]["__call__"][0] for name in variables["params"]}
+    assert outputs["stem1"].shape == outputs["stem2"].shape == (1, 2, stem, stem, 4)
     for i, size in enumerate(sizes):
         # Both inputs and the block, 4 channels each and twice as many after each reduction.
-        assert outputs[f"cell{i}"] == (1, 2, size, size, 3 * 4 * (sizes[0] // size))
+        parts = [part.shape for part, moments in outputs[f"cell{i}"]]
+        assert parts == [(1, 2, size, size, 4 * (sizes[0] // size))] * 3
     assert outputs["final"] == (1, 2, sizes[-1], sizes[-1], 4 * (sizes[0] // sizes[-1]))
 
 

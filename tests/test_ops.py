@@ -121,18 +121,18 @@ AFFINE = {"scale": jnp.asarray([2.0]), "offset": jnp.asarray([5.0])}
 
 
 def test_ghost_batch_norm_by_hand():
-    out = ops.BatchNorm(epsilon=0.0).apply({"params": AFFINE}, TINY)
+    [out] = ops.BatchNorm(epsilon=0.0).apply({"params": AFFINE}, [TINY])
     # Both groups become -1, 1; twice that, plus 5.
     np.testing.assert_allclose(out.ravel(), [3, 7, 3, 7], rtol=1e-6)
     # With epsilon 5: (4 - 2)^2 / (4 + 5), so the second group is 5 -+ 2 * 2/3.
-    out = ops.BatchNorm(epsilon=5.0).apply({"params": AFFINE}, TINY)
+    [out] = ops.BatchNorm(epsilon=5.0).apply({"params": AFFINE}, [TINY])
     np.testing.assert_allclose(out[1].ravel(), [5 - 4 / 3, 5 + 4 / 3], rtol=1e-6)
 
 
 def test_ghost_batch_norm_is_batch_norm_of_each_group():
     x = 3 * random(0, 3, 4, 5, 5, 2) + np.float32([0, 1, 2]).reshape(3, 1, 1, 1, 1)
     params = {"scale": random(1, 2), "offset": random(2, 2)}
-    out = ops.BatchNorm(epsilon=1e-3).apply({"params": params}, x)
+    [out] = ops.BatchNorm(epsilon=1e-3).apply({"params": params}, [x])
     for group, normal in zip(np.asarray(x), out):
         mean, var = group.mean((0, 1, 2)), group.var((0, 1, 2))
         expected = params["scale"] * (group - mean) / np.sqrt(var + 1e-3) + params["offset"]
@@ -140,7 +140,7 @@ def test_ghost_batch_norm_is_batch_norm_of_each_group():
 
 
 def test_batch_policy_is_stateless():
-    variables = ops.BatchNorm().init(jax.random.key(0), TINY)
+    variables = ops.BatchNorm().init(jax.random.key(0), [TINY])
     assert set(variables) == {"params"}
     np.testing.assert_array_equal(variables["params"]["scale"], [1])
     np.testing.assert_array_equal(variables["params"]["offset"], [0])
@@ -148,24 +148,26 @@ def test_batch_policy_is_stateless():
 
 def test_running_policy():
     norm = ops.BatchNorm(policy="running", momentum=0.9, epsilon=0.0)
-    stats = norm.init(jax.random.key(0), TINY)["batch_stats"]
+    stats = norm.init(jax.random.key(0), [TINY])["batch_stats"]
     assert (stats["mean"], stats["var"]) == (0, 1)  # initialising is not an update
     variables = {"params": AFFINE, "batch_stats": stats}
 
-    out, updated = norm.apply(variables, TINY, mutable=["batch_stats"])
+    [out], updated = norm.apply(variables, [TINY], mutable=["batch_stats"])
     np.testing.assert_allclose(out.ravel(), [3, 7, 3, 7], rtol=1e-6)  # the images' own
     # Mean of the groups' means 7 and variances 2.5: .9 * 0 + .1 * 7 and .9 * 1 + .1 * 2.5.
     np.testing.assert_allclose(updated["batch_stats"]["mean"], [0.7], rtol=1e-6)
     np.testing.assert_allclose(updated["batch_stats"]["var"], [1.15], rtol=1e-6)
-    _, again = norm.apply({"params": AFFINE, **updated}, TINY, mutable=["batch_stats"])
+    _, again = norm.apply({"params": AFFINE, **updated}, [TINY], mutable=["batch_stats"])
     # .9 * .7 + .1 * 7
     np.testing.assert_allclose(again["batch_stats"]["mean"], [1.33], rtol=1e-6)
 
     # Reading: 2 (x - 4) / sqrt(16) + 5, whatever the images' own statistics are.
     read = {"mean": jnp.asarray([4.0]), "var": jnp.asarray([16.0])}
-    out = norm.apply({"params": AFFINE, "batch_stats": read}, TINY)
+    [out] = norm.apply({"params": AFFINE, "batch_stats": read}, [TINY])
     np.testing.assert_allclose(out.ravel(), [3.5, 4.5, 8, 10], rtol=1e-6)
-    out, untouched = norm.apply({"params": AFFINE, "batch_stats": read}, TINY, mutable=["other"])
+    [out], untouched = norm.apply(
+        {"params": AFFINE, "batch_stats": read}, [TINY], mutable=["other"]
+    )
     np.testing.assert_allclose(out.ravel(), [3.5, 4.5, 8, 10], rtol=1e-6)
     assert "batch_stats" not in untouched
 
@@ -198,7 +200,7 @@ def test_separable_unit_has_one_batch_norm():
 def test_units_are_bn_relu_convolution():
     x = random(0, 1, 2, 4, 4, 2)
     norm = {"scale": random(3, 2), "offset": random(4, 2)}
-    normal = jax.nn.relu(ops.BatchNorm().apply({"params": norm}, x))
+    normal = jax.nn.relu(ops.BatchNorm().apply({"params": norm}, [x])[0])
     kernel, per_channel = random(1, 1, 1, 2, 3), random(2, 3, 3, 1, 2)
 
     out = ops.Conv(3, (1, 1)).apply({"params": {"kernel": kernel, "norm": norm}}, x)
@@ -209,6 +211,36 @@ def test_units_are_bn_relu_convolution():
     out = ops.SeparableConv(3, 3).apply({"params": params}, x)
     expected = jnp.einsum("nhwc,cd->nhwd", kernels.depthwise(normal[0], per_channel), kernel[0, 0])
     np.testing.assert_allclose(out[0], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["batch", "running"])
+def test_projection_is_the_unit_on_the_concat(policy):
+    """Parts of 2 and 3 channels, one shared by both groups; the mean comes after, not before."""
+    parts = [random(0, 1, 2, 4, 4, 2), random(1, 2, 2, 4, 4, 3)]
+    whole = jnp.concatenate([jnp.concatenate([parts[0]] * 2), parts[1]], -1)
+    norm = functools.partial(ops.BatchNorm, policy)
+    params = {
+        "kernel": random(2, 1, 1, 5, 3),
+        "norm": {"scale": random(3, 5), "offset": random(4, 5)},
+    }
+    variables = {"params": params}
+    if policy == "running":
+        variables["batch_stats"] = {"norm": {"mean": jnp.zeros(5), "var": jnp.ones(5)}}
+    unit, project = ops.Conv(3, (1, 1), norm), ops.Projection(3, 1, norm)
+    expected, kept = unit.apply(variables, whole, mutable=["batch_stats"])
+    inputs = [(part, kernels.moments(part)) for part in parts]
+    out, updated = project.apply(variables, inputs, mutable=["batch_stats"])
+    np.testing.assert_allclose(out, kernels.halve(expected), rtol=1e-5, atol=1e-5)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), updated, kept)
+
+
+def test_pointwise_of_concat_as_lax_would():
+    parts, kernel = [random(0, 1, 2, 4, 4, 2), random(1, 2, 2, 4, 4, 3)], random(2, 5, 3)
+
+    def concat(parts, kernel):
+        return jnp.concatenate([jnp.concatenate([parts[0]] * 2), parts[1]], -1) @ kernel
+
+    assert_same(kernels.pointwise_of_concat, concat, parts, kernel)
 
 
 @pytest.mark.parametrize(("stride", "size"), [(1, 8), (2, 4)])

@@ -191,7 +191,7 @@ class CellNetwork(nn.Module):
         """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
         images, masks, leading = supernet.to_groups(images.astype(self.dtype), arch)
         before, previous = (self._stem(images, name=f"stem{i + 1}") for i in range(2))
-        stem_height = previous[0].shape[2]
+        stem_height = previous[0][0].shape[2]
         for i in range(self.space.num_cells):
             scale = 2 ** self.space.stage(i)
             cell = Cell(
@@ -203,7 +203,7 @@ class CellNetwork(nn.Module):
                 name=f"cell{i}",
             )
             before, previous = previous, cell(previous, before, stem_height // scale, masks)
-        x = ops.Conv(self.filters * scale, (1, 1), **self._unit, name="final")(*previous)
+        x = ops.Projection(self.filters * scale, **self._unit, name="final")(previous)
         x = jnp.mean(x.astype(jnp.float32), (2, 3))
         init = self.kernel_init(2 * x.shape[-1])  # no ReLU follows: half the variance
         logits = nn.Dense(self.num_classes, kernel_init=init, name="classifier")(x)
@@ -218,7 +218,7 @@ class CellNetwork(nn.Module):
     def _stem(self, images, name):
         stride = self.space.stem_stride
         x = ops.Stem(self.filters, min(stride, 2), self.kernel_init, name=name)(images)
-        return _with_moments(kernels.halve(x) if stride == 4 else x)
+        return [_with_moments(kernels.halve(x) if stride == 4 else x)]
 
 
 class Cell(nn.Module):
@@ -232,9 +232,10 @@ class Cell(nn.Module):
 
     @nn.compact
     def __call__(self, previous, before, height, masks):
-        """Two arrays [G or 1, n, H, W, C] with moments -> [G, n, height, height, .] with moments.
+        """The parts of the previous cells' outputs -> the parts of this cell's, at `height`.
 
-        The moments of each tensor are computed once, however many batch norms read it.
+        A part is an array [G or 1, n, H, W, C] and its moments, which are computed once, however
+        many batch norms read it. The concat is never made: it is only ever projected.
         """
         tensors = [
             _with_moments(self._project(x, height, i)) for i, x in enumerate((previous, before))
@@ -250,13 +251,12 @@ class Cell(nn.Module):
             )(tensors, mask["inputs"])
             mixed = supernet.MixedOp(builders, on[i]["ops"], **how, name=names["ops"])
             tensors.append(_with_moments(mixed(joined, mask["ops"])))
-        outputs, moments = zip(*tensors)
-        return ops.concat(outputs), tuple(map(ops.concat, zip(*moments)))
+        return tensors
 
-    def _project(self, x, height, i):
+    def _project(self, parts, height, i):
         """1x1 convolution, then average pooling only where the resolution drops."""
-        halvings = (x[0].shape[2] // height).bit_length() - 1
-        return ops.Conv(self.features, (1, 1), halvings, **self.unit, name=f"project{i}")(*x)
+        halvings = (parts[0][0].shape[2] // height).bit_length() - 1
+        return ops.Projection(self.features, halvings, **self.unit, name=f"project{i}")(parts)
 
 
 def _with_moments(x):
