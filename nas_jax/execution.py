@@ -1,7 +1,7 @@
 """Ways to compute a sum of options of which most are off: equal in result, not in speed.
 
-All compute  sum over j of weights[:, j] * functions[j](inputs[j])  for G groups, where an option
-whose weight is zero counts as zero. Letters as in `ops`.
+All compute  sum over j of weights[:, j] * functions[j](params[j], inputs[j])  for G groups, where
+an option whose weight is zero counts as zero. Letters as in `ops`.
 
 masked    every option for every group, multiplied by its weight. Fastest where launching work is
           cheap and branching is not.
@@ -32,7 +32,8 @@ def resolve(name: str) -> str:
 
 def weighted_sum(
     execution: str,
-    functions: Sequence[Callable[[Any], jax.Array]],
+    functions: Sequence[Callable[[Any, Any], jax.Array]],
+    params: Sequence[Any],
     inputs: Sequence[Any],
     weights: jax.Array,
 ) -> jax.Array:
@@ -40,7 +41,9 @@ def weighted_sum(
 
     Args:
       execution: one of `NAMES`.
-      functions: per option, from its input to [G, ...]; all of one shape and dtype.
+      functions: per option, from its parameters and its input to [G, ...]; all of one shape and
+        dtype. Pure and hashable: with functions that are equal, a sum is traced once ("switch").
+      params: per option, a tree of arrays.
       inputs: per option, a tree of arrays [G or 1, ...].
       weights: float32 [G, k].
 
@@ -51,7 +54,7 @@ def weighted_sum(
       ValueError: "switch" for more than one group.
     """
     how = {"masked": _masked, "switch": _switch, "dispatch": _dispatch}[execution]
-    return how(functions, inputs, weights)
+    return how(tuple(functions), tuple(params), tuple(inputs), weights)
 
 
 def scaled(y: jax.Array, weight: jax.Array) -> jax.Array:
@@ -59,49 +62,53 @@ def scaled(y: jax.Array, weight: jax.Array) -> jax.Array:
     return y * weight.reshape(-1, *[1] * (y.ndim - 1)).astype(y.dtype)
 
 
-def _masked(functions, inputs, weights):
-    return sum(scaled(f(x), weights[:, j]) for j, (f, x) in enumerate(zip(functions, inputs)))
+def _masked(functions, params, inputs, weights):
+    options = zip(functions, params, inputs, weights.T)
+    return sum(scaled(f(p, x), weight) for f, p, x, weight in options)
 
 
-def _switch(functions, inputs, weights):
+def _switch(functions, params, inputs, weights):
     if weights.shape[0] != 1:
         raise ValueError(f"execution 'switch' runs one group at a time, not {weights.shape[0]}")
-    # What a function closes over (parameters) must be an argument to be differentiated.
-    pure, closed = zip(*(jax.closure_convert(f, x) for f, x in zip(functions, inputs)))
-    return _skipping(tuple(pure), tuple(inputs), closed, weights[0])
+    return _traced_once(functions, params, inputs, weights[0])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _traced_once(functions, params, inputs, weights):
+    return _skipping(functions, params, inputs, weights)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _skipping(functions, inputs, closed, weights):
+def _skipping(functions, params, inputs, weights):
     """A loop over the options that are on; no zero array is ever made or added."""
-    out = jax.eval_shape(functions[0], inputs[0], *closed[0])
+    out = jax.eval_shape(functions[0], params[0], inputs[0])
     branches = [
-        lambda inputs, closed, j=j, f=f: f(inputs[j], *closed[j]) for j, f in enumerate(functions)
+        lambda params, inputs, j=j, f=f: f(params[j], inputs[j]) for j, f in enumerate(functions)
     ]
     on = weights != 0
     order = jnp.argsort(~on, stable=True)
 
     def add(i, total):
-        y = lax.switch(order[i], branches, inputs, closed)
+        y = lax.switch(order[i], branches, params, inputs)
         return total + y * weights[order[i]].astype(y.dtype)
 
     return lax.fori_loop(0, jnp.sum(on), add, jnp.zeros(out.shape, out.dtype))
 
 
-def _conditional(functions, inputs, closed, weights):
+def _conditional(functions, params, inputs, weights):
     """The same as a conditional per option, which can be differentiated."""
 
-    def option(f, x, consts, weight):
-        out = jax.eval_shape(f, x, *consts)
+    def option(f, p, x, weight):
+        out = jax.eval_shape(f, p, x)
         return lax.cond(
             weight != 0,
-            lambda x, consts: f(x, *consts) * weight.astype(out.dtype),
-            lambda x, consts: jnp.zeros(out.shape, out.dtype),
+            lambda p, x: f(p, x) * weight.astype(out.dtype),
+            lambda p, x: jnp.zeros(out.shape, out.dtype),
+            p,
             x,
-            consts,
         )
 
-    return sum(map(option, functions, inputs, closed, weights))
+    return sum(map(option, functions, params, inputs, weights))
 
 
 _skipping.defvjp(
@@ -110,31 +117,31 @@ _skipping.defvjp(
 )
 
 
-def _dispatch(functions, inputs, weights):
-    return sum(map(_dispatch_one, functions, inputs, weights.T))
+def _dispatch(functions, params, inputs, weights):
+    return sum(map(_dispatch_one, functions, params, inputs, weights.T))
 
 
-def _dispatch_one(function, x, weight):
+def _dispatch_one(function, params, x, weight):
     """One option for the groups that use it; the smallest capacity that holds them is run."""
     num_groups = weight.shape[0]
     if {leaf.shape[0] for leaf in jax.tree.leaves(x)} != {num_groups}:  # shared: computed once
-        return scaled(function(x), weight)
-    out = jax.eval_shape(function, x)
+        return scaled(function(params, x), weight)
+    out = jax.eval_shape(function, params, x)
     capacities = sorted({math.ceil(share * num_groups) for share in _SHARES})
     order = jnp.argsort(weight == 0, stable=True)  # groups that use the option come first
     rank = jnp.argsort(order)
 
-    def off(x):
+    def off(params, x):
         return jnp.zeros((num_groups, *out.shape[1:]), out.dtype)
 
-    def run(capacity, x):
+    def run(capacity, params, x):
         chosen = order[:capacity]
         mine = jax.tree.map(lambda leaf: _pick(leaf, chosen, rank), x)
-        return _place(function(mine), chosen, rank)
+        return _place(function(params, mine), chosen, rank)
 
     branches = [off, *(functools.partial(run, capacity) for capacity in capacities)]
     index = jnp.searchsorted(jnp.asarray([0, *capacities]), jnp.sum(weight != 0))
-    return scaled(lax.switch(index, branches, x), weight)
+    return scaled(lax.switch(index, branches, params, x), weight)
 
 
 @jax.custom_vjp

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+_FEW = 4  # images that a depthwise convolution's kernel gradient takes at a time
 _WIDE = 128  # floats: a sum over fewer channels is taken over several pixels at a time
 
 
@@ -276,24 +277,33 @@ def _depthwise_grads(x, kernel, g):
 
 
 def _depthwise_grads_cpu(x, kernel, g):
-    """Input gradient: the same shifts, kernel flipped. Kernel gradient: one tap after the other.
+    """Input gradient: the same shifts, kernel flipped."""
+    return _depthwise_shifts(g, kernel[::-1, ::-1]), _depthwise_taps(x, g, kernel.shape)
+
+
+def _depthwise_taps(x, g, shape):
+    """Kernel gradient: of a few images at a time, which stay in the cache, tap by tap.
 
     Each tap is a step of its own (`lax.map`): fused into one loop the k*k reductions take ten times
-    as long. W and C are merged so that the sum over (N, H) runs along contiguous memory.
+    as long. W and C are merged so that sums run along contiguous memory.
     """
-    size, (num, height, width, channels) = kernel.shape[0], x.shape
-    padded = _pad(x, size // 2).reshape(num, height + size - 1, -1)
-    flat_g = g.reshape(num, height, width * channels)
-    ones = jnp.ones((1, num * height), g.dtype)  # a product with it is a faster sum
+    size, (num, height, width, channels) = shape[0], x.shape
+    few = math.gcd(num, _FEW)
+    padded = _pad(x, size // 2).reshape(num // few, few, height + size - 1, -1)
+    flat_g = g.reshape(num // few, few, height, width * channels)
+    ones = jnp.ones((1, height), g.dtype)  # a product with it is a faster sum
 
-    def tap(ij):
-        start = (0, ij // size, (ij % size) * channels)
-        window = lax.dynamic_slice(padded, start, flat_g.shape)
-        product = (window * flat_g).reshape(num * height, -1)
-        return jnp.sum((ones @ product).reshape(width, channels), 0)
+    def taps(images):
+        pairs = list(zip(*images))
 
-    taps = lax.map(tap, jnp.arange(size * size, dtype=jnp.int32))
-    return _depthwise_shifts(g, kernel[::-1, ::-1]), taps.reshape(kernel.shape)
+        def tap(ij):
+            start = (ij // size, (ij % size) * channels)
+            product = sum(lax.dynamic_slice(x, start, g.shape) * g for x, g in pairs)
+            return jnp.sum((ones @ product).reshape(width, channels), 0)
+
+        return lax.map(tap, jnp.arange(size * size, dtype=jnp.int32))
+
+    return jnp.sum(lax.map(taps, (padded, flat_g)), 0).reshape(shape)
 
 
 depthwise.defvjp(lambda x, kernel: (depthwise(x, kernel), (x, kernel)), _depthwise_bwd)

@@ -5,6 +5,7 @@ H height, W width, C channels in, D channels out. Activations are [G, n, H, W, C
 normalises each group over (n, H, W).
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -20,11 +21,18 @@ from nas_jax import kernels
 Moments = tuple[jax.Array, jax.Array]  # of `kernels.moments`
 
 
+partial = functools.cache(functools.partial)
+"""`functools.partial`, equal for equal arguments: then modules made with it are equal too, and are
+traced once (`supernet.MixedOp`)."""
+
+
+@functools.cache
 def he_normal(fan_in: int):
     """Initialiser of kernels: normal, variance 2 / fan_in (the paper names none)."""
     return nn.initializers.normal((2.0 / fan_in) ** 0.5)
 
 
+@functools.cache
 def he_scale(fan_in: int):
     """Constant standard deviation of `he_normal`: see `supernet.init`."""
     return nn.initializers.constant((2.0 / fan_in) ** 0.5)

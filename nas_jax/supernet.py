@@ -10,6 +10,7 @@ has only the options `on`). Option j of a Choice keeps its parameters in the sco
 weights of a stand-alone network all follow from that (see `spaces.base`).
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -138,14 +139,29 @@ class _ConcatSlice(nn.Module):
 
 
 def _weighted_sum(module, options, inputs, mask):
+    """Flax modules may not be called in branches, so they become functions of their parameters.
+
+    Those of equal modules are equal, and so are traced once for all cells and blocks.
+    """
     how = "masked" if module.is_initializing() else module.execution
-    functions = [_pure(option) if how != "masked" else option for option in options]
-    return execution.weighted_sum(how, [lambda x, f=f: f(*x) for f in functions], inputs, mask)
+    if module.is_initializing():
+        functions = [lambda _, x, option=option: option(*x) for option in options]
+        params = [{}] * len(options)
+    else:
+        functions, params = zip(*map(_pure, options))
+    return execution.weighted_sum(how, functions, params, inputs, mask)
 
 
 def _pure(option):
-    """A module as a function of its input alone: flax modules may not be called in branches."""
     if not isinstance(option, nn.Module):
-        return option
-    variables, unbound = option.variables, option.clone(parent=None)
-    return lambda *x: unbound.apply(variables, *x)
+        return ops.partial(_call, option), {}
+    return ops.partial(_apply, option.clone(parent=None, name=None)), option.variables
+
+
+def _call(option, variables, x):
+    return option(*x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(module, variables, x):
+    return module.apply(variables, *x)

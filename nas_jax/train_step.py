@@ -104,6 +104,7 @@ def _mean(function, groups, at_once):
     count = jax.tree.leaves(groups)[0].shape[0] // at_once
     if count == 1:
         return function(*groups)
+    function = jax.jit(function)  # traced once for both uses below
     lots = jax.tree.map(lambda x: x.reshape(count, at_once, *x.shape[1:]), groups)
     shapes = jax.eval_shape(lambda lots: function(*jax.tree.map(lambda x: x[0], lots)), lots)
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)

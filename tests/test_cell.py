@@ -316,7 +316,7 @@ def test_shapes(stem_stride, cells_per_stage, stem, sizes):
         # Both inputs and the block, 4 channels each and twice as many after each reduction.
         parts = [part.shape for part, moments in outputs[f"cell{i}"]]
         assert parts == [(1, 2, size, size, 4 * (sizes[0] // size))] * 3
-    assert outputs["final"] == (1, 2, sizes[-1], sizes[-1], 4 * (sizes[0] // sizes[-1]))
+    assert outputs["final"].shape == (1, 2, sizes[-1], sizes[-1], 4 * (sizes[0] // sizes[-1]))
 
 
 def test_supernet_init_is_distributed_as_net_init():

@@ -18,8 +18,8 @@ GROUPS, OPTIONS = 6, 4
 
 def weighted(how, params, inputs, weights):
     """Options that differ: j-th is tanh(x * p_j) + j."""
-    functions = [lambda x, j=j: jnp.tanh(x * params[j]) + j for j in range(OPTIONS)]
-    run = functools.partial(execution.weighted_sum, how, functions)
+    functions = [lambda p, x, j=j: jnp.tanh(x * p) + j for j in range(OPTIONS)]
+    run = functools.partial(execution.weighted_sum, how, functions, list(params))
     if how != "switch":
         return run(inputs, weights)
     rows = [
@@ -79,18 +79,22 @@ def test_switch_without_gradients_is_the_same(seed):
 @pytest.mark.parametrize("how", ["switch", "dispatch"])
 def test_an_option_that_is_off_is_not_run(how):
     """Its not-a-number does not reach the sum, as it does when it is multiplied by zero."""
-    functions = [lambda x: x, lambda x: x / 0 - x / 0]
+    functions, params = [lambda p, x: x, lambda p, x: x / 0 - x / 0], [{}] * 2
     inputs, weights = [jnp.ones((1, 2))] * 2, jnp.asarray([[2.0, 0.0]])
     if how == "dispatch":  # one group of two uses the second option: it runs for that one alone
         inputs, weights = [jnp.ones((2, 2))] * 2, jnp.asarray([[2.0, 0.0], [0.0, 1.0]])
-    out = jax.jit(lambda x, w: execution.weighted_sum(how, functions, x, w))(inputs, weights)
+    out = jax.jit(lambda x, w: execution.weighted_sum(how, functions, params, x, w))(
+        inputs, weights
+    )
     np.testing.assert_array_equal(out[0], [2, 2])
-    assert np.isnan(execution.weighted_sum("masked", functions, inputs, weights)[0]).all()
+    assert np.isnan(execution.weighted_sum("masked", functions, params, inputs, weights)[0]).all()
 
 
 def test_switch_takes_one_group():
     with pytest.raises(ValueError, match="one group at a time, not 2"):
-        execution.weighted_sum("switch", [lambda x: x], [jnp.ones((2, 1))], jnp.ones((2, 1)))
+        execution.weighted_sum(
+            "switch", [lambda p, x: x], [{}], [jnp.ones((2, 1))], jnp.ones((2, 1))
+        )
 
 
 def test_auto_is_switch_on_cpu():

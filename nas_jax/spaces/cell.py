@@ -22,18 +22,23 @@ from nas_jax.spaces import base
 
 
 def _separable_pair(features, size, *, name, **unit):
-    return ops.Pair([functools.partial(ops.SeparableConv, features, size, **unit)] * 2, name=name)
+    return ops.Pair((ops.partial(ops.SeparableConv, features, size, **unit),) * 2, name=name)
 
 
 def _conv_pair(features, *, name, **unit):
     sizes = ((1, 7), (7, 1))
-    return ops.Pair([functools.partial(ops.Conv, features, s, **unit) for s in sizes], name=name)
+    builders = tuple(ops.partial(ops.Conv, features, size, **unit) for size in sizes)
+    return ops.Pair(builders, name=name)
+
+
+def _identity(x):
+    return x
 
 
 # The paper's seven ops in its order. It does not give the pooling window; here: 3x3, stride 1.
 # Each is called with the number of features, `name`, and the units' `norm` and `kernel_init`.
 OPS = {
-    "identity": lambda features, **unit: lambda x: x,
+    "identity": lambda features, **unit: _identity,
     "sep3x3": functools.partial(_separable_pair, size=3),
     "sep5x5": functools.partial(_separable_pair, size=5),
     "sep7x7": functools.partial(_separable_pair, size=7),
@@ -212,7 +217,7 @@ class CellNetwork(nn.Module):
     @property
     def _unit(self):
         """How every BN-ReLU-convolution unit is built."""
-        norm = functools.partial(ops.BatchNorm, self.bn, self.bn_momentum, self.bn_epsilon)
+        norm = ops.partial(ops.BatchNorm, self.bn, self.bn_momentum, self.bn_epsilon)
         return {"norm": norm, "kernel_init": self.kernel_init}
 
     def _stem(self, images, name):
