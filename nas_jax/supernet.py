@@ -93,8 +93,8 @@ class MaskedConcat(nn.Module):
         variance is that of the built fan-in.
       norm: builder of the batch norm.
       kernel_init: from the fan-in to an initialiser.
-      execution: as in `MixedOp`. "masked" is one matrix product of the whole concat, the others
-        are a sum of each input's own product.
+      execution: as in `MixedOp`. "masked" is one `kernels.pointwise_of_concat`, the others are
+        a sum of each input's own product.
     """
 
     features: int
@@ -144,8 +144,8 @@ def _weighted_sum(module, options, inputs, mask):
     Those of equal modules are equal, and so are traced once for all cells and blocks.
     """
     how = "masked" if module.is_initializing() else module.execution
-    if module.is_initializing():
-        functions = [lambda _, x, option=option: option(*x) for option in options]
+    if how == "masked" and (module.is_initializing() or "batch_stats" in module.variables):
+        functions = [lambda _, x, f=f: f(*x) for f in options]  # these write their variables
         params = [{}] * len(options)
     else:
         functions, params = zip(*map(_pure, options))

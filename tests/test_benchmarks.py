@@ -1,4 +1,4 @@
-"""The PyTorch baseline is the same network; skipped where PyTorch is not installed."""
+"""The baselines are the same network; PyTorch's is skipped where it is not installed."""
 
 import argparse
 
@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-
-from benchmarks.workload import Workload, torch_supernet  # noqa: E402
+from benchmarks.baselines import naive_jax
+from benchmarks.workload import Workload, torch_supernet
 
 
 def test_torch_baseline_has_the_same_parameters_and_logits():
     """Against PyTorch in float64, whose own float32 is less exact than ours."""
+    pytest.importorskip("torch")
     args = argparse.Namespace(cells=3, filters=4, image_size=16, threads=1)
     workload = Workload(args)
     images, space = workload.images(4), workload.space
@@ -26,3 +26,19 @@ def test_torch_baseline_has_the_same_parameters_and_logits():
         ours = apply(workload.variables, images, jax.tree.map(lambda m, i=i: m[i], archs))
         theirs = net(torch_supernet.to_images(images).double(), indices).numpy()
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_naive_baseline_has_the_same_logits_and_none_of_our_kernels():
+    """Also where ours was traced before: what is traced once must not be used again."""
+    args = argparse.Namespace(cells=1, filters=4, image_size=8, threads=1)
+    workload = Workload(args)
+    given = workload.variables, workload.images(4), workload.space.all_on()
+    net = workload.net("masked")
+    ours = jax.jit(lambda *given: net.apply(*given)).lower(*given)
+    with naive_jax.kernels_replaced():
+        naive = jax.jit(lambda *given: net.apply(*given)).lower(*given)
+    again = jax.jit(lambda *given: net.apply(*given)).lower(*given)
+    grouped = ["feature_group_count = 4" in form.as_text() for form in (ours, naive, again)]
+    assert grouped == [False, True, False]
+    logits = [form.compile()(*given) for form in (ours, naive)]
+    np.testing.assert_allclose(*logits, rtol=1e-4, atol=1e-4)

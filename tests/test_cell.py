@@ -355,3 +355,15 @@ def test_networks_are_hashable():
 def test_standalone_wants_an_architecture_of_the_space():
     with pytest.raises(ValueError, match="has 1 blocks, the space has 2"):
         SPACE.standalone("0>identity", **SIZE)
+
+
+def test_masked_supernet_keeps_running_statistics():
+    """Of the ops too: they are updated, and read again without a mutable collection."""
+    net = SPACE.supernet(**SIZE, bn="running")
+    variables = supernet.init(jax.random.key(0), net, IMAGES, SPACE.all_on())
+    apply = jax.jit(functools.partial(net.apply, mutable=["batch_stats"]))
+    _, updated = apply(variables, IMAGES, SPACE.all_on())
+    norms = flax.traverse_util.flatten_dict(updated["batch_stats"], sep="/")
+    moved = {name: bool(np.any(value != 0)) for name, value in norms.items() if "mean" in name}
+    assert any("_ops/" in name for name in moved)
+    assert all(moved.values()), [name for name, value in moved.items() if not value]

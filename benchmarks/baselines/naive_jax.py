@@ -4,12 +4,13 @@ Masks and vmap are as in nas_jax; only the kernels differ, and their gradients a
 """
 
 import contextlib
+from collections.abc import Iterator
 from unittest import mock
 
 import jax.numpy as jnp
 from jax import lax
 
-from nas_jax import kernels
+from nas_jax import kernels, supernet
 
 
 def _conv(x, kernel, stride=1, groups=1):
@@ -33,12 +34,14 @@ def _scale_shift(x, factor, shift, relu):
     return jnp.maximum(y, 0) if relu else y
 
 
-def kernels_replaced() -> contextlib.AbstractContextManager:
-    """Inside it, what is traced uses the naive kernels."""
+@contextlib.contextmanager
+def kernels_replaced() -> Iterator[None]:
+    """Inside it, what is traced uses the naive kernels, and nothing that was traced before."""
     axes = (1, 2, 3)
-    return mock.patch.multiple(
+    naive = mock.patch.multiple(
         kernels,
         pointwise=lambda x, kernel: x @ kernel,
+        pointwise_of_concat=lambda parts, kernel: kernels.concat(parts) @ kernel,
         moments=lambda x: (
             jnp.mean(x, axes, keepdims=True),
             jnp.mean(jnp.square(x), axes, keepdims=True),
@@ -49,3 +52,5 @@ def kernels_replaced() -> contextlib.AbstractContextManager:
         max_pool=lambda x: _window(x, -jnp.inf, lax.max),
         avg_pool=lambda x: _window(x, 0.0, lax.add) / _window(jnp.ones_like(x), 0.0, lax.add),
     )
+    with naive, mock.patch.object(supernet, "_apply", supernet._apply.__wrapped__):
+        yield

@@ -240,7 +240,7 @@ class Cell(nn.Module):
         """The parts of the previous cells' outputs -> the parts of this cell's, at `height`.
 
         A part is an array [G or 1, n, H, W, C] and its moments, which are computed once, however
-        many batch norms read it. The concat is never made: it is only ever projected.
+        many batch norms read it. The output is their concat, which is left to what projects it.
         """
         tensors = [
             _with_moments(self._project(x, height, i)) for i, x in enumerate((previous, before))
