@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-_FEW = 4  # images that a depthwise convolution's kernel gradient takes at a time
+_FEW = 8  # images that a depthwise convolution's kernel gradient takes at a time
 _WIDE = 128  # floats: a sum over fewer channels is taken over several pixels at a time
 
 
@@ -284,26 +284,32 @@ def _depthwise_grads_cpu(x, kernel, g):
 def _depthwise_taps(x, g, shape):
     """Kernel gradient: of a few images at a time, which stay in the cache, tap by tap.
 
-    Each tap is a step of its own (`lax.map`): fused into one loop the k*k reductions take ten times
-    as long. W and C are merged so that sums run along contiguous memory.
+    Each tap is a step of its own: fused into one loop the k*k reductions take ten times as long.
+    W and C are merged so that sums run along contiguous memory.
     """
     size, (num, height, width, channels) = shape[0], x.shape
     few = math.gcd(num, _FEW)
-    padded = _pad(x, size // 2).reshape(num // few, few, height + size - 1, -1)
-    flat_g = g.reshape(num // few, few, height, width * channels)
+    padded = _pad(x, size // 2).reshape(num, height + size - 1, -1)
+    flat_g = g.reshape(num, height, width * channels)
     ones = jnp.ones((1, height), g.dtype)  # a product with it is a faster sum
 
-    def taps(images):
-        pairs = list(zip(*images))
+    def at(array, start, shape):
+        start = [jnp.asarray(place, jnp.int32) for place in start]
+        return lax.dynamic_slice(array, start, shape, allow_negative_indices=False)
 
-        def tap(ij):
-            start = (ij // size, (ij % size) * channels)
-            product = sum(lax.dynamic_slice(x, start, g.shape) * g for x, g in pairs)
-            return jnp.sum((ones @ product).reshape(width, channels), 0)
+    def add(taps, step):
+        first, i, j = step
+        row, place = (1, height, width * channels), (i, j, 0, 0)
+        product = sum(
+            at(padded, (first + m, i, j * channels), row)[0] * at(flat_g, (first + m, 0, 0), row)[0]
+            for m in range(few)
+        )
+        total = at(taps, place, (1, 1, 1, channels))
+        total += jnp.sum((ones @ product).reshape(1, 1, 1, width, channels), 3)
+        return lax.dynamic_update_slice(taps, total, place, allow_negative_indices=False), None
 
-        return lax.map(tap, jnp.arange(size * size, dtype=jnp.int32))
-
-    return jnp.sum(lax.map(taps, (padded, flat_g)), 0).reshape(shape)
+    steps = np.mgrid[0:num:few, :size, :size].reshape(3, -1).astype(np.int32)
+    return lax.scan(add, jnp.zeros(shape, g.dtype), tuple(steps))[0]
 
 
 depthwise.defvjp(lambda x, kernel: (depthwise(x, kernel), (x, kernel)), _depthwise_bwd)
