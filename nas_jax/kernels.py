@@ -19,7 +19,6 @@ import numpy as np
 from jax import lax
 
 _FEW = 8  # images that a depthwise convolution's kernel gradient takes at a time
-_WIDE = 128  # floats: a sum over fewer channels is taken over several pixels at a time
 
 
 def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -92,12 +91,11 @@ def _channel_sums_any(*factors):
 def _channel_sums_cpu(*factors):
     """Of each image first: a running sum over all pixels of a large batch loses digits.
 
-    Reshaped before they are multiplied: XLA:CPU takes product and sum in one pass only so.
+    Multiplied before they are reshaped: XLA:CPU's library needs that to be fast.
     """
-    groups, num, *pixels, channels = factors[0].shape
-    at_once = math.gcd(math.prod(pixels), max(_WIDE // channels, 1))
-    wide = [x.reshape(groups, num, -1, at_once * channels) for x in factors]
-    sums = jnp.sum(math.prod(wide), 2).reshape(groups, num * at_once, channels)
+    product = math.prod(factors)
+    groups, num, *_, channels = product.shape
+    sums = jnp.sum(product.reshape(groups, num, -1, channels), 2)
     return jnp.sum(sums, 1)[:, None, None, None]
 
 
