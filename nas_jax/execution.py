@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from nas_jax import kernels
+
 NAMES = ("masked", "switch", "dispatch")
 _SHARES = (1 / 4, 1 / 2, 1)  # of the groups: for so many is an option's work done in dispatch
 
@@ -45,7 +47,7 @@ def weighted_sum(
         dtype. Pure and hashable: with functions that are equal, a sum is traced once ("switch").
       params: per option, a tree of arrays.
       inputs: per option, a tree of arrays [G or 1, ...].
-      weights: float32 [G, k].
+      weights: float32 [G, k]; constants, no gradient flows to them.
 
     Returns:
       [G, ...].
@@ -53,6 +55,7 @@ def weighted_sum(
     Raises:
       ValueError: "switch" for more than one group.
     """
+    weights = lax.stop_gradient(weights)
     how = {"masked": _masked, "switch": _switch, "dispatch": _dispatch}[execution]
     return how(tuple(functions), tuple(params), tuple(inputs), weights)
 
@@ -95,26 +98,59 @@ def _skipping(functions, params, inputs, weights):
     return lax.fori_loop(0, jnp.sum(on), add, jnp.zeros(out.shape, out.dtype))
 
 
-def _conditional(functions, params, inputs, weights):
-    """The same as a conditional per option, which can be differentiated."""
-
-    def option(f, p, x, weight):
-        out = jax.eval_shape(f, p, x)
-        return lax.cond(
-            weight != 0,
-            lambda p, x: f(p, x) * weight.astype(out.dtype),
-            lambda p, x: jnp.zeros(out.shape, out.dtype),
-            p,
-            x,
-        )
-
-    return sum(map(option, functions, params, inputs, weights))
+def _skipping_fwd(functions, params, inputs, weights):
+    """A conditional per option, which also saves what the option's gradient needs."""
+    parts, pulls = zip(*map(_option_fwd, functions, params, inputs, weights))
+    return sum(parts), (pulls, weights)
 
 
-_skipping.defvjp(
-    lambda functions, *args: jax.vjp(functools.partial(_conditional, functions), *args),
-    lambda functions, pull, g: pull(g),
-)
+def _skipping_bwd(functions, saved, g):
+    grads = [_option_bwd(pull, weight, g) for pull, weight in zip(*saved)]
+    params, inputs = zip(*grads)
+    return params, inputs, None
+
+
+_skipping.defvjp(_skipping_fwd, _skipping_bwd)
+
+
+def _option_fwd(function, params, x, weight):
+    """weight * function(params, x), and its pullback; of an option that is off zeros, in time too.
+
+    What leaves a conditional is written whether its branch was taken or not, so no more leaves it
+    than must: what the pullback needs of params and x is put back into it afterwards.
+    """
+    policy = jax.checkpoint_policies.save_only_these_names(kernels.SAVED)
+    function = jax.checkpoint(function, policy=policy, prevent_cse=False)
+    places = []  # per leaf of the pullback: which leaf of (params, x) it is, or None
+    treedef = None
+
+    def on(*given):
+        nonlocal places, treedef
+        y, pull = jax.vjp(function, *given)
+        leaves, treedef = jax.tree.flatten(pull)
+        numbers = {id(leaf): i for i, leaf in enumerate(jax.tree.leaves(given))}
+        places = [numbers.get(id(leaf)) for leaf in leaves]
+        own = [leaf for leaf, place in zip(leaves, places) if place is None]
+        return y * weight.astype(y.dtype), own
+
+    y, own = _if_on(weight, on, params, x)
+    own, given = iter(own), jax.tree.leaves((params, x))
+    pull = treedef.unflatten([next(own) if i is None else given[i] for i in places])
+    return y, pull
+
+
+def _option_bwd(pull, weight, g):
+    return _if_on(weight, lambda pull, g: pull(g * weight.astype(g.dtype)), pull, g)
+
+
+def _if_on(weight, function, *args):
+    """function(*args), or zeros where the weight is zero."""
+    shapes = jax.eval_shape(function, *args)
+
+    def off(*args):
+        return jax.tree.map(lambda out: jnp.zeros(out.shape, out.dtype), shapes)
+
+    return lax.cond(weight != 0, function, off, *args)
 
 
 def _dispatch(functions, params, inputs, weights):

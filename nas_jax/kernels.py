@@ -17,7 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
+SAVED = "saved"  # name of what is worth keeping for gradients; the rest is cheap to compute again
 _FEW = 8  # images that a depthwise convolution's kernel gradient takes at a time
 
 
@@ -27,7 +29,7 @@ def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
     On arrays of more axes XLA:CPU transposes both operands for the kernel's gradient.
     """
     flat = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
-    return flat.reshape(*x.shape[:-1], kernel.shape[-1])
+    return checkpoint_name(flat.reshape(*x.shape[:-1], kernel.shape[-1]), SAVED)
 
 
 @jax.custom_vjp
@@ -99,12 +101,16 @@ def _channel_sums_cpu(*factors):
     return jnp.sum(sums, 1)[:, None, None, None]
 
 
-@jax.custom_vjp
 def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Means of x and of its square per group and channel.
 
     [G, n, H, W, C] -> two arrays float32 [G, 1, 1, 1, C].
     """
+    return checkpoint_name(_moments(x), SAVED)
+
+
+@jax.custom_vjp
+def _moments(x):
     x = x.astype(jnp.float32)
     count = math.prod(x.shape[1:4])
     return _channel_sums(x) / count, _channel_sums(x, x) / count
@@ -115,7 +121,7 @@ def _moments_bwd(x, cotangents):
     return ((mean + 2 * x * mean_square).astype(x.dtype),)
 
 
-moments.defvjp(lambda x: (moments(x), x), _moments_bwd)
+_moments.defvjp(lambda x: (_moments(x), x), _moments_bwd)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -167,7 +173,8 @@ def _conv_lax(x, kernel, stride=1, groups=1):
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Convolution, SAME: [N, H, W, C] x [kh, kw, C, D], kh and kw odd -> [N, H/s, W/s, D]."""
-    return _conv(x, kernel) if stride == 1 else _conv_lax(x, kernel, stride)
+    y = _conv(x, kernel) if stride == 1 else _conv_lax(x, kernel, stride)
+    return checkpoint_name(y, SAVED)
 
 
 @jax.custom_vjp
@@ -238,9 +245,13 @@ _conv.defvjp(lambda x, kernel: (_conv(x, kernel), (x, kernel)), _conv_bwd)
 # -- depthwise convolution ------------------------------------------------------------------------
 
 
-@jax.custom_vjp
 def depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Depthwise convolution, SAME: [N, H, W, C] x [k, k, 1, C], k odd -> [N, H, W, C]."""
+    return checkpoint_name(_depthwise(x, kernel), SAVED)
+
+
+@jax.custom_vjp
+def _depthwise(x, kernel):
     return lax.platform_dependent(x, kernel, cpu=_depthwise_shifts, default=_depthwise_lax)
 
 
@@ -310,7 +321,7 @@ def _depthwise_taps(x, g, shape):
     return lax.scan(add, jnp.zeros(shape, g.dtype), tuple(steps))[0]
 
 
-depthwise.defvjp(lambda x, kernel: (depthwise(x, kernel), (x, kernel)), _depthwise_bwd)
+_depthwise.defvjp(lambda x, kernel: (_depthwise(x, kernel), (x, kernel)), _depthwise_bwd)
 
 
 # -- pooling --------------------------------------------------------------------------------------
@@ -329,11 +340,24 @@ def _pool_lax(x, combine, value):
     return lax.reduce_window(x, np.asarray(value, x.dtype), combine, window, strides, "SAME")
 
 
-def _pool(x, combine, value):
+def _pool_any(x, combine, value):
     by_shifts = functools.partial(_pool_shifts, combine=combine, value=value)
     by_lax = functools.partial(_pool_lax, combine=combine, value=value)
     flat = x.reshape(-1, *x.shape[-3:])
     return lax.platform_dependent(flat, cpu=by_shifts, default=by_lax).reshape(x.shape)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _pool(x, combine, value):
+    return _pool_any(x, combine, value)
+
+
+def _pool_bwd(combine, value, x, g):
+    """Of x alone: eight arrays of comparisons would be saved otherwise."""
+    return jax.vjp(lambda x: _pool_any(x, combine, value), x)[1](g)
+
+
+_pool.defvjp(lambda x, combine, value: (_pool(x, combine, value), x), _pool_bwd)
 
 
 def max_pool(x: jax.Array) -> jax.Array:
