@@ -1,10 +1,9 @@
-"""Settings of the process that XLA and the C library read once: call `configure` before JAX starts.
+"""Settings of the process that XLA reads once: call `configure` before JAX starts.
 
 Nothing here changes a result by more than rounding. What a user has set stays as it is.
 """
 
 import contextlib
-import ctypes
 import importlib.metadata
 import os
 from pathlib import Path
@@ -15,9 +14,6 @@ _CPU_FLAGS = {
     "--xla_cpu_prefer_vector_width": "512",  # where the processor has it
     "--xla_backend_extra_options": "-unroll-full-max-count=4",
 }
-# mallopt: a step's temporary arrays (gigabytes) are otherwise returned to the system and faulted
-# in again at every step, which takes as long as computing.
-_MALLOC = {"M_ARENA_MAX": (-8, 1), "M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1)}
 
 
 def configure() -> None:
@@ -32,7 +28,6 @@ def configure() -> None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
     if only_cpu():
         os.environ["XLA_FLAGS"] = with_cpu_flags(os.environ.get("XLA_FLAGS", ""))
-        _keep_memory()
 
 
 def only_cpu() -> bool:
@@ -53,10 +48,3 @@ def with_cpu_flags(flags: str) -> str:
     """`flags`, a value of XLA_FLAGS, with those for the CPU that it does not set itself."""
     missing = [f"{name}={value}" for name, value in _CPU_FLAGS.items() if name not in flags]
     return " ".join([*filter(None, [flags]), *missing])
-
-
-def _keep_memory():
-    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
-        libc = ctypes.CDLL("libc.so.6")
-        for parameter, value in _MALLOC.values():
-            libc.mallopt(parameter, value)
