@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from nas_jax import execution, parallel, spaces, supernet, train_step
+from nas_jax import execution, ops, parallel, spaces, supernet, train_step
 from nas_jax.score import candidate_logits
 from tests.images import noise
 
@@ -45,7 +45,7 @@ def compiled(how, shared):
         out = weighted(how, params, inputs, weights)
         return jnp.sum(out * target), out
 
-    return jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))
+    return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -60,7 +60,7 @@ def test_values_and_gradients_are_those_of_masked(how, shared, seed):
     (_, ours), grads = compiled(how, shared)(*args)
     (_, theirs), expected = compiled("masked", shared)(*args)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
-    for a, b in zip(jax.tree.leaves(grads[:2]), jax.tree.leaves(expected[:2])):
+    for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(expected)):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
@@ -74,6 +74,35 @@ def test_switch_without_gradients_is_the_same(seed):
         for how in ("switch", "masked")
     }
     np.testing.assert_allclose(out["switch"], out["masked"], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", execution.NAMES)
+def test_weights_are_constants(how):
+    """In all of them, since `switch` cannot afford to keep every option's output."""
+    params, inputs = jnp.ones((OPTIONS, 5)), [jnp.ones((GROUPS, 3, 5))] * OPTIONS
+    gradient = jax.grad(lambda weights: weighted(how, params, inputs, weights).sum())
+    np.testing.assert_array_equal(gradient(random_weights(0)), 0)
+
+
+def conditionals(jaxpr):
+    """All of a jaxpr, in order."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "cond":
+            yield equation
+        for inner in equation.params.values():
+            if hasattr(inner, "jaxpr"):
+                yield from conditionals(inner.jaxpr)
+
+
+def test_switch_keeps_of_a_separable_pair_three_activations():
+    """Beside its result both depthwise outputs and the first unit's: not its input, BN or ReLU."""
+    x = jnp.ones((1, 2, 8, 8, 4))
+    unit = ops.partial(ops.SeparableConv, 4, 3)
+    net = supernet.MixedOp([ops.partial(ops.Pair, (unit, unit))], [0], execution="switch")
+    variables = net.init(jax.random.key(0), x, jnp.ones((1, 1)))
+    gradient = jax.grad(lambda variables: net.apply(variables, x, jnp.ones((1, 1))).sum())
+    forward = next(conditionals(jax.make_jaxpr(gradient)(variables).jaxpr))
+    assert sorted(out.aval.size for out in forward.outvars) == 4 * [4] + 4 * [x.size]
 
 
 @pytest.mark.parametrize("how", ["switch", "dispatch"])

@@ -10,8 +10,8 @@ import nas_jax
 
 ROOT = pathlib.Path(nas_jax.__file__).parent
 LAYERS = {
-    0: "choices rng analysis kernels execution runtime",
-    1: "ops workdir parallel checkpoints data digits validate figures markdown",
+    0: "choices rng analysis kernels runtime",
+    1: "ops execution workdir parallel checkpoints data digits validate figures markdown",
     2: "supernet progress",
     3: "spaces",
     4: "path_dropout cost datasets augment optim findings",
