@@ -5,6 +5,7 @@ import copy
 import jax
 import matplotlib
 import matplotlib.pyplot as plt
+from matplotlib import ticker
 
 from benchmarks import harness, scoring
 from benchmarks.workload import Workload
@@ -44,7 +45,8 @@ def _at(args, name, value):
 
 def _draw(curves):
     matplotlib.use("agg")
-    figure, axes = plt.subplots(1, len(curves), figsize=(3 * len(curves), 3), layout="constrained")
+    size = (3 * len(curves), 3)
+    figure, axes = plt.subplots(1, len(curves), figsize=size, layout="constrained", sharey=True)
     labels = {"candidates": "candidates per call", "images": "images", "filters": "F"}
     for axis, (name, points) in zip(axes, curves.items()):
         for function in points[0]:
@@ -52,6 +54,8 @@ def _draw(curves):
         axis.set(xscale="log", yscale="log", xlabel=labels.get(name, name))
         axis.set_xticks(_SWEPT[name], _SWEPT[name], minor=False)
         axis.minorticks_off()
+        axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("architectures per second")
     axes[0].legend()
