@@ -73,7 +73,7 @@ def torch_step(workload: Workload, images, labels, masks: Any, compiled=False):
         return torch.nn.functional.cross_entropy(net(images, one), targets) / len(pieces)
 
     if compiled:
-        loss_of = torch.compile(loss_of)
+        loss_of = torch.compile(loss_of, fullgraph=True)
 
     def run():
         optimiser.zero_grad(set_to_none=True)

@@ -51,7 +51,7 @@ class Workload:
         count = jax.tree.leaves(archs)[0].shape[0]
         host = jax.tree.map(np.asarray, archs)
         return [
-            jax.tree.map(lambda mask, i=i: tuple(np.flatnonzero(mask[i])), host)
+            jax.tree.map(lambda mask, i=i: tuple(np.flatnonzero(mask[i]).tolist()), host)
             for i in range(count)
         ]
 
