@@ -34,6 +34,11 @@ class Checkpoints:
         """The last step that was saved whole; None if there is none."""
         return self._manager.latest_step()
 
+    @property
+    def steps(self) -> list[int]:
+        """All steps that were saved whole, the last one last."""
+        return sorted(self._manager.all_steps())
+
     def save(self, step: int, state: Any) -> None:
         """Save a NamedTuple of arrays; returns before the files are written."""
         self._manager.save(step, args=ocp.args.StandardSave(state._asdict()))

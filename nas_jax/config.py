@@ -38,6 +38,10 @@ def default() -> ConfigDict:
     c.space.ops = ("identity", "sep3x3", "sep5x5", "sep7x7", "conv7x7", "maxpool", "avgpool")
     c.space.stem_stride = 1  # not in the paper for ImageNet; 1, 2 or 4
 
+    # A file of published stand-alone accuracies, which judge the scores: see nas_jax/tables.py.
+    # Looked for here and in $NAS_BENCH_DIR.
+    c.table = ""
+
     c.network = ConfigDict()
     c.network.dtype = "auto"  # bfloat16 on accelerators, float32 on CPU; parameters are float32
     c.network.bn_epsilon = 1e-3  # not in the paper
@@ -48,6 +52,9 @@ def default() -> ConfigDict:
     # How the sum of a block's ops is computed: "masked" all of them, "switch" only those on, one
     # ghost batch or candidate at a time, "dispatch" only for the groups that use them; "auto".
     c.supernet.execution = "auto"
+    # Which architectures it is trained on: the paper's "path_dropout", or "single_path" (a uniform
+    # one per ghost batch), "fair" (each op equally often), "sandwich" (largest, smallest, uniform).
+    c.supernet.sampler = "path_dropout"
     c.supernet.path_dropout = ConfigDict()
     c.supernet.path_dropout.r = 0.1  # a node loses all its k inputs with probability r: r^(1/k)
     c.supernet.path_dropout.schedule = "linear"  # from 0 over the training; "constant", "none"
@@ -58,6 +65,14 @@ def default() -> ConfigDict:
     c.sweep = ConfigDict()
     c.sweep.seed = 0
     c.sweep.strategy = "random_search"  # a module of nas_jax/strategies
+    # "accuracy" with the supernet's weights, or "table": that which config.table lists.
+    c.sweep.score = "accuracy"
+    # Statistics of batch norm: "batch", of the images that are scored, as in training; else of
+    # sweep.calibration_images of the training split: "recalibrate", for each candidate its own;
+    # "running", one for all, over random paths, as running averages of the training would be.
+    c.sweep.bn = "batch"
+    c.sweep.calibration_images = 2_500
+    c.sweep.num_checkpoints = 1  # the score is the mean over so many of the last checkpoints
     c.sweep.num_candidates = 20_000
     c.sweep.num_images = 5_000  # the first of the validation split, the same for all candidates
     c.sweep.batch_size = 500  # images per batch (statistics are per batch); not in the paper
@@ -129,11 +144,23 @@ def _protocol(*, filters, num_seeds, random=0, stratified=0, top=0, small=0) -> 
 def build(config: ConfigDict) -> tuple[Any, Any]:
     """(space, data) of a config, checked before anything compiles.
 
+    `sweep.num_candidates` is lowered to what an exhaustive search has.
+
     Raises: ValueError that names the field, its value and what is allowed.
     """
-    validate.config(config, default())
+    spaces = importlib.import_module("nas_jax.spaces")
+    known, name = default(), config.space.name
+    known.space = ConfigDict({"name": name, **spaces.defaults(name)})
+    validate.config(config, known)
     importlib.import_module("nas_jax.strategies").check_name(config.sweep.strategy)
-    space = importlib.import_module("nas_jax.spaces").make(**config.space.to_dict())
+    space = spaces.make(**config.space.to_dict())
+    table = None
+    if config.table:
+        table = importlib.import_module("nas_jax.tables").load(config.table, space)
+        table.check_data(config.data.name)
+    if config.sweep.strategy == "exhaustive":  # it has no more than these
+        most = len(table.rows) if table else space.count()
+        config.sweep.num_candidates = min(config.sweep.num_candidates, most)
     fields = config.data.to_dict()
     digits = fields.pop("digits")
     options = digits if fields["name"] == "digits" else {}

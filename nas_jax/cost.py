@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from nas_jax import choices as choices_lib
 from nas_jax.spaces import base
 
 
@@ -36,6 +37,35 @@ def of(
         on = (np.asarray(mask) != 0).astype(np.int64)
         total = total + on @ table[choice.name]
     return Cost(total[..., 0], total[..., 1])
+
+
+def per_option(
+    space: base.Space,
+    *,
+    filters: int = 16,
+    image_size: int = 32,
+    num_classes: int = 10,
+    channels: int = 3,
+) -> dict[str | None, Cost]:
+    """Cost of each option of each Choice by its name, int64 [num_options] (over all cells).
+
+    Key None: what every architecture has, int64 []. An architecture's cost is the sum of these.
+    """
+    table = _table(space, filters, image_size, num_classes, channels)
+    return {name: Cost(rows[..., 0], rows[..., 1]) for name, rows in table.items()}
+
+
+def extremes(space: base.Space, filters: int = 16) -> tuple[Any, Any]:
+    """The legal architectures with the most and with the fewest parameters, masks [num_options]."""
+    table = per_option(space, filters=filters, image_size=space.reduction)
+    found = []
+    for pick in (np.argmax, np.argmin):
+        decisions = [
+            pick(choices_lib.subsets(choice) @ table[choice.name].params)
+            for choice in jax.tree.leaves(space.choices)
+        ]
+        found.append(jax.device_get(space.from_decisions(np.asarray(decisions))))
+    return tuple(found)
 
 
 @functools.cache

@@ -127,6 +127,18 @@ def _scatter(ax, points, colour, marker, label=None):
     ax.errorbar(points.x, points.y, spread, label=label, **style)
 
 
+def intervals(path: Path, estimates: Mapping[str, Sequence[float]], xlabel: str) -> None:
+    """A row per label: (value, low, high) as a point with its interval, and a line at zero."""
+    with _page(path, 1, 1, 0.28 * len(estimates) + 0.9) as axes:
+        ax = axes.item()
+        values, low, high = np.transpose(list(estimates.values()))
+        rows = np.arange(len(values))
+        ax.axvline(0, color=DARK, linewidth=1)
+        ax.errorbar(values, rows, xerr=(values - low, high - values), fmt="o", color=COLOURS[0])
+        ax.set_yticks(rows, list(estimates))
+        ax.set(xlabel=xlabel, ylim=(len(values) - 0.5, -0.5))
+
+
 def growth(
     path: Path, xs: Sequence[int], counts: Sequence[int], params: Sequence[float], xlabel: str
 ) -> None:

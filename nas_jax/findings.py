@@ -4,7 +4,10 @@ import statistics
 from pathlib import Path
 from typing import NamedTuple
 
-from nas_jax import workdir
+import jax
+import numpy as np
+
+from nas_jax import cost, tables, workdir
 from nas_jax.spaces import Space
 
 SAMPLES = ("random", "stratified")  # what ranking is measured on
@@ -12,13 +15,14 @@ GROUPS = ("top", "small", *SAMPLES, "all_on")
 
 
 class Network(NamedTuple):
-    """A stand-alone network; accuracies in per cent, one per seed."""
+    """A stand-alone network; accuracies in per cent, one per seed; `valid` of a table alone."""
 
     arch: str
     params: int
     flops: int
     accuracies: list[float]
     one_shot: float | None
+    valid: float | None = None
 
     @property
     def accuracy(self) -> float:
@@ -35,7 +39,8 @@ class Findings:
       scored: the trials that have a one-shot accuracy.
       ranked: the scored architectures, one line each, the best first.
       short, final: {(filters, group): networks} of the two protocols of stand-alone training.
-      samples: those of `short` that ranking is measured on.
+      samples: {(where, group): networks} that ranking is measured on: of `short` ("F = 16",
+        "random"), and those of the config's table ("published", "table").
     """
 
     def __init__(self, directory: Path, space: Space):
@@ -48,11 +53,46 @@ class Findings:
         self.ranked = sorted(unique.values(), key=lambda r: (-r["one_shot_accuracy"], r["arch"]))
         self._one_shot = {a: 100 * row["one_shot_accuracy"] for a, row in unique.items()}
         self.short, self.final = self._groups("short", "valid"), self._groups("final", "test")
-        self.samples = {key: group for key, group in self.short.items() if key[1] in SAMPLES}
+        self.samples = {
+            (f"F = {filters}", name): group
+            for (filters, name), group in self.short.items()
+            if name in SAMPLES
+        }
+        if published := self._published():
+            self.samples["published", "table"] = published
 
     def _json(self, name):
         path = self.directory / name
         return workdir.read_json(path) if path.exists() else {}
+
+    def _published(self):
+        """The scored architectures that the config's table has."""
+        if not self.config.get("table"):
+            return []
+        rows = tables.load(self.config["table"], self.space).rows
+        known = [row for row in self.ranked if row["arch"] in rows]
+        return [
+            Network(
+                trial["arch"],
+                *costs,
+                rows[trial["arch"]].test,
+                self._one_shot[trial["arch"]],
+                rows[trial["arch"]].valid,
+            )
+            for trial, costs in zip(known, self._published_costs(known))
+        ]
+
+    def _published_costs(self, trials):
+        """(params, flops) of the published networks, which are larger than the supernet."""
+        if not trials or self.space.published_filters is None:
+            return [(trial["params"], trial["flops"]) for trial in trials]
+        archs = jax.tree.map(
+            lambda *x: np.stack(x), *(self.space.from_str(trial["arch"]) for trial in trials)
+        )
+        published = type(self.space)()
+        return zip(
+            *map(np.ndarray.tolist, cost.of(published, archs, filters=published.published_filters))
+        )
 
     def _groups(self, protocol, split):
         results: dict[tuple, list] = {}

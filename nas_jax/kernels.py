@@ -161,25 +161,30 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def _conv_lax(x, kernel, stride=1, groups=1):
+    """Padded by half the kernel: with a stride, SAME would be off by a pixel."""
     return lax.conv_general_dilated(
         x,
         kernel,
         (stride, stride),
-        "SAME",
+        [(size // 2, size // 2) for size in kernel.shape[:2]],
         dimension_numbers=_LAYOUT,
         feature_group_count=groups,
     )
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Convolution, SAME: [N, H, W, C] x [kh, kw, C, D], kh and kw odd -> [N, H/s, W/s, D]."""
-    y = _conv(x, kernel) if stride == 1 else _conv_lax(x, kernel, stride)
-    return checkpoint_name(y, SAVED)
+    """Convolution, SAME: [N, H, W, C] x [kh, kw, C, D], kh and kw odd -> [N, H/s, W/s, D].
+
+    With a stride it is every s-th pixel of that without, from the first.
+    """
+    return checkpoint_name(_conv(x, kernel, stride), SAVED)
 
 
-@jax.custom_vjp
-def _conv(x, kernel):
-    return lax.platform_dependent(x, kernel, cpu=_conv_cpu, default=_conv_lax)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv(x, kernel, stride):
+    strided = functools.partial(_conv_lax, stride=stride)
+    cpu = _conv_cpu if stride == 1 else strided
+    return lax.platform_dependent(x, kernel, cpu=cpu, default=strided)
 
 
 def _conv_cpu(x, kernel):
@@ -210,12 +215,21 @@ def _turn(x):
     return jnp.swapaxes(x, 1, 2)
 
 
-def _conv_bwd(saved, g):
-    return lax.platform_dependent(*saved, g, cpu=_conv_grads_cpu, default=_conv_grads_any)
+def _conv_bwd(stride, saved, g):
+    def strided(x, kernel, g):
+        return jax.vjp(functools.partial(_conv_lax, stride=stride), x, kernel)[1](g)
+
+    def cpu(x, kernel, g):
+        return _conv_grads_cpu(x, kernel, _spread(g, stride, x.shape))
+
+    return lax.platform_dependent(*saved, g, cpu=cpu, default=strided)
 
 
-def _conv_grads_any(x, kernel, g):
-    return jax.vjp(_conv_lax, x, kernel)[1](g)
+def _spread(g, stride, shape):
+    """The gradient of every s-th pixel as that of all, zero at the others."""
+    if stride == 1:
+        return g
+    return jnp.zeros((*shape[:3], g.shape[-1]), g.dtype).at[:, ::stride, ::stride].set(g)
 
 
 def _conv_grads_cpu(x, kernel, g):
@@ -239,24 +253,26 @@ def _conv_grads_cpu(x, kernel, g):
     return grad_x, jnp.transpose(grad_kernel, (1, 2, 0, 3)).reshape(kernel.shape)
 
 
-_conv.defvjp(lambda x, kernel: (_conv(x, kernel), (x, kernel)), _conv_bwd)
+_conv.defvjp(lambda x, kernel, stride: (_conv(x, kernel, stride), (x, kernel)), _conv_bwd)
 
 
 # -- depthwise convolution ------------------------------------------------------------------------
 
 
-def depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Depthwise convolution, SAME: [N, H, W, C] x [k, k, 1, C], k odd -> [N, H, W, C]."""
-    return checkpoint_name(_depthwise(x, kernel), SAVED)
+def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """Depthwise convolution, SAME: [N, H, W, C] x [k, k, 1, C], k odd -> [N, H/s, W/s, C]."""
+    return checkpoint_name(_depthwise(x, kernel, stride), SAVED)
 
 
-@jax.custom_vjp
-def _depthwise(x, kernel):
-    return lax.platform_dependent(x, kernel, cpu=_depthwise_shifts, default=_depthwise_lax)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _depthwise(x, kernel, stride):
+    cpu = functools.partial(_depthwise_shifts, stride=stride)
+    strided = functools.partial(_depthwise_lax, stride=stride)
+    return lax.platform_dependent(x, kernel, cpu=cpu, default=strided)
 
 
-def _depthwise_lax(x, kernel):
-    return _conv_lax(x, kernel, groups=x.shape[-1])
+def _depthwise_lax(x, kernel, stride=1):
+    return _conv_lax(x, kernel, stride, groups=x.shape[-1])
 
 
 def _pad(x, radius, value=0.0):
@@ -266,23 +282,25 @@ def _pad(x, radius, value=0.0):
     return lax.dynamic_update_slice(border, x, (0, radius, radius, 0))
 
 
-def _depthwise_shifts(x, kernel):
+def _depthwise_shifts(x, kernel, stride=1):
     size, (_, height, width, _) = kernel.shape[0], x.shape
     padded = _pad(x, size // 2)
 
     def row(i):  # a sum of its own: a processor works on several at a time
-        window = padded[:, i : i + height]
-        return sum(window[:, :, j : j + width] * kernel[i, j, 0] for j in range(size))
+        window = padded[:, i : i + height : stride]
+        return sum(window[:, :, j : j + width : stride] * kernel[i, j, 0] for j in range(size))
 
     return sum(map(row, range(size)))
 
 
-def _depthwise_bwd(saved, g):
-    return lax.platform_dependent(*saved, g, cpu=_depthwise_grads_cpu, default=_depthwise_grads)
+def _depthwise_bwd(stride, saved, g):
+    def strided(x, kernel, g):
+        return jax.vjp(functools.partial(_depthwise_lax, stride=stride), x, kernel)[1](g)
 
+    def cpu(x, kernel, g):
+        return _depthwise_grads_cpu(x, kernel, _spread(g, stride, x.shape))
 
-def _depthwise_grads(x, kernel, g):
-    return jax.vjp(_depthwise_lax, x, kernel)[1](g)
+    return lax.platform_dependent(*saved, g, cpu=cpu, default=strided)
 
 
 def _depthwise_grads_cpu(x, kernel, g):
@@ -321,7 +339,9 @@ def _depthwise_taps(x, g, shape):
     return lax.scan(add, jnp.zeros(shape, g.dtype), tuple(steps))[0]
 
 
-_depthwise.defvjp(lambda x, kernel: (_depthwise(x, kernel), (x, kernel)), _depthwise_bwd)
+_depthwise.defvjp(
+    lambda x, kernel, stride: (_depthwise(x, kernel, stride), (x, kernel)), _depthwise_bwd
+)
 
 
 # -- pooling --------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def he_scale(fan_in: int):
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Convolution, SAME padding: [G, n, H, W, C] x [kh, kw, C, D] -> [G, n, H/s, W/s, D]."""
     if kernel.shape[:2] == (1, 1):
-        return kernels.pointwise(x, kernel[0, 0])
+        return kernels.pointwise(x[:, :, ::stride, ::stride], kernel[0, 0])
     y = kernels.conv(x.reshape(-1, *x.shape[2:]), kernel.astype(x.dtype), stride)
     return y.reshape(*x.shape[:2], *y.shape[1:])
 
@@ -191,6 +191,57 @@ class Pair(nn.Module):
         for i, builder in enumerate(self.builders):
             x = builder(name=f"unit{i}")(x)
         return x
+
+
+class ConvNorm(nn.Module):
+    """Convolution [kh, kw], BN: the order of most networks but the paper's.
+
+    Attributes:
+      features: D.
+      kernel_size: kh, kw.
+      stride: of the convolution.
+      relu: whether a ReLU follows.
+      relu_before: whether a ReLU comes first.
+      norm: builder of the batch norm.
+      kernel_init: from the fan-in to an initialiser.
+    """
+
+    features: int
+    kernel_size: tuple[int, int] = (3, 3)
+    stride: int = 1
+    relu: bool = False
+    relu_before: bool = False
+    norm: Any = BatchNorm
+    kernel_init: Any = he_normal
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[G, n, H, W, C] -> [G, n, H/stride, W/stride, D]."""
+        shape = (*self.kernel_size, x.shape[-1], self.features)
+        init = self.kernel_init(math.prod(shape[:-1]))
+        x = jnp.maximum(x, 0) if self.relu_before else x
+        x = conv(x, self.param("kernel", init, shape, jnp.float32), self.stride)
+        return self.norm(relu=self.relu, name="norm")([x])[0]
+
+
+class DepthwiseNorm(nn.Module):
+    """Depthwise convolution k x k, BN, and a ReLU if `relu`."""
+
+    kernel_size: int
+    stride: int = 1
+    relu: bool = False
+    norm: Any = BatchNorm
+    kernel_init: Any = he_normal
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[G, n, H, W, C] -> [G, n, H/stride, W/stride, C]."""
+        size, channels = self.kernel_size, x.shape[-1]
+        init, shape = self.kernel_init(size**2), (size, size, 1, channels)
+        kernel = self.param("kernel", init, shape, jnp.float32).astype(x.dtype)
+        y = kernels.depthwise(x.reshape(-1, *x.shape[2:]), kernel, self.stride)
+        y = y.reshape(*x.shape[:2], *y.shape[1:])
+        return self.norm(relu=self.relu, name="norm")([y])[0]
 
 
 class Stem(nn.Module):

@@ -12,6 +12,8 @@ from nas_jax.spaces import Space
 
 logger = logging.getLogger(__name__)
 
+SPEAKING = ("random", "table")  # samples that speak for the space
+
 
 def run(config: ConfigDict, space: Space, data: Any, directory: Path) -> Path:
     """Write report/report.md and its figures in `directory`; returns the path of report.md.
@@ -76,24 +78,29 @@ def _headline(found):
         f"Trained alone it reaches {', '.join(sorted(alone))}."
         if alone
         else "It was not trained alone.",
-        *(_rank_words(f, group) for (f, name), group in found.short.items() if name == "random"),
+        *(_rank_words(*key, group) for key, group in found.samples.items() if key[1] in SPEAKING),
         *(_top_words(f, found.final) for f, name in found.final if name == "top"),
     ]
 
 
-def _rank_words(filters, networks):
-    one_shot, params, truth = columns(networks, "one_shot", "params", "accuracy")
+def _rank_words(place, name, networks):
+    one_shot, truth = columns(networks, "one_shot", "accuracy")
     result = analysis.rank_correlations(one_shot, truth)
-    where = f"On the random sample (F = {filters}, n = {result.n})"
+    where = f"On the {name} sample ({place}, n = {result.n})"
     if result.reason:
         return f"{where} no rank correlation is given: {result.reason}."
     tau = markdown.interval(result.kendall)
     text = f"{where} the score ranks stand-alone accuracy with Kendall's tau = {tau}"
-    gain = analysis.kendall_gain(one_shot, params, truth)
-    if gain is None:
+    gains = {
+        words: analysis.kendall_gain(one_shot, *columns(networks, field), truth)
+        for words, field in (("parameters", "params"), ("multiply-adds", "flops"))
+    }
+    gains = {words: gain for words, gain in gains.items() if gain is not None}
+    if not gains:
         return f"{text}."
+    words, gain = min(gains.items(), key=lambda item: item[1].value)  # the better of the two
     verb = "beats" if gain.low > 0 else "loses to" if gain.high < 0 else "cannot be told from"
-    return f"{text}, which {verb} counting parameters (difference {markdown.interval(gain)})."
+    return f"{text}, which {verb} counting {words} (difference {markdown.interval(gain)})."
 
 
 def _top_words(filters, final):

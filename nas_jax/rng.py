@@ -5,10 +5,14 @@ import zlib
 import jax
 
 
+def named(root: jax.Array, name: str) -> jax.Array:
+    """The key of stream `name`, the same for all steps."""
+    return jax.random.fold_in(root, zlib.crc32(name.encode()) & 0x7FFFFFFF)
+
+
 def stream(root: jax.Array, name: str, step: jax.Array | int = 0) -> jax.Array:
     """The key of stream `name` at `step` (an int or an int32 scalar, traced or not)."""
-    named = jax.random.fold_in(root, zlib.crc32(name.encode()) & 0x7FFFFFFF)
-    return jax.random.fold_in(named, step)
+    return jax.random.fold_in(named(root, name), step)
 
 
 def each(key: jax.Array, numbers: jax.Array) -> jax.Array:

@@ -22,14 +22,17 @@ def one_shot_accuracy(
     *,
     batch_size: int,
     prepare: Callable[[jax.Array], jax.Array],
+    calibration: np.ndarray | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Callable[[Any], np.ndarray]:
     """Build the scorer: masks [N, k] -> accuracy float [N] in [0, 1]; N a multiple of D.
 
     A candidate whose logits are not all finite scores NaN.
 
-    Paths are zeroed by the masks and batch statistics come from the images of a batch, as in
-    training (paper, section 3.3). All candidates see the same batches, none is padded.
+    Paths are zeroed by the masks. Batch norm's statistics come from the images of a batch, as in
+    training (paper, section 3.3); or, if there are `calibration` images, for each candidate from
+    these; or from `variables`, if they have `batch_stats`. All candidates see the same batches,
+    none is padded.
 
     Args:
       net: supernet with bn="batch".
@@ -38,6 +41,7 @@ def one_shot_accuracy(
       labels: int32 [M].
       batch_size: images n per forward pass; divides M.
       prepare: images uint8 [n, H, W, C] -> float32, standardised.
+      calibration: uint8 [c, n, H, W, C], c batches of training images, or None.
       devices: None for all.
 
     Raises:
@@ -48,35 +52,89 @@ def one_shot_accuracy(
             f"sweep.num_images={len(images)} is not a multiple of sweep.batch_size={batch_size}"
         )
     num_devices = parallel.num_local(devices)
+    fixed = calibration is not None or "batch_stats" in variables
+    scored = net.clone(bn="running") if fixed else net
 
-    def correct(variables, images, labels, archs):
-        logits = candidate_logits(net, variables, prepare(images), archs)
+    def correct(variables, own, images, labels, archs):
+        logits = candidate_logits(scored, variables, prepare(images), archs, own)
         count = jnp.sum(jnp.argmax(logits, -1) == labels, -1)
         return jnp.where(jnp.all(jnp.isfinite(logits), (-2, -1)), count, jnp.nan)
 
-    split = (False, False, False, True)
+    def calibrated(variables, batches, archs):
+        def of_one(arch):
+            same = jax.tree.map(lambda mask: jnp.stack([mask] * len(batches)), arch)
+            return statistics(net, variables["params"], batches, same, prepare)
+
+        return {"batch_stats": jax.lax.map(of_one, archs)}
+
+    split = (False, True, False, False, True)
     counted = parallel.pmap(correct, split=split, split_out=True, devices=devices)
+    own_of = parallel.pmap(calibrated, split=(False, False, True), split_out=True, devices=devices)
     variables = parallel.replicate(variables, devices)
     batches = [
         parallel.replicate((images[i : i + batch_size], labels[i : i + batch_size]), devices)
         for i in range(0, len(images), batch_size)
     ]
+    if calibration is not None:
+        calibration = parallel.replicate(calibration, devices)
 
     def score(archs):
         archs = parallel.shard(archs, num_devices)
-        counts = [counted(variables, *batch, archs) for batch in batches]
+        own = {} if calibration is None else own_of(variables, calibration, archs)
+        counts = [counted(variables, own, *batch, archs) for batch in batches]
         return np.sum(jax.device_get(counts), 0).reshape(-1) / len(images)
 
     return score
 
 
-def candidate_logits(net: nn.Module, variables: Any, images: jax.Array, archs: Any) -> jax.Array:
-    """Logits [g, n, K] of g candidates on the same images, as the supernet's `execution` asks."""
+def statistics(
+    net: nn.Module,
+    params: Any,
+    batches: jax.Array,
+    archs: Any,
+    prepare: Callable[[jax.Array], jax.Array],
+) -> Any:
+    """Batch norm's statistics of a supernet, means over batches: its `batch_stats`.
+
+    Args:
+      net: supernet.
+      params: its parameters.
+      batches: uint8 [c, n, H, W, C].
+      archs: masks [c, k], the architecture that is run on each batch.
+      prepare: images uint8 [n, H, W, C] -> float32, standardised.
+    """
+    # Of these a last value is the mean of nothing else; and only "masked" writes them.
+    net = net.clone(bn="running", bn_momentum=0.0, execution="masked")
+    one = jax.tree.map(lambda mask: mask[0], archs)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), prepare(batches[0]), one)["batch_stats"]
+    empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def of_batch(batch):
+        images, arch = batch
+        variables = {"params": params, "batch_stats": empty}
+        _, found = net.apply(variables, prepare(images), arch, mutable=["batch_stats"])
+        return found["batch_stats"]
+
+    every = jax.lax.map(of_batch, (batches, archs))
+    return jax.tree.map(lambda leaf: jnp.mean(leaf, 0), every)
+
+
+def candidate_logits(
+    net: nn.Module, variables: Any, images: jax.Array, archs: Any, own: Any = ()
+) -> jax.Array:
+    """Logits [g, n, K] of g candidates on the same images, as the supernet's `execution` asks.
+
+    `own` has variables [g, ...] that differ between candidates, none or a dict of collections.
+    """
+
+    def one(arch, own):
+        return net.apply({**variables, **dict(own)}, images, arch)
+
     if net.execution == "switch":  # one after the other; what no mask touches is done once
-        return jax.lax.map(lambda arch: net.apply(variables, images, arch), archs)
-    if net.execution == "dispatch":
+        return jax.lax.map(lambda candidate: one(*candidate), (archs, own))
+    if net.execution == "dispatch" and not own:
         return net.apply(variables, images[None], archs)
-    return jax.vmap(net.apply, (None, None, 0))(variables, images, archs)
+    return jax.vmap(one)(archs, own)
 
 
 def accuracy(

@@ -6,7 +6,7 @@ Accuracies are printed in per cent, parameters and multiply-adds in millions.
 
 import math
 
-from nas_jax import analysis, figures, markdown
+from nas_jax import analysis, figures, markdown, trust, trust_section
 from nas_jax.findings import columns
 
 RANKERS = {"one-shot accuracy": "one_shot", "parameters": "params", "multiply-adds": "flops"}
@@ -78,53 +78,78 @@ def _scores(found):
 
 
 def _ranking(found):
-    header = ("F", "sample", "ranked by", "n", "Kendall's tau-b", "Spearman's rho", "Pearson's r")
+    header = ("networks", "sample", "part", "ranked by", "n")
+    header += ("Kendall's tau-b", "Spearman's rho", "Pearson's r")
     rows = [row for key, group in found.samples.items() for row in _coefficients(*key, group)]
-    images = [_panels(found, filters) for filters in sorted({key[0] for key in found.samples})]
+    images = [_panels(found, where) for where in dict.fromkeys(key[0] for key in found.samples)]
     return "\n\n".join(
         [*images, BARS, RANKING, markdown.table(header, rows), _seeds(found.samples)]
     )
 
 
-def _panels(found, filters):
+def _panels(found, where):
     points = {
         f"{name} sample": _points(group, "one_shot")
-        for (f, name), group in found.samples.items()
-        if f == filters
+        for (place, name), group in found.samples.items()
+        if place == where
     }
     if not (labelled := _labelled(points)):
-        return f"None of the networks with F = {filters} has a one-shot accuracy."
-    labels = "one-shot accuracy (%)", f"stand-alone {ACCURACY['short']}"
-    figures.panels(found.out / f"ranking_F{filters}.png", labelled, *labels)
-    return f"![One-shot and stand-alone, F = {filters}](ranking_F{filters}.png)"
+        return f"None of the networks with {where} has a one-shot accuracy."
+    labels = "one-shot accuracy (%)", f"stand-alone {_truth(where)}"
+    name = f"ranking_{where.replace(' = ', '')}.png"
+    figures.panels(found.out / name, labelled, *labels)
+    return f"![One-shot and stand-alone, {where}]({name})"
 
 
-def _coefficients(filters, name, networks):
-    """A row for each ranker, all on the same networks: those that have a one-shot accuracy."""
+def _truth(where):
+    return ACCURACY["final" if where == "published" else "short"]
+
+
+def _coefficients(where, name, networks):
+    """Rows for each part and ranker, all on the same networks: those with a one-shot accuracy."""
     networks = [network for network in networks if network.one_shot is not None]
+    (truth,) = columns(networks, "accuracy")
+    for part, numbers in trust.parts(truth).items() if networks else ():
+        for label, x, y in _rankers([networks[i] for i in numbers]):
+            result = analysis.rank_correlations(x, y)
+            cells = [result.reason] * 3 if result.reason else map(markdown.interval, result[:3])
+            yield where, name, part, label, result.n, *cells
+
+
+def _rankers(networks):
+    """(label, what ranks, what is ranked): the score, costs, and what is as good as can be."""
     for label, field in RANKERS.items():
-        result = analysis.rank_correlations(*columns(networks, field, "accuracy"))
-        cells = [result.reason] * 3 if result.reason else map(markdown.interval, result[:3])
-        yield filters, name, label, result.n, *cells
+        yield label, *columns(networks, field, "accuracy")
+    if all(len(network.accuracies) > 1 for network in networks):
+        yield "one seed, ranking another", *zip(*(n.accuracies[:2] for n in networks))
+    if all(network.valid is not None for network in networks):
+        yield "validation accuracy", *columns(networks, "valid", "accuracy")
 
 
 def _seeds(samples):
     rows = [
-        (filters, name, seeds.n, seeds.between, seeds.within, seeds.ratio)
-        for (filters, name), group in samples.items()
+        (where, name, seeds.n, seeds.between, seeds.within, seeds.ratio)
+        for (where, name), group in samples.items()
         if not math.isnan((seeds := _over_seeds(group)).within)
     ]
-    header = ("F", "sample", "n", "sd between architectures (%)", "sd between seeds (%)", "ratio")
+    header = (
+        "networks",
+        "sample",
+        "n",
+        "sd between architectures (%)",
+        "sd between seeds (%)",
+        "ratio",
+    )
     return markdown.table(header, rows) if rows else "Every network has one seed."
 
 
 def _regret(found):
     rows = [
-        (filters, name, result.n, result.k, result.regret, result.random)
-        for (filters, name), group in found.samples.items()
+        (where, name, result.n, result.k, result.regret, result.random)
+        for (where, name), group in found.samples.items()
         for result in analysis.top_k_regret(*columns(group, "one_shot", "accuracy"))
     ]
-    header = ("F", "sample", "n", "k", "k best-scored", "k at random")
+    header = ("networks", "sample", "n", "k", "k best-scored", "k at random")
     return f"{REGRET}\n\n{markdown.table(header, rows)}"
 
 
@@ -212,14 +237,16 @@ def _labelled(samples):
     return {f"{name} (n = {len(points.x)})": points for name, points in samples.items() if points.x}
 
 
+NEEDS_SAMPLES = (("samples",), "selected result in retrain/short", "retrain")
 # title, who writes it, what of the findings it needs (one of them), where that is, who makes it
 SECTIONS = (
     ("The space", _size, ("space",), "", ""),
     ("Training of the one-shot model", _training, ("metrics",), "metrics.jsonl", "supernet"),
     ("One-shot accuracy", _scores, ("scored",), "score in trials.jsonl", "sweep"),
     ("The best architectures", _best, ("scored",), "score in trials.jsonl", "sweep"),
-    ("How well scores rank", _ranking, ("samples",), "selected result in retrain/short", "retrain"),
-    ("Regret", _regret, ("samples",), "selected result in retrain/short", "retrain"),
+    ("How well scores rank", _ranking, *NEEDS_SAMPLES),
+    ("How far the score can be trusted", trust_section.write, *NEEDS_SAMPLES),
+    ("Regret", _regret, *NEEDS_SAMPLES),
     ("Final networks", _final, ("final",), "result in retrain/final", "retrain"),
     ("Accuracy and size", _cost, ("final", "short"), "result in retrain", "retrain"),
     ("How it was run", _how, ("config",), "config.json", "supernet"),

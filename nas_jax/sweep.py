@@ -4,6 +4,7 @@ A sweep goes in rounds of a fixed number of candidates. Round i depends on the s
 scores before it only, so a resumed sweep asks again, finds its lines and goes on where they end.
 """
 
+import functools
 import logging
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import augment, rng, score, strategies, trainer, workdir
+from nas_jax import augment, rng, score, strategies, tables, trainer, workdir
 from nas_jax import data as data_lib
 from nas_jax.spaces import Space
 
@@ -35,8 +36,9 @@ def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) 
     if len(rows) >= sweep.num_candidates:
         return rows[: sweep.num_candidates]
     workdir.rewrite_jsonl(path, rows)  # drops a last line that was cut short
-    scorer = _Scorer(config, space, data, directory)
-    strategy = strategies.make(sweep.strategy, space)
+    table = tables.load(config.table, space) if config.table else None
+    scorer = _Scorer(config, space, data, directory, table)
+    strategy = strategies.make(sweep.strategy, space, **_options(sweep, space, table))
     root = jax.random.key(sweep.seed)
     state = strategy.init(rng.stream(root, "init"))
     size, began, resumed = sweep.candidates_per_batch, time.perf_counter(), len(rows)
@@ -79,34 +81,41 @@ def _log(done, resumed, total, began):
     )
 
 
+def _options(sweep, space, table):
+    """Options of the strategy: with a table, exhaustive search is over its architectures."""
+    if sweep.strategy != "exhaustive" or table is None:
+        return {}
+    archs = [space.from_str(text) for text in table.rows]
+    return {"among": np.asarray(space.to_decisions(jax.tree.map(lambda *x: np.stack(x), *archs)))}
+
+
 class _Scorer:
     """Scores and costs of a round of architectures, as rows of trials.jsonl."""
 
-    def __init__(self, config, space, data, directory):
+    def __init__(self, config, space, data, directory, table):
         self._config, self._space, self._data = config, space, data
-        task = trainer.supernet_task(config, space, data)
-        state = trainer.restore(task, config.supernet.train, data, directory)
         sweep = config.sweep
-        self._score = score.one_shot_accuracy(
-            task.net,
-            {"params": state.params},
-            *data.fixed("valid", sweep.num_images),
-            batch_size=sweep.batch_size,
-            prepare=lambda images: augment.standardise(images, data.mean, data.std),
-        )
         self._common = {
             "num_images": sweep.num_images,
-            "score": "accuracy",
-            "bn": "batch",
+            "score": sweep.score,
+            "bn": sweep.bn,
             "num_batches": sweep.num_images // sweep.batch_size,
             "latency_ms": None,
             "strategy": sweep.strategy,
             "seed": sweep.seed,
-            "checkpoint_step": int(state.step),
+            "checkpoint_step": None,
         }
+        if sweep.score == "table":
+            self._scores = [functools.partial(_table_scores, space, table)]
+            return
+        task = trainer.supernet_task(config, space, data)
+        train, last = config.supernet.train, sweep.num_checkpoints
+        states = trainer.restore(task, train, data, directory, last)
+        self._common["checkpoint_step"] = int(states[0].step)
+        self._scores = [_network_score(config, data, task, state) for state in states]
 
     def rows(self, archs):
-        accuracies = self._score(archs)
+        accuracies = np.mean([score(archs) for score in self._scores], 0)
         archs = jax.device_get(archs)
         filters = self._config.supernet.filters
         costs = trainer.network_cost(self._space, archs, filters, self._data)
@@ -121,3 +130,37 @@ class _Scorer:
             }
             for i, accuracy in enumerate(accuracies)
         ]
+
+
+def _table_scores(space, table, archs):
+    archs = jax.device_get(archs)
+    count = len(jax.tree.leaves(archs)[0])
+    texts = [space.to_str(_member(archs, i)) for i in range(count)]
+    return np.asarray([table.search_accuracy(text) for text in texts])
+
+
+def _network_score(config, data, task, state):
+    """The scorer of one checkpoint, with the statistics that `sweep.bn` names."""
+    sweep, variables = config.sweep, {"params": state.params}
+
+    def prepare(images):
+        return augment.standardise(images, data.mean, data.std)
+
+    calibration = None
+    if sweep.bn != "batch":
+        images, _ = data.fixed("train", sweep.calibration_images)
+        calibration = images.reshape(-1, sweep.batch_size, *images.shape[1:])
+    if sweep.bn == "running":
+        groups = np.arange(len(calibration), dtype=np.int32)
+        masks = task.sample_masks(jax.random.key(sweep.seed), state.step, groups)
+        gather = jax.jit(functools.partial(score.statistics, task.net, prepare=prepare))
+        variables["batch_stats"] = gather(state.params, calibration, masks)
+        calibration = None
+    return score.one_shot_accuracy(
+        task.net,
+        variables,
+        *data.fixed("valid", sweep.num_images),
+        batch_size=sweep.batch_size,
+        prepare=prepare,
+        calibration=calibration,
+    )

@@ -53,7 +53,7 @@ def make(
       num_groups: ghost batches of one device; divides B.
       groups_at_once: how many of them are computed together, a divisor; the others wait.
       prepare: (keys [B], images uint8 [B, H, W, C]) -> float images: augmentation.
-      sample_masks: (key, step, global group numbers int32 [G]) -> masks [G, k], or None.
+      sample_masks: (key of the run, step, global group numbers int32 [G]) -> masks [G, k], or None.
       usage: (params, masks) -> share of groups that use each parameter, or None for all.
       l2: coefficient lambda of the mean over groups of the squared weights that they use.
       l2_norm_params: see `optim.l2`.
@@ -81,7 +81,7 @@ def make(
         images = images.reshape(num_groups, -1, *images.shape[1:])
         labels = batch["label"].reshape(num_groups, -1)
         groups = replica * num_groups + jnp.arange(num_groups, dtype=jnp.int32)
-        masks = sample_masks(rng.stream(root, "masks", state.step), state.step, groups)
+        masks = sample_masks(rng.named(root, "masks"), state.step, groups)
 
         fitted = jax.grad(cross_entropy, has_aux=True)
         fitted = functools.partial(fitted, state.params, state.batch_stats)

@@ -19,6 +19,7 @@ from nas_jax import (
     optim,
     parallel,
     path_dropout,
+    samplers,
     supernet,
     train_step,
 )
@@ -37,7 +38,7 @@ class Task:
       net: the module.
       split: the data split that it is trained on.
       init_args: what `net` takes beside images when it is initialised.
-      sample_masks: (key, step, group numbers [G]) -> masks [G, k], or None.
+      sample_masks: (key of the run, step, group numbers [G]) -> masks [G, k], or None.
       usage: (params, masks) -> share of groups that use each parameter, or None for all.
       known: (step) -> what to log beside the metrics.
     """
@@ -83,21 +84,28 @@ def network_cost(space: Space, archs: Any, filters: int, data: data_lib.Data) ->
 
 
 def supernet_task(config: ConfigDict, space: Space, data: data_lib.Data) -> Task:
-    """The one-shot model, trained with path dropout (paper, section 3.2)."""
-    dropout = config.supernet.path_dropout
-    total = count_steps(config.supernet.train, data.num_images("train"))
+    """The one-shot model, trained on the architectures of `supernet.sampler`."""
+    dropout, train = config.supernet.path_dropout, config.supernet.train
+    total = count_steps(train, data.num_images("train"))
     net = space.supernet(
         num_classes=data.num_classes,
         filters=config.supernet.filters,
         execution=execution.resolve(config.supernet.execution),
         **network_options(config, "batch"),
     )
-    ramp = functools.partial(path_dropout.ramp, num_steps=total, schedule=dropout.schedule)
+    sample_masks = samplers.make(
+        config.supernet.sampler,
+        space.choices,
+        num_steps=total,
+        num_groups=train.batch_size // train.ghost_batch_size,
+        extremes=cost.extremes(space, config.supernet.filters),
+        **dropout.to_dict(),
+    )
 
-    def sample_masks(key, step, groups):
-        return path_dropout.sample(
-            key, space.choices, groups, r=dropout.r, share=ramp(step), rescale=dropout.rescale
-        )
+    def known(step):
+        if config.supernet.sampler != "path_dropout":
+            return {}
+        return {"drop_rate": float(path_dropout.ramp(step - 1, total, dropout.schedule))}
 
     return Task(
         name="supernet",
@@ -106,7 +114,7 @@ def supernet_task(config: ConfigDict, space: Space, data: data_lib.Data) -> Task
         init_args=(space.all_on(),),
         sample_masks=sample_masks,
         usage=space.usage,
-        known=lambda step: {"drop_rate": float(ramp(step - 1))},
+        known=known,
     )
 
 
@@ -116,10 +124,12 @@ def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) 
     fit(task, config.supernet.train, data, directory, seed=config.seed)
 
 
-def restore(task: Task, train: ConfigDict, data: data_lib.Data, directory: Path) -> Any:
-    """The state after the last step of a training that is done.
+def restore(
+    task: Task, train: ConfigDict, data: data_lib.Data, directory: Path, last: int = 1
+) -> list[train_step.TrainState]:
+    """The states of the `last` checkpoints of a training that is done, the final one first.
 
-    Raises: ValueError if it is not there.
+    Raises: ValueError if they are not there.
     """
     total = count_steps(train, data.num_images(task.split))
     with Checkpoints(directory / "checkpoints") as checkpoints:
@@ -128,7 +138,15 @@ def restore(task: Task, train: ConfigDict, data: data_lib.Data, directory: Path)
                 f"no {task.name} of {total} steps in {directory} (last checkpoint: "
                 f"{checkpoints.latest}); run --mode={task.name} first"
             )
-        return checkpoints.restore(total, _state_shape(task, train, data, total))
+        steps = checkpoints.steps[-last:]
+        if len(steps) < last:
+            raise ValueError(
+                f"{directory}/checkpoints has {len(steps)} checkpoints, not the {last} of "
+                f"sweep.num_checkpoints; {task.name}.train.keep_checkpoints and checkpoint_every "
+                "decide how many there are"
+            )
+        like = _state_shape(task, train, data, total)
+        return [checkpoints.restore(step, like) for step in reversed(steps)]
 
 
 def fit(

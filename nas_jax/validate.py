@@ -15,6 +15,8 @@ _AT_LEAST = {  # the last part of a field's name -> its least value
     "filters": 1,
     "num_candidates": 1,
     "num_images": 1,
+    "num_checkpoints": 1,
+    "calibration_images": 1,
     "num_seeds": 0,
     "num_steps": 0,
     "num_epochs": 0,
@@ -38,6 +40,9 @@ _AT_LEAST = {  # the last part of a field's name -> its least value
 }
 _SHARES = ("r", "warmup_share", "momentum", "label_smoothing", "small_quantile", "bn_momentum")
 _NAMES = {
+    "supernet.sampler": ("path_dropout", "single_path", "fair", "sandwich"),
+    "sweep.score": ("accuracy", "table"),
+    "sweep.bn": ("batch", "recalibrate", "running"),
     "supernet.execution": ("auto", "masked", "switch", "dispatch"),
     "supernet.path_dropout.schedule": ("linear", "constant", "none"),
     "supernet.train.schedule": ("cosine", "constant", "step"),
@@ -65,6 +70,7 @@ def config(given: ConfigDict, known: ConfigDict) -> None:
         _check_value(name, value)
     for name in _TRAININGS:
         _check_training(name, given)
+    _check_choices(given)
 
 
 def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -117,6 +123,28 @@ def _check_training(name, given):
         raise ValueError(
             f"config.{name}.checkpoint_every={train.checkpoint_every} is not a multiple of "
             f"log_every={train.log_every} (a resumed run must log the same means)"
+        )
+
+
+def _check_choices(given):
+    sweep, train = given.sweep, given.supernet.train
+    if sweep.score == "table" and not given.table:
+        raise ValueError("config.sweep.score='table' needs config.table, a file of accuracies")
+    if sweep.bn != "batch" and sweep.calibration_images % sweep.batch_size:
+        raise ValueError(
+            f"config.sweep.calibration_images={sweep.calibration_images} is not a multiple of "
+            f"sweep.batch_size={sweep.batch_size}"
+        )
+    if sweep.num_checkpoints > train.keep_checkpoints:
+        raise ValueError(
+            f"config.sweep.num_checkpoints={sweep.num_checkpoints} is more than "
+            f"supernet.train.keep_checkpoints={train.keep_checkpoints}"
+        )
+    groups = train.batch_size // train.ghost_batch_size
+    if given.supernet.sampler == "sandwich" and groups < 3:
+        raise ValueError(
+            f"config.supernet.sampler='sandwich' needs 3 ghost batches a step, not {groups}; "
+            "lower supernet.train.ghost_batch_size"
         )
 
 

@@ -11,13 +11,13 @@ import nas_jax
 ROOT = pathlib.Path(nas_jax.__file__).parent
 LAYERS = {
     0: "choices rng analysis kernels runtime",
-    1: "ops execution workdir parallel checkpoints data digits validate figures markdown",
+    1: "ops execution workdir parallel checkpoints data digits validate figures markdown trust",
     2: "supernet progress",
     3: "spaces",
-    4: "path_dropout cost datasets augment optim findings",
-    5: "strategies sections",
-    6: "train_step",
-    7: "score",
+    4: "path_dropout cost datasets augment optim tables",
+    5: "strategies samplers findings",
+    6: "train_step trust_section",
+    7: "score sections",
     8: "trainer",
     9: "sweep retrain",
     10: "report",

@@ -48,7 +48,7 @@ def kernels_replaced() -> Iterator[None]:
         ),
         scale_shift=_scale_shift,
         conv=_conv,
-        depthwise=lambda x, kernel: _conv(x, kernel, groups=x.shape[-1]),
+        depthwise=lambda x, kernel, stride=1: _conv(x, kernel, stride, x.shape[-1]),
         max_pool=lambda x: _window(x, -jnp.inf, lax.max),
         avg_pool=lambda x: _window(x, 0.0, lax.add) / _window(jnp.ones_like(x), 0.0, lax.add),
     )

@@ -1,12 +1,18 @@
 """Search spaces, by name."""
 
+import dataclasses
 import difflib
 import importlib
+from typing import Any
 
 from nas_jax.spaces.base import Space, arch_id
 
 # name -> (module of this package, class)
-SPACES = {"cell": ("cell", "CellSpace")}
+SPACES = {
+    "cell": ("cell", "CellSpace"),
+    "nasbench201": ("nasbench201", "NasBench201Space"),
+    "nasbench_macro": ("nasbench_macro", "NasBenchMacroSpace"),
+}
 
 
 def make(name: str, **fields) -> Space:
@@ -14,16 +20,24 @@ def make(name: str, **fields) -> Space:
 
     Raises: ValueError for an unknown name or field, with the nearest that there is.
     """
+    known = defaults(name)
+    for field in fields:
+        if field not in known:
+            raise ValueError(f"space.{field} is no field of {name!r}, which has {', '.join(known)}")
+    return _class(name)(**fields)
+
+
+def defaults(name: str) -> dict[str, Any]:
+    """The fields of the space of that name, with their defaults. Raises: ValueError: no name."""
+    return {field.name: field.default for field in dataclasses.fields(_class(name))}
+
+
+def _class(name):
     if name not in SPACES:
         near = difflib.get_close_matches(name, SPACES, 1, 0) or list(SPACES)
         raise ValueError(f"space.name={name!r} is none of {', '.join(SPACES)}; nearest: {near[0]}")
     module, class_name = SPACES[name]
-    cls = getattr(importlib.import_module(f"nas_jax.spaces.{module}"), class_name)
-    for field in fields:
-        if field not in cls.__dataclass_fields__:
-            known = list(cls.__dataclass_fields__)
-            raise ValueError(f"space.{field} is no field of {name!r}, which has {', '.join(known)}")
-    return cls(**fields)
+    return getattr(importlib.import_module(f"nas_jax.spaces.{module}"), class_name)
 
 
-__all__ = ["SPACES", "Space", "arch_id", "make"]
+__all__ = ["SPACES", "Space", "arch_id", "defaults", "make"]

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import flax.traverse_util
@@ -25,6 +25,8 @@ Path = tuple[str, ...]  # of a parameter: its scopes, then its name
 
 class Space(abc.ABC):
     """A search space: what can be chosen and the network that it is chosen for."""
+
+    published_filters: ClassVar[int | None] = None  # F of a benchmark's networks
 
     @property
     @abc.abstractmethod
@@ -47,9 +49,18 @@ class Space(abc.ABC):
     def positions(self, path: Path, image_size: int) -> int:
         """Number of places at which the kernel of that path is applied to one image."""
 
+    @property
     @abc.abstractmethod
-    def check_image_size(self, image_size: int) -> None:
-        """Raises: ValueError if images of that height and width cannot be reduced evenly."""
+    def reduction(self) -> int:
+        """By how much the network reduces the height and width of images in all."""
+
+    @abc.abstractmethod
+    def labels(self, choice: choices_lib.Choice) -> tuple[str, ...]:
+        """Names of a Choice's options, to compare them over Choices."""
+
+    def isomorph(self, text: str) -> str:
+        """What all architectures that compute the same have in common; here nothing is known."""
+        return text
 
     # The rest is final.
 
@@ -79,6 +90,14 @@ class Space(abc.ABC):
         text = arch if isinstance(arch, str) else self.to_str(arch)
         self.from_str(text)
         return self.network(num_classes=num_classes, filters=filters, arch=text, **options)
+
+    def check_image_size(self, image_size: int) -> None:
+        """Raises: ValueError if images of that height and width cannot be reduced evenly."""
+        if image_size % self.reduction:
+            raise ValueError(
+                f"data.image_size={image_size} must be a multiple of {self.reduction}, by which "
+                "this space's networks (config.space) reduce it"
+            )
 
     def count(self) -> int:
         """Number of legal architectures."""
@@ -174,6 +193,11 @@ def param_shapes(
     variables = jax.eval_shape(net.init, jax.random.key(0), images, space.all_on())
     flat = flax.traverse_util.flatten_dict(variables["params"])
     return {path: leaf.shape for path, leaf in flat.items()}
+
+
+def identity(x: jax.Array) -> jax.Array:
+    """The op that does nothing."""
+    return x
 
 
 def arch_id(text: str) -> str:

@@ -31,14 +31,10 @@ def _conv_pair(features, *, name, **unit):
     return ops.Pair(builders, name=name)
 
 
-def _identity(x):
-    return x
-
-
 # The paper's seven ops in its order. It does not give the pooling window; here: 3x3, stride 1.
 # Each is called with the number of features, `name`, and the units' `norm` and `kernel_init`.
 OPS = {
-    "identity": lambda features, **unit: _identity,
+    "identity": lambda features, **unit: base.identity,
     "sep3x3": functools.partial(_separable_pair, size=3),
     "sep5x5": functools.partial(_separable_pair, size=5),
     "sep7x7": functools.partial(_separable_pair, size=7),
@@ -134,6 +130,12 @@ class CellSpace(base.Space):
             parsed[field] = tuple(known.index(name) for name in names)
         return parsed
 
+    def labels(self, choice: Choice) -> tuple[str, ...]:
+        """See `base.Space.labels`."""
+        if choice.name.endswith("ops"):
+            return self._labels
+        return tuple(f"input {j}" for j in range(choice.num_options))
+
     @property
     def _labels(self) -> tuple[str, ...]:
         """Names of the options; an op that comes again is numbered."""
@@ -166,15 +168,10 @@ class CellSpace(base.Space):
         cell = self.num_cells - 1 if scope == "final" else int(scope.removeprefix("cell"))
         return (image_size // self.stem_stride // 2 ** self.stage(cell)) ** 2
 
-    def check_image_size(self, image_size: int) -> None:
-        """See `base.Space.check_image_size`."""
-        factor = self.stem_stride * 2 ** self.stage(self.num_cells - 1)
-        if image_size % factor:
-            raise ValueError(
-                f"data.image_size={image_size} must be a multiple of {factor} "
-                f"(space.stem_stride={self.stem_stride} and {self.stage(self.num_cells - 1)} "
-                "reductions)"
-            )
+    @property
+    def reduction(self) -> int:
+        """See `base.Space.reduction`."""
+        return self.stem_stride * 2 ** self.stage(self.num_cells - 1)
 
 
 class CellNetwork(nn.Module):

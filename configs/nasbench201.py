@@ -1,0 +1,55 @@
+"""NAS-Bench-201 as judge: how well the scores of a supernet rank its published accuracies.
+
+  python launch.py --config=configs/nasbench201.py --mode=search          for accelerators
+  python launch.py --config=configs/nasbench201.py:small --mode=search    half an hour, 2 cores
+
+The table, nasbench201_cifar10.csv, is looked for in the current folder and in $NAS_BENCH_DIR;
+nas_jax/tables.py says how it is made of the published files. CIFAR-10 as for configs/cifar.py.
+"""
+
+from ml_collections import ConfigDict
+
+from nas_jax import config as config_lib
+
+VARIANTS = ("", "small")
+
+
+def get_config(variant=""):
+    """Fair single-path training at the benchmark's own size; "small": narrow, a cell per stage."""
+    if variant not in VARIANTS:
+        raise ValueError(
+            f"--config=configs/nasbench201.py:{variant}: the variant is 'small' or none"
+        )
+    c = config_lib.default()
+    c.table = "nasbench201_cifar10.csv"
+    c.space = ConfigDict({"name": "nasbench201", "num_cells": 5, "num_stages": 3})
+
+    c.supernet.filters = 16
+    c.supernet.sampler = "fair"
+    train = c.supernet.train
+    train.batch_size, train.ghost_batch_size = 640, 64  # each op in 2 of 10 ghost batches
+    train.num_steps, train.num_epochs = 0, 300.0
+    train.base_lr = 0.2
+
+    c.sweep.strategy = "exhaustive"
+    c.sweep.num_candidates = 15_625
+
+    for protocol in (c.retrain.short, c.retrain.final):  # the table has been trained already
+        for group in protocol.groups:
+            protocol.groups[group] = 0
+    if variant == "small":
+        _make_small(c)
+    return c
+
+
+def _make_small(c):
+    c.data.image_size = 16  # a quarter of the pixels
+    c.space.num_cells = 1
+    c.supernet.filters = 8
+    train = c.supernet.train
+    train.batch_size, train.ghost_batch_size = 320, 64
+    train.num_epochs = 30.0
+    train.base_lr = 0.3
+    train.augment.crop_padding = 2  # of 16 pixels, as 4 are of 32
+    c.sweep.num_images = 1_000
+    c.sweep.batch_size = 250

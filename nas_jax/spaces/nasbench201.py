@@ -1,0 +1,219 @@
+"""NAS-Bench-201's space (Dong and Yang, ICLR 2020): a cell of four nodes, an op on each edge.
+
+A network is a 3x3 stem of F channels and three stages of N equal cells; between stages a residual
+block halves the resolution and doubles the width. Node j of a cell is the sum over the nodes before
+it of an op of each. The published accuracies are of F = 16, N = 5 on 32x32 pixels; there the
+parameters of `nas_jax.cost` are the published ones.
+"""
+
+import dataclasses
+import functools
+import itertools
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from nas_jax import choices as choices_lib
+from nas_jax import kernels, ops, supernet
+from nas_jax.choices import Choice
+from nas_jax.spaces import base
+
+# Called with the number of features, `name`, and the units' `norm` and `kernel_init`.
+OPS = {
+    "none": lambda features, **unit: jnp.zeros_like,
+    "skip_connect": lambda features, **unit: base.identity,
+    "nor_conv_1x1": functools.partial(ops.ConvNorm, kernel_size=(1, 1), relu_before=True),
+    "nor_conv_3x3": functools.partial(ops.ConvNorm, kernel_size=(3, 3), relu_before=True),
+    "avg_pool_3x3": lambda features, **unit: kernels.avg_pool,
+}
+_NUM_NODES = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class NasBench201Space(base.Space):
+    """The topology space of NAS-Bench-201, 15,625 cells.
+
+    Attributes:
+      num_cells: N, cells of a stage.
+      num_stages: stages; between two of them the resolution halves and the width doubles.
+    """
+
+    published_filters: ClassVar[int] = 16
+
+    num_cells: int = 5
+    num_stages: int = 3
+
+    def __post_init__(self):
+        for field in ("num_cells", "num_stages"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"space.{field}={getattr(self, field)} must be 1 or more")
+
+    @functools.cached_property
+    def choices(self) -> tuple[tuple[Choice, ...], ...]:
+        """Per node, an op for each node before it."""
+        return tuple(
+            tuple(Choice(f"edge{i}to{j}", len(OPS), 1, 1) for i in range(j))
+            for j in range(1, _NUM_NODES)
+        )
+
+    def labels(self, choice: Choice) -> tuple[str, ...]:
+        """See `base.Space.labels`."""
+        return tuple(OPS)
+
+    def to_str(self, arch: base.Arch) -> str:
+        """The benchmark's form '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|'; several ops by commas."""
+        names = list(OPS)
+        nodes = choices_lib.to_indices(self.choices, arch)
+        return "+".join(
+            "|" + "".join(f"{','.join(names[k] for k in on)}~{i}|" for i, on in enumerate(edges))
+            for edges in nodes
+        )
+
+    def from_str(self, text: str) -> base.Arch:
+        """The inverse; any non-empty sets of ops are accepted."""
+        nodes = text.split("+")
+        if len(nodes) != len(self.choices):
+            raise ValueError(
+                f"architecture {text!r} has {len(nodes)} nodes, the space has {len(self.choices)}"
+            )
+        indices = tuple(self._parse_node(j, node, text) for j, node in enumerate(nodes, 1))
+        arch = choices_lib.from_indices(self.choices, indices)
+        if self.to_str(arch) != text:
+            raise ValueError(f"architecture {text!r} is not canonical: {self.to_str(arch)!r} is")
+        return arch
+
+    def _parse_node(self, number, node, text):
+        edges = [edge.partition("~") for edge in node.strip("|").split("|")]
+        if [source for *_, source in edges] != [str(i) for i in range(number)]:
+            raise ValueError(
+                f"architecture {text!r}: node {number} must have an op from each node before it, "
+                f"'|op~0|..|op~{number - 1}|'"
+            )
+        known = list(OPS)
+        for name in (name for ops_, *_ in edges for name in ops_.split(",")):
+            if name not in known:
+                raise ValueError(
+                    f"architecture {text!r}: {name!r} is none of the ops {', '.join(known)}"
+                )
+        return tuple(tuple(map(known.index, ops_.split(","))) for ops_, *_ in edges)
+
+    def isomorph(self, text: str) -> str:
+        """See `base.Space.isomorph`: 4,930 classes (6,466 where sums are not simplified).
+
+        A node is a sum of terms, in any order; a skip brings the terms of the node that it comes
+        from, and what is computed from nothing is nothing.
+        """
+        names, nodes = list(OPS), [["input"]]
+        for edges in self.indices(text):
+            terms = [self._terms(names[on[0]], nodes[i]) for i, on in enumerate(edges)]
+            nodes.append(sorted(itertools.chain(*terms)))
+        return "+".join(nodes[-1])
+
+    @staticmethod
+    def _terms(op, node):
+        if op == "skip_connect":
+            return node
+        return [f"{op}({'+'.join(node)})"] if op != "none" and node else []
+
+    def network(self, *, num_classes, filters, arch, **options) -> nn.Module:
+        """See `base.Space.network`."""
+        return CellsNetwork(self, num_classes, filters, arch, **options)
+
+    def positions(self, path: base.Path, image_size: int) -> int:
+        """See `base.Space.positions`."""
+        scope = path[0]
+        if scope == "classifier":
+            return 1
+        stage = 0 if scope == "stem" else int(scope.removeprefix("stage").partition("_")[0])
+        return (image_size // 2**stage) ** 2
+
+    @property
+    def reduction(self) -> int:
+        """See `base.Space.reduction`."""
+        return 2 ** (self.num_stages - 1)
+
+
+class CellsNetwork(nn.Module):
+    """Supernet (`arch` None) or stand-alone network; see `base.Space`."""
+
+    space: NasBench201Space
+    num_classes: int
+    filters: int
+    arch: str | None = None
+    bn: str = "batch"
+    bn_momentum: float = 0.9
+    bn_epsilon: float = 1e-5
+    dtype: Any = jnp.float32
+    execution: str = "masked"
+    kernel_init: Any = ops.he_normal
+
+    @nn.compact
+    def __call__(self, images: jax.Array, arch: base.Arch | None = None) -> jax.Array:
+        """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
+        images, masks, leading = supernet.to_groups(images.astype(self.dtype), arch)
+        x = ops.ConvNorm(self.filters, **self._unit, name="stem")(images)
+        for stage in range(self.space.num_stages):
+            features = self.filters * 2**stage
+            if stage:
+                x = Reduction(features, **self._unit, name=f"stage{stage}_reduction")(x)
+            for i in range(self.space.num_cells):
+                name = f"stage{stage}_cell{i}"
+                cell = Cell(self.space, features, self.arch, self._unit, self.execution, name=name)
+                x = cell(x, masks)
+        [x] = self._unit["norm"](relu=True, name="final")([x])
+        x = jnp.mean(x.astype(jnp.float32), (2, 3))
+        init = self.kernel_init(2 * x.shape[-1])  # no ReLU follows: half the variance
+        logits = nn.Dense(self.num_classes, kernel_init=init, name="classifier")(x)
+        return logits.reshape(*leading, -1)
+
+    @property
+    def _unit(self):
+        """How every ReLU-convolution-BN unit is built."""
+        norm = ops.partial(ops.BatchNorm, self.bn, self.bn_momentum, self.bn_epsilon)
+        return {"norm": norm, "kernel_init": self.kernel_init}
+
+
+class Cell(nn.Module):
+    """One cell; `arch` None builds every op of every edge."""
+
+    space: NasBench201Space
+    features: int
+    arch: str | None
+    unit: Any
+    execution: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array, masks: Any) -> jax.Array:
+        """[G or 1, n, H, W, C], masks (per node, per edge) [G, 5] or None -> [G, n, H, W, C]."""
+        on = self.space.indices(self.arch or self.space.to_str(self.space.all_on()))
+        builders = [functools.partial(op, self.features, **self.unit) for op in OPS.values()]
+        nodes = [x]
+        for j, edges in enumerate(self.space.choices):
+            mixed = [
+                supernet.MixedOp(builders, on[j][i], self.execution, name=choice.name)(
+                    nodes[i], None if masks is None else masks[j][i]
+                )
+                for i, choice in enumerate(edges)
+            ]
+            nodes.append(sum(mixed))
+        return nodes[-1]
+
+
+class Reduction(nn.Module):
+    """Residual block of two 3x3 convolutions, the first with stride 2."""
+
+    features: int
+    norm: Any = ops.BatchNorm
+    kernel_init: Any = ops.he_normal
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[G, n, H, W, C] -> [G, n, H/2, W/2, features]."""
+        unit = {"norm": self.norm, "kernel_init": self.kernel_init}
+        y = ops.ConvNorm(self.features, stride=2, relu_before=True, **unit, name="conv1")(x)
+        y = ops.ConvNorm(self.features, relu_before=True, **unit, name="conv2")(y)
+        init = self.kernel_init(x.shape[-1])
+        kernel = self.param("kernel", init, (1, 1, x.shape[-1], self.features), jnp.float32)
+        return y + ops.conv(kernels.halve(x), kernel)

@@ -1,0 +1,177 @@
+"""NAS-Bench-Macro's space (Su et al., CVPR 2021): a chain of layers with three candidates each.
+
+A network is a 3x3 stem, layers in stages of which the first halves the resolution and doubles the
+width, a 1x1 convolution and a classifier. A layer is the identity or a MobileNetV2 block (expansion
+3 with a 3x3 depthwise convolution, or 6 with 5x5). The published accuracies are of F = 32 on 32x32
+pixels; there the costs of `nas_jax.cost` are the published ones.
+"""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from nas_jax import choices as choices_lib
+from nas_jax import ops, supernet
+from nas_jax.choices import Choice
+from nas_jax.spaces import base
+
+OPS = ("identity", "mb3_k3", "mb6_k5")
+
+
+@dataclasses.dataclass(frozen=True)
+class NasBenchMacroSpace(base.Space):
+    """The chain space; with the defaults, the 6,561 networks of NAS-Bench-Macro.
+
+    Attributes:
+      stages: layers of each stage.
+      head: channels before the classifier, in multiples of the first stage's input (40 F: 1,280).
+    """
+
+    published_filters: ClassVar[int] = 32
+
+    stages: tuple[int, ...] = (2, 3, 3)
+    head: int = 40
+
+    def __post_init__(self):
+        object.__setattr__(self, "stages", tuple(self.stages))  # a config gives a list
+        if not self.stages or min(self.stages) < 1:
+            raise ValueError(f"space.stages={self.stages} must be one or more numbers above 0")
+        if self.head < 1:
+            raise ValueError(f"space.head={self.head} must be 1 or more")
+
+    @functools.cached_property
+    def choices(self) -> tuple[Choice, ...]:
+        """One op per layer."""
+        return tuple(Choice(f"layer{i}", len(OPS), 1, 1) for i in range(sum(self.stages)))
+
+    def labels(self, choice: Choice) -> tuple[str, ...]:
+        """See `base.Space.labels`."""
+        return OPS
+
+    def to_str(self, arch: base.Arch) -> str:
+        """A digit per layer, '22212220'; if a layer has several ops, layers are split by commas."""
+        layers = ["".join(map(str, on)) for on in choices_lib.to_indices(self.choices, arch)]
+        return ("" if all(len(layer) == 1 for layer in layers) else ",").join(layers)
+
+    def from_str(self, text: str) -> base.Arch:
+        """The inverse; any non-empty sets of ops are accepted."""
+        layers = text.split(",") if "," in text else list(text)
+        if len(layers) != len(self.choices):
+            raise ValueError(
+                f"architecture {text!r} has {len(layers)} layers, the space has {len(self.choices)}"
+            )
+        if not all(layers) or set("".join(layers)) - set("012"):
+            raise ValueError(
+                f"architecture {text!r}: a layer is a digit, 0 ({OPS[0]}), 1 ({OPS[1]}) or 2 "
+                f"({OPS[2]})"
+            )
+        indices = tuple(tuple(map(int, layer)) for layer in layers)
+        arch = choices_lib.from_indices(self.choices, indices)
+        if self.to_str(arch) != text:
+            raise ValueError(f"architecture {text!r} is not canonical: {self.to_str(arch)!r} is")
+        return arch
+
+    def network(self, *, num_classes, filters, arch, **options) -> nn.Module:
+        """See `base.Space.network`."""
+        return MacroNetwork(self, num_classes, filters, arch, **options)
+
+    def stage(self, layer: int) -> int:
+        """Stage of a layer."""
+        return next(s for s in range(len(self.stages)) if layer < sum(self.stages[: s + 1]))
+
+    def reduces(self, layer: int) -> bool:
+        """Whether a layer is its stage's first, which halves the resolution."""
+        return layer == 0 or self.stage(layer) > self.stage(layer - 1)
+
+    def positions(self, path: base.Path, image_size: int) -> int:
+        """See `base.Space.positions`; an expansion works at the resolution of its input."""
+        scope = path[0]
+        if scope in ("stem", "classifier"):
+            return image_size**2 if scope == "stem" else 1
+        layer = len(self.choices) - 1 if scope == "head" else int(scope.removeprefix("layer"))
+        halvings = 1 + self.stage(layer)
+        if "expand" in path and self.reduces(layer):
+            halvings -= 1
+        return (image_size // 2**halvings) ** 2
+
+    @property
+    def reduction(self) -> int:
+        """See `base.Space.reduction`."""
+        return 2 ** len(self.stages)
+
+
+class MacroNetwork(nn.Module):
+    """Supernet (`arch` None) or stand-alone network of the chain space; see `base.Space`."""
+
+    space: NasBenchMacroSpace
+    num_classes: int
+    filters: int
+    arch: str | None = None
+    bn: str = "batch"
+    bn_momentum: float = 0.9
+    bn_epsilon: float = 1e-5
+    dtype: Any = jnp.float32
+    execution: str = "masked"
+    kernel_init: Any = ops.he_normal
+
+    @nn.compact
+    def __call__(self, images: jax.Array, arch: base.Arch | None = None) -> jax.Array:
+        """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
+        images, masks, leading = supernet.to_groups(images.astype(self.dtype), arch)
+        unit = {
+            "norm": ops.partial(ops.BatchNorm, self.bn, self.bn_momentum, self.bn_epsilon),
+            "kernel_init": self.kernel_init,
+        }
+        on = self.space.indices(self.arch or self.space.to_str(self.space.all_on()))
+        x = ops.ConvNorm(self.filters, relu=True, **unit, name="stem")(images)
+        for i, choice in enumerate(self.space.choices):
+            width = self.filters * 2 ** (1 + self.space.stage(i))
+            stride = 2 if self.space.reduces(i) else 1
+            builders = [
+                functools.partial(build, features=width, stride=stride, **unit)
+                for build in (_identity, _block(3, 3), _block(6, 5))
+            ]
+            mixed = supernet.MixedOp(builders, on[i], self.execution, name=choice.name)
+            x = mixed(x, None if masks is None else masks[i])
+        head = self.space.head * self.filters
+        x = ops.ConvNorm(head, (1, 1), relu=True, **unit, name="head")(x)
+        x = jnp.mean(x.astype(jnp.float32), (2, 3))
+        init = self.kernel_init(2 * x.shape[-1])  # no ReLU follows: half the variance
+        logits = nn.Dense(self.num_classes, kernel_init=init, name="classifier")(x)
+        return logits.reshape(*leading, -1)
+
+
+def _identity(features, stride, **unit):
+    """The input itself, or where the shape changes a strided 1x1 convolution."""
+    if stride == 1:
+        return base.identity
+    return ops.ConvNorm(features, (1, 1), stride, **unit)
+
+
+def _block(expansion, size):
+    return functools.partial(InvertedResidual, expansion=expansion, size=size)
+
+
+class InvertedResidual(nn.Module):
+    """MobileNetV2's block: 1x1 to `expansion` times the channels, depthwise, 1x1; shortcut."""
+
+    features: int
+    stride: int
+    expansion: int
+    size: int
+    norm: Any = ops.BatchNorm
+    kernel_init: Any = ops.he_normal
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[G, n, H, W, C] -> [G, n, H/stride, W/stride, features]."""
+        unit = {"norm": self.norm, "kernel_init": self.kernel_init}
+        wide = self.expansion * x.shape[-1]
+        y = ops.ConvNorm(wide, (1, 1), relu=True, **unit, name="expand")(x)
+        y = ops.DepthwiseNorm(self.size, self.stride, relu=True, **unit, name="depthwise")(y)
+        y = ops.ConvNorm(self.features, (1, 1), **unit, name="project")(y)
+        return x + y if x.shape == y.shape else y

@@ -1,0 +1,109 @@
+"""How far a score can be trusted: where it ranks well, and which options it rates too high or low.
+
+Letters: n architectures, m labels (kinds of options).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from nas_jax import analysis
+
+PARTS = {"all": 1.0, "top half": 0.5, "top 10 %": 0.1}  # the best by truth
+TOP = 0.1  # of the architectures: where a collapse shows
+FEW = 30  # architectures: below, an interval of tau is wider than what methods differ by
+
+
+class Bias(NamedTuple):
+    """How an option is rated. `rank` is the mean, over all uses, of (rank by score - rank by truth)
+    / n, in (-1, 1), above 0 where it is over-rated. Shares are those of all options on, in [0, 1]:
+    over all architectures, the best by score and the best by truth.
+    """
+
+    rank: analysis.Estimate
+    share: float
+    share_by_score: float
+    share_by_truth: float
+
+    @property
+    def dominates(self) -> bool:
+        """Whether it crowds out others among the best by score more than it should."""
+        return self.share_by_score > max(0.5, 1.5 * self.share_by_truth)
+
+
+def parts(truth: Sequence[float]) -> dict[str, np.ndarray]:
+    """Numbers of the architectures of each of `PARTS`, of those that suffice for a coefficient.
+
+    The best by truth; of equal ones at the border, all.
+    """
+    truth = np.asarray(truth, float)
+    found = {}
+    for name, share in PARTS.items():
+        numbers = _best(truth, share)
+        if name == "all" or analysis.MIN_PAIRS <= len(numbers) < len(truth):
+            found[name] = numbers
+    return found
+
+
+def _best(values, share):
+    bar = np.sort(values)[::-1][math.ceil(share * len(values)) - 1]
+    return np.flatnonzero(values >= bar)
+
+
+def biases(
+    uses: Mapping[str, Sequence[float]],
+    scores: Sequence[float],
+    truth: Sequence[float],
+    *,
+    num_resamples: int = 1000,
+) -> dict[str, Bias]:
+    """The `Bias` of each label, with 95 % intervals of a bootstrap over architectures.
+
+    Args:
+      uses: per label how often each architecture uses it, [n].
+      scores, truth: [n], no gaps.
+      num_resamples: of the bootstrap.
+    """
+    scores, truth = np.asarray(scores, float), np.asarray(truth, float)
+    table = np.asarray(list(uses.values()), float)  # [m, n]
+    gap = (stats.rankdata(scores) - stats.rankdata(truth)) / len(scores)
+    counts = _resampled_counts(len(scores), num_resamples)
+    used = np.maximum(counts @ table.T, 1)
+    means = (counts * gap) @ table.T / used  # [1 + num_resamples, m]
+    shares = [_shares(table[:, _best(x, TOP)]) for x in (scores, truth)]
+    low, high = np.quantile(means[1:], (0.025, 0.975), axis=0)
+    return {
+        label: Bias(
+            analysis.Estimate(float(means[0, i]), float(low[i]), float(high[i])),
+            float(_shares(table)[i]),
+            *(float(share[i]) for share in shares),
+        )
+        for i, label in enumerate(uses)
+    }
+
+
+def _shares(table):
+    return table.sum(1) / table.sum()
+
+
+def _resampled_counts(n, num_resamples):
+    """How often each of n is drawn: once each in the first row, then as in a bootstrap."""
+    generator = np.random.default_rng(0)
+    drawn = generator.multinomial(n, np.full(n, 1 / n), num_resamples)
+    return np.concatenate([np.ones((1, n)), drawn])
+
+
+def num_tied(scores: Sequence[float]) -> int:
+    """How many of the scores equal another."""
+    _, counts = np.unique(np.asarray(scores, float), return_counts=True)
+    return int(counts[counts > 1].sum())
+
+
+def merged(groups: Sequence[str], *columns: Sequence[float]) -> list[np.ndarray]:
+    """Means of each column over what has the same group: columns [n] -> [number of groups]."""
+    _, members = np.unique(np.asarray(groups), return_inverse=True)
+    sizes = np.bincount(members)
+    return [np.bincount(members, np.asarray(column, float)) / sizes for column in columns]

@@ -1,0 +1,104 @@
+"""The section of a report on how far the score can be trusted."""
+
+import jax
+import numpy as np
+
+from nas_jax import analysis, figures, markdown, trust
+from nas_jax.findings import columns
+
+BIAS = """How options are rated: mean difference, in per cent of n, between an architecture's rank
+by score and by stand-alone accuracy, over the architectures that use the option (above 0: rated too
+high), with 95 % intervals of a bootstrap; and the option's share of all that are on, among all
+architectures, the best tenth by score and the best tenth by accuracy."""
+
+
+def write(found) -> str:
+    """Markdown for every sample that has scores and stand-alone accuracies; draws its figures."""
+    return "\n\n".join(
+        text
+        for (where, name), networks in found.samples.items()
+        for text in _sample(found, where, name, networks)
+    )
+
+
+def _sample(found, where, name, networks):
+    networks = [network for network in networks if network.one_shot is not None]
+    yield f"### {where}, {name}"
+    if len(networks) < analysis.MIN_PAIRS:
+        yield f"n = {len(networks)} is less than {analysis.MIN_PAIRS}."
+        return
+    archs, scores, flops, truth = columns(networks, "arch", "one_shot", "flops", "accuracy")
+    found_biases = trust.biases(_uses(found.space, archs), scores, truth)
+    yield "\n".join(f"- {text}" for text in _remarks(found.space, archs, scores, truth))
+    warnings = [*_baseline(scores, flops, truth), *_collapse(found_biases, len(archs))]
+    yield "\n".join(f"- **Warning**: {text}" for text in warnings) or "No warnings."
+    if len({*scores}) > 1:
+        yield _bias(found, where, name, found_biases)
+
+
+def _uses(space, archs):
+    """Per label of the space's options how often each architecture has it, [n]."""
+    masks = jax.tree.map(lambda *x: np.stack(x), *map(space.from_str, archs))
+    uses = {}
+    for choice, mask in zip(jax.tree.leaves(space.choices), jax.tree.leaves(masks)):
+        for label, column in zip(space.labels(choice), mask.T):
+            uses[label] = uses.get(label, 0) + column
+    return {label: column for label, column in uses.items() if column.any()}
+
+
+def _remarks(space, archs, scores, truth):
+    n = len(archs)
+    yield (
+        f"{trust.num_tied(scores):,} of n = {n:,} architectures share their score with another "
+        "(tau-b corrects for ties)."
+    )
+    classes = [space.isomorph(arch) for arch in archs]
+    if len({*classes}) == n:
+        yield "No two architectures are known to compute the same."
+        return
+    result = analysis.rank_correlations(*trust.merged(classes, scores, truth))
+    merged = result.reason or f"Kendall's tau-b is {markdown.interval(result.kendall)}"
+    yield (
+        f"They compute {len({*classes}):,} different things (others are isomorphic); averaged over "
+        f"those that are the same, {merged}."
+    )
+
+
+def _baseline(scores, flops, truth):
+    if len(scores) < trust.FEW:
+        yield f"n = {len(scores)} is less than {trust.FEW}: take the intervals seriously."
+    gain = analysis.kendall_gain(scores, flops, truth)
+    if gain is not None and gain.low <= 0:
+        verb = "ranks worse than" if gain.high < 0 else "cannot be shown to rank better than"
+        yield (
+            f"the score {verb} counting multiply-adds: their tau-b differ by "
+            f"{markdown.interval(gain)}."
+        )
+
+
+def _collapse(found_biases, n):
+    for label, bias in found_biases.items():
+        if bias.dominates:
+            yield (
+                f"collapse: {label} is {bias.share_by_score:.0%} of all options on in the best "
+                f"tenth by score (n = {n}), and {bias.share_by_truth:.0%} in the best by accuracy."
+            )
+
+
+def _bias(found, where, name, found_biases):
+    path = found.out / f"bias_{where.replace(' = ', '')}_{name}.png"
+    percent = {
+        label: analysis.Estimate(*(100 * value for value in bias.rank))
+        for label, bias in found_biases.items()
+    }
+    figures.intervals(path, percent, "rated too low  <   rank, % of n   >  too high")
+    rows = [
+        (
+            label,
+            markdown.interval(percent[label]),
+            *(f"{share:.0%}" for share in bias[1:]),
+        )
+        for label, bias in found_biases.items()
+    ]
+    header = ("option", "rank by score - by accuracy (% of n)", "share", "by score", "by accuracy")
+    return f"![Bias of options]({path.name})\n\n{BIAS}\n\n{markdown.table(header, rows)}"
