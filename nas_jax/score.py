@@ -3,6 +3,7 @@
 Letters: D devices, g candidates of a device, n images of a batch, K classes.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -130,11 +131,50 @@ def candidate_logits(
     def one(arch, own):
         return net.apply({**variables, **dict(own)}, images, arch)
 
+    if net.execution == "switch" and hasattr(net, "layer") and not own:
+        return _sharing_prefixes(net, variables, images, archs)
     if net.execution == "switch":  # one after the other; what no mask touches is done once
         return jax.lax.map(lambda candidate: one(*candidate), (archs, own))
     if net.execution == "dispatch" and not own:
         return net.apply(variables, images[None], archs)
     return jax.vmap(one)(archs, own)
+
+
+def _sharing_prefixes(net, variables, images, archs):
+    """Logits [g, n, K] of a chain: a layer is computed again only if it or one before it differs
+    from the candidate before, so candidates should come sorted.
+
+    `net` has the methods `enter`, `layer` and `leave` of a chain, `archs` a mask [g, k] per layer.
+    """
+
+    def call(method, *args):
+        return net.apply(variables, *args, method=method)
+
+    changed = jnp.stack([jnp.any(mask[1:] != mask[:-1], -1) for mask in archs], -1)
+    first = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.argmax(changed, -1).astype(jnp.int32)])
+    start = call("enter", images[None])
+
+    def layer(i, x, mask, old=None):
+        return call("layer", i, x, mask)
+
+    def outputs(arch):
+        found = [start]
+        for i, mask in enumerate(arch):
+            found.append(layer(i, found[-1], mask[None]))
+        return found[1:]
+
+    def next_candidate(kept, candidate):
+        arch, first = candidate
+        found = [start]
+        for i, mask in enumerate(arch):
+            inputs = found[-1], mask[None], kept[i]
+            anew = functools.partial(layer, i)
+            found.append(jax.lax.cond(i >= first, anew, lambda x, mask, old: old, *inputs))
+        return found[1:], call("leave", found[-1])[0]
+
+    shapes = jax.eval_shape(outputs, jax.tree.map(lambda mask: mask[0], archs))
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(next_candidate, nothing, (archs, first))[1]
 
 
 def accuracy(

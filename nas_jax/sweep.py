@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from nas_jax import augment, rng, score, strategies, tables, trainer, workdir
 from nas_jax import data as data_lib
 from nas_jax.spaces import Space
+from nas_jax.strategies import exhaustive
 
 logger = logging.getLogger(__name__)
 
@@ -82,11 +83,19 @@ def _log(done, resumed, total, began):
 
 
 def _options(sweep, space, table):
-    """Options of the strategy: with a table, exhaustive search is over its architectures."""
-    if sweep.strategy != "exhaustive" or table is None:
+    """Options of the strategy: exhaustive search is over the table's architectures, or the space's.
+
+    A sweep that asks for fewer than there are gets a random sample of them.
+    """
+    if sweep.strategy != "exhaustive":
         return {}
-    archs = [space.from_str(text) for text in table.rows]
-    return {"among": np.asarray(space.to_decisions(jax.tree.map(lambda *x: np.stack(x), *archs)))}
+    if table is None:
+        decisions = exhaustive.every(space)
+    else:
+        archs = [space.from_str(text) for text in sorted(table.rows)]
+        decisions = np.asarray(space.to_decisions(jax.tree.map(lambda *x: np.stack(x), *archs)))
+    generator = np.random.default_rng(sweep.seed)
+    return {"among": generator.choice(decisions, sweep.num_candidates, replace=False)}
 
 
 class _Scorer:

@@ -58,6 +58,13 @@ class Space(abc.ABC):
     def labels(self, choice: choices_lib.Choice) -> tuple[str, ...]:
         """Names of a Choice's options, to compare them over Choices."""
 
+    def deepened(self, depth: int) -> "Space":
+        """The space with `depth` cells a stage, whose architectures are the same.
+
+        Raises: ValueError if an architecture belongs to one depth.
+        """
+        raise ValueError(f"{type(self).__name__} has no other depth: an architecture is a depth")
+
     def isomorph(self, text: str) -> str:
         """What all architectures that compute the same have in common; here nothing is known."""
         return text

@@ -130,6 +130,11 @@ class CellSpace(base.Space):
             parsed[field] = tuple(known.index(name) for name in names)
         return parsed
 
+    def deepened(self, depth: int) -> "CellSpace":
+        """See `base.Space.deepened`; the last stage is as full as the others."""
+        stages = self.stage(self.num_cells - 1) + 1
+        return dataclasses.replace(self, num_cells=stages * depth, cells_per_stage=depth)
+
     def labels(self, choice: Choice) -> tuple[str, ...]:
         """See `base.Space.labels`."""
         if choice.name.endswith("ops"):

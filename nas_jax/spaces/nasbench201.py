@@ -58,6 +58,10 @@ class NasBench201Space(base.Space):
             for j in range(1, _NUM_NODES)
         )
 
+    def deepened(self, depth: int) -> "NasBench201Space":
+        """See `base.Space.deepened`."""
+        return dataclasses.replace(self, num_cells=depth)
+
     def labels(self, choice: Choice) -> tuple[str, ...]:
         """See `base.Space.labels`."""
         return tuple(OPS)

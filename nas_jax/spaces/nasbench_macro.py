@@ -118,16 +118,14 @@ class MacroNetwork(nn.Module):
     execution: str = "masked"
     kernel_init: Any = ops.he_normal
 
-    @nn.compact
-    def __call__(self, images: jax.Array, arch: base.Arch | None = None) -> jax.Array:
-        """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
-        images, masks, leading = supernet.to_groups(images.astype(self.dtype), arch)
+    def setup(self):
+        """Submodules, each named as its scope."""
         unit = {
             "norm": ops.partial(ops.BatchNorm, self.bn, self.bn_momentum, self.bn_epsilon),
             "kernel_init": self.kernel_init,
         }
         on = self.space.indices(self.arch or self.space.to_str(self.space.all_on()))
-        x = ops.ConvNorm(self.filters, relu=True, **unit, name="stem")(images)
+        self.stem = ops.ConvNorm(self.filters, relu=True, **unit)
         for i, choice in enumerate(self.space.choices):
             width = self.filters * 2 ** (1 + self.space.stage(i))
             stride = 2 if self.space.reduces(i) else 1
@@ -135,14 +133,34 @@ class MacroNetwork(nn.Module):
                 functools.partial(build, features=width, stride=stride, **unit)
                 for build in (_identity, _block(3, 3), _block(6, 5))
             ]
-            mixed = supernet.MixedOp(builders, on[i], self.execution, name=choice.name)
-            x = mixed(x, None if masks is None else masks[i])
-        head = self.space.head * self.filters
-        x = ops.ConvNorm(head, (1, 1), relu=True, **unit, name="head")(x)
-        x = jnp.mean(x.astype(jnp.float32), (2, 3))
-        init = self.kernel_init(2 * x.shape[-1])  # no ReLU follows: half the variance
-        logits = nn.Dense(self.num_classes, kernel_init=init, name="classifier")(x)
-        return logits.reshape(*leading, -1)
+            setattr(self, choice.name, supernet.MixedOp(builders, on[i], self.execution))
+        width = self.space.head * self.filters
+        self.head = ops.ConvNorm(width, (1, 1), relu=True, **unit)
+        init = self.kernel_init(2 * width)  # no ReLU follows: half the variance
+        self.classifier = nn.Dense(self.num_classes, kernel_init=init)
+
+    def __call__(self, images: jax.Array, arch: base.Arch | None = None) -> jax.Array:
+        """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
+        images, masks, leading = supernet.to_groups(images, arch)
+        x = self.enter(images)
+        for i in range(len(self.space.choices)):
+            x = self.layer(i, x, None if masks is None else masks[i])
+        return self.leave(x).reshape(*leading, -1)
+
+    # The links of the chain: `score` computes what candidates have in common only once.
+
+    def enter(self, images: jax.Array) -> jax.Array:
+        """Images [G or 1, n, H, W, C] -> the first layer's input, the same for all."""
+        return self.stem(images.astype(self.dtype))
+
+    def layer(self, number: int, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+        """[G or 1, n, H, W, C], mask [G, 3] -> the output of that layer."""
+        return getattr(self, self.space.choices[number].name)(x, mask)
+
+    def leave(self, x: jax.Array) -> jax.Array:
+        """The last layer's output -> logits float32 [G, n, K]."""
+        x = jnp.mean(self.head(x).astype(jnp.float32), (2, 3))
+        return self.classifier(x)
 
 
 def _identity(features, stride, **unit):

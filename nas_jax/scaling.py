@@ -1,0 +1,88 @@
+"""Scaling a found architecture to a budget: its width, and its depth (paper, section 4.4)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nas_jax import cost
+from nas_jax.spaces import Space
+
+MAX_FILTERS = 4096
+
+
+class Scaled(NamedTuple):
+    """A space of some depth and a width at which the architecture has this cost."""
+
+    space: Space
+    filters: int
+    params: int
+    flops: int
+
+
+def fit(
+    space: Space,
+    text: str,
+    *,
+    max_params: float | None = None,
+    max_flops: float | None = None,
+    depths: Sequence[int] | None = None,
+    multiple: int = 1,
+    image_size: int = 32,
+    num_classes: int = 10,
+) -> list[Scaled]:
+    """The widest network within the budget, for each depth.
+
+    Args:
+      space: the space in which the architecture was found.
+      text: its canonical string.
+      max_params: budget of parameters; None: any.
+      max_flops: budget of multiply-adds of an image; None: any.
+      depths: cells of a stage (see `Space.deepened`); None: as found.
+      multiple: F is a multiple of it.
+      image_size: H = W, pixels.
+      num_classes: K.
+
+    Returns:
+      One `Scaled` per depth.
+
+    Raises:
+      ValueError: there is no budget, or the narrowest network is above it.
+    """
+    if max_params is None and max_flops is None:
+        raise ValueError("give max_params or max_flops")
+    spaces = [space] if depths is None else [space.deepened(depth) for depth in depths]
+    size = {"image_size": image_size, "num_classes": num_classes}
+    return [_widest(each, text, max_params, max_flops, multiple, size) for each in spaces]
+
+
+def _widest(space, text, max_params, max_flops, multiple, size):
+    cost_at = _in_filters(space, space.from_str(text), size)
+
+    def fits(number):
+        params, flops = cost_at(number * multiple)
+        return not ((max_params and params > max_params) or (max_flops and flops > max_flops))
+
+    if not fits(1):
+        params, flops = cost_at(multiple)
+        raise ValueError(
+            f"with F = {multiple} the network has {params:,} parameters and {flops:,} "
+            "multiply-adds already, more than the budget"
+        )
+    low, high = 1, MAX_FILTERS // multiple + 1  # it fits at low and not at high: costs grow with F
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return Scaled(space, low * multiple, *cost_at(low * multiple))
+
+
+def _in_filters(space, arch, size):
+    """From F to (params, flops): polynomials of degree two, as a kernel has F-fold inputs and
+    outputs, so three widths give all.
+    """
+    at = [cost.of(space, arch, filters=filters, **size) for filters in (1, 2, 3)]
+    newton = [(int(a), int(b - a), int(c - 2 * b + a)) for a, b, c in zip(*at)]
+
+    def cost_at(filters):
+        x = filters - 1
+        return tuple(f + d * x + dd * (x * (x - 1) // 2) for f, d, dd in newton)
+
+    return cost_at

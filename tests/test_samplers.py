@@ -1,0 +1,103 @@
+"""Mask samplers: which architecture each ghost batch trains."""
+
+import collections
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nas_jax import choices, cost, path_dropout, samplers, spaces
+
+SPACE = spaces.make("nasbench201", num_cells=1)
+KEY = jax.random.key(0)
+
+
+def make(name, num_groups=6, space=SPACE):
+    sampler = samplers.make(
+        name,
+        space.choices,
+        num_steps=11,
+        num_groups=num_groups,
+        extremes=cost.extremes(space),
+        r=0.1,
+        schedule="linear",
+        rescale=False,
+    )
+    return jax.jit(sampler)
+
+
+def decisions(sampler, step, num_groups, space=SPACE):
+    groups = jnp.arange(num_groups)
+    return np.asarray(space.to_decisions(sampler(KEY, step, groups)))
+
+
+def test_path_dropout_ramps_up():
+    """The draw of `path_dropout.sample` with the step's key and share: 5 of 10 steps are a half."""
+    groups = jnp.arange(6)
+    drawn = make("path_dropout")(KEY, 5, groups)
+    step_key = jax.random.fold_in(KEY, 5)
+    expected = path_dropout.sample(step_key, SPACE.choices, groups, r=0.1, share=0.5)
+    jax.tree.map(np.testing.assert_array_equal, drawn, expected)
+
+
+@pytest.mark.parametrize("name", ["single_path", "fair", "sandwich"])
+def test_architectures_are_legal_and_change(name):
+    sampler = make(name)
+    first, again, next_step = (decisions(sampler, step, 6) for step in (0, 0, 1))
+    assert (first >= 0).all()
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, next_step)
+
+
+@pytest.mark.parametrize("name", samplers.NAMES)
+def test_a_ghost_batch_does_not_depend_on_the_others(name):
+    """So devices that have only some of them draw the same."""
+    sampler = make(name)
+    whole, part = (sampler(KEY, 3, groups) for groups in (jnp.arange(6), jnp.arange(2, 5)))
+    jax.tree.map(lambda w, p: np.testing.assert_array_equal(w[2:5], p), whole, part)
+
+
+def test_single_path_is_uniform():
+    counts = collections.Counter(decisions(make("single_path"), 0, 5000)[:, 0].tolist())
+    for count in counts.values():
+        assert abs(count - 1000) < 5 * np.sqrt(800)  # binomial(5000, 1/5)
+    assert len(counts) == 5
+
+
+@pytest.mark.parametrize("num_groups", [5, 10, 3, 1])
+def test_fair_uses_every_op_equally_often(num_groups):
+    """In every five ghost batches, counted through the steps, each op of each edge once."""
+    sampler = make("fair", num_groups)
+    drawn = np.concatenate([decisions(sampler, step, num_groups) for step in range(10)])
+    for first in range(0, len(drawn), 5):
+        for column in drawn[first : first + 5].T:
+            assert len(column) < 5 or sorted(column) == [0, 1, 2, 3, 4]
+
+
+def test_fair_edges_are_independent():
+    drawn = np.concatenate([decisions(make("fair", 5), step, 5) for step in range(200)])
+    pairs = collections.Counter(zip(drawn[:, 0].tolist(), drawn[:, 1].tolist()))
+    assert len(pairs) == 25
+    assert max(pairs.values()) < 2 * 1000 / 25
+
+
+def test_fair_where_a_choice_has_many_subsets():
+    """Two ops of three, or one: six subsets, each once in six ghost batches."""
+    one = choices.Choice("ops", 3, 1, 2)
+    options = {"extremes": (None, None), "r": 0.1, "schedule": "none", "rescale": False}
+    sampler = samplers.make("fair", [one], num_steps=1, num_groups=6, **options)
+    drawn = choices.to_decisions([one], sampler(KEY, 0, jnp.arange(6)))
+    assert sorted(drawn[:, 0].tolist()) == [0, 1, 2, 3, 4, 5]
+
+
+def test_sandwich_has_the_largest_and_the_smallest():
+    """Most parameters: 3x3 convolutions everywhere; fewest: the first op without any, none."""
+    masks = make("sandwich")(KEY, 4, jnp.arange(6))
+    text = [
+        SPACE.to_str(jax.tree.map(lambda mask, i=i: np.asarray(mask[i]), masks)) for i in range(6)
+    ]
+    conv, none = "nor_conv_3x3", "none"
+    for found, op in zip(text, (conv, none)):
+        assert found == f"|{op}~0|+|{op}~0|{op}~1|+|{op}~0|{op}~1|{op}~2|"
+    assert len({*text[2:]}) > 1
