@@ -47,7 +47,7 @@ def _make_small(c):
     c.space.num_cells = 1
     c.supernet.filters = 8
     train = c.supernet.train
-    train.batch_size, train.ghost_batch_size = 320, 64
+    train.batch_size, train.ghost_batch_size = 320, 32  # 10 ghost batches, on 1, 2 or 5 devices
     train.num_epochs = 30.0
     train.base_lr = 0.3
     train.augment.crop_padding = 2  # of 16 pixels, as 4 are of 32

@@ -76,7 +76,8 @@ def test_fair_uses_every_op_equally_often(num_groups):
 
 
 def test_fair_edges_are_independent():
-    drawn = np.concatenate([decisions(make("fair", 5), step, 5) for step in range(200)])
+    sampler = make("fair", 5)
+    drawn = np.concatenate([decisions(sampler, step, 5) for step in range(200)])
     pairs = collections.Counter(zip(drawn[:, 0].tolist(), drawn[:, 1].tolist()))
     assert len(pairs) == 25
     assert max(pairs.values()) < 2 * 1000 / 25
