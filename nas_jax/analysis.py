@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+RESAMPLES, MAX_RESAMPLED = 2000, 10**6  # of a bootstrap; pairs in all of them together
 MIN_PAIRS = 10  # below, an interval of a rank correlation says nothing
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 Numbers = Sequence[float | None]
@@ -67,11 +68,12 @@ class OverSeeds(NamedTuple):
 
 
 def rank_correlations(
-    x: Numbers, y: Numbers, *, num_resamples: int = 2000, seed: int = 0
+    x: Numbers, y: Numbers, *, num_resamples: int | None = None, seed: int = 0
 ) -> Correlations:
     """Kendall's tau-b, Spearman's rho and Pearson's r of paired values [n].
 
-    Pairs with None or NaN are dropped. The intervals are percentiles of a bootstrap over pairs;
+    Pairs with None or NaN are dropped. The intervals are percentiles of a bootstrap over pairs
+    (num_resamples None: 2,000 resamples, fewer where there are more than 500 pairs, at least 200);
     resamples in which one side is constant have no coefficient and are left out.
 
     Raises: ValueError if the lengths differ.
@@ -85,7 +87,7 @@ def rank_correlations(
 
 
 def kendall_gain(
-    x: Numbers, baseline: Numbers, y: Numbers, *, num_resamples: int = 2000, seed: int = 0
+    x: Numbers, baseline: Numbers, y: Numbers, *, num_resamples: int | None = None, seed: int = 0
 ) -> Estimate | None:
     """How much higher Kendall's tau-b of `x` with `y` is than that of `baseline` with `y`.
 
@@ -165,7 +167,8 @@ def _no_coefficient(x, y):
 
 
 def _resamples(n, num_resamples, seed):
-    return np.random.default_rng(seed).integers(n, size=(num_resamples, n))
+    count = num_resamples or max(200, min(RESAMPLES, MAX_RESAMPLED // n))
+    return np.random.default_rng(seed).integers(n, size=(count, n))
 
 
 def _coefficients(x, y):

@@ -30,6 +30,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#D
 MARKERS = "osD^*vP"
 DARK, PALE = "0.2", "0.78"
 DPI, WIDTH = 150, 6.5  # inches
+CROWD = 300  # points of a sample; more are drawn small
 
 
 class Points(NamedTuple):
@@ -121,8 +122,11 @@ def groups(path: Path, samples: Mapping[str, Points], xlabel: str, ylabel: str) 
 
 
 def _scatter(ax, points, colour, marker, label=None):
+    size = 10 if marker == "*" else 6.5
     style = {"color": colour, "alpha": 0.75, "markeredgecolor": "white", "markeredgewidth": 0.5}
-    style |= {"fmt": marker, "markersize": 10 if marker == "*" else 6.5, "elinewidth": 0.9}
+    if len(points.x) > CROWD:
+        size, style = 2.5, {"color": colour, "alpha": 0.4, "markeredgewidth": 0}
+    style |= {"fmt": marker, "markersize": size, "elinewidth": 0.9}
     spread = points.spread if np.isfinite(points.spread).any() else None  # no bars in the legend
     ax.errorbar(points.x, points.y, spread, label=label, **style)
 
