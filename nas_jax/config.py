@@ -141,6 +141,14 @@ def _protocol(*, filters, num_seeds, random=0, stratified=0, top=0, small=0) -> 
     return r
 
 
+def known_fields(space_name: str) -> ConfigDict:
+    """A config with every field that there is where the space is that of this name."""
+    known = default()
+    fields = importlib.import_module("nas_jax.spaces").defaults(space_name)
+    known.space = ConfigDict({"name": space_name, **fields})
+    return known
+
+
 def build(config: ConfigDict) -> tuple[Any, Any]:
     """(space, data) of a config, checked before anything compiles.
 
@@ -148,12 +156,9 @@ def build(config: ConfigDict) -> tuple[Any, Any]:
 
     Raises: ValueError that names the field, its value and what is allowed.
     """
-    spaces = importlib.import_module("nas_jax.spaces")
-    known, name = default(), config.space.name
-    known.space = ConfigDict({"name": name, **spaces.defaults(name)})
-    validate.config(config, known)
+    validate.config(config, known_fields(config.space.name))
     importlib.import_module("nas_jax.strategies").check_name(config.sweep.strategy)
-    space = spaces.make(**config.space.to_dict())
+    space = importlib.import_module("nas_jax.spaces").make(**config.space.to_dict())
     table = None
     if config.table:
         table = importlib.import_module("nas_jax.tables").load(config.table, space)

@@ -48,6 +48,25 @@ def test_depthwise(size, shape):
     )
 
 
+@pytest.mark.parametrize("shape", [(2, 8, 8, 4), (1, 7, 6, 3)])
+@pytest.mark.parametrize("size", [3, 5])
+def test_with_a_stride_it_is_every_second_pixel(shape, size):
+    """Value and gradients, of full and of depthwise convolutions."""
+    x = random(0, *shape)
+    for function, depth in ((kernels.depthwise, (1, shape[-1])), (kernels.conv, (shape[-1], 5))):
+
+        def thinned(x, kernel, function=function):
+            return function(x, kernel)[:, ::2, ::2]
+
+        strided = functools.partial(function, stride=2)
+        assert_same(strided, thinned, x, random(1, size, size, *depth))
+
+
+def test_a_strided_1x1_convolution_is_of_every_second_pixel():
+    x, kernel = random(0, 1, 2, 4, 6, 3), random(1, 1, 1, 3, 5)
+    np.testing.assert_allclose(ops.conv(x, kernel, 2), ops.conv(x, kernel)[:, :, ::2, ::2])
+
+
 def test_depthwise_keeps_channels_apart():
     kernel = np.zeros((3, 3, 1, 2), np.float32)
     kernel[1, 1, 0, 0] = 2  # channel 0: doubled
@@ -70,8 +89,9 @@ def test_conv_is_apart_for_each_image(kernel, stride, size):
     x, w = random(0, 2, 3, 6, 6, 2), random(1, *kernel, 2, 5)
     out = ops.conv(x, w, stride)
     assert out.shape == (2, 3, size, size, 5)
+    padding = [(side // 2, side // 2) for side in kernel]
     one = lax.conv_general_dilated(
-        x[1, 2][None], w, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x[1, 2][None], w, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     np.testing.assert_allclose(out[1, 2], one[0], rtol=1e-5, atol=1e-5)
 

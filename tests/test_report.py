@@ -17,6 +17,7 @@ SECTIONS = (
     "One-shot accuracy",
     "The best architectures",
     "How well scores rank",
+    "How far the score can be trusted",
     "Regret",
     "Final networks",
     "Accuracy and size",
@@ -129,7 +130,10 @@ def test_every_figure_is_there_and_is_shown(made):
     folder, text = made
     shown = set(re.findall(r"!\[[^]]+\]\(([^)]+)\)", text))
     assert shown == {path.name for path in folder.glob("*.png")}
-    assert shown == {"training.png", "scores.png", "best.png", "ranking_F8.png", "cost.png"}
+    biases = {"bias_F8_random.png", "bias_F8_stratified.png"}
+    assert shown == biases | {
+        *("training.png", "scores.png", "best.png", "ranking_F8.png", "cost.png")
+    }
     for name in shown:
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
 
@@ -140,8 +144,9 @@ def test_headline_comes_first(made):
     assert "90.00 %" in headline
     assert "95.00 % validation accuracy with F = 8" in headline
     assert "95.00 % test accuracy with F = 32" in headline
-    assert "n = 12) the score ranks" in headline
-    assert "Kendall's tau = 1.00 [1.00, 1.00], which beats counting parameters" in headline
+    assert "On the random sample (F = 8, n = 12) the score ranks" in headline
+    # parameters 7 i mod 40 rank these 12 with tau -0.15, multiply-adds 11 i mod 40 with 0.09
+    assert "Kendall's tau = 1.00 [1.00, 1.00], which beats counting multiply-adds" in headline
     assert "the top reach 94.95 ± 0.07 % and the random 92.90 ± 0.10 % (n =" in headline
 
 
@@ -167,20 +172,55 @@ def test_best_ten(made):
 
 def test_coefficients(made):
     rows = _rows(made[1], "How well scores rank")
-    assert ["8", "random", "one-shot accuracy", "12", *["1.00 [1.00, 1.00]"] * 3] in rows
-    rankers = [(row[1], row[2]) for row in rows[2:8]]
+    perfect = ["1.00 [1.00, 1.00]"] * 3
+    assert ["F = 8", "random", "all", "one-shot accuracy", "12", *perfect] in rows
+    rankers = [(row[1], row[3]) for row in rows[2:10]]
     assert rankers == [
         (sample, ranker)
         for sample in ("random", "stratified")
-        for ranker in ("one-shot accuracy", "parameters", "multiply-adds")
+        for ranker in (
+            *("one-shot accuracy", "parameters", "multiply-adds", "one seed, ranking another"),
+        )
     ]
     # accuracies 0.1 % apart: sd sqrt(12 * 13 / 12) / 10; seeds 0.1 % from their mean: sqrt(2) / 10
-    assert ["8", "random", "12", "0.36", "0.14", "2.55"] in rows
+    assert ["F = 8", "random", "12", "0.36", "0.14", "2.55"] in rows
 
 
 def test_regret(made):
     # the score is right; one of 12 at random is 0.55 points below the best
-    assert ["8", "random", "12", "1", "0.00", "0.55"] in _rows(made[1], "Regret")
+    assert ["F = 8", "random", "12", "1", "0.00", "0.55"] in _rows(made[1], "Regret")
+
+
+def test_trust(made):
+    text = _section(made[1], "How far the score can be trusted").split("### ")[1]
+    assert text.startswith("F = 8, random")
+    assert "0 of n = 12 architectures share their score" in text
+    assert "**Warning**: n = 12 is less than 30" in text
+    assert "counting multiply-adds" not in text  # the score is perfect
+    rows = _rows(made[1], "How far the score can be trusted")
+    assert ["input 0", "0.00 [0.00, 0.00]"] in [row[:2] for row in rows]
+
+
+def test_published_accuracies_judge_the_scores(tmp_path):
+    """The score ranks backwards what the table says, of the 30 architectures that both have."""
+    directory = make_run(tmp_path)
+    lines = [f'"{ARCHS[i]}",{50 + i},{40 + i}' for i in range(30)]
+    table = tmp_path / "x.csv"
+    _write(table, "\n".join(["arch,digits_valid_accuracy,digits_test_accuracy", *lines]) + "\n")
+    _write(directory / "config.json", json.dumps({"table": str(table)}))
+    text = report.write(directory, SPACE).read_text()
+    assert "On the table sample (published, n = 30) the score ranks" in text.split("\n## ")[0]
+    rows = _rows(text, "How well scores rank")
+    backwards = ["-1.00 [-1.00, -1.00]"] * 3
+    assert ["published", "table", "all", "one-shot accuracy", "30", *backwards] in rows
+    assert ["published", "table", "top half", "one-shot accuracy", "15", *backwards] in rows
+    perfect = ["1.00 [1.00, 1.00]"] * 3
+    assert ["published", "table", "all", "validation accuracy", "30", *perfect] in rows
+    # the best by score is the worst: 29 points below the best; at random (0 + .. + 29) / 30
+    assert ["published", "table", "30", "1", "29.00", "14.50"] in _rows(text, "Regret")
+    trust = _section(text, "How far the score can be trusted").split("### published, table")[1]
+    assert "**Warning**: the score ranks worse than counting multiply-adds" in trust
+    assert (directory / "report" / "ranking_published.png").exists()
 
 
 def test_final_table(made):
@@ -207,7 +247,7 @@ def test_how_it_was_run(made):
 def test_an_empty_folder_says_what_is_missing(tmp_path):
     text = report.write(tmp_path, SPACE).read_text()
     assert "No architecture has a score yet." in text
-    for title, mode in zip(SECTIONS[1:], ["supernet", *["sweep"] * 2, *["retrain"] * 4]):
+    for title, mode in zip(SECTIONS[1:], ["supernet", *["sweep"] * 2, *["retrain"] * 5]):
         assert f"`--mode={mode}` makes it" in _section(text, title)
     assert not list((tmp_path / "report").glob("*.png"))
 
@@ -223,8 +263,8 @@ def test_parts_without_files_leave_the_rest(tmp_path):
     assert "n = 1 is less than 10" in text  # only one network has a one-shot accuracy left
     assert ["mean ± sd", "90.00", "1"] in _rows(text, "One-shot accuracy")
     # all rankers are compared on the same networks
-    assert ["8", "random", "parameters", "1"] in [
-        row[:4] for row in _rows(text, "How well scores rank")
+    assert ["F = 8", "random", "all", "parameters", "1"] in [
+        row[:5] for row in _rows(text, "How well scores rank")
     ]
 
 

@@ -1,7 +1,9 @@
 """Whole runs of launch.py as a user starts them: a search, killed in every mode, and resumed."""
 
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import trainer
+from nas_jax import cost, spaces, trainer
 from tests.configs import tiny
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +23,8 @@ CONFIG = "tests/configs/tiny.py"
 
 
 def _command(workdir, *arguments):
-    return [sys.executable, "launch.py", f"--config={CONFIG}", f"--workdir={workdir}", *arguments]
+    config = [] if any(a.startswith("--config=") for a in arguments) else [f"--config={CONFIG}"]
+    return [sys.executable, "launch.py", *config, f"--workdir={workdir}", *arguments]
 
 
 def _start(workdir, *arguments):
@@ -61,7 +64,8 @@ def _state(workdir):
     config = tiny.get_config()
     space, data = config_lib.build(config)
     task = trainer.supernet_task(config, space, data)
-    return trainer.restore(task, config.supernet.train, data, workdir)
+    [state] = trainer.restore(task, config.supernet.train, data, workdir)
+    return state
 
 
 def test_search_leaves_a_report_and_all_that_the_modes_promise(whole):
@@ -89,6 +93,67 @@ def test_a_second_run_repeats_nothing(whole):
     assert _run(whole)[0] == 0
     assert (whole / "trials.jsonl").stat().st_mtime_ns == trials
     assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """(workdir, arguments) of a search that a table of 25 architectures judges."""
+    folder = tmp_path_factory.mktemp("judged")
+    space = spaces.make("nasbench_macro", stages=(1, 2))
+    texts = ["".join(digits) for digits in itertools.product("012", repeat=3)][2:]
+    params = [int(cost.of(space, space.from_str(text)).params) for text in texts]
+    lines = [f"{text},{round(p / max(params) * 100, 4)}" for text, p in zip(texts, params)]
+    (folder / "table.csv").write_text("\n".join(["arch,digits_test_accuracy", *lines]) + "\n")
+    arguments = "--config=tests/configs/tiny_macro.py", f"--config.table={folder / 'table.csv'}"
+    return folder / "run", arguments
+
+
+def test_a_table_judges_a_search(judged):
+    """All that the table has is scored once; the report has its judgement."""
+    workdir, arguments = judged
+    averaged = "--config.sweep.num_checkpoints=2"
+    code, errors = _run(workdir, *arguments, averaged)
+    assert code == 0, errors
+    trials = _rows(workdir / "trials.jsonl", without=None)
+    assert len({row["arch"] for row in trials}) == len(trials) == 25
+    assert json.loads((workdir / "config.json").read_text())["sweep"]["num_candidates"] == 25
+    text = (workdir / "report" / "report.md").read_text()
+    assert "On the table sample (published, n = 25) the score ranks" in text
+    assert (workdir / "report" / "bias_published_table.png").exists()
+
+
+@pytest.mark.parametrize("bn", ["recalibrate", "running"])
+def test_a_supernet_is_scored_with_other_statistics(judged, bn):
+    """Its checkpoints are copied to a folder of their own."""
+    workdir, arguments = judged
+    other = workdir.with_name(bn)
+    shutil.copytree(workdir / "checkpoints", other / "checkpoints")
+    code, errors = _run(other, *arguments, "--mode=sweep", f"--config.sweep.bn={bn}")
+    assert code == 0, errors
+    rows = _rows(other / "trials.jsonl", without=None)
+    assert {row["bn"] for row in rows} == {bn}
+    batch = _rows(workdir / "trials.jsonl", without=None)
+    assert [row["arch"] for row in rows] == [row["arch"] for row in batch]
+    scores = [[row["one_shot_accuracy"] for row in found] for found in (rows, batch)]
+    assert scores[0] != scores[1]
+
+
+def test_a_search_in_a_table_needs_no_supernet(judged):
+    workdir, arguments = judged
+    other = workdir.with_name("table_only")
+    settings = "--mode=sweep", "--config.sweep.score=table"
+    code, errors = _run(other, *arguments, *settings)
+    assert code == 0, errors
+    rows = _rows(other / "trials.jsonl", without=None)
+    params = [row["params"] for row in rows]
+    best = max(rows, key=lambda row: row["one_shot_accuracy"])
+    assert best["one_shot_accuracy"] == 1  # the table is of parameters
+    assert best["params"] == max(params)
+    code, errors = _run(
+        other.with_name("missing"), *arguments, *settings, "--config.sweep.strategy=random_search"
+    )
+    assert code == 2
+    assert "has 25 architectures" in errors
 
 
 def _lines(path):

@@ -87,6 +87,78 @@ def test_standalone_accuracy_does_not_depend_on_the_batch(scored):
     assert found[0] == found[1] == found[2]
 
 
+# -- whose statistics -----------------------------------------------------------------------------
+
+
+def _logits(scored, stats, i):
+    """Of architecture i on all images, normalised by these running statistics."""
+    _, net, variables, images, _, archs = scored
+    arch = jax.tree.map(lambda mask: mask[i], archs)
+    fixed = net.clone(bn="running")
+    return fixed.apply({**variables, "batch_stats": stats}, _prepare(images), arch)
+
+
+def _hit_rate(scored, logits):
+    return np.mean(np.argmax(logits, -1) == scored[4])
+
+
+def _momentless(scored, batches, archs):
+    """Means over batches of what each batch leaves in running averages without memory."""
+    _, net, variables, *_ = scored
+    updated = net.clone(bn="running", bn_momentum=0.0)
+    found = []
+    for batch, arch in zip(batches, archs):
+        empty = updated.init(jax.random.key(0), _prepare(batch), arch)["batch_stats"]
+        given = {**variables, "batch_stats": empty}
+        _, changed = updated.apply(given, _prepare(batch), arch, mutable=["batch_stats"])
+        found.append(changed["batch_stats"])
+    return jax.tree.map(lambda *leaves: np.mean(leaves, 0), *found)
+
+
+def test_recalibrated_statistics_are_each_candidate_s_own(scored):
+    _, net, variables, images, labels, archs = scored
+    batches = images[::-1].reshape(2, 16, *images.shape[1:])  # stand for training images
+    scorer = score.one_shot_accuracy(
+        net,
+        variables,
+        images,
+        labels,
+        batch_size=8,
+        prepare=_prepare,
+        calibration=batches,
+        devices=jax.devices()[:2],
+    )
+    found = scorer(archs)
+    for i in (0, 11):
+        arch = jax.tree.map(lambda mask, i=i: mask[i], archs)
+        stats = _momentless(scored, batches, [arch, arch])
+        assert found[i] == pytest.approx(_hit_rate(scored, _logits(scored, stats, i)))
+
+
+@pytest.mark.parametrize("execution", ["masked", "switch"])
+def test_running_statistics_are_one_for_all(scored, execution):
+    """Gathered over a path of its own for each batch."""
+    _, net, variables, images, labels, archs = scored
+    net = net.clone(execution=execution)
+    batches = images.reshape(4, 8, *images.shape[1:])
+    four = jax.tree.map(lambda mask: mask[:4], archs)
+    gather = jax.jit(lambda params, *args: score.statistics(net, params, *args, _prepare))
+    stats = gather(variables["params"], batches, four)
+    each = [jax.tree.map(lambda mask, i=i: mask[i], archs) for i in range(4)]
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        stats,
+        _momentless(scored, batches, each),
+    )
+    given = {**variables, "batch_stats": stats}
+    one = jax.devices()[:1]
+    found = score.one_shot_accuracy(
+        net, given, images, labels, batch_size=16, prepare=_prepare, devices=one
+    )(archs)
+    for i in (0, 7):
+        assert found[i] == pytest.approx(_hit_rate(scored, _logits(scored, stats, i)))
+
+
 # -- selection ------------------------------------------------------------------------------------
 
 
@@ -147,17 +219,34 @@ def test_all_on_is_the_space_s_own():
 
 @pytest.mark.parametrize("name", strategies.names())
 def test_every_strategy_asks_for_legal_architectures_and_repeats_itself(name):
-    space = spaces.make("cell", num_blocks=2)
+    space = spaces.make("cell", num_blocks=1)
     strategy = strategies.make(name, space)
     state = strategy.init(jax.random.key(0))
     first, again = (strategy.ask(jax.random.key(1), state, 16) for _ in range(2))
     assert space.contains(first)
     for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(a, b)
-    other = strategy.ask(jax.random.key(2), state, 16)
-    assert not np.array_equal(space.to_decisions(first), space.to_decisions(other))
     told = strategy.tell(state, first, np.full(16, np.nan))
     assert jax.tree.structure(told) == jax.tree.structure(state)
+    other = strategy.ask(jax.random.key(2), told, 16)
+    assert not np.array_equal(space.to_decisions(first), space.to_decisions(other))
+
+
+def test_exhaustive_asks_for_each_architecture_once_and_in_order():
+    space = spaces.make("nasbench_macro", stages=(1, 2))
+    strategy = strategies.make("exhaustive", space)
+    state, asked = strategy.init(jax.random.key(0)), []
+    for _ in range(9):
+        archs = strategy.ask(jax.random.key(0), state, 3)
+        state = strategy.tell(state, archs, np.zeros(3))
+        asked += space.to_decisions(archs).tolist()
+    assert asked == sorted(asked)
+    assert len({*map(tuple, asked)}) == space.count() == 27
+
+
+def test_exhaustive_of_a_huge_space_is_refused():
+    with pytest.raises(ValueError, match=r"has 6,002,115,840 architectures, more than 1,000,000"):
+        strategies.make("exhaustive", spaces.make("cell"))
 
 
 def test_an_unknown_strategy_is_named_with_the_nearest():

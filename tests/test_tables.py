@@ -95,7 +95,7 @@ def test_a_table_of_another_data_set_is_refused_before_anything_runs(tmp_path):
         config_lib.build(config)
     text = "0>identity|0>identity|0>identity|0>identity"
     config.table = write(tmp_path, "x.csv", f"arch,cifar10_test_accuracy\n{text},5\n")
-    with pytest.raises(ValueError, match="is of .cifar10., but data.name=.digits.):
+    with pytest.raises(ValueError, match=r"is of .cifar10., but data\.name=.digits."):
         config_lib.build(config)
 
 
