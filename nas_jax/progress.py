@@ -14,6 +14,10 @@ from nas_jax import workdir
 
 logger = logging.getLogger(__name__)
 
+# Steps that may wait on the devices. More do not make them busier, and on a CPU with several devices
+# a long queue can take all threads, so that those of one device wait for another's for ever.
+MAX_AHEAD = 2
+
 
 class Diverged(FloatingPointError):
     """The loss became NaN or infinite; the message names the step and the last checkpoint."""
@@ -65,6 +69,7 @@ class Progress:
             logger.info("%s  first step after %.0f s, compilation included", self._name, took)
         else:
             self._timed += 1
+            jax.block_until_ready(self._pending[-1 - MAX_AHEAD : -MAX_AHEAD])
         if step % self._log_every and step != self._total:
             return False
         rows = jax.device_get(self._pending)
