@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks import harness
 from benchmarks.baselines import naive_jax
 from benchmarks.workload import Workload, torch, torch_supernet
-from nas_jax import parallel, score
+from nas_jax import candidates, parallel
 
 
 def scorer(workload: Workload, execution: str, images: np.ndarray, archs: Any, naive=False):
@@ -17,7 +17,7 @@ def scorer(workload: Workload, execution: str, images: np.ndarray, archs: Any, n
     net, devices = workload.net(execution), jax.device_count()
     replaced = naive_jax.kernels_replaced if naive else contextlib.nullcontext
     pmapped = parallel.pmap(
-        lambda variables, images, archs: score.candidate_logits(net, variables, images, archs),
+        lambda variables, images, archs: candidates.logits(net, variables, images, archs),
         split=(False, False, True),
         split_out=True,
     )

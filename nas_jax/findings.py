@@ -4,9 +4,6 @@ import statistics
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-import numpy as np
-
 from nas_jax import cost, tables, workdir
 from nas_jax.spaces import Space
 
@@ -86,13 +83,10 @@ class Findings:
         """(params, flops) of the published networks, which are larger than the supernet."""
         if not trials or self.space.published_filters is None:
             return [(trial["params"], trial["flops"]) for trial in trials]
-        archs = jax.tree.map(
-            lambda *x: np.stack(x), *(self.space.from_str(trial["arch"]) for trial in trials)
-        )
         published = type(self.space)()
-        return zip(
-            *map(np.ndarray.tolist, cost.of(published, archs, filters=published.published_filters))
-        )
+        archs = published.from_strs([trial["arch"] for trial in trials])
+        found = cost.of(published, archs, filters=published.published_filters)
+        return zip(found.params.tolist(), found.flops.tolist())
 
     def _groups(self, protocol, split):
         results: dict[tuple, list] = {}

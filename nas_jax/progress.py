@@ -14,8 +14,8 @@ from nas_jax import workdir
 
 logger = logging.getLogger(__name__)
 
-# Steps that may wait on the devices. More do not make them busier, and on a CPU with several devices
-# a long queue can take all threads, so that those of one device wait for another's for ever.
+# Steps that may wait on the devices. More do not make them busier, and on several CPU devices a queue
+# can take all threads, so that those of one device wait for another's for ever.
 MAX_AHEAD = 2
 
 

@@ -8,13 +8,12 @@ import functools
 import logging
 import time
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import augment, rng, score, strategies, tables, trainer, workdir
+from nas_jax import augment, candidates, rng, score, strategies, tables, trainer, workdir
 from nas_jax import data as data_lib
 from nas_jax.spaces import Space
 from nas_jax.strategies import exhaustive
@@ -58,17 +57,12 @@ def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) 
 
 
 def _check_same(space, archs, old, first):
-    for i, row in enumerate(old):
-        text = space.to_str(_member(archs, i))
+    for number, (row, text) in enumerate(zip(old, space.to_strs(archs)), first + 1):
         if row["arch"] != text:
             raise ValueError(
-                f"trials.jsonl, line {first + i + 1} holds {row['arch']!r}, this sweep asks for "
+                f"trials.jsonl, line {number} holds {row['arch']!r}, this sweep asks for "
                 f"{text!r} there: it belongs to another sweep"
             )
-
-
-def _member(archs: Any, i: int) -> Any:
-    return jax.tree.map(lambda mask: mask[i], archs)
 
 
 def _log(done, resumed, total, began):
@@ -92,8 +86,7 @@ def _options(sweep, space, table):
     if table is None:
         decisions = exhaustive.every(space)
     else:
-        archs = [space.from_str(text) for text in sorted(table.rows)]
-        decisions = np.asarray(space.to_decisions(jax.tree.map(lambda *x: np.stack(x), *archs)))
+        decisions = np.asarray(space.to_decisions(space.from_strs(sorted(table.rows))))
     generator = np.random.default_rng(sweep.seed)
     return {"among": generator.choice(decisions, sweep.num_candidates, replace=False)}
 
@@ -130,22 +123,21 @@ class _Scorer:
         costs = trainer.network_cost(self._space, archs, filters, self._data)
         return [
             {
-                "arch": self._space.to_str(_member(archs, i)),
+                "arch": text,
                 "one_shot_accuracy": float(accuracy),
-                "params": int(costs.params[i]),
-                "flops": int(costs.flops[i]),
+                "params": params,
+                "flops": flops,
                 "status": "ok" if np.isfinite(accuracy) else "failed",
                 **self._common,
             }
-            for i, accuracy in enumerate(accuracies)
+            for text, accuracy, params, flops in zip(
+                self._space.to_strs(archs), accuracies, costs.params.tolist(), costs.flops.tolist()
+            )
         ]
 
 
 def _table_scores(space, table, archs):
-    archs = jax.device_get(archs)
-    count = len(jax.tree.leaves(archs)[0])
-    texts = [space.to_str(_member(archs, i)) for i in range(count)]
-    return np.asarray([table.search_accuracy(text) for text in texts])
+    return np.asarray([table.search_accuracy(text) for text in space.to_strs(archs)])
 
 
 def _network_score(config, data, task, state):
@@ -162,7 +154,7 @@ def _network_score(config, data, task, state):
     if sweep.bn == "running":
         groups = np.arange(len(calibration), dtype=np.int32)
         masks = task.sample_masks(jax.random.key(sweep.seed), state.step, groups)
-        gather = jax.jit(functools.partial(score.statistics, task.net, prepare=prepare))
+        gather = jax.jit(functools.partial(candidates.statistics, task.net, prepare=prepare))
         variables["batch_stats"] = gather(state.params, calibration, masks)
         calibration = None
     return score.one_shot_accuracy(

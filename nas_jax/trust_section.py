@@ -1,7 +1,6 @@
 """The section of a report on how far the score can be trusted."""
 
 import jax
-import numpy as np
 
 from nas_jax import analysis, figures, markdown, trust
 from nas_jax.findings import columns
@@ -38,7 +37,7 @@ def _sample(found, where, name, networks):
 
 def _uses(space, archs):
     """Per label of the space's options how often each architecture has it, [n]."""
-    masks = jax.tree.map(lambda *x: np.stack(x), *map(space.from_str, archs))
+    masks = space.from_strs(archs)
     uses = {}
     for choice, mask in zip(jax.tree.leaves(space.choices), jax.tree.leaves(masks)):
         for label, column in zip(space.labels(choice), mask.T):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import cost, score, spaces, supernet
+from nas_jax import candidates, cost, spaces, supernet
 
 MACRO, NB201 = spaces.make("nasbench_macro"), spaces.make("nasbench201")
 SMALL = {  # the same spaces, quick to trace
@@ -281,7 +281,7 @@ def test_shared_prefixes_change_no_score(order):
     if order == "random":
         decisions = np.random.default_rng(0).permutation(decisions)
     archs = space.from_decisions(decisions)
-    shared = jax.jit(functools.partial(score.candidate_logits, net))(variables, IMAGES, archs)
+    shared = jax.jit(functools.partial(candidates.logits, net))(variables, IMAGES, archs)
     alone = jax.jit(lambda v: jax.lax.map(lambda arch: net.apply(v, IMAGES, arch), archs))(
         variables
     )

@@ -9,8 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from nas_jax import execution, ops, parallel, spaces, supernet, train_step
-from nas_jax.score import candidate_logits
+from nas_jax import candidates, execution, ops, parallel, spaces, supernet, train_step
 from tests.images import noise
 
 GROUPS, OPTIONS = 6, 4
@@ -165,7 +164,7 @@ def test_candidates_score_the_same(nets, variables):
     images = jnp.asarray(np.random.default_rng(3).normal(size=(4, 8, 8, 3)), jnp.float32)
     archs = SPACE.sample(jax.random.key(2), (8,))
     logits = {
-        how: jax.jit(functools.partial(candidate_logits, net))(variables, images, archs)
+        how: jax.jit(functools.partial(candidates.logits, net))(variables, images, archs)
         for how, net in nets.items()
     }
     assert np.ptp(logits["masked"], 0).max() > 0.1  # candidates differ

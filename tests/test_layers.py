@@ -16,7 +16,7 @@ LAYERS = {
     3: "spaces",
     4: "path_dropout cost datasets augment optim tables latency",
     5: "strategies samplers findings scaling",
-    6: "train_step trust_section",
+    6: "train_step candidates trust_section",
     7: "score sections",
     8: "trainer",
     9: "sweep retrain",

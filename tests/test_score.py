@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from nas_jax import retrain, score, spaces, strategies, supernet
+from nas_jax import candidates, retrain, score, spaces, strategies, supernet
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_running_statistics_are_one_for_all(scored, execution):
     net = net.clone(execution=execution)
     batches = images.reshape(4, 8, *images.shape[1:])
     four = jax.tree.map(lambda mask: mask[:4], archs)
-    gather = jax.jit(lambda params, *args: score.statistics(net, params, *args, _prepare))
+    gather = jax.jit(lambda params, *args: candidates.statistics(net, params, *args, _prepare))
     stats = gather(variables["params"], batches, four)
     each = [jax.tree.map(lambda mask, i=i: mask[i], archs) for i in range(4)]
     jax.tree.map(

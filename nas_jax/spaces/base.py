@@ -8,7 +8,7 @@ import abc
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -105,6 +105,16 @@ class Space(abc.ABC):
                 f"data.image_size={image_size} must be a multiple of {self.reduction}, by which "
                 "this space's networks (config.space) reduce it"
             )
+
+    def to_strs(self, archs: Arch) -> list[str]:
+        """Canonical strings of architectures with masks [N, num_options]."""
+        host = jax.device_get(archs)
+        count = len(jax.tree.leaves(host)[0])
+        return [self.to_str(jax.tree.map(lambda mask, i=i: mask[i], host)) for i in range(count)]
+
+    def from_strs(self, texts: Sequence[str]) -> Arch:
+        """Masks float32 [N, num_options] of canonical strings, one or more."""
+        return jax.tree.map(lambda *masks: np.stack(masks), *map(self.from_str, texts))
 
     def count(self) -> int:
         """Number of legal architectures."""
