@@ -14,7 +14,7 @@ from nas_jax import workdir
 
 logger = logging.getLogger(__name__)
 
-# Steps that may wait on the devices. More do not make them busier, and on several CPU devices a queue
+# Steps that may wait on the devices. More do not make them busier, and on several CPU devices they
 # can take all threads, so that those of one device wait for another's for ever.
 MAX_AHEAD = 2
 
