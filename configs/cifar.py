@@ -9,13 +9,12 @@ CIFAR-10 is read as tensorflow-datasets prepares it: set TFDS_DATA_DIR, or --con
 
 from nas_jax import config as config_lib
 
-VARIANTS = ("", "small")
+VARIANTS = ("small", "")
 
 
 def get_config(variant=""):
     """The defaults are the paper's settings; see `nas_jax/config.py` for every field."""
-    if variant not in VARIANTS:
-        raise ValueError(f"--config=configs/cifar.py:{variant}: the variant is 'small' or none")
+    config_lib.check_variant(__file__, variant, VARIANTS)
     c = config_lib.default()
     if variant == "small":
         _make_small(c)

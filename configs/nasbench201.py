@@ -11,15 +11,12 @@ from ml_collections import ConfigDict
 
 from nas_jax import config as config_lib
 
-VARIANTS = ("", "small")
+VARIANTS = ("small", "")
 
 
 def get_config(variant=""):
     """Fair single-path training at the benchmark's own size; "small": narrow, a cell per stage."""
-    if variant not in VARIANTS:
-        raise ValueError(
-            f"--config=configs/nasbench201.py:{variant}: the variant is 'small' or none"
-        )
+    config_lib.check_variant(__file__, variant, VARIANTS)
     c = config_lib.default()
     c.table = "nasbench201_cifar10.csv"
     c.space = ConfigDict({"name": "nasbench201", "num_cells": 5, "num_stages": 3})
@@ -34,9 +31,7 @@ def get_config(variant=""):
     c.sweep.strategy = "exhaustive"
     c.sweep.num_candidates = 15_625
 
-    for protocol in (c.retrain.short, c.retrain.final):  # the table has been trained already
-        for group in protocol.groups:
-            protocol.groups[group] = 0
+    config_lib.retrain_nothing(c)  # the table's networks have been trained already
     if variant == "small":
         _make_small(c)
     return c

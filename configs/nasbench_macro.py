@@ -11,15 +11,12 @@ from ml_collections import ConfigDict
 
 from nas_jax import config as config_lib
 
-VARIANTS = ("", "small")
+VARIANTS = ("small", "")
 
 
 def get_config(variant=""):
     """Fair single-path training at the benchmark's own size; "small": a quarter of the width."""
-    if variant not in VARIANTS:
-        raise ValueError(
-            f"--config=configs/nasbench_macro.py:{variant}: the variant is 'small' or none"
-        )
+    config_lib.check_variant(__file__, variant, VARIANTS)
     c = config_lib.default()
     c.table = "nas-bench-macro_cifar10.json"
     c.space = ConfigDict({"name": "nasbench_macro", "stages": (2, 3, 3), "head": 40})
@@ -34,9 +31,7 @@ def get_config(variant=""):
     c.sweep.strategy = "exhaustive"
     c.sweep.num_candidates = 6_561
 
-    for protocol in (c.retrain.short, c.retrain.final):  # the table has been trained already
-        for group in protocol.groups:
-            protocol.groups[group] = 0
+    config_lib.retrain_nothing(c)  # the table's networks have been trained already
     if variant == "small":
         _make_small(c)
     return c

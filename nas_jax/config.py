@@ -4,6 +4,7 @@ Imports nothing heavy: `launch.py --help` and a wrong field must not wait for JA
 """
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -139,6 +140,20 @@ def _protocol(*, filters, num_seeds, random=0, stratified=0, top=0, small=0) -> 
     r.groups.all_on = 0
     r.train = _train()
     return r
+
+
+def check_variant(file: str, given: str, variants: tuple[str, ...]) -> None:
+    """Raises: ValueError if a config file has no such variant, of --config=FILE:variant."""
+    if given not in variants:
+        allowed = " or ".join(repr(variant) if variant else "none" for variant in variants)
+        raise ValueError(f"--config=configs/{Path(file).name}:{given}: the variant is {allowed}")
+
+
+def retrain_nothing(config: ConfigDict) -> None:
+    """Ask for no stand-alone networks."""
+    for protocol in (config.retrain.short, config.retrain.final):
+        for group in protocol.groups:
+            protocol.groups[group] = 0
 
 
 def known_fields(space_name: str) -> ConfigDict:

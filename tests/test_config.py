@@ -20,7 +20,7 @@ FILES = sorted(
     for path in (ROOT / "configs").rglob("*.py")
     if path.name != "__init__.py"
 )
-VARIANTS = [*FILES, "configs/cifar.py:small"]
+VARIANTS = [*FILES, *(f"configs/{n}.py:small" for n in ("cifar", "nasbench201", "nasbench_macro"))]
 
 
 def load(name):

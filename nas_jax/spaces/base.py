@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_jax import choices as choices_lib
+from nas_jax import ops
 
 Arch = choices_lib.Arch
 Path = tuple[str, ...]  # of a parameter: its scopes, then its name
@@ -198,6 +199,52 @@ class Space(abc.ABC):
         flat = flax.traverse_util.flatten_dict(params)
         kept = {path: leaf for path, leaf in flat.items() if self.owner(path) in on | {None}}
         return flax.traverse_util.unflatten_dict(kept)
+
+
+class Network(nn.Module):
+    """What the networks of all spaces have: see `Space.supernet` and `Space.standalone`.
+
+    Attributes:
+      space: the search space.
+      num_classes: K.
+      filters: F.
+      arch: canonical string of a stand-alone network; None is the supernet.
+      bn, bn_momentum, bn_epsilon: of `ops.BatchNorm`.
+      dtype: of activations.
+      execution: see `nas_jax.execution`.
+      kernel_init: from the fan-in to an initialiser.
+    """
+
+    space: Any
+    num_classes: int
+    filters: int
+    arch: str | None = None
+    bn: str = "batch"
+    bn_momentum: float = 0.9
+    bn_epsilon: float = 1e-3
+    dtype: Any = jnp.float32
+    execution: str = "masked"
+    kernel_init: Any = ops.he_normal
+
+    @property
+    def unit(self) -> dict[str, Any]:
+        """How every unit of a convolution and a batch norm is built."""
+        norm = ops.partial(ops.BatchNorm, self.bn, self.bn_momentum, self.bn_epsilon)
+        return {"norm": norm, "kernel_init": self.kernel_init}
+
+    @property
+    def on(self) -> Any:
+        """For each Choice the options that are built, a tree of tuples."""
+        return self.space.indices(self.arch or self.space.to_str(self.space.all_on()))
+
+    def logits(self, x: jax.Array) -> jax.Array:
+        """[G, n, H, W, C] -> float32 [G, n, K]: mean over pixels and a linear classifier.
+
+        To be called in a compact method, for the scope `classifier`.
+        """
+        x = jnp.mean(x.astype(jnp.float32), (2, 3))
+        init = self.kernel_init(2 * x.shape[-1])  # no ReLU follows: half the variance
+        return nn.Dense(self.num_classes, kernel_init=init, name="classifier")(x)
 
 
 @functools.cache

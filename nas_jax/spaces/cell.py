@@ -13,7 +13,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from nas_jax import choices as choices_lib
 from nas_jax import kernels, ops, supernet
@@ -179,19 +178,8 @@ class CellSpace(base.Space):
         return self.stem_stride * 2 ** self.stage(self.num_cells - 1)
 
 
-class CellNetwork(nn.Module):
+class CellNetwork(base.Network):
     """Supernet (`arch` None) or stand-alone network of the cell space; see `base.Space`."""
-
-    space: CellSpace
-    num_classes: int
-    filters: int
-    arch: str | None = None
-    bn: str = "batch"
-    bn_momentum: float = 0.9
-    bn_epsilon: float = 1e-3
-    dtype: Any = jnp.float32
-    execution: str = "masked"
-    kernel_init: Any = ops.he_normal
 
     @nn.compact
     def __call__(self, images: jax.Array, arch: base.Arch | None = None) -> jax.Array:
@@ -205,22 +193,13 @@ class CellNetwork(nn.Module):
                 self.space,
                 self.filters * scale,
                 self.arch,
-                self._unit,
+                self.unit,
                 self.execution,
                 name=f"cell{i}",
             )
             before, previous = previous, cell(previous, before, stem_height // scale, masks)
-        x = ops.Projection(self.filters * scale, **self._unit, name="final")(previous)
-        x = jnp.mean(x.astype(jnp.float32), (2, 3))
-        init = self.kernel_init(2 * x.shape[-1])  # no ReLU follows: half the variance
-        logits = nn.Dense(self.num_classes, kernel_init=init, name="classifier")(x)
-        return logits.reshape(*leading, -1)
-
-    @property
-    def _unit(self):
-        """How every BN-ReLU-convolution unit is built."""
-        norm = ops.partial(ops.BatchNorm, self.bn, self.bn_momentum, self.bn_epsilon)
-        return {"norm": norm, "kernel_init": self.kernel_init}
+        x = ops.Projection(self.filters * scale, **self.unit, name="final")(previous)
+        return self.logits(x).reshape(*leading, -1)
 
     def _stem(self, images, name):
         stride = self.space.stem_stride

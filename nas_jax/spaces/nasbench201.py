@@ -139,44 +139,24 @@ class NasBench201Space(base.Space):
         return 2 ** (self.num_stages - 1)
 
 
-class CellsNetwork(nn.Module):
+class CellsNetwork(base.Network):
     """Supernet (`arch` None) or stand-alone network; see `base.Space`."""
-
-    space: NasBench201Space
-    num_classes: int
-    filters: int
-    arch: str | None = None
-    bn: str = "batch"
-    bn_momentum: float = 0.9
-    bn_epsilon: float = 1e-5
-    dtype: Any = jnp.float32
-    execution: str = "masked"
-    kernel_init: Any = ops.he_normal
 
     @nn.compact
     def __call__(self, images: jax.Array, arch: base.Arch | None = None) -> jax.Array:
         """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
         images, masks, leading = supernet.to_groups(images.astype(self.dtype), arch)
-        x = ops.ConvNorm(self.filters, **self._unit, name="stem")(images)
+        x = ops.ConvNorm(self.filters, **self.unit, name="stem")(images)
         for stage in range(self.space.num_stages):
             features = self.filters * 2**stage
             if stage:
-                x = Reduction(features, **self._unit, name=f"stage{stage}_reduction")(x)
+                x = Reduction(features, **self.unit, name=f"stage{stage}_reduction")(x)
             for i in range(self.space.num_cells):
                 name = f"stage{stage}_cell{i}"
-                cell = Cell(self.space, features, self.arch, self._unit, self.execution, name=name)
+                cell = Cell(self.space, features, self.arch, self.unit, self.execution, name=name)
                 x = cell(x, masks)
-        [x] = self._unit["norm"](relu=True, name="final")([x])
-        x = jnp.mean(x.astype(jnp.float32), (2, 3))
-        init = self.kernel_init(2 * x.shape[-1])  # no ReLU follows: half the variance
-        logits = nn.Dense(self.num_classes, kernel_init=init, name="classifier")(x)
-        return logits.reshape(*leading, -1)
-
-    @property
-    def _unit(self):
-        """How every ReLU-convolution-BN unit is built."""
-        norm = ops.partial(ops.BatchNorm, self.bn, self.bn_momentum, self.bn_epsilon)
-        return {"norm": norm, "kernel_init": self.kernel_init}
+        [x] = self.unit["norm"](relu=True, name="final")([x])
+        return self.logits(x).reshape(*leading, -1)
 
 
 class Cell(nn.Module):

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from nas_jax import choices as choices_lib
 from nas_jax import ops, supernet
@@ -104,27 +103,12 @@ class NasBenchMacroSpace(base.Space):
         return 2 ** len(self.stages)
 
 
-class MacroNetwork(nn.Module):
+class MacroNetwork(base.Network):
     """Supernet (`arch` None) or stand-alone network of the chain space; see `base.Space`."""
-
-    space: NasBenchMacroSpace
-    num_classes: int
-    filters: int
-    arch: str | None = None
-    bn: str = "batch"
-    bn_momentum: float = 0.9
-    bn_epsilon: float = 1e-5
-    dtype: Any = jnp.float32
-    execution: str = "masked"
-    kernel_init: Any = ops.he_normal
 
     def setup(self):
         """Submodules, each named as its scope."""
-        unit = {
-            "norm": ops.partial(ops.BatchNorm, self.bn, self.bn_momentum, self.bn_epsilon),
-            "kernel_init": self.kernel_init,
-        }
-        on = self.space.indices(self.arch or self.space.to_str(self.space.all_on()))
+        unit, on = self.unit, self.on
         self.stem = ops.ConvNorm(self.filters, relu=True, **unit)
         for i, choice in enumerate(self.space.choices):
             width = self.filters * 2 ** (1 + self.space.stage(i))
@@ -134,10 +118,7 @@ class MacroNetwork(nn.Module):
                 for build in (_identity, _block(3, 3), _block(6, 5))
             ]
             setattr(self, choice.name, supernet.MixedOp(builders, on[i], self.execution))
-        width = self.space.head * self.filters
-        self.head = ops.ConvNorm(width, (1, 1), relu=True, **unit)
-        init = self.kernel_init(2 * width)  # no ReLU follows: half the variance
-        self.classifier = nn.Dense(self.num_classes, kernel_init=init)
+        self.head = ops.ConvNorm(self.space.head * self.filters, (1, 1), relu=True, **unit)
 
     def __call__(self, images: jax.Array, arch: base.Arch | None = None) -> jax.Array:
         """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
@@ -147,7 +128,7 @@ class MacroNetwork(nn.Module):
             x = self.layer(i, x, None if masks is None else masks[i])
         return self.leave(x).reshape(*leading, -1)
 
-    # The links of the chain: `score` computes what candidates have in common only once.
+    # The links of the chain: `candidates` computes what candidates have in common only once.
 
     def enter(self, images: jax.Array) -> jax.Array:
         """Images [G or 1, n, H, W, C] -> the first layer's input, the same for all."""
@@ -157,10 +138,10 @@ class MacroNetwork(nn.Module):
         """[G or 1, n, H, W, C], mask [G, 3] -> the output of that layer."""
         return getattr(self, self.space.choices[number].name)(x, mask)
 
+    @nn.compact
     def leave(self, x: jax.Array) -> jax.Array:
         """The last layer's output -> logits float32 [G, n, K]."""
-        x = jnp.mean(self.head(x).astype(jnp.float32), (2, 3))
-        return self.classifier(x)
+        return self.logits(self.head(x))
 
 
 def _identity(features, stride, **unit):

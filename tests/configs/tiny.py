@@ -22,14 +22,13 @@ def get_config():
     c.sweep.batch_size = 64
     c.sweep.candidates_per_batch = 8
     c.retrain.eval_batch_size = 50
+    config_lib.retrain_nothing(c)
     for protocol in (c.retrain.short, c.retrain.final):
         _shorten(protocol.train)
         protocol.train.num_epochs = 0.0
         protocol.train.num_steps = 20
         protocol.filters = (4,)
         protocol.num_seeds = 1
-        for group in protocol.groups:
-            protocol.groups[group] = 0
     c.retrain.short.groups.random = 2
     c.retrain.short.groups.stratified = 2
     c.retrain.final.groups.top = 1

@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from nas_jax import config as config_lib
 from tests.configs import tiny
 
 
@@ -13,7 +14,5 @@ def get_config():
     c.supernet.train.checkpoint_every = 20
     c.sweep.strategy = "exhaustive"
     c.sweep.calibration_images = 128
-    for protocol in (c.retrain.short, c.retrain.final):
-        for group in protocol.groups:
-            protocol.groups[group] = 0
+    config_lib.retrain_nothing(c)
     return c
