@@ -153,7 +153,8 @@ def _network_score(config, data, task, state):
         calibration = images.reshape(-1, sweep.batch_size, *images.shape[1:])
     if sweep.bn == "running":
         groups = np.arange(len(calibration), dtype=np.int32)
-        masks = task.sample_masks(jax.random.key(sweep.seed), state.step, groups)
+        key = rng.named(jax.random.key(sweep.seed), "statistics")
+        masks = task.sample_masks(key, state.step, groups)
         gather = jax.jit(functools.partial(candidates.statistics, task.net, prepare=prepare))
         variables["batch_stats"] = gather(state.params, calibration, masks)
         calibration = None

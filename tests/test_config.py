@@ -145,7 +145,27 @@ BAD_FIELDS = [
     ("supernet.train.checkpoint_every", 75, "checkpoint_every=75 is not .* log_every=50"),
     ("supernet.train.num_steps", 0, "supernet.train: give num_steps or num_epochs; both are 0"),
     ("retrain.final.train.num_epochs", 0.0, "final.train: give num_steps or num_epochs"),
+    ("supernet.sampler", "fare", "supernet.sampler='fare' is none of .*nearest: 'fair'"),
+    ("sweep.bn", "recalibrated", "sweep.bn='recalibrated' is none of .*nearest: 'recalibrate'"),
+    ("sweep.num_checkpoints", 3, "num_checkpoints=3 is more than supernet.train.keep_checkpoint"),
+    ("sweep.score", "table", "config.sweep.score='table' needs config.table"),
 ]
+BAD_PAIRS = [
+    (
+        (("sweep.bn", "running"), ("sweep.calibration_images", 100)),
+        "calibration_images=100 is not a multiple of sweep.batch_size=128",
+    ),
+    (
+        (("supernet.sampler", "sandwich"), ("supernet.train.ghost_batch_size", 32)),
+        "sampler='sandwich' needs 3 ghost batches a step, not 2; lower supernet.train.ghost",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), BAD_PAIRS)
+def test_a_bad_pair_of_fields_is_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        validate.config(changed(*fields), config_lib.default())
 
 
 @pytest.mark.parametrize(("field", "value", "message"), BAD_FIELDS)
