@@ -2,6 +2,7 @@
 
   python -m benchmarks train_step      a training step: all paths on, and dropped over the ramp
   python -m benchmarks scoring         architectures scored per second
+  python -m benchmarks prefixes        the same in a chain space, where candidates share beginnings
   python -m benchmarks compile_time    the training step, with a cold and a warm cache
   python -m benchmarks memory          temporary memory of the forms
   python -m benchmarks data_pipeline   images per second that reach the training step
@@ -17,7 +18,10 @@ import os
 
 from nas_jax import runtime
 
-_NAMES = ("train_step", "scoring", "compile_time", "memory", "data_pipeline", "scaling")
+_NAMES = (
+    *("train_step", "scoring", "prefixes", "compile_time"),
+    *("memory", "data_pipeline", "scaling"),
+)
 
 
 def _parser():
