@@ -68,6 +68,8 @@ class Findings:
             return []
         rows = tables.load(self.config["table"], self.space).rows
         known = [row for row in self.ranked if row["arch"] in rows]
+        if not known:
+            return []
         return [
             Network(
                 trial["arch"],
@@ -80,10 +82,10 @@ class Findings:
         ]
 
     def _published_costs(self, trials):
-        """(params, flops) of the published networks, which are larger than the supernet."""
-        if not trials or self.space.published_filters is None:
+        """(params, flops) of the published networks, larger than the supernet; else the trials'."""
+        published = type(self.space)() if self.space.published_filters else None
+        if published is None or published.choices != self.space.choices:
             return [(trial["params"], trial["flops"]) for trial in trials]
-        published = type(self.space)()
         archs = published.from_strs([trial["arch"] for trial in trials])
         found = cost.of(published, archs, filters=published.published_filters)
         return zip(found.params.tolist(), found.flops.tolist())

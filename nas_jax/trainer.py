@@ -119,7 +119,9 @@ def supernet_task(config: ConfigDict, space: Space, data: data_lib.Data) -> Task
 
 
 def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) -> None:
-    """Train the supernet in `directory`; see `fit`."""
+    """Train the supernet in `directory`, see `fit`; none where the sweep searches in a table."""
+    if config.sweep.score == "table":
+        return
     task = supernet_task(config, space, data)
     fit(task, config.supernet.train, data, directory, seed=config.seed)
 

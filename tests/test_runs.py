@@ -141,17 +141,17 @@ def test_a_supernet_is_scored_with_other_statistics(judged, bn):
 def test_a_search_in_a_table_needs_no_supernet(judged):
     workdir, arguments = judged
     other = workdir.with_name("table_only")
-    settings = "--mode=sweep", "--config.sweep.score=table"
-    code, errors = _run(other, *arguments, *settings)
+    settings = "--config.sweep.score=table"
+    code, errors = _run(other, *arguments, settings)
     assert code == 0, errors
+    assert not (other / "checkpoints").exists()
     rows = _rows(other / "trials.jsonl", without=None)
     params = [row["params"] for row in rows]
     best = max(rows, key=lambda row: row["one_shot_accuracy"])
     assert best["one_shot_accuracy"] == 1  # the table is of parameters
     assert best["params"] == max(params)
-    code, errors = _run(
-        other.with_name("missing"), *arguments, *settings, "--config.sweep.strategy=random_search"
-    )
+    missing, strategy = other.with_name("missing"), "--config.sweep.strategy=random_search"
+    code, errors = _run(missing, *arguments, settings, strategy)
     assert code == 2
     assert "has 25 architectures" in errors
 
