@@ -43,7 +43,7 @@ def _make_small(c):
     c.supernet.filters = 8
     train = c.supernet.train
     train.batch_size, train.ghost_batch_size = 320, 32  # 10 ghost batches, on 1, 2 or 5 devices
-    train.num_epochs = 30.0
+    train.num_epochs = 40.0
     train.base_lr = 0.3
     train.augment.crop_padding = 2  # of 16 pixels, as 4 are of 32
     c.sweep.num_images = 1_000
