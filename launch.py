@@ -3,6 +3,7 @@
   python launch.py --config=configs/digits.py                     the whole search, embedded data
   python launch.py --config=configs/cifar.py --mode=supernet      the paper's supernet on CIFAR-10
   python launch.py --config=configs/cifar.py:small                a search for a CPU
+  python launch.py --config=configs/nasbench_macro.py:small       judged by published accuracies
   python launch.py --config=configs/digits.py --config.seed=1 --workdir=runs/seed1
 
 Modes (each resumes where it was stopped; none repeats what is there):
