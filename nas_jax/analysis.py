@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-RESAMPLES, MAX_RESAMPLED = 2000, 10**6  # of a bootstrap; pairs in all of them together
+# Of a bootstrap: resamples at most and at least, and how many pairs in all decide between them.
+MOST, LEAST, PAIRS = 2000, 200, 10**6
 MIN_PAIRS = 10  # below, an interval of a rank correlation says nothing
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 Numbers = Sequence[float | None]
@@ -167,7 +168,7 @@ def _no_coefficient(x, y):
 
 
 def _resamples(n, num_resamples, seed):
-    count = num_resamples or max(200, min(RESAMPLES, MAX_RESAMPLED // n))
+    count = num_resamples or max(LEAST, min(MOST, PAIRS // n))
     return np.random.default_rng(seed).integers(n, size=(count, n))
 
 

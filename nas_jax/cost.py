@@ -56,16 +56,23 @@ def per_option(
 
 
 def extremes(space: base.Space, filters: int = 16) -> tuple[Any, Any]:
-    """The legal architectures with the most and with the fewest parameters, masks [num_options]."""
+    """The legal architectures with the most and with the fewest parameters, masks [num_options].
+
+    Of equal ones the last: a space lists an op that passes nothing on before one that does.
+    """
     table = per_option(space, filters=filters, image_size=space.reduction)
     found = []
-    for pick in (np.argmax, np.argmin):
+    for sign in (1, -1):
         decisions = [
-            pick(choices_lib.subsets(choice) @ table[choice.name].params)
+            _last_argmax(sign * (choices_lib.subsets(choice) @ table[choice.name].params))
             for choice in jax.tree.leaves(space.choices)
         ]
         found.append(jax.device_get(space.from_decisions(np.asarray(decisions))))
     return tuple(found)
+
+
+def _last_argmax(values):
+    return len(values) - 1 - np.argmax(values[::-1])
 
 
 @functools.cache

@@ -34,6 +34,7 @@ class Findings:
       config, versions: config.json and versions.json.
       metrics, trials: the lines of the two .jsonl files.
       scored: the trials that have a one-shot accuracy.
+      searched_table: whether the scores are a table's own, which has nothing to judge then.
       ranked: the scored architectures, one line each, the best first.
       short, final: {(filters, group): networks} of the two protocols of stand-alone training.
       samples: {(where, group): networks} that ranking is measured on: of `short` ("F = 16",
@@ -43,6 +44,7 @@ class Findings:
     def __init__(self, directory: Path, space: Space):
         self.directory, self.space, self.out = directory, space, directory / "report"
         self.config, self.versions = self._json("config.json"), self._json("versions.json")
+        self.searched_table = self.config.get("sweep", {}).get("score") == "table"
         self.metrics = workdir.read_jsonl(directory / "metrics.jsonl")
         self.trials = workdir.read_jsonl(directory / "trials.jsonl")
         self.scored = [row for row in self.trials if row["one_shot_accuracy"] is not None]
@@ -64,7 +66,7 @@ class Findings:
 
     def _published(self):
         """The scored architectures that the config's table has."""
-        if not self.config.get("table"):
+        if not self.config.get("table") or self.searched_table:
             return []
         rows = tables.load(self.config["table"], self.space).rows
         known = [row for row in self.ranked if row["arch"] in rows]

@@ -1,4 +1,4 @@
-"""The report of a run, report.md and its figures, from the files in its workdir alone."""
+"""The report of a run, report.md and its figures, from the files of the run."""
 
 import logging
 from pathlib import Path
@@ -18,7 +18,8 @@ SPEAKING = ("random", "table")  # samples that speak for the space
 def run(config: ConfigDict, space: Space, data: Any, directory: Path) -> Path:
     """Write report/report.md and its figures in `directory`; returns the path of report.md.
 
-    What was run is read from the files alone: `config` and `data` are not used.
+    What was run is read from its files, and from the table that its config.json names, if it does:
+    `config` and `data` are not used.
     """
     path = write(directory, space)
     logger.info("report  %s", path)
@@ -74,7 +75,8 @@ def _headline(found):
     }
     return [
         f"The best of {len(found.ranked):,} architectures is **`{best['arch']}`**: "
-        f"{100 * best['one_shot_accuracy']:.2f} % with the weights of the one-shot model.",
+        f"{100 * best['one_shot_accuracy']:.2f} % "
+        f"{'in the table' if found.searched_table else 'with the weights of the one-shot model'}.",
         f"Trained alone it reaches {', '.join(sorted(alone))}."
         if alone
         else "It was not trained alone.",

@@ -29,7 +29,7 @@ def make(
     *,
     num_steps: int,
     num_groups: int,
-    extremes: tuple[Any, Any],
+    extremes: tuple[Any, Any] | None,
     r: float,
     schedule: str,
     rescale: bool,
@@ -44,7 +44,7 @@ def make(
       choices: the space's tree of Choices.
       num_steps: of the whole training.
       num_groups: ghost batches of a step, over all devices.
-      extremes: the largest and the smallest architecture, masks [num_options] ("sandwich").
+      extremes: the largest and the smallest architecture, masks [num_options]; for "sandwich" only.
       r, schedule, rescale: of `path_dropout.sample` and `path_dropout.ramp`.
     """
     if name == "path_dropout":

@@ -14,14 +14,15 @@ ACCURACY = {"short": "validation accuracy (%)", "final": "test accuracy (%)"}
 SIZES = ("parameters (M)", "multiply-adds (M)")
 THRESHOLDS = (10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95)  # per cent
 SETTINGS = (  # beginnings of the config's fields that the report repeats
-    *("seed", "data.", "space.", "network.", "supernet.filters", "supernet.path_dropout."),
+    *("seed", "data.", "table", "space.", "network.", "supernet.filters", "supernet.execution"),
+    *("supernet.sampler", "supernet.path_dropout."),
     *("supernet.train.num_", "supernet.train.batch_size", "supernet.train.ghost_batch_size"),
     *("supernet.train.base_lr", "supernet.train.schedule", "supernet.train.l2", "sweep."),
 )
 RANKING = """Correlation of what ranks architectures with their stand-alone accuracy (mean over
 seeds), with 95 % intervals of a bootstrap over the n architectures. A stratified sample holds more
 of the extremes than the candidates do, so it is easier to rank; only the random sample speaks for
-them."""
+them. The top half and the top tenth are the best by stand-alone accuracy."""
 REGRET = """Stand-alone accuracy, in percentage points, lost by training only the k best-scored of
 the n architectures, and by training k at random (exact mean)."""
 BARS = "Error bars, where there are several seeds, are their sd."
@@ -49,8 +50,8 @@ def _training(found):
     figures.curves(found.out / "training.png", [row["step"] for row in rows], series)
     return (
         f"![Training curves](training.png)\n\nAt step {last['step']:,} the loss is "
-        f"{last['loss']:.3f} and the accuracy {100 * last['accuracy']:.2f} %, both with paths "
-        "dropped and averaged since the line before."
+        f"{last['loss']:.3f} and the accuracy {100 * last['accuracy']:.2f} %, both of the "
+        "architectures that were trained, averaged since the line before."
     )
 
 
@@ -110,17 +111,20 @@ def _coefficients(where, name, networks):
     networks = [network for network in networks if network.one_shot is not None]
     (truth,) = columns(networks, "accuracy")
     for part, numbers in trust.parts(truth).items() if networks else ():
-        for label, x, y in _rankers([networks[i] for i in numbers]):
+        for label, x, y in _rankers([networks[i] for i in numbers], part):
             result = analysis.rank_correlations(x, y)
             cells = [result.reason] * 3 if result.reason else map(markdown.interval, result[:3])
             yield where, name, part, label, result.n, *cells
 
 
-def _rankers(networks):
-    """(label, what ranks, what is ranked): the score, costs, and what is as good as can be."""
+def _rankers(networks, part):
+    """(label, what ranks, what is ranked): the score, costs, and a training ranking another.
+
+    Within the best by the mean of the seeds these are pushed apart, so seeds are compared over all.
+    """
     for label, field in RANKERS.items():
         yield label, *columns(networks, field, "accuracy")
-    if all(len(network.accuracies) > 1 for network in networks):
+    if part == "all" and all(len(network.accuracies) > 1 for network in networks):
         yield "one seed, ranking another", *zip(*(n.accuracies[:2] for n in networks))
     if all(network.valid is not None for network in networks):
         yield "validation accuracy", *columns(networks, "valid", "accuracy")
@@ -201,6 +205,8 @@ def _best(found):
 
 def _how(found):
     rows = [row for row in _flat(found.config) if row[0].startswith(SETTINGS)]
+    if dict(rows).get("supernet.sampler", "path_dropout") != "path_dropout":
+        rows = [row for row in rows if not row[0].startswith("supernet.path_dropout.")]
     versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
     return f"{versions or 'Versions are not known'}.\n\n{markdown.table(('config', ''), rows)}"
 

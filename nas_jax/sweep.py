@@ -151,8 +151,11 @@ def _network_score(config, data, task, state):
     if sweep.bn != "batch":
         images, _ = data.fixed("train", sweep.calibration_images)
         calibration = images.reshape(-1, sweep.batch_size, *images.shape[1:])
-    if sweep.bn == "running":
-        groups = np.arange(len(calibration), dtype=np.int32)
+    if sweep.bn == "running":  # as many paths as in training: one for each ghost batch
+        size = config.supernet.train.ghost_batch_size
+        count = len(images) // size
+        calibration = images[: count * size].reshape(count, size, *images.shape[1:])
+        groups = np.arange(count, dtype=np.int32)
         key = rng.named(jax.random.key(sweep.seed), "statistics")
         masks = task.sample_masks(key, state.step, groups)
         gather = jax.jit(functools.partial(candidates.statistics, task.net, prepare=prepare))

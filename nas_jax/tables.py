@@ -24,6 +24,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from nas_jax.spaces import Space
 
 _FOLDER = "NAS_BENCH_DIR"
@@ -86,10 +88,9 @@ def load(name: str, space: Space) -> Table:
         data, rows = read(path)
     except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
         raise ValueError(f"table={path} is damaged: {error}") from error
-    for arch in rows:
-        _check_arch(path, arch, space)
     if not rows:
         raise ValueError(f"table={path} has no architectures")
+    _check_archs(path, list(rows), space)
     return Table(path, data, rows)
 
 
@@ -105,12 +106,14 @@ def _find(name):
     )
 
 
-def _check_arch(path, arch, space):
+def _check_archs(path, archs, space):
     try:
-        masks = space.from_str(arch)
+        masks = space.from_strs(archs)
     except ValueError as error:
         raise ValueError(f"table={path} is of another space: {error}") from error
-    if not space.contains(masks):
+    legal = (np.asarray(space.to_decisions(masks)) >= 0).all(-1)
+    if not legal.all():
+        arch = archs[int(np.argmin(legal))]
         raise ValueError(f"table={path}: architecture {arch!r} is not legal in this space")
 
 

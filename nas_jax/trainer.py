@@ -98,7 +98,7 @@ def supernet_task(config: ConfigDict, space: Space, data: data_lib.Data) -> Task
         space.choices,
         num_steps=total,
         num_groups=train.batch_size // train.ghost_batch_size,
-        extremes=cost.extremes(space, config.supernet.filters),
+        extremes=_extremes(config, space),
         **dropout.to_dict(),
     )
 
@@ -116,6 +116,13 @@ def supernet_task(config: ConfigDict, space: Space, data: data_lib.Data) -> Task
         usage=space.usage,
         known=known,
     )
+
+
+def _extremes(config, space):
+    """The largest and the smallest architecture, where they are sampled."""
+    if config.supernet.sampler != "sandwich":
+        return None
+    return cost.extremes(space, config.supernet.filters)
 
 
 def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) -> None:

@@ -15,12 +15,13 @@ from nas_jax import analysis
 PARTS = {"all": 1.0, "top half": 0.5, "top 10 %": 0.1}  # the best by truth
 TOP = 0.1  # of the architectures: where a collapse shows
 FEW = 30  # architectures: below, an interval of tau is wider than what methods differ by
+MANY = 50  # architectures: below, the best tenth is too few to show a collapse
 
 
 class Bias(NamedTuple):
     """How an option is rated. `rank` is the mean, over all uses, of (rank by score - rank by truth)
-    / n, in (-1, 1), above 0 where it is over-rated. Shares are those of all options on, in [0, 1]:
-    over all architectures, the best by score and the best by truth.
+    / n, in (-1, 1), above 0 where it is over-rated. Shares are those of all options compared, in
+    [0, 1]: over all architectures, the best by score and the best by truth.
     """
 
     rank: analysis.Estimate
@@ -63,7 +64,7 @@ def biases(
     """The `Bias` of each label, with 95 % intervals of a bootstrap over architectures.
 
     Args:
-      uses: per label how often each architecture uses it, [n].
+      uses: per label how often each architecture uses it, [n]; at least one does.
       scores, truth: [n], no gaps.
       num_resamples: of the bootstrap.
     """
@@ -71,10 +72,10 @@ def biases(
     table = np.asarray(list(uses.values()), float)  # [m, n]
     gap = (stats.rankdata(scores) - stats.rankdata(truth)) / len(scores)
     counts = _resampled_counts(len(scores), num_resamples)
-    used = np.maximum(counts @ table.T, 1)
-    means = (counts * gap) @ table.T / used  # [1 + num_resamples, m]
+    used = counts @ table.T  # [1 + num_resamples, m]; in a resample an option may have no use
+    means = (counts * gap) @ table.T / np.where(used, used, np.nan)
     shares = [_shares(table[:, _best(x, TOP)]) for x in (scores, truth)]
-    low, high = np.quantile(means[1:], (0.025, 0.975), axis=0)
+    low, high = np.nanquantile(means[1:], (0.025, 0.975), axis=0)
     return {
         label: Bias(
             analysis.Estimate(float(means[0, i]), float(low[i]), float(high[i])),
@@ -106,4 +107,5 @@ def merged(groups: Sequence[str], *columns: Sequence[float]) -> list[np.ndarray]
     """Means of each column over what has the same group: columns [n] -> [number of groups]."""
     _, members = np.unique(np.asarray(groups), return_inverse=True)
     sizes = np.bincount(members)
-    return [np.bincount(members, np.asarray(column, float)) / sizes for column in columns]
+    means = [np.bincount(members, np.asarray(column, float)) / sizes for column in columns]
+    return [np.round(mean, 9) for mean in means]  # equal ones must tie when ranked

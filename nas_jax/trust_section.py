@@ -7,7 +7,7 @@ from nas_jax.findings import columns
 
 BIAS = """How options are rated: mean difference, in per cent of n, between an architecture's rank
 by score and by stand-alone accuracy, over the architectures that use the option (above 0: rated too
-high), with 95 % intervals of a bootstrap; and the option's share of all that are on, among all
+high), with 95 % intervals of a bootstrap; and the option's share of all of its kind, in all
 architectures, the best tenth by score and the best tenth by accuracy."""
 
 
@@ -27,7 +27,11 @@ def _sample(found, where, name, networks):
         yield f"n = {len(networks)} is less than {analysis.MIN_PAIRS}."
         return
     archs, scores, flops, truth = columns(networks, "arch", "one_shot", "flops", "accuracy")
-    found_biases = trust.biases(_uses(found.space, archs), scores, truth)
+    found_biases = {
+        label: bias
+        for uses in _uses(found.space, archs)
+        for label, bias in trust.biases(uses, scores, truth).items()
+    }
     yield "\n".join(f"- {text}" for text in _remarks(found.space, archs, scores, truth))
     warnings = [*_baseline(scores, flops, truth), *_collapse(found_biases, len(archs))]
     yield "\n".join(f"- **Warning**: {text}" for text in warnings) or "No warnings."
@@ -36,13 +40,18 @@ def _sample(found, where, name, networks):
 
 
 def _uses(space, archs):
-    """Per label of the space's options how often each architecture has it, [n]."""
-    masks = space.from_strs(archs)
-    uses = {}
+    """Per label how often each architecture has it, [n]: a dict for each kind of Choice.
+
+    Choices are of one kind if their labels begin alike (inputs; ops): shares are within a kind.
+    """
+    masks, kinds = space.from_strs(archs), {}
     for choice, mask in zip(jax.tree.leaves(space.choices), jax.tree.leaves(masks)):
-        for label, column in zip(space.labels(choice), mask.T):
+        labels = space.labels(choice)
+        uses = kinds.setdefault(labels[0], {})
+        for label, column in zip(labels, mask.T):
             uses[label] = uses.get(label, 0) + column
-    return {label: column for label, column in uses.items() if column.any()}
+    for uses in kinds.values():
+        yield {label: column for label, column in uses.items() if column.any()}
 
 
 def _remarks(space, archs, scores, truth):
@@ -58,8 +67,8 @@ def _remarks(space, archs, scores, truth):
     result = analysis.rank_correlations(*trust.merged(classes, scores, truth))
     merged = result.reason or f"Kendall's tau-b is {markdown.interval(result.kendall)}"
     yield (
-        f"They compute {len({*classes}):,} different things (others are isomorphic); averaged over "
-        f"those that are the same, {merged}."
+        f"They are {len({*classes}):,} up to isomorphism; averaged over those that are isomorphic, "
+        f"{merged}."
     )
 
 
@@ -76,11 +85,11 @@ def _baseline(scores, flops, truth):
 
 
 def _collapse(found_biases, n):
-    for label, bias in found_biases.items():
+    for label, bias in found_biases.items() if n >= trust.MANY else ():
         if bias.dominates:
             yield (
-                f"collapse: {label} is {bias.share_by_score:.0%} of all options on in the best "
-                f"tenth by score (n = {n}), and {bias.share_by_truth:.0%} in the best by accuracy."
+                f"collapse: {label} is {bias.share_by_score:.0%} of its kind in the best tenth of "
+                f"n = {n} by score, and {bias.share_by_truth:.0%} in the best by accuracy."
             )
 
 

@@ -158,6 +158,15 @@ def sizes(given: ConfigDict, space: Any, data: Any, num_devices: int) -> None:
     for name, split in zip(_TRAININGS, splits):
         _check_batch(name, _section(given, name), split, data.num_images(split), num_devices)
     _check_sweep(given.sweep, data.num_images("valid"), num_devices)
+    _check_calibration(given.sweep, data.num_images("train"))
+
+
+def _check_calibration(sweep, num_train):
+    if sweep.bn != "batch" and sweep.calibration_images > num_train:
+        raise ValueError(
+            f"config.sweep.calibration_images={sweep.calibration_images}, but the training split "
+            f"(data.train) has {num_train}"
+        )
 
 
 def _check_batch(name, train, split, num_images, num_devices):

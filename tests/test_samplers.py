@@ -93,12 +93,12 @@ def test_fair_where_a_choice_has_many_subsets():
 
 
 def test_sandwich_has_the_largest_and_the_smallest():
-    """Most parameters: 3x3 convolutions everywhere; fewest: the first op without any, none."""
+    """Most parameters: 3x3 convolutions everywhere; fewest: the last op without any, pooling."""
     masks = make("sandwich")(KEY, 4, jnp.arange(6))
     text = [
         SPACE.to_str(jax.tree.map(lambda mask, i=i: np.asarray(mask[i]), masks)) for i in range(6)
     ]
-    conv, none = "nor_conv_3x3", "none"
-    for found, op in zip(text, (conv, none)):
+    conv, pool = "nor_conv_3x3", "avg_pool_3x3"
+    for found, op in zip(text, (conv, pool)):
         assert found == f"|{op}~0|+|{op}~0|{op}~1|+|{op}~0|{op}~1|{op}~2|"
     assert len({*text[2:]}) > 1

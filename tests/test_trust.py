@@ -48,6 +48,19 @@ def test_a_perfect_score_has_no_bias():
         assert not bias.dominates
 
 
+def test_an_option_of_few_has_an_interval_of_those_that_have_it():
+    """A resample without it says nothing about it."""
+    uses = {"rare": [1, *[0] * 39], "other": [1] * 40}
+    rare = trust.biases(uses, -TRUTH, TRUTH, num_resamples=200)["rare"].rank
+    assert rare.low > 0.5  # it is worst by truth and best by score
+
+
+def test_merged_ties_stay_ties():
+    """The mean of seven 63.9 is not 63.9 in floating point."""
+    [means] = trust.merged([*"aaaaaaa", "b"], [63.9] * 8)
+    assert means[0] == means[1]
+
+
 def test_what_should_dominate_is_no_collapse():
     """The best by truth have nothing else either."""
     uses = {"a": (TRUTH > 30).astype(float), "b": (TRUTH <= 30).astype(float)}

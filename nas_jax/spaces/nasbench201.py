@@ -107,7 +107,7 @@ class NasBench201Space(base.Space):
         """See `base.Space.isomorph`: 4,930 classes (6,466 where sums are not simplified).
 
         A node is a sum of terms, in any order; a skip brings the terms of the node that it comes
-        from, and what is computed from nothing is nothing.
+        from, and what is computed from nothing is nothing (but for batch norm's offset).
         """
         names, nodes = list(OPS), [["input"]]
         for edges in self.indices(text):
