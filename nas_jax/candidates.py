@@ -85,7 +85,7 @@ def statistics(
       archs: masks [c, k], the architecture that is run on each batch.
       prepare: images uint8 [n, H, W, C] -> float32, standardised.
     """
-    # Of these a last value is the mean of nothing else; and only "masked" writes them.
+    # Running averages without memory are the batch's own statistics; only "masked" writes them.
     net = net.clone(bn="running", bn_momentum=0.0, execution="masked")
     one = jax.tree.map(lambda mask: mask[0], archs)
     shapes = jax.eval_shape(net.init, jax.random.key(0), prepare(batches[0]), one)["batch_stats"]

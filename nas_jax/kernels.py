@@ -215,12 +215,14 @@ def _turn(x):
     return jnp.swapaxes(x, 1, 2)
 
 
-def _conv_bwd(stride, saved, g):
+def _strided_bwd(form, grads_cpu, stride, saved, g):
+    """Gradients of `form`; on CPU by `grads_cpu`, those of stride 1."""
+
     def strided(x, kernel, g):
-        return jax.vjp(functools.partial(_conv_lax, stride=stride), x, kernel)[1](g)
+        return jax.vjp(functools.partial(form, stride=stride), x, kernel)[1](g)
 
     def cpu(x, kernel, g):
-        return _conv_grads_cpu(x, kernel, _spread(g, stride, x.shape))
+        return grads_cpu(x, kernel, _spread(g, stride, x.shape))
 
     return lax.platform_dependent(*saved, g, cpu=cpu, default=strided)
 
@@ -253,7 +255,10 @@ def _conv_grads_cpu(x, kernel, g):
     return grad_x, jnp.transpose(grad_kernel, (1, 2, 0, 3)).reshape(kernel.shape)
 
 
-_conv.defvjp(lambda x, kernel, stride: (_conv(x, kernel, stride), (x, kernel)), _conv_bwd)
+_conv.defvjp(
+    lambda x, kernel, stride: (_conv(x, kernel, stride), (x, kernel)),
+    functools.partial(_strided_bwd, _conv_lax, _conv_grads_cpu),
+)
 
 
 # -- depthwise convolution ------------------------------------------------------------------------
@@ -293,16 +298,6 @@ def _depthwise_shifts(x, kernel, stride=1):
     return sum(map(row, range(size)))
 
 
-def _depthwise_bwd(stride, saved, g):
-    def strided(x, kernel, g):
-        return jax.vjp(functools.partial(_depthwise_lax, stride=stride), x, kernel)[1](g)
-
-    def cpu(x, kernel, g):
-        return _depthwise_grads_cpu(x, kernel, _spread(g, stride, x.shape))
-
-    return lax.platform_dependent(*saved, g, cpu=cpu, default=strided)
-
-
 def _depthwise_grads_cpu(x, kernel, g):
     """Input gradient: the same shifts, kernel flipped."""
     return _depthwise_shifts(g, kernel[::-1, ::-1]), _depthwise_taps(x, g, kernel.shape)
@@ -340,7 +335,8 @@ def _depthwise_taps(x, g, shape):
 
 
 _depthwise.defvjp(
-    lambda x, kernel, stride: (_depthwise(x, kernel, stride), (x, kernel)), _depthwise_bwd
+    lambda x, kernel, stride: (_depthwise(x, kernel, stride), (x, kernel)),
+    functools.partial(_strided_bwd, _depthwise_lax, _depthwise_grads_cpu),
 )
 
 

@@ -147,20 +147,21 @@ def _network_score(config, data, task, state):
     def prepare(images):
         return augment.standardise(images, data.mean, data.std)
 
+    def training_batches(size):
+        count = sweep.calibration_images // size
+        images, _ = data.fixed("train", count * size)
+        return images.reshape(count, size, *images.shape[1:])
+
     calibration = None
-    if sweep.bn != "batch":
-        images, _ = data.fixed("train", sweep.calibration_images)
-        calibration = images.reshape(-1, sweep.batch_size, *images.shape[1:])
+    if sweep.bn == "recalibrate":
+        calibration = training_batches(sweep.batch_size)
     if sweep.bn == "running":  # as many paths as in training: one for each ghost batch
-        size = config.supernet.train.ghost_batch_size
-        count = len(images) // size
-        calibration = images[: count * size].reshape(count, size, *images.shape[1:])
-        groups = np.arange(count, dtype=np.int32)
+        batches = training_batches(config.supernet.train.ghost_batch_size)
+        groups = np.arange(len(batches), dtype=np.int32)
         key = rng.named(jax.random.key(sweep.seed), "statistics")
         masks = task.sample_masks(key, state.step, groups)
         gather = jax.jit(functools.partial(candidates.statistics, task.net, prepare=prepare))
-        variables["batch_stats"] = gather(state.params, calibration, masks)
-        calibration = None
+        variables["batch_stats"] = gather(state.params, batches, masks)
     return score.one_shot_accuracy(
         task.net,
         variables,
