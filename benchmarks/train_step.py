@@ -32,6 +32,7 @@ def jax_step(workload: Workload, execution: str, images, labels, num_groups: int
             prepare=lambda keys, images: images,
             sample_masks=lambda key, step, groups: jax.tree.map(lambda m: m[groups], masks),
             usage=workload.space.usage,
+            per_use=False,
             l2=_L2,
             l2_norm_params=False,
             label_smoothing=0.0,

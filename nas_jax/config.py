@@ -60,6 +60,9 @@ def default() -> ConfigDict:
     c.supernet.path_dropout.r = 0.1  # a node loses all its k inputs with probability r: r^(1/k)
     c.supernet.path_dropout.schedule = "linear"  # from 0 over the training; "constant", "none"
     c.supernet.path_dropout.rescale = False  # divide by the keep probability; not in the paper
+    # Whether an op's gradient is the mean over the ghost batches that use it, rather than over all:
+    # it then learns as fast as what all of them use. Not in the paper.
+    c.supernet.per_use_gradients = False
     c.supernet.train = _train()
     c.supernet.train.num_steps = 10_000  # about 225 epochs
 

@@ -1,12 +1,11 @@
 """Scaling a found architecture to a budget: its width, and its depth (paper, section 4.4)."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from nas_jax import cost
 from nas_jax.spaces import Space
-
-MAX_FILTERS = 4096
 
 
 class Scaled(NamedTuple):
@@ -45,10 +44,11 @@ def fit(
       One `Scaled` per depth.
 
     Raises:
-      ValueError: there is no budget, or the narrowest network is above it.
+      ValueError: there is no finite budget, or the narrowest network is above it.
     """
-    if max_params is None and max_flops is None:
-        raise ValueError("give max_params or max_flops")
+    budgets = [budget for budget in (max_params, max_flops) if budget is not None]
+    if not budgets or not all(map(math.isfinite, budgets)):
+        raise ValueError("give max_params or max_flops, a number")
     spaces = [space] if depths is None else [space.deepened(depth) for depth in depths]
     size = {"image_size": image_size, "num_classes": num_classes}
     return [_widest(each, text, max_params, max_flops, multiple, size) for each in spaces]
@@ -58,8 +58,8 @@ def _widest(space, text, max_params, max_flops, multiple, size):
     cost_at = _in_filters(space, space.from_str(text), size)
 
     def fits(number):
-        params, flops = cost_at(number * multiple)
-        return not ((max_params and params > max_params) or (max_flops and flops > max_flops))
+        costs = zip(cost_at(number * multiple), (max_params, max_flops))
+        return all(budget is None or cost <= budget for cost, budget in costs)
 
     if not fits(1):
         params, flops = cost_at(multiple)
@@ -67,8 +67,10 @@ def _widest(space, text, max_params, max_flops, multiple, size):
             f"with F = {multiple} the network has {params:,} parameters and {flops:,} "
             "multiply-adds already, more than the budget"
         )
-    low, high = 1, MAX_FILTERS // multiple + 1  # it fits at low and not at high: costs grow with F
-    while high - low > 1:
+    low, high = 1, 2
+    while fits(high):  # ends, since costs grow with F
+        low, high = high, 2 * high
+    while high - low > 1:  # it fits at low and not at high
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return Scaled(space, low * multiple, *cost_at(low * multiple))

@@ -41,6 +41,7 @@ def make(
     prepare: Callable[[jax.Array, jax.Array], jax.Array],
     sample_masks: Callable[[jax.Array, jax.Array, jax.Array], Any],
     usage: Callable[[Any, Any], Any],
+    per_use: bool,
     l2: float,
     l2_norm_params: bool,
     label_smoothing: float,
@@ -55,6 +56,8 @@ def make(
       prepare: (keys [B], images uint8 [B, H, W, C]) -> float images: augmentation.
       sample_masks: (key of the run, step, global group numbers int32 [G]) -> masks [G, k], or None.
       usage: (params, masks) -> share of groups that use each parameter, or None for all.
+      per_use: whether the gradient of each parameter is the mean over the groups that use it, of
+        all devices; else over all groups, so that what is used rarely learns slowly.
       l2: coefficient lambda of the mean over groups of the squared weights that they use.
       l2_norm_params: see `optim.l2`.
       label_smoothing: in [0, 1).
@@ -89,6 +92,9 @@ def make(
         shrunk, more = jax.grad(penalty, has_aux=True)(state.params, masks)
         grads, metrics = jax.tree.map(jnp.add, grads, shrunk), metrics | more
         grads, metrics, batch_stats = parallel.mean((grads, metrics, batch_stats))
+        if per_use:
+            shares = parallel.mean(usage(state.params, masks))
+            grads = jax.tree.map(lambda g, share: g / jnp.where(share, share, 1), grads, shares)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, batch_stats, opt_state), metrics

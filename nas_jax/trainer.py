@@ -40,6 +40,7 @@ class Task:
       init_args: what `net` takes beside images when it is initialised.
       sample_masks: (key of the run, step, group numbers [G]) -> masks [G, k], or None.
       usage: (params, masks) -> share of groups that use each parameter, or None for all.
+      per_use: see `train_step.make`.
       known: (step) -> what to log beside the metrics.
     """
 
@@ -49,6 +50,7 @@ class Task:
     init_args: tuple = ()
     sample_masks: Callable = lambda key, step, groups: None
     usage: Callable = lambda params, masks: None
+    per_use: bool = False
     known: Callable = lambda step: {}
 
 
@@ -114,6 +116,7 @@ def supernet_task(config: ConfigDict, space: Space, data: data_lib.Data) -> Task
         init_args=(space.all_on(),),
         sample_masks=sample_masks,
         usage=space.usage,
+        per_use=config.supernet.per_use_gradients,
         known=known,
     )
 
@@ -126,11 +129,21 @@ def _extremes(config, space):
 
 
 def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) -> None:
-    """Train the supernet in `directory`, see `fit`; none where the sweep searches in a table."""
+    """Train the supernet in `directory`, see `fit`; none where the sweep searches in a table.
+
+    Raises: ValueError if it would leave fewer checkpoints than the sweep averages over.
+    """
     if config.sweep.score == "table":
         return
-    task = supernet_task(config, space, data)
-    fit(task, config.supernet.train, data, directory, seed=config.seed)
+    train, asked = config.supernet.train, config.sweep.num_checkpoints
+    total = count_steps(train, data.num_images("train"))
+    saved = math.ceil(total / (train.checkpoint_every or total))
+    if saved < asked:
+        raise ValueError(
+            f"config.sweep.num_checkpoints={asked}, but a training of {total} steps with "
+            f"checkpoint_every={train.checkpoint_every} saves {saved}; lower one of the two"
+        )
+    fit(supernet_task(config, space, data), train, data, directory, seed=config.seed)
 
 
 def restore(
@@ -267,6 +280,7 @@ def _step_fn(task, train, data, total, devices):
         prepare=lambda keys, x: augment_fn(keys, augment.standardise(x, data.mean, data.std)),
         sample_masks=task.sample_masks,
         usage=task.usage,
+        per_use=task.per_use,
         l2=train.l2,
         l2_norm_params=train.l2_norm_params,
         label_smoothing=train.label_smoothing,

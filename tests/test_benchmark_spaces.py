@@ -268,8 +268,9 @@ def test_any_width_depth_and_image_size():
         assert shape.shape == (2, 7)
     with pytest.raises(ValueError, match="image_size=30 must be a multiple of 4"):
         NB201.check_image_size(30)
-    with pytest.raises(ValueError, match=r"space.stages=\(2, 0\) must be"):
-        spaces.make("nasbench_macro", stages=(2, 0))
+    for stages in ((2, 0), (1,), ()):
+        with pytest.raises(ValueError, match=r"space.stages=\(.*\) must be numbers above 0"):
+            spaces.make("nasbench_macro", stages=stages)
 
 
 @pytest.mark.parametrize("order", ["sorted", "random"])

@@ -198,6 +198,7 @@ def _one_step(net: nn.Module, variables, masks, at_once):
         prepare=lambda keys, x: x / 255.0,
         sample_masks=lambda *_: masks,
         usage=SPACE.usage,
+        per_use=False,
         l2=0.1,
         l2_norm_params=False,
         label_smoothing=0.0,

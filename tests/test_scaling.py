@@ -23,6 +23,12 @@ def test_the_widest_within_the_budget(budget):
     assert found.filters % 2 == 0
 
 
+def test_there_is_no_widest_network():
+    [found] = scaling.fit(SPACE, TEXT, max_params=1e12)
+    exact = cost.of(SPACE, SPACE.from_str(TEXT), filters=found.filters)
+    assert 0.99e12 < exact.params == found.params <= 1e12
+
+
 def test_deeper_networks_are_narrower():
     found = scaling.fit(SPACE, TEXT, max_flops=3e6, depths=(1, 2, 4), image_size=16)
     assert [each.space.num_cells for each in found] == [2, 4, 8]
@@ -36,6 +42,8 @@ def test_deeper_networks_are_narrower():
     ("arguments", "message"),
     [
         ({}, "give max_params or max_flops"),
+        ({"max_params": math.inf}, "give max_params or max_flops"),
+        ({"max_flops": 0}, "with F = 1 the network has .* more than the budget"),
         ({"max_params": 10}, "with F = 1 the network has .* more than the budget"),
     ],
 )

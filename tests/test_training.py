@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.traverse_util import flatten_dict
 
 from nas_jax import config as config_lib
 from nas_jax import parallel, path_dropout, rng, spaces, supernet, train_step, trainer
@@ -91,10 +92,23 @@ def test_diverging_run_names_step_and_checkpoint(setup, tmp_path):
         _fit(setup, tmp_path, jax.devices()[:1], **changes)
 
 
+@pytest.mark.parametrize(("checkpoint_every", "saves"), [(10, 2), (0, 1)])
+def test_too_few_checkpoints_are_seen_before_training(setup, tmp_path, checkpoint_every, saves):
+    """Of 15 steps: after 10 and at the end; at the end alone."""
+    config, space, data = setup
+    config = config.copy_and_resolve_references()
+    config.supernet.train.update({"num_steps": 15, "checkpoint_every": checkpoint_every})
+    config.sweep.num_checkpoints = saves + 1
+    message = rf"num_checkpoints={saves + 1}, but a training of 15 steps .* saves {saves}; lower"
+    with pytest.raises(ValueError, match=message):
+        trainer.run(config, space, data, tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
+
+
 # -- one step, by hand ----------------------------------------------------------------------------
 
 
-def _step(space, sample_masks, *, l2, lr=0.0):
+def _step(space, sample_masks, *, l2, lr=0.0, per_use=False):
     """One step of SGD on zeros-free random images; returns params before, after and metrics."""
     net = space.supernet(num_classes=3, filters=4)
     images = jnp.zeros((1, 8, 8, 1))
@@ -109,6 +123,7 @@ def _step(space, sample_masks, *, l2, lr=0.0):
         prepare=lambda keys, x: x.astype(jnp.float32) / 255,
         sample_masks=sample_masks,
         usage=space.usage,
+        per_use=per_use,
         l2=l2,
         l2_norm_params=False,
         label_smoothing=0.0,
@@ -152,6 +167,18 @@ def test_l2_is_the_mean_over_ghost_batches_of_what_each_uses(small_space):
     ops = params["cell0"]["block0_ops"]
     expected = squares(params) - squares(ops["1"]) - 0.5 * squares(ops["2"])
     np.testing.assert_allclose(metrics["l2"], 0.5 * expected, rtol=1e-5)
+
+
+def test_gradients_per_use_are_means_over_the_ghost_batches_that_use(small_space):
+    """conv7x7 is on in one of two ghost batches and moves twice as far; others as before."""
+    masks = {"inputs": jnp.ones((2, 2)), "ops": jnp.asarray([[1.0, 0, 1], [1, 0, 0]])}
+    moved = []
+    for per_use in (False, True):
+        before, after, _ = _step(small_space, lambda *_: (masks,), l2=0.1, lr=0.1, per_use=per_use)
+        moved.append(flatten_dict(jax.tree.map(np.subtract, after, before)))
+    for path, slow in moved[0].items():
+        factor = {"1": 0, "2": 2}.get(path[2], 1) if path[1] == "block0_ops" else 1
+        np.testing.assert_allclose(moved[1][path], factor * slow, rtol=1e-3, atol=1e-7)
 
 
 def test_masks_and_augmentation_do_not_depend_on_the_number_of_devices():

@@ -37,8 +37,10 @@ class NasBenchMacroSpace(base.Space):
 
     def __post_init__(self):
         object.__setattr__(self, "stages", tuple(self.stages))  # a config gives a list
-        if not self.stages or min(self.stages) < 1:
-            raise ValueError(f"space.stages={self.stages} must be one or more numbers above 0")
+        if sum(self.stages) < 2 or min(self.stages) < 1:
+            raise ValueError(
+                f"space.stages={self.stages} must be numbers above 0, of two layers or more in all"
+            )
         if self.head < 1:
             raise ValueError(f"space.head={self.head} must be 1 or more")
 
