@@ -24,7 +24,8 @@ seeds), with 95 % intervals of a bootstrap over the n architectures. A stratifie
 of the extremes than the candidates do, so it is easier to rank; only the random sample speaks for
 them. The top half and the top tenth are the best by stand-alone accuracy."""
 REGRET = """Stand-alone accuracy, in percentage points, lost by training only the k best-scored of
-the n architectures, and by training k at random (exact mean)."""
+the n architectures, and by training k at random (exact mean). Both train k networks; the
+supernet's own training comes on top."""
 BARS = "Error bars, where there are several seeds, are their sd."
 FINAL = """Mean ± sd over the n architectures of a group; seeds are averaged first, and their own
 sd (pooled) stands apart where there are several. All-on is no architecture of the space."""
