@@ -24,9 +24,10 @@ def setup():
     return config, space, data
 
 
-def _fit(setup, directory, devices, **changes):
+def _fit(setup, directory, devices, per_use=False, **changes):
     config, space, data = setup
     config = config.copy_and_resolve_references()
+    config.supernet.per_use_gradients = per_use
     config.supernet.train.update(changes)
     task = trainer.supernet_task(config, space, data)
     state = trainer.fit(task, config.supernet.train, data, directory, seed=1, devices=devices)
@@ -35,7 +36,8 @@ def _fit(setup, directory, devices, **changes):
 
 
 def test_one_device_equals_eight(setup, tmp_path):
-    changes = {"num_steps": 20, "log_every": 1, "checkpoint_every": 0}
+    """Also where a ghost batch's weight in a gradient depends on those of other devices."""
+    changes = {"num_steps": 20, "log_every": 1, "checkpoint_every": 0, "per_use": True}
     _, one = _fit(setup, tmp_path / "one", jax.devices()[:1], **changes)
     _, eight = _fit(setup, tmp_path / "eight", jax.devices()[:8], **changes)
     assert [row["step"] for row in one] == list(range(1, 21))
