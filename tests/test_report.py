@@ -220,6 +220,7 @@ def test_published_accuracies_judge_the_scores(tmp_path):
     assert ["published", "table", "30", "1", "29.00", "14.50"] in _rows(text, "Regret")
     trust = _section(text, "How far the score can be trusted").split("### published, table")[1]
     assert "**Warning**: the score ranks worse than counting multiply-adds" in trust
+    assert "**Warning**: within the top half by accuracy the score ranks worse than" in trust
     assert (directory / "report" / "ranking_published.png").exists()
 
 
