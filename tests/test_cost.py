@@ -87,7 +87,7 @@ def test_imagenet_form():
     np.testing.assert_allclose(found[32][like], 11.9, atol=0.3)
     fixed, own = subset_params(space, 16, **size)
     largest = fixed + sum(np.max(params) for params in own)
-    everything = cost.of(space, space.all_on(), image_size=224, num_classes=1000)
+    everything = cost.of(space, space.all_on(), **size)
     assert largest < everything.params
     # Most kernels are used at no more than 56 x 56 places, the last cells' at 7 x 7.
     assert 7**2 < everything.flops / everything.params < 56**2
