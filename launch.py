@@ -11,6 +11,7 @@ Modes (each resumes where it was stopped; none repeats what is there):
   sweep     score candidates on validation images         -> trials.jsonl
   retrain   train chosen architectures from scratch       -> retrain/
   report    tables and figures of all of it               -> report/report.md
+  study     an experiment of the paper: a config of configs/studies
   search    the four above in order (the default)
 
 Any field of the config can be set: --config.supernet.train.base_lr=0.2
@@ -39,12 +40,11 @@ _MEMORY = {
 }
 
 
-def _stages(mode):
-    return config_lib.MODES[:-1] if mode == "search" else (mode,)
+_MODULES = {"supernet": "trainer", "study": "studies"}
 
 
 def _run_stage(stage, config, space, data, directory):
-    module = importlib.import_module(f"nas_jax.{'trainer' if stage == 'supernet' else stage}")
+    module = importlib.import_module(f"nas_jax.{_MODULES.get(stage, stage)}")
     module.run(config, space, data, directory)
 
 
@@ -57,7 +57,7 @@ def _run():
     directory, config = Path(_WORKDIR.value or _default_workdir()), _CONFIG.value
     space, data = config_lib.build(config)
     workdir.open_workdir(directory, config.to_dict())
-    for stage in _stages(_MODE.value):
+    for stage in config_lib.STAGES if _MODE.value == "search" else (_MODE.value,):
         workdir.set_status(directory, "running", stage=stage)
         try:
             _run_stage(stage, config, space, data, directory)

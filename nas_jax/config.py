@@ -9,9 +9,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from nas_jax import validate
+from nas_jax import validate, variants
 
-MODES = ("supernet", "sweep", "retrain", "report", "search")
+STAGES = ("supernet", "sweep", "retrain", "report")  # of a search
+MODES = (*STAGES, "search", "study")
 
 
 def default() -> ConfigDict:
@@ -38,6 +39,7 @@ def default() -> ConfigDict:
     # The ops of a block; of these the paper has all.
     c.space.ops = ("identity", "sep3x3", "sep5x5", "sep7x7", "conv7x7", "maxpool", "avgpool")
     c.space.stem_stride = 1  # not in the paper for ImageNet; 1, 2 or 4
+    c.space.tied = True  # all cells have the same architecture; else each its own
 
     # A file of published stand-alone accuracies, which judge the scores: see nas_jax/tables.py.
     # Looked for here and in $NAS_BENCH_DIR.
@@ -46,6 +48,7 @@ def default() -> ConfigDict:
     c.network = ConfigDict()
     c.network.dtype = "auto"  # bfloat16 on accelerators, float32 on CPU; parameters are float32
     c.network.bn_epsilon = 1e-3  # not in the paper
+    c.network.relu_before_bn = False  # the paper: BN, ReLU, convolution
     c.network.bn_momentum = 0.9  # of running statistics (stand-alone networks); not in the paper
 
     c.supernet = ConfigDict()
@@ -69,8 +72,13 @@ def default() -> ConfigDict:
     c.sweep = ConfigDict()
     c.sweep.seed = 0
     c.sweep.strategy = "random_search"  # a module of nas_jax/strategies
-    # "accuracy" with the supernet's weights, or "table": that which config.table lists.
+    # "accuracy" with the supernet's weights; "kl": how far its predictions are from those of nearly
+    # all paths, without labels; or "table": the accuracy that config.table lists.
     c.sweep.score = "accuracy"
+    c.sweep.kl = ConfigDict()
+    c.sweep.kl.num_images = 64  # the first of the training split, one batch
+    c.sweep.kl.num_references = 8  # networks to compare with; not in the paper
+    c.sweep.kl.r = 1e-8  # of the path dropout that draws them
     # Statistics of batch norm: "batch", of the images that are scored, as in training; else of
     # sweep.calibration_images of the training split: "recalibrate", for each candidate its own;
     # "running", one for all, over random paths, as running averages of the training would be.
@@ -83,6 +91,15 @@ def default() -> ConfigDict:
     c.sweep.candidates_per_batch = 16  # scored at once, split over devices
 
     c.retrain = _retraining()
+
+    c.study = ConfigDict()  # for --mode=study: see nas_jax/studies
+    c.study.parts = ()  # modules of nas_jax/studies
+    c.study.pool = "runs/pool"  # supernets and stand-alone networks, which studies share
+    # Supernets: (label, (field, value), ...); the first is the one that the others differ from.
+    c.study.variants = (("one-shot model",),)
+    c.study.paper_points = ""  # a CSV file of the paper's points, to be drawn beside ours
+    c.study.paper_columns = ()  # of it, the score by each variant
+    c.study.course = 6  # architectures whose divergence is followed over the training
     return c.lock()
 
 
@@ -120,6 +137,7 @@ def _train() -> ConfigDict:
     t.clip_norm = 0.0  # global norm of the gradient, 0: no clipping; not in the paper
     t.l2 = 1e-4  # on what a ghost batch's architecture uses; the coefficient is not in the paper
     t.l2_norm_params = False  # batch norm's scales and offsets too; not in the paper
+    t.l2_unused = False  # on what it does not use, too; the paper warns of it
     t.label_smoothing = 0.0  # not in the paper
     t.augment = ConfigDict()  # not in the paper
     t.augment.flip = True
@@ -174,7 +192,11 @@ def build(config: ConfigDict) -> tuple[Any, Any]:
 
     Raises: ValueError that names the field, its value and what is allowed.
     """
-    validate.config(config, known_fields(config.space.name))
+    known = known_fields(config.space.name)
+    validate.config(config, known)
+    varied = variants.resolve(config)
+    for variant in varied.values():
+        validate.config(variant, known)
     importlib.import_module("nas_jax.strategies").check_name(config.sweep.strategy)
     space = importlib.import_module("nas_jax.spaces").make(**config.space.to_dict())
     table = None
@@ -193,5 +215,6 @@ def build(config: ConfigDict) -> tuple[Any, Any]:
         space.check_image_size(fields["image_size"])  # before a data set is read in vain
     data = importlib.import_module("nas_jax.datasets").load(**fields, **options)
     num_devices = importlib.import_module("jax").device_count()
-    validate.sizes(config, space, data, num_devices)
+    for variant in (config, *varied.values()):
+        validate.sizes(variant, space, data, num_devices)
     return space, data

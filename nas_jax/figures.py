@@ -95,14 +95,46 @@ def histogram(
         ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
-def panels(path: Path, samples: Mapping[str, Points], xlabel: str, ylabel: str) -> None:
-    """One scatter panel per sample, side by side on the same axes, so that ranges compare."""
-    with _page(path, 1, len(samples), 3.3, sharex=True, sharey=True) as axes:
-        for ax, (title, points) in zip(axes.flat, samples.items()):
-            _scatter(ax, points, COLOURS[0], "o")
-            ax.set_title(title, loc="left")
-            ax.set_xlabel(xlabel)
-        axes[0, 0].set_ylabel(ylabel)
+def panels(
+    path: Path,
+    rows: Sequence[Mapping[str, Points]],
+    xlabel: str,
+    ylabel: str,
+    *,
+    sharey: bool = True,
+) -> None:
+    """A scatter panel per sample, those of a row on the same axes, so that ranges compare."""
+    columns = max(map(len, rows))
+    height, size = (3.3, 10) if columns < 3 else (2.3, 7.5)
+    share = {"sharex": "row", "sharey": "row" if sharey else False}
+    with _page(path, len(rows), columns, height * len(rows), **share) as axes:
+        for line, samples in zip(axes, rows):
+            for ax, (title, points) in zip(line, samples.items()):
+                _scatter(ax, points, COLOURS[0], "o")
+                ax.set_title(title, loc="left", fontsize=size)
+                ax.set_xlabel(xlabel, fontsize=size)
+            line[0].set_ylabel(ylabel, fontsize=size)
+            for ax in line[len(samples) :]:
+                ax.set_visible(False)
+
+
+def courses(
+    path: Path,
+    steps: Sequence[int],
+    series: Mapping[str, Sequence[float]],
+    xlabel: str,
+    ylabel: str,
+    order: str,
+) -> None:
+    """A line per label over training steps [n], from pale to dark as they come; `order` says by
+    what they are ordered."""
+    colours = matplotlib.colormaps["viridis_r"](np.linspace(0.08, 1, len(series)))
+    with _page(path, 1, 1, 3.4) as axes:
+        ax = axes.item()
+        for (label, values), colour in zip(series.items(), colours):
+            ax.plot(steps, values, "o-", color=colour, markersize=4, label=label)
+        ax.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
+        ax.legend(title=order, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def groups(path: Path, samples: Mapping[str, Points], xlabel: str, ylabel: str) -> None:

@@ -1,6 +1,7 @@
 """What the files of a run say, read once and joined: the numbers that a report is written from."""
 
 import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,8 +12,31 @@ SAMPLES = ("random", "stratified")  # what ranking is measured on
 GROUPS = ("top", "small", *SAMPLES, "all_on")
 
 
+class Score(NamedTuple):
+    """What ranks the candidates of a sweep: its name, and how a trial's value is printed."""
+
+    name: str
+    unit: str
+    factor: float
+
+    @property
+    def label(self) -> str:
+        """Of an axis or a column."""
+        return f"{self.name} ({self.unit})"
+
+
+SCORES = {  # by sweep.score
+    "accuracy": Score("one-shot accuracy", "%", 100),
+    "kl": Score("minus the KL divergence", "nats", 1),
+    "table": Score("accuracy in the table", "%", 100),
+}
+
+
 class Network(NamedTuple):
-    """A stand-alone network; accuracies in per cent, one per seed; `valid` of a table alone."""
+    """A stand-alone network; accuracies in per cent, one per seed; `valid` of a table alone.
+
+    `one_shot` is its score by the one-shot model, in the score's unit.
+    """
 
     arch: str
     params: int
@@ -33,7 +57,8 @@ class Findings:
     Attributes:
       config, versions: config.json and versions.json.
       metrics, trials: the lines of the two .jsonl files.
-      scored: the trials that have a one-shot accuracy.
+      score: what the trials' values are.
+      scored: the trials that have a value.
       searched_table: whether the scores are a table's own, which has nothing to judge then.
       ranked: the scored architectures, one line each, the best first.
       short, final: {(filters, group): networks} of the two protocols of stand-alone training.
@@ -44,14 +69,15 @@ class Findings:
     def __init__(self, directory: Path, space: Space):
         self.directory, self.space, self.out = directory, space, directory / "report"
         self.config, self.versions = self._json("config.json"), self._json("versions.json")
-        self.searched_table = self.config.get("sweep", {}).get("score") == "table"
+        score = self.config.get("sweep", {}).get("score", "accuracy")
+        self.score, self.searched_table = SCORES[score], score == "table"
         self.metrics = workdir.read_jsonl(directory / "metrics.jsonl")
         self.trials = workdir.read_jsonl(directory / "trials.jsonl")
-        self.scored = [row for row in self.trials if row["one_shot_accuracy"] is not None]
+        self.scored = [row for row in self.trials if row["value"] is not None]
         unique = {row["arch"]: row for row in self.scored}
-        self.ranked = sorted(unique.values(), key=lambda r: (-r["one_shot_accuracy"], r["arch"]))
-        self._one_shot = {a: 100 * row["one_shot_accuracy"] for a, row in unique.items()}
-        self.short, self.final = self._groups("short", "valid"), self._groups("final", "test")
+        self.ranked = sorted(unique.values(), key=lambda r: (-r["value"], r["arch"]))
+        self._one_shot = {a: self.score.factor * row["value"] for a, row in unique.items()}
+        self.short, self.final = self._groups("short"), self._groups("final")
         self.samples = {
             (f"F = {filters}", name): group
             for (filters, name), group in self.short.items()
@@ -92,25 +118,40 @@ class Findings:
         found = cost.of(published, archs, filters=published.published_filters)
         return zip(found.params.tolist(), found.flops.tolist())
 
-    def _groups(self, protocol, split):
-        results: dict[tuple, list] = {}
-        for path in (self.directory / "retrain" / protocol).glob("F*/*/seed*/result.json"):
-            row = workdir.read_json(path)
-            results.setdefault((row["filters"], row["arch"]), []).append(row)
-        networks = {key: self._network(rows, split) for key, rows in results.items()}
+    def _groups(self, protocol):
         selection = self._json(f"retrain/{protocol}/selection.json")
-        groups = {
-            (filters, name): [networks[filters, a] for a in archs if (filters, a) in networks]
-            for filters in sorted({filters for filters, _ in networks})
-            for name in GROUPS
-            for archs in [selection.get(name, ())]
-        }
-        return {key: group for key, group in groups.items() if group}
+        paths = (self.directory / "retrain" / protocol).glob("F*/*/seed*/result.json")
+        return grouped(map(workdir.read_json, paths), selection, self._one_shot)
 
-    def _network(self, rows, split):
-        accuracies = [100 * row[f"{split}_accuracy"] for row in rows]
-        arch, params, flops = (rows[0][field] for field in ("arch", "params", "flops"))
-        return Network(arch, params, flops, accuracies, self._one_shot.get(arch))
+
+def grouped(
+    results: Iterable[dict],
+    selection: Mapping[str, Sequence[str]],
+    scores: Mapping[str, float],
+) -> dict[tuple[int, str], list[Network]]:
+    """Stand-alone networks by (filters, group of `selection`), of the rows of result.json.
+
+    `scores` are those of the architectures that have one, in the score's unit.
+    """
+    repeated: dict[tuple, list] = {}
+    for row in results:
+        repeated.setdefault((row["filters"], row["arch"]), []).append(row)
+    networks = {key: _network(rows, scores) for key, rows in repeated.items()}
+    groups = {
+        (filters, name): [networks[filters, a] for a in archs if (filters, a) in networks]
+        for filters in sorted({filters for filters, _ in networks})
+        for name in GROUPS
+        for archs in [selection.get(name, ())]
+    }
+    return {key: group for key, group in groups.items() if group}
+
+
+def _network(rows, scores):
+    rows = sorted(rows, key=lambda row: row["seed"])
+    split = "test" if rows[0]["valid_accuracy"] is None else "valid"
+    accuracies = [100 * row[f"{split}_accuracy"] for row in rows]
+    arch, params, flops = (rows[0][field] for field in ("arch", "params", "flops"))
+    return Network(arch, params, flops, accuracies, scores.get(arch))
 
 
 def columns(networks: list[Network], *fields: str) -> list[list]:

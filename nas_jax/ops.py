@@ -52,12 +52,13 @@ class BatchNorm(nn.Module):
     policy "batch" is stateless: statistics of the images at hand, always. "running" keeps a moving
     mean over groups in the collection `batch_stats`; it is updated, and the images' own statistics
     are used, exactly where that collection is mutable (training); elsewhere it is read.
-    `relu` puts a ReLU after it.
+    `relu` puts a ReLU after it; with `relu_before` that comes before the statistics instead.
     """
 
     policy: str = "batch"
     momentum: float = 0.9
     epsilon: float = 1e-3
+    relu_before: bool = False
     relu: bool = False
 
     @nn.compact
@@ -69,6 +70,8 @@ class BatchNorm(nn.Module):
         They are the parts of a concat, which need not be made; mostly one. Their `moments`, where
         they are known, spare computing them.
         """
+        if self.relu and self.relu_before:
+            parts, moments = [jnp.maximum(part, 0) for part in parts], None
         sizes = [part.shape[-1] for part in parts]
         scale = self.param("scale", nn.initializers.ones, (sum(sizes),), jnp.float32)
         offset = self.param("offset", nn.initializers.zeros, (sum(sizes),), jnp.float32)
@@ -86,7 +89,7 @@ class BatchNorm(nn.Module):
         factor = scale * lax.rsqrt(var + self.epsilon)
         whole = (x.shape[0], 1, 1, 1, x.shape[-1])
         factor, shift = (jnp.broadcast_to(v, whole) for v in (factor, offset - mean * factor))
-        return kernels.scale_shift(x, factor, shift, self.relu)
+        return kernels.scale_shift(x, factor, shift, self.relu and not self.relu_before)
 
     def _statistics(self, moments, ends):
         """Mean and variance of each part."""

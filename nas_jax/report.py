@@ -75,8 +75,7 @@ def _headline(found):
     }
     return [
         f"The best of {len(found.ranked):,} architectures is **`{best['arch']}`**: "
-        f"{100 * best['one_shot_accuracy']:.2f} % "
-        f"{'in the table' if found.searched_table else 'with the weights of the one-shot model'}.",
+        f"{found.score.name} {found.score.factor * best['value']:.2f} {found.score.unit}.",
         f"Trained alone it reaches {', '.join(sorted(alone))}."
         if alone
         else "It was not trained alone.",

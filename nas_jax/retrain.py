@@ -7,8 +7,9 @@ Each writes `selection.json` (which architectures, and why) and a `result.json` 
 
 import itertools
 import logging
+import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -43,32 +44,29 @@ def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) 
         selection = select(trials, space, settings, config.retrain.selection, config.seed)
         root = directory / "retrain" / protocol
         workdir.write_json(root / "selection.json", selection)
-        archs = dict.fromkeys(text for group in selection.values() for text in group)
-        jobs = [
-            (text, filters, seed)
-            for filters in settings.filters
-            for seed in range(settings.num_seeds)
-            for text in archs
-        ]
-        _train_all(config, space, data, protocol, root, jobs)
+        for number, (path, job) in enumerate(jobs(settings, root, selection).items(), 1):
+            if not is_done(path):
+                train_one(config, space, data, protocol, path, *job)
+            if number % CLEAR_EVERY == 0:
+                jax.clear_caches()
 
 
-def _train_all(config, space, data, protocol, root, jobs):
-    for number, (text, filters, seed) in enumerate(jobs, 1):
-        directory = root / f"F{filters}" / arch_id(text) / f"seed{seed}"
-        if (directory / "result.json").exists():
-            continue
-        logger.info("retrain %s  network %d/%d  %s", protocol, number, len(jobs), text)
-        result = train_one(config, space, data, protocol, directory, text, filters, seed)
-        workdir.write_json(directory / "result.json", result)
-        logger.info("retrain %s  accuracy %.2f %%", protocol, 100 * _accuracy(result))
-        if number % CLEAR_EVERY == 0:
-            jax.clear_caches()
+def jobs(
+    settings: ConfigDict, root: Path, selection: Mapping[str, Sequence[str]]
+) -> dict[Path, tuple[str, int, int]]:
+    """(architecture, filters, seed) of every network that a protocol asks for, by its folder."""
+    return {
+        root / f"F{filters}" / arch_id(text) / f"seed{seed}": (text, filters, seed)
+        for filters in settings.filters
+        for seed in range(settings.num_seeds)
+        for group in selection.values()
+        for text in group
+    }
 
 
-def _accuracy(result: dict) -> float:
-    known = result["test_accuracy"], result["valid_accuracy"]
-    return next(value for value in known if value is not None)
+def is_done(directory: Path) -> bool:
+    """Whether the network of this folder is trained and measured."""
+    return (directory / "result.json").exists()
 
 
 def train_one(
@@ -80,13 +78,13 @@ def train_one(
     text: str,
     filters: int,
     seed: int,
-) -> dict:
-    """Train the network of architecture `text` in `directory` and measure it.
+) -> None:
+    """Train the network of architecture `text`, measure it, and write result.json in `directory`.
 
-    Returns:
-      The row of result.json; accuracies in [0, 1], `seconds` of this process (a resumed run counts
-      from its resumption).
+    Accuracies there are in [0, 1], `seconds` those of this process (a resumed run counts from its
+    resumption).
     """
+    logger.info("retrain %s  F = %d, seed %d  %s", protocol, filters, seed, text)
     settings, began = config.retrain[protocol], time.perf_counter()
     final = protocol == "final"
     net = space.standalone(
@@ -110,7 +108,7 @@ def train_one(
     )
     costs = trainer.network_cost(space, space.from_str(text), filters, data)
     steps = trainer.count_steps(settings.train, data.num_images(task.split))
-    return {
+    result = {
         "arch": text,
         "filters": filters,
         "seed": seed,
@@ -121,6 +119,8 @@ def train_one(
         "test_accuracy": measured if final else None,
         "seconds": round(time.perf_counter() - began, 1),
     }
+    workdir.write_json(directory / "result.json", result)
+    logger.info("retrain %s  accuracy %.2f %%", protocol, 100 * measured)
 
 
 # -- which architectures --------------------------------------------------------------------------
@@ -132,14 +132,14 @@ def select(
     """The architectures of each group that `settings.groups` asks for, as strings.
 
     random: of the trials (with random search, a sample of the space's fixed distribution).
-    stratified: spread evenly over buckets of one-shot accuracy (paper, figure 5), in a bucket those
+    stratified: spread evenly over buckets of the score (paper, figure 5), in a bucket those
       of `random` first: they are as random, and trained anyway.
     top: one from each of equally many ranks of the best `rules.top_pool` (a stratified sample).
     small: the fewest parameters at or above the `rules.small_quantile` quantile.
     all_on: every path, not a legal architecture.
     """
-    unique = {row["arch"]: row for row in trials if row["one_shot_accuracy"] is not None}
-    rows = sorted(unique.values(), key=lambda row: (-row["one_shot_accuracy"], row["arch"]))
+    unique = {row["arch"]: row for row in trials if row["value"] is not None}
+    rows = sorted(unique.values(), key=lambda row: (-row["value"], row["arch"]))
     generator = np.random.default_rng(seed)
     shuffled = [rows[i] for i in generator.permutation(len(rows))]
     makers = {
@@ -160,7 +160,7 @@ def _stratified(shuffled, n, width):
     """From every bucket in turn its first that is not taken, until there are n."""
     buckets: dict[int, list] = {}
     for row in shuffled:
-        buckets.setdefault(int(row["one_shot_accuracy"] / width), []).append(row)
+        buckets.setdefault(math.floor(row["value"] / width), []).append(row)
     turns = itertools.zip_longest(*(buckets[bucket] for bucket in sorted(buckets)))
     return [row for turn in turns for row in turn if row is not None][:n]
 
@@ -171,6 +171,6 @@ def _top(rows, n, generator):
 
 
 def _small(rows, n, quantile):
-    bar = np.quantile([row["one_shot_accuracy"] for row in rows], quantile)
-    good = [row for row in rows if row["one_shot_accuracy"] >= bar]
+    bar = np.quantile([row["value"] for row in rows], quantile)
+    good = [row for row in rows if row["value"] >= bar]
     return sorted(good, key=lambda row: (row["params"], row["arch"]))[:n]

@@ -1,6 +1,7 @@
-"""Scores of architectures: accuracy of a candidate with the supernet's weights.
+"""Scores of architectures with the supernet's weights: their accuracy, or how far their predictions
+are from those of nearly all paths.
 
-Letters: D devices, g candidates of a device, n images of a batch, K classes.
+Letters: D devices, g candidates of a device, n images of a batch, K classes, R references.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -83,6 +84,50 @@ def one_shot_accuracy(
         own = {} if calibration is None else own_of(variables, calibration, archs)
         counts = [counted(variables, own, *batch, archs) for batch in batches]
         return np.sum(jax.device_get(counts), 0).reshape(-1) / len(images)
+
+    return score
+
+
+def kl_divergence(
+    net: nn.Module,
+    variables: Any,
+    images: np.ndarray,
+    references: Any,
+    *,
+    prepare: Callable[[jax.Array], jax.Array],
+    devices: Sequence[jax.Device] | None = None,
+) -> Callable[[Any], np.ndarray]:
+    """Build the scorer: masks [N, k] -> divergence float [N], 0 or more; N a multiple of D.
+
+    D_KL(p||q) + D_KL(q||p) in nats between a candidate's predictions p and a reference's q, both
+    with the same weights, averaged over images and references (paper, figures 6 and 7).
+    No label is read.
+
+    Args:
+      net: supernet with bn="batch".
+      variables: its variables.
+      images: uint8 [n, H, W, C], one batch, whose statistics normalise it.
+      references: masks [R, k] of the networks to compare with.
+      prepare: images uint8 [n, H, W, C] -> float32, standardised.
+      devices: None for all.
+    """
+
+    def log_predictions(variables, images, archs):
+        return jax.nn.log_softmax(candidates.logits(net, variables, prepare(images), archs))
+
+    def divergence(variables, images, targets, archs):
+        log_p, log_q = log_predictions(variables, images, archs)[:, None], targets[None]
+        both = jnp.sum((jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q), -1)  # [g, R, n]
+        return jnp.mean(both, (1, 2))
+
+    targets = jax.jit(log_predictions)(variables, images, references)
+    common = parallel.replicate((variables, images, targets), devices)
+    split = (False, False, False, True)
+    compared = parallel.pmap(divergence, split=split, split_out=True, devices=devices)
+
+    def score(archs):
+        archs = parallel.shard(archs, parallel.num_local(devices))
+        return np.asarray(compared(*common, archs), np.float64).reshape(-1)
 
     return score
 

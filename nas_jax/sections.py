@@ -9,7 +9,7 @@ import math
 from nas_jax import analysis, figures, markdown, trust, trust_section
 from nas_jax.findings import columns
 
-RANKERS = {"one-shot accuracy": "one_shot", "parameters": "params", "multiply-adds": "flops"}
+SIZE_RANKERS = {"parameters": "params", "multiply-adds": "flops"}
 ACCURACY = {"short": "validation accuracy (%)", "final": "test accuracy (%)"}
 SIZES = ("parameters (M)", "multiply-adds (M)")
 THRESHOLDS = (10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95)  # per cent
@@ -56,13 +56,16 @@ def _training(found):
     )
 
 
-def _scores(found):
-    values = [100 * row["one_shot_accuracy"] for row in found.scored]
+def scores(found) -> str:
+    """Distribution of the candidates' scores."""
+    score = found.score
+    values = [score.factor * row["value"] for row in found.scored]
     summary = analysis.summary(values)
     quantiles = {share: summary.quantiles[share] for share in (0.5, 0.9, 0.99)}
     marks = {"mean": summary.mean, "sd": summary.sd, "quantiles": quantiles}
-    step = 100 / found.scored[0]["num_images"]
-    figures.histogram(found.out / "scores.png", values, step, "one-shot accuracy (%)", **marks)
+    accurate = score.unit == "%"
+    step = 100 / found.scored[0]["num_images"] if accurate else 1e-3
+    figures.histogram(found.out / "scores.png", values, step, score.label, **marks)
     rows = [
         ("mean ± sd", markdown.spread(summary)),
         ("lowest", summary.low),
@@ -72,17 +75,22 @@ def _scores(found):
     rows += [
         (f"candidates at {bar} % or more", 100 * sum(v >= bar for v in values) / summary.n)
         for bar in THRESHOLDS
-        if summary.low < bar <= summary.high
+        if accurate and summary.low < bar <= summary.high
     ]
     failed = f"{len(found.trials) - summary.n:,} of {len(found.trials):,} candidates failed."
-    table = markdown.table(("one-shot accuracy", "%", "n"), [(*row, summary.n) for row in rows])
-    return f"![Distribution of one-shot accuracies](scores.png)\n\n{failed}\n\n{table}"
+    table = markdown.table((score.name, score.unit, "n"), [(*row, summary.n) for row in rows])
+    return f"![Distribution of scores](scores.png)\n\n{failed}\n\n{table}"
 
 
-def _ranking(found):
+def ranking(found) -> str:
+    """How well scores, sizes and another seed rank stand-alone accuracy."""
     header = ("networks", "sample", "part", "ranked by", "n")
     header += ("Kendall's tau-b", "Spearman's rho", "Pearson's r")
-    rows = [row for key, group in found.samples.items() for row in _coefficients(*key, group)]
+    rows = [
+        row
+        for key, group in found.samples.items()
+        for row in _coefficients(found.score.name, *key, group)
+    ]
     images = [_panels(found, where) for where in dict.fromkeys(key[0] for key in found.samples)]
     return "\n\n".join(
         [*images, BARS, RANKING, markdown.table(header, rows), _seeds(found.samples)]
@@ -96,34 +104,34 @@ def _panels(found, where):
         if place == where
     }
     if not (labelled := _labelled(points)):
-        return f"None of the networks with {where} has a one-shot accuracy."
-    labels = "one-shot accuracy (%)", f"stand-alone {_truth(where)}"
+        return f"None of the networks with {where} has a score."
+    labels = found.score.label, f"stand-alone {_truth(where)}"
     name = f"ranking_{where.replace(' = ', '')}.png"
-    figures.panels(found.out / name, labelled, *labels)
-    return f"![One-shot and stand-alone, {where}]({name})"
+    figures.panels(found.out / name, [labelled], *labels)
+    return f"![Score and stand-alone accuracy, {where}]({name})"
 
 
 def _truth(where):
     return ACCURACY["final" if where == "published" else "short"]
 
 
-def _coefficients(where, name, networks):
-    """Rows for each part and ranker, all on the same networks: those with a one-shot accuracy."""
+def _coefficients(score, where, name, networks):
+    """Rows for each part and ranker, all on the same networks: those with a score."""
     networks = [network for network in networks if network.one_shot is not None]
     (truth,) = columns(networks, "accuracy")
     for part, numbers in trust.parts(truth).items() if networks else ():
-        for label, x, y in _rankers([networks[i] for i in numbers], part):
+        for label, x, y in _rankers(score, [networks[i] for i in numbers], part):
             result = analysis.rank_correlations(x, y)
             cells = [result.reason] * 3 if result.reason else map(markdown.interval, result[:3])
             yield where, name, part, label, result.n, *cells
 
 
-def _rankers(networks, part):
+def _rankers(score, networks, part):
     """(label, what ranks, what is ranked): the score, costs, and a training ranking another.
 
     Within the best by the mean of the seeds these are pushed apart, so seeds are compared over all.
     """
-    for label, field in RANKERS.items():
+    for label, field in {score: "one_shot", **SIZE_RANKERS}.items():
         yield label, *columns(networks, field, "accuracy")
     if part == "all" and all(len(network.accuracies) > 1 for network in networks):
         yield "one seed, ranking another", *zip(*(n.accuracies[:2] for n in networks))
@@ -158,7 +166,8 @@ def _regret(found):
     return f"{REGRET}\n\n{markdown.table(header, rows)}"
 
 
-def _final(found):
+def final(found) -> str:
+    """Accuracies and sizes of the groups of final networks."""
     rows = []
     for (filters, name), group in found.final.items():
         accuracy, *sizes = map(analysis.summary, columns(group, "accuracy", "params", "flops"))
@@ -191,12 +200,12 @@ def _best(found):
         (
             i,
             f"`{r['arch']}`",
-            100 * r["one_shot_accuracy"],
+            found.score.factor * r["value"],
             *map(markdown.millions, (r["params"], r["flops"])),
         )
         for i, r in enumerate(found.ranked[:10], 1)
     ]
-    table = markdown.table(("", "architecture", "one-shot accuracy (%)", *SIZES), rows)
+    table = markdown.table(("", "architecture", found.score.label, *SIZES), rows)
     text = f"The first {len(rows)} of n = {len(found.ranked):,}:\n\n{table}"
     if not hasattr(found.space, "graph"):
         return f"This space says nothing about how to draw an architecture.\n\n{text}"
@@ -204,7 +213,8 @@ def _best(found):
     return f"![The best cell](best.png)\n\n{CELL}\n\n{text}"
 
 
-def _how(found):
+def how(found) -> str:
+    """Versions and the config's main fields."""
     rows = [row for row in _flat(found.config) if row[0].startswith(SETTINGS)]
     if dict(rows).get("supernet.sampler", "path_dropout") != "path_dropout":
         rows = [row for row in rows if not row[0].startswith("supernet.path_dropout.")]
@@ -249,12 +259,12 @@ NEEDS_SAMPLES = (("samples",), "selected result in retrain/short", "retrain")
 SECTIONS = (
     ("The space", _size, ("space",), "", ""),
     ("Training of the one-shot model", _training, ("metrics",), "metrics.jsonl", "supernet"),
-    ("One-shot accuracy", _scores, ("scored",), "score in trials.jsonl", "sweep"),
+    ("Scores", scores, ("scored",), "score in trials.jsonl", "sweep"),
     ("The best architectures", _best, ("scored",), "score in trials.jsonl", "sweep"),
-    ("How well scores rank", _ranking, *NEEDS_SAMPLES),
+    ("How well scores rank", ranking, *NEEDS_SAMPLES),
     ("How far the score can be trusted", trust_section.write, *NEEDS_SAMPLES),
     ("Regret", _regret, *NEEDS_SAMPLES),
-    ("Final networks", _final, ("final",), "result in retrain/final", "retrain"),
+    ("Final networks", final, ("final",), "result in retrain/final", "retrain"),
     ("Accuracy and size", _cost, ("final", "short"), "result in retrain", "retrain"),
-    ("How it was run", _how, ("config",), "config.json", "supernet"),
+    ("How it was run", how, ("config",), "config.json", "supernet"),
 )

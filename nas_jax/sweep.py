@@ -8,12 +8,24 @@ import functools
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import augment, candidates, rng, score, strategies, tables, trainer, workdir
+from nas_jax import (
+    augment,
+    candidates,
+    path_dropout,
+    rng,
+    score,
+    strategies,
+    tables,
+    trainer,
+    workdir,
+)
 from nas_jax import data as data_lib
 from nas_jax.spaces import Space
 from nas_jax.strategies import exhaustive
@@ -37,7 +49,7 @@ def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) 
         return rows[: sweep.num_candidates]
     workdir.rewrite_jsonl(path, rows)  # drops a last line that was cut short
     table = tables.load(config.table, space) if config.table else None
-    scorer = _Scorer(config, space, data, directory, table)
+    scorer = Scorer(config, space, data, directory, table)
     strategy = strategies.make(sweep.strategy, space, **_options(sweep, space, table))
     root = jax.random.key(sweep.seed)
     state = strategy.init(rng.stream(root, "init"))
@@ -51,7 +63,7 @@ def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) 
             rows[first:] = new
             _log(len(rows), resumed, sweep.num_candidates, began)
         _check_same(space, archs, old, first)
-        scores = [r["one_shot_accuracy"] for r in rows[first : first + size]]
+        scores = [row["value"] for row in rows[first : first + size]]
         state = strategy.tell(state, archs, np.asarray(scores, np.float64))
     return rows
 
@@ -91,17 +103,37 @@ def _options(sweep, space, table):
     return {"among": generator.choice(decisions, sweep.num_candidates, replace=False)}
 
 
-class _Scorer:
-    """Scores and costs of a round of architectures, as rows of trials.jsonl."""
+class Scorer:
+    """Scores and costs of a round of architectures, as rows of trials.jsonl.
 
-    def __init__(self, config, space, data, directory, table):
+    `value` is what ranks, higher is better: the accuracy, or minus the divergence.
+
+    Args:
+      config, space, data: of the run.
+      directory: of the supernet.
+      table: what `sweep.score` "table" searches in, else None.
+      step: of the checkpoint to score with; None for the last `sweep.num_checkpoints`.
+
+    Raises: ValueError: no finished supernet, or no such checkpoint.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        space: Space,
+        data: data_lib.Data,
+        directory: Path,
+        table: tables.Table | None = None,
+        step: int | None = None,
+    ):
         self._config, self._space, self._data = config, space, data
         sweep = config.sweep
+        num_images = sweep.kl.num_images if sweep.score == "kl" else sweep.num_images
         self._common = {
-            "num_images": sweep.num_images,
+            "num_images": num_images,
             "score": sweep.score,
             "bn": sweep.bn,
-            "num_batches": sweep.num_images // sweep.batch_size,
+            "num_batches": 1 if sweep.score == "kl" else num_images // sweep.batch_size,
             "latency_ms": None,
             "strategy": sweep.strategy,
             "seed": sweep.seed,
@@ -112,26 +144,32 @@ class _Scorer:
             return
         task = trainer.supernet_task(config, space, data)
         train, last = config.supernet.train, sweep.num_checkpoints
-        states = trainer.restore(task, train, data, directory, last)
+        if step is None:
+            states = trainer.restore(task, train, data, directory, last)
+        else:
+            states = [trainer.restore_step(task, train, data, directory, step)]
         self._common["checkpoint_step"] = int(states[0].step)
-        self._scores = [_network_score(config, data, task, state) for state in states]
+        make = _minus_divergence if sweep.score == "kl" else _network_score
+        self._scores = [make(config, space, data, task, state) for state in states]
 
-    def rows(self, archs):
-        accuracies = np.mean([score(archs) for score in self._scores], 0)
+    def rows(self, archs: Any) -> list[dict]:
+        """Masks [N, k] -> a row each; N a multiple of the devices."""
+        values = np.mean([score(archs) for score in self._scores], 0)
         archs = jax.device_get(archs)
         filters = self._config.supernet.filters
         costs = trainer.network_cost(self._space, archs, filters, self._data)
         return [
             {
                 "arch": text,
-                "one_shot_accuracy": float(accuracy),
+                "value": float(value),
+                "one_shot_accuracy": None if self._common["score"] == "kl" else float(value),
                 "params": params,
                 "flops": flops,
-                "status": "ok" if np.isfinite(accuracy) else "failed",
+                "status": "ok" if np.isfinite(value) else "failed",
                 **self._common,
             }
-            for text, accuracy, params, flops in zip(
-                self._space.to_strs(archs), accuracies, costs.params.tolist(), costs.flops.tolist()
+            for text, value, params, flops in zip(
+                self._space.to_strs(archs), values, costs.params.tolist(), costs.flops.tolist()
             )
         ]
 
@@ -140,12 +178,9 @@ def _table_scores(space, table, archs):
     return np.asarray([table.search_accuracy(text) for text in space.to_strs(archs)])
 
 
-def _network_score(config, data, task, state):
+def _network_score(config, space, data, task, state):
     """The scorer of one checkpoint, with the statistics that `sweep.bn` names."""
-    sweep, variables = config.sweep, {"params": state.params}
-
-    def prepare(images):
-        return augment.standardise(images, data.mean, data.std)
+    sweep, variables, prepare = config.sweep, {"params": state.params}, _standardiser(data)
 
     def training_batches(size):
         count = sweep.calibration_images // size
@@ -170,3 +205,24 @@ def _network_score(config, data, task, state):
         prepare=prepare,
         calibration=calibration,
     )
+
+
+def _minus_divergence(config, space, data, task, state):
+    """The scorer of one checkpoint by `score.kl_divergence`, the higher the better."""
+    settings = config.sweep.kl
+    key = rng.named(jax.random.key(config.sweep.seed), "references")
+    references = path_dropout.sample(
+        key, space.choices, jnp.arange(settings.num_references), r=settings.r, share=1.0
+    )
+    divergence = score.kl_divergence(
+        task.net,
+        {"params": state.params},
+        data.fixed("train", settings.num_images)[0],
+        references,
+        prepare=_standardiser(data),
+    )
+    return lambda archs: -divergence(archs)
+
+
+def _standardiser(data):
+    return functools.partial(augment.standardise, mean=data.mean, std=data.std)

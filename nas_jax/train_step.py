@@ -45,6 +45,7 @@ def make(
     l2: float,
     l2_norm_params: bool,
     label_smoothing: float,
+    l2_unused: bool = False,
 ) -> Callable:
     """Build `step(state, batch, root) -> (state, metrics)`, to be pmapped by `parallel.pmap`.
 
@@ -60,6 +61,7 @@ def make(
         all devices; else over all groups, so that what is used rarely learns slowly.
       l2: coefficient lambda of the mean over groups of the squared weights that they use.
       l2_norm_params: see `optim.l2`.
+      l2_unused: whether L2 falls on what a group does not use, too.
       label_smoothing: in [0, 1).
 
     The step takes a batch {"image": uint8 [B, H, W, C], "label": int32 [B]} and the run's root
@@ -73,7 +75,8 @@ def make(
         return loss, ({"loss": loss, "accuracy": correct}, batch_stats)
 
     def penalty(params, masks):
-        value = l2 * optim.l2(params, usage(params, masks), norm_params=l2_norm_params)
+        used = None if l2_unused else usage(params, masks)
+        value = l2 * optim.l2(params, used, norm_params=l2_norm_params)
         return value, {"l2": value}
 
     def step(state, batch, root):

@@ -63,6 +63,7 @@ def network_options(config: ConfigDict, bn: str) -> dict[str, Any]:
         "bn": bn,
         "bn_momentum": config.network.bn_momentum,
         "bn_epsilon": config.network.bn_epsilon,
+        "relu_before_bn": config.network.relu_before_bn,
         "dtype": jnp.dtype(dtype),
     }
 
@@ -169,6 +170,17 @@ def restore(
             )
         like = _state_shape(task, train, data, total)
         return [checkpoints.restore(step, like) for step in reversed(steps)]
+
+
+def restore_step(
+    task: Task, train: ConfigDict, data: data_lib.Data, directory: Path, step: int
+) -> train_step.TrainState:
+    """The state of one checkpoint. Raises: ValueError if it is not there."""
+    total = count_steps(train, data.num_images(task.split))
+    with Checkpoints(directory / "checkpoints") as checkpoints:
+        if step not in checkpoints.steps:
+            raise ValueError(f"{directory}/checkpoints has none of step {step}")
+        return checkpoints.restore(step, _state_shape(task, train, data, total))
 
 
 def fit(
@@ -283,6 +295,7 @@ def _step_fn(task, train, data, total, devices):
         per_use=task.per_use,
         l2=train.l2,
         l2_norm_params=train.l2_norm_params,
+        l2_unused=train.l2_unused,
         label_smoothing=train.label_smoothing,
     )
     split = (False, True, False)

@@ -2,10 +2,11 @@
 
 import difflib
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
+
+from nas_jax.variants import flatten
 
 _AT_LEAST = {  # the last part of a field's name -> its least value
     "batch_size": 1,
@@ -17,12 +18,14 @@ _AT_LEAST = {  # the last part of a field's name -> its least value
     "num_images": 1,
     "num_checkpoints": 1,
     "calibration_images": 1,
+    "num_references": 1,
     "num_seeds": 0,
     "num_steps": 0,
     "num_epochs": 0,
     "log_every": 1,
     "checkpoint_every": 0,
     "keep_checkpoints": 1,
+    "course": 1,
     "top_pool": 1,
     "image_size": 0,
     "base_lr": 0,
@@ -41,7 +44,7 @@ _AT_LEAST = {  # the last part of a field's name -> its least value
 _SHARES = ("r", "warmup_share", "momentum", "label_smoothing", "small_quantile", "bn_momentum")
 _NAMES = {
     "supernet.sampler": ("path_dropout", "single_path", "fair", "sandwich"),
-    "sweep.score": ("accuracy", "table"),
+    "sweep.score": ("accuracy", "kl", "table"),
     "sweep.bn": ("batch", "recalibrate", "running"),
     "supernet.execution": ("auto", "masked", "switch", "dispatch"),
     "supernet.path_dropout.schedule": ("linear", "constant", "none"),
@@ -58,8 +61,8 @@ def config(given: ConfigDict, known: ConfigDict) -> None:
 
     Raises: ValueError that names the field, its value, and what is allowed.
     """
-    fields = dict(_flatten(given))
-    allowed = dict(_flatten(known))
+    fields = dict(flatten(given))
+    allowed = dict(flatten(known))
     for name in fields:
         if name not in allowed:
             _fail_unknown(name, allowed)
@@ -71,14 +74,6 @@ def config(given: ConfigDict, known: ConfigDict) -> None:
     for name in _TRAININGS:
         _check_training(name, given)
     _check_choices(given)
-
-
-def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, ConfigDict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _fail_unknown(name, allowed):
@@ -130,6 +125,11 @@ def _check_choices(given):
     sweep, train = given.sweep, given.supernet.train
     if sweep.score == "table" and not given.table:
         raise ValueError("config.sweep.score='table' needs config.table, a file of accuracies")
+    if sweep.score == "kl" and sweep.bn != "batch":
+        raise ValueError(
+            f"config.sweep.bn={sweep.bn!r}, but sweep.score='kl' has the statistics of its images: "
+            "'batch'"
+        )
     if sweep.bn != "batch" and sweep.calibration_images % sweep.batch_size:
         raise ValueError(
             f"config.sweep.calibration_images={sweep.calibration_images} is not a multiple of "
@@ -158,10 +158,15 @@ def sizes(given: ConfigDict, space: Any, data: Any, num_devices: int) -> None:
     for name, split in zip(_TRAININGS, splits):
         _check_batch(name, _section(given, name), split, data.num_images(split), num_devices)
     _check_sweep(given.sweep, data.num_images("valid"), num_devices)
-    _check_calibration(given.sweep, data.num_images("train"))
+    _check_training_images(given.sweep, data.num_images("train"))
 
 
-def _check_calibration(sweep, num_train):
+def _check_training_images(sweep, num_train):
+    if sweep.score == "kl" and sweep.kl.num_images > num_train:
+        raise ValueError(
+            f"config.sweep.kl.num_images={sweep.kl.num_images}, but the training split "
+            f"(data.train) has {num_train}"
+        )
     if sweep.bn != "batch" and sweep.calibration_images > num_train:
         raise ValueError(
             f"config.sweep.calibration_images={sweep.calibration_images}, but the training split "

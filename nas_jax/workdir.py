@@ -3,12 +3,14 @@
 So a run killed at any moment leaves nothing half-written that a later run would believe.
 """
 
+import contextlib
+import fcntl
 import json
 import math
 import os
 import platform
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,22 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+@contextlib.contextmanager
+def claim(directory: Path, wait: bool) -> Iterator[bool]:
+    """Whether this process alone works in `directory`, until the block ends or the process dies.
+
+    If another one does, wait for it, or go on with False.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / ".claim", "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def open_workdir(workdir: Path, config: dict) -> None:

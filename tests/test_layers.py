@@ -10,7 +10,7 @@ import nas_jax
 
 ROOT = pathlib.Path(nas_jax.__file__).parent
 LAYERS = {
-    0: "choices rng analysis kernels runtime",
+    0: "choices rng analysis kernels runtime variants",
     1: "ops execution workdir parallel checkpoints data digits validate figures markdown trust",
     2: "supernet progress",
     3: "spaces",
@@ -20,7 +20,8 @@ LAYERS = {
     7: "score sections",
     8: "trainer",
     9: "sweep retrain",
-    10: "report",
+    10: "report pool",
+    11: "studies",
     12: "config",
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}

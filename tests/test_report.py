@@ -14,7 +14,7 @@ NUM_TRIALS = 40
 SECTIONS = (
     "The space",
     "Training of the one-shot model",
-    "One-shot accuracy",
+    "Scores",
     "The best architectures",
     "How well scores rank",
     "How far the score can be trusted",
@@ -53,7 +53,7 @@ def _trial(i):
     failed = i == NUM_TRIALS - 1
     return {
         "arch": ARCHS[i],
-        "one_shot_accuracy": None if failed else 0.9 - 0.01 * i,
+        "value": None if failed else 0.9 - 0.01 * i,
         "num_images": 100,
         "params": 1_000_000 + 1000 * (i * 7 % NUM_TRIALS),
         "flops": 20_000_000 + 1000 * (i * 11 % NUM_TRIALS),
@@ -155,7 +155,7 @@ def test_size_of_the_space(made):
 
 
 def test_scores(made):
-    rows = _rows(made[1], "One-shot accuracy")
+    rows = _rows(made[1], "Scores")
     # 39 scores 90, 89, ... 52
     assert ["mean ± sd", "71.00 ± 11.40", "39"] in rows
     assert ["50% quantile", "71.00", "39"] in rows
@@ -262,7 +262,7 @@ def test_parts_without_files_leave_the_rest(tmp_path):
     assert "There is no metrics.jsonl: `--mode=supernet` makes it." in text
     assert "There is no result in retrain/final" in text
     assert "n = 1 is less than 10" in text  # only one network has a one-shot accuracy left
-    assert ["mean ± sd", "90.00", "1"] in _rows(text, "One-shot accuracy")
+    assert ["mean ± sd", "90.00", "1"] in _rows(text, "Scores")
     # all rankers are compared on the same networks
     assert ["F = 8", "random", "all", "parameters", "1"] in [
         row[:5] for row in _rows(text, "How well scores rank")

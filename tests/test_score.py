@@ -166,8 +166,7 @@ def _trials(scores, params=None):
     """Architectures a0, a1, ... with these scores."""
     params = params or [100] * len(scores)
     return [
-        {"arch": f"a{i}", "one_shot_accuracy": s, "params": p}
-        for i, (s, p) in enumerate(zip(scores, params))
+        {"arch": f"a{i}", "value": s, "params": p} for i, (s, p) in enumerate(zip(scores, params))
     ]
 
 

@@ -66,6 +66,10 @@ class Space(abc.ABC):
         """
         raise ValueError(f"{type(self).__name__} has no other depth: an architecture is a depth")
 
+    def repeated(self, text: str) -> str:
+        """The string, in this space, of an architecture whose string stands for every cell."""
+        return text
+
     def isomorph(self, text: str) -> str:
         """What all architectures that compute the same have in common; here nothing is known."""
         return text
@@ -78,8 +82,9 @@ class Space(abc.ABC):
         Args:
           num_classes: K, the number of logits.
           filters: F, channels of the first stage.
-          **options: bn="batch" | "running", bn_momentum, bn_epsilon, dtype; execution="masked"
-            | "switch" (one architecture at a time) | "dispatch", see `nas_jax.execution`.
+          **options: bn="batch" | "running", bn_momentum, bn_epsilon, relu_before_bn, dtype;
+            execution="masked" | "switch" (one architecture at a time) | "dispatch", see
+            `nas_jax.execution`.
 
         Returns:
           A flax.linen module. images [B, H, W, C] with masks [k] or, in G contiguous groups of
@@ -209,7 +214,7 @@ class Network(nn.Module):
       num_classes: K.
       filters: F.
       arch: canonical string of a stand-alone network; None is the supernet.
-      bn, bn_momentum, bn_epsilon: of `ops.BatchNorm`.
+      bn, bn_momentum, bn_epsilon, relu_before_bn: of `ops.BatchNorm`.
       dtype: of activations.
       execution: see `nas_jax.execution`.
       kernel_init: from the fan-in to an initialiser.
@@ -222,6 +227,7 @@ class Network(nn.Module):
     bn: str = "batch"
     bn_momentum: float = 0.9
     bn_epsilon: float = 1e-3
+    relu_before_bn: bool = False
     dtype: Any = jnp.float32
     execution: str = "masked"
     kernel_init: Any = ops.he_normal
@@ -229,7 +235,8 @@ class Network(nn.Module):
     @property
     def unit(self) -> dict[str, Any]:
         """How every unit of a convolution and a batch norm is built."""
-        norm = ops.partial(ops.BatchNorm, self.bn, self.bn_momentum, self.bn_epsilon)
+        how = self.bn, self.bn_momentum, self.bn_epsilon, self.relu_before_bn
+        norm = ops.partial(ops.BatchNorm, *how)
         return {"norm": norm, "kernel_init": self.kernel_init}
 
     @property

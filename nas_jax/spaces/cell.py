@@ -55,6 +55,7 @@ class CellSpace(base.Space):
       stem_stride: 1, 2 or 4: how far the stems reduce the images (the paper does not say for
         ImageNet).
       ops: names out of `OPS`; the same one may come again (to measure growth).
+      tied: whether all cells have the same architecture, as in the paper; else each has its own.
     """
 
     num_cells: int = 6
@@ -62,6 +63,7 @@ class CellSpace(base.Space):
     cells_per_stage: int = 2
     stem_stride: int = 1
     ops: tuple[str, ...] = tuple(OPS)
+    tied: bool = True
 
     def __post_init__(self):
         for field in ("num_cells", "num_blocks", "cells_per_stage"):
@@ -80,37 +82,64 @@ class CellSpace(base.Space):
                 raise ValueError(f"space.ops has {op!r}, which is none of {', '.join(OPS)}")
 
     @property
-    def choices(self) -> tuple[dict[str, Choice], ...]:
-        """Per block {"inputs": 1..2+i of 2+i, "ops": 1 or 2 of the ops}."""
+    def choices(self) -> tuple:
+        """Per block {"inputs": 1..2+i of 2+i, "ops": 1 or 2 of the ops}; untied, that per cell."""
+        if self.tied:
+            return self._blocks("")
+        return tuple(self._blocks(f"cell{cell}_") for cell in range(self.num_cells))
+
+    def _blocks(self, prefix):
         num_ops = len(self.ops)
         return tuple(
             {
-                "inputs": Choice(f"block{i}_inputs", 2 + i, 1, 2 + i),
-                "ops": Choice(f"block{i}_ops", num_ops, 1, min(2, num_ops)),
+                "inputs": Choice(f"{prefix}block{i}_inputs", 2 + i, 1, 2 + i),
+                "ops": Choice(f"{prefix}block{i}_ops", num_ops, 1, min(2, num_ops)),
             }
             for i in range(self.num_blocks)
         )
 
+    def of_cell(self, tree: Any, cell: int) -> Any:
+        """What a tree over the Choices (of masks, of indices) has for one cell, per block."""
+        return tree if self.tied else tree[cell]
+
     def to_str(self, arch: base.Arch) -> str:
-        """Blocks joined by '|', each 'inputs>ops': '0,1>sep3x3|0,2>identity,maxpool'."""
-        blocks = choices_lib.to_indices(self.choices, arch)
+        """Blocks joined by '|', each 'inputs>ops': '0,1>sep3x3|0,2>identity,maxpool'.
+
+        Untied, the cells' strings are joined by '/'.
+        """
+        indices = choices_lib.to_indices(self.choices, arch)
+        return "/".join(map(self._cell_str, [indices] if self.tied else indices))
+
+    def _cell_str(self, blocks):
         return "|".join(
             ",".join(map(str, b["inputs"])) + ">" + ",".join(self._labels[j] for j in b["ops"])
             for b in blocks
         )
 
+    def repeated(self, text: str) -> str:
+        """See `base.Space.repeated`."""
+        return text if self.tied else "/".join([text] * self.num_cells)
+
     def from_str(self, text: str) -> base.Arch:
         """The inverse; any non-empty inputs and ops are accepted, so `all_on` has a string too."""
+        cells = [text] if self.tied else text.split("/")
+        if not self.tied and len(cells) != self.num_cells:
+            raise ValueError(
+                f"architecture {text!r} has {len(cells)} cells, the space has {self.num_cells}"
+            )
+        indices = tuple(map(self._parse_cell, cells))
+        arch = choices_lib.from_indices(self.choices, indices[0] if self.tied else indices)
+        if self.to_str(arch) != text:
+            raise ValueError(f"architecture {text!r} is not canonical: {self.to_str(arch)!r} is")
+        return arch
+
+    def _parse_cell(self, text):
         blocks = text.split("|")
         if len(blocks) != self.num_blocks:
             raise ValueError(
                 f"architecture {text!r} has {len(blocks)} blocks, the space has {self.num_blocks}"
             )
-        indices = tuple(self._parse_block(i, block, text) for i, block in enumerate(blocks))
-        arch = choices_lib.from_indices(self.choices, indices)
-        if self.to_str(arch) != text:
-            raise ValueError(f"architecture {text!r} is not canonical: {self.to_str(arch)!r} is")
-        return arch
+        return tuple(self._parse_block(i, block, text) for i, block in enumerate(blocks))
 
     def _parse_block(self, number, block, text):
         inputs, _, op_names = block.partition(">")
@@ -131,6 +160,8 @@ class CellSpace(base.Space):
 
     def deepened(self, depth: int) -> "CellSpace":
         """See `base.Space.deepened`; the last stage is as full as the others."""
+        if not self.tied:
+            return super().deepened(depth)
         stages = self.stage(self.num_cells - 1) + 1
         return dataclasses.replace(self, num_cells=stages * depth, cells_per_stage=depth)
 
@@ -147,10 +178,13 @@ class CellSpace(base.Space):
         return tuple(f"{op}#{n + 1}" if n else op for op, n in zip(self.ops, seen))
 
     def graph(self, text: str) -> dict[str, Any]:
-        """What to draw: the inputs' names and, per block, its inputs (numbers) and ops (names)."""
+        """What to draw: the inputs' names and, per block, its inputs (numbers) and ops (names).
+
+        Untied, it is the last cell.
+        """
         blocks = [
             {"inputs": list(b["inputs"]), "ops": [self._labels[j] for j in b["ops"]]}
-            for b in self.indices(text)
+            for b in self.of_cell(self.indices(text), -1)
         ]
         return {"inputs": list(INPUT_NAMES), "blocks": blocks}
 
@@ -191,13 +225,15 @@ class CellNetwork(base.Network):
             scale = 2 ** self.space.stage(i)
             cell = Cell(
                 self.space,
+                i,
                 self.filters * scale,
                 self.arch,
                 self.unit,
                 self.execution,
                 name=f"cell{i}",
             )
-            before, previous = previous, cell(previous, before, stem_height // scale, masks)
+            own = masks if masks is None else self.space.of_cell(masks, i)
+            before, previous = previous, cell(previous, before, stem_height // scale, own)
         x = ops.Projection(self.filters * scale, **self.unit, name="final")(previous)
         return self.logits(x).reshape(*leading, -1)
 
@@ -208,9 +244,10 @@ class CellNetwork(base.Network):
 
 
 class Cell(nn.Module):
-    """One cell of `features` channels; `arch` None builds every option."""
+    """Cell `number`, of `features` channels; `arch` None builds every option."""
 
     space: CellSpace
+    number: int
     features: int
     arch: str | None
     unit: Any
@@ -227,8 +264,9 @@ class Cell(nn.Module):
             _with_moments(self._project(x, height, i)) for i, x in enumerate((previous, before))
         ]
         on = self.space.indices(self.arch or self.space.to_str(self.space.all_on()))
+        on, choices = (self.space.of_cell(x, self.number) for x in (on, self.space.choices))
         builders = [functools.partial(OPS[op], self.features, **self.unit) for op in self.space.ops]
-        for i, choice in enumerate(self.space.choices):
+        for i, choice in enumerate(choices):
             mask = {"inputs": None, "ops": None} if masks is None else masks[i]
             names = {field: choice[field].name for field in choice}
             how = {"execution": self.execution}

@@ -1,0 +1,31 @@
+"""What the one-shot model's other settings do for its ranking, and each op (not in the paper).
+
+python launch.py --config=configs/studies/ablations.py[:small] --mode=study
+"""
+
+from configs.studies import base
+
+
+def get_config(variant=""):
+    """See `configs/studies/base.py`."""
+    c = base.get_config(__file__, variant, "supernets", "removal")
+    train = c.supernet.train
+    size, batch = train.ghost_batch_size, train.batch_size
+    c.study.variants = base.ramp_and(
+        ("another seed", ("seed", 1)),
+        *(_ghosts(n, batch // n) for n in (size // 2, size * 2, batch)),
+        *(
+            _ghosts(size, n // size, ("supernet.train.batch_size", n))
+            for n in (batch // 2, batch * 2)
+        ),
+        ("cells drop their own paths", ("space.tied", False)),
+        ("kept paths divided by 1 - rate", ("supernet.path_dropout.rescale", True)),
+        ("L2 on all paths", ("supernet.train.l2_unused", True)),
+        ("ReLU before BN", ("network.relu_before_bn", True)),
+    )
+    return c
+
+
+def _ghosts(size, number, *more):
+    label = f"{number} ghost batches of {size}"
+    return (label, ("supernet.train.ghost_batch_size", size), *more)

@@ -1,0 +1,12 @@
+"""What the one-shot model learns (paper, figures 6 and 7).
+
+python launch.py --config=configs/studies/divergence.py[:small] --mode=study
+"""
+
+from configs.studies import base
+
+
+def get_config(variant=""):
+    """See `configs/studies/base.py`."""
+    c = base.get_config(__file__, variant, "divergence")
+    return c

@@ -1,0 +1,143 @@
+"""A folder of supernets, scores and stand-alone networks that studies share.
+
+    supernets/<id>/                    a workdir: checkpoints, metrics, scores/<id>.jsonl
+    networks/<id>/F<filters>/<arch id>/seed<k>/result.json
+
+An id stands for the fields of the config that decide what is there; they lie in it as config.json.
+So what one study trained another finds, and a study that was stopped goes on. Several processes may
+work on one pool: each takes what no other has begun, and waits for the rest at the end.
+"""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from nas_jax import data as data_lib
+from nas_jax import parallel, retrain, spaces, sweep, trainer, workdir
+
+logger = logging.getLogger(__name__)
+
+SHARED = ("data", "space", "network")  # decide every network
+SCORE = ("seed", "score", "kl", "bn", "calibration_images", "num_checkpoints")
+ACCURACY = ("num_images", "batch_size")  # decide scores that are accuracies
+
+
+class Pool:
+    """See the module; `data` is that of all configs it is asked about.
+
+    Scores are as trials.jsonl has them; an architecture's string is that of the space whose cells
+    share it (`Space.repeated`).
+    """
+
+    def __init__(self, directory: Path, data: data_lib.Data):
+        self.directory, self._data = directory, data
+
+    def train(self, configs: Mapping[str, ConfigDict]) -> None:
+        """Train the supernets of these configs, by label, that are not there."""
+        jobs = {self.supernet(config): (label, config) for label, config in configs.items()}
+        _share(jobs, _is_done, self._train)
+
+    def _train(self, directory, job):
+        label, config = job
+        logger.info("supernet  %s", label)
+        workdir.set_status(directory, "running")
+        trainer.run(config, spaces.make(**config.space.to_dict()), self._data, directory)
+        workdir.set_status(directory, "done")
+        jax.clear_caches()
+
+    def supernet(self, config: ConfigDict) -> Path:
+        """Where the supernet of a config is, or will be."""
+        parts = _parts(config, ("seed", *SHARED, "supernet"))
+        directory = self.directory / "supernets" / _id(parts)
+        workdir.open_workdir(directory, parts)
+        return directory
+
+    def score(self, config: ConfigDict, archs: Sequence[str], step: int | None = None) -> list:
+        """Rows of `archs`, as in trials.jsonl, scored by the supernet of a config as it says.
+
+        `step` is that of a checkpoint, None for the last ones.
+        """
+        directory, space = self.supernet(config), spaces.make(**config.space.to_dict())
+        names = SCORE + (() if config.sweep.score == "kl" else ACCURACY)
+        settings = _parts(config.sweep, names) | {"step": step}
+        path = directory / "scores" / f"{_id(settings)}.jsonl"
+        own = {text: space.repeated(text) for text in archs}
+        with workdir.claim(directory, wait=True):
+            known = {row["arch"]: row for row in workdir.read_jsonl(path)}
+            workdir.rewrite_jsonl(path, known.values())  # drops a last line that was cut short
+            missing = [text for text in dict.fromkeys(own.values()) if text not in known]
+            if missing:
+                logger.info("scores of %d architectures by %s", len(missing), directory)
+                scorer = sweep.Scorer(config, space, self._data, directory, step=step)
+                for rows in _rounds(scorer, space, missing, config):
+                    workdir.append_jsonl(path, rows)
+                    known |= {row["arch"]: row for row in rows}
+        return [known[own[text]] for text in archs]
+
+    def networks(
+        self, config: ConfigDict, protocol: str, selection: Mapping[str, Sequence[str]]
+    ) -> list[dict]:
+        """Rows of result.json of the stand-alone networks of a selection, as `retrain.jobs` lists
+        them; those that are not there are trained."""
+        settings, space = config.retrain[protocol], spaces.make(**config.space.to_dict())
+        parts = _parts(config, SHARED) | {protocol: settings.train.to_dict()}
+        root = self.directory / "networks" / _id(parts)
+        workdir.open_workdir(root, parts)
+        jobs = retrain.jobs(settings, root, selection)
+
+        def train(directory, job):
+            retrain.train_one(config, space, self._data, protocol, directory, *job)
+            if next(count) % retrain.CLEAR_EVERY == 0:
+                jax.clear_caches()
+
+        count = itertools.count(1)
+        _share(jobs, retrain.is_done, train)
+        return [workdir.read_json(directory / "result.json") for directory in jobs]
+
+
+def _parts(config, names):
+    """Some fields of a config, as plain data."""
+    return {name: value for name, value in config.to_dict().items() if name in names}
+
+
+def _id(parts):
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _is_done(directory):
+    path = directory / "status.json"
+    return path.exists() and workdir.read_json(path)["status"] == "done"
+
+
+def _share(
+    jobs: Mapping[Path, Any], is_done: Callable[[Path], bool], do: Callable[[Path, Any], None]
+) -> None:
+    """Do what is not done. What another process has begun is left to the last, and waited for."""
+    together = parallel.process()[1] > 1  # then all processes do each job in step
+    for wait in (False, True):
+        for number, (directory, job) in enumerate(jobs.items(), 1):
+            if is_done(directory):
+                continue
+            with (
+                contextlib.nullcontext(True) if together else workdir.claim(directory, wait) as mine
+            ):
+                if mine and not is_done(directory):
+                    logger.info("%d of %d", number, len(jobs))
+                    do(directory, job)
+
+
+def _rounds(scorer, space, archs, config):
+    """Rows, as many as are scored at once; the last round is filled up to divide over devices."""
+    size = config.sweep.candidates_per_batch
+    for first in range(0, len(archs), size):
+        texts = archs[first : first + size]
+        filled = texts + texts[-1:] * (size - len(texts))
+        yield scorer.rows(space.from_strs(filled))[: len(texts)]

@@ -1,0 +1,93 @@
+"""What the parts of a study share: candidates, samples of them, scores, stand-alone networks."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from nas_jax import data as data_lib
+from nas_jax import findings, retrain, rng, variants, workdir
+from nas_jax.findings import Network
+from nas_jax.pool import Pool
+from nas_jax.spaces import Space
+
+
+class Study:
+    """The objects of a study; what it asks for is trained when it is first asked for.
+
+    Attributes:
+      config: of the study.
+      space: of the candidates.
+      pool: where supernets, scores and networks are.
+      variants: a config per label; the first, the reference, is that of the samples.
+      found: what its workdir says.
+    """
+
+    def __init__(self, config: ConfigDict, space: Space, data: data_lib.Data, directory: Path):
+        self.config, self.space = config, space
+        self.pool = Pool(Path(config.study.pool), data)
+        self.variants = variants.resolve(config)
+        self.found = findings.Findings(directory, space)
+
+    @property
+    def reference(self) -> str:
+        """Label of the reference."""
+        return next(iter(self.variants))
+
+    @functools.cached_property
+    def trials(self) -> list[dict]:
+        """`sweep.num_candidates` random candidates, scored by the reference."""
+        key = rng.named(jax.random.key(self.config.sweep.seed), "candidates")
+        keys = rng.each(key, jnp.arange(self.config.sweep.num_candidates))
+        texts = self.space.to_strs(jax.vmap(self.space.sample)(keys))  # more begin with the same
+        self.pool.train(self.variants)
+        return self.pool.score(self.variants[self.reference], list(dict.fromkeys(texts)))
+
+    def groups(self, protocol: str) -> dict[tuple[int, str], list[Network]]:
+        """Stand-alone networks by (filters, group), with the reference's scores."""
+        settings, rules = self.config.retrain[protocol], self.config.retrain.selection
+        chosen = retrain.select(self.trials, self.space, settings, rules, self.config.seed)
+        results = self.pool.networks(self.config, protocol, chosen)
+        factor = self.found.score.factor
+        scores = {row["arch"]: factor * row["value"] for row in self.trials if row["value"]}
+        workdir.write_json(self.found.directory / f"selection_{protocol}.json", chosen)
+        return findings.grouped(results, chosen, scores)
+
+    @functools.cached_property
+    def samples(self) -> dict[str, list[Network]]:
+        """The networks of the protocol "short", by the name of the sample."""
+        groups = self.groups("short")
+        first = min(filters for filters, _ in groups)
+        return {n: groups[first, n] for n in findings.SAMPLES if (first, n) in groups}
+
+    def scores(self, config: ConfigDict, archs: Sequence[str], step: int | None = None) -> list:
+        """Scores of architectures in the score's unit; None for a failure."""
+        factor = findings.SCORES[config.sweep.score].factor
+        rows = self.pool.score(config, archs, step)
+        return [None if row["value"] is None else factor * row["value"] for row in rows]
+
+    def paper(self, column: str) -> list[float] | None:
+        """A column of the paper's points, accuracies in per cent; None if no file is named."""
+        if not self.config.study.paper_points:
+            return None
+        points = paper_points(Path(self.config.study.paper_points))
+        if column not in points:
+            raise ValueError(
+                f"{self.config.study.paper_points} has no column {column!r}, but "
+                f"{', '.join(points)}"
+            )
+        factor = 1 if column == "symmetric_kl" else 100
+        return [factor * value for value in points[column]]
+
+
+def paper_points(path: Path) -> dict[str, list[float]]:
+    """The columns of a CSV file of numbers. Raises: ValueError if it is none."""
+    try:
+        table = np.genfromtxt(path, delimiter=",", names=True, deletechars="")
+        return {name: table[name].tolist() for name in table.dtype.names}
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(f"config.study.paper_points={str(path)!r}: {error}") from error

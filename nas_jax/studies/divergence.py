@@ -1,0 +1,83 @@
+"""What the one-shot model learns: which paths its predictions rest on (paper, figures 6 and 7).
+
+A candidate is compared with nearly all paths on, by the symmetrised KL divergence of predictions
+with the same weights on a few training images; no label is read.
+"""
+
+import numpy as np
+
+from nas_jax import analysis, figures, markdown, variants
+from nas_jax.checkpoints import Checkpoints
+from nas_jax.findings import columns
+
+TITLE = "What the one-shot model learns"
+TEXT = """The divergence is D_KL(p||q) + D_KL(q||p) in nats between the predictions of a candidate
+and of networks with nearly all paths on, with the same weights, on training images without labels;
+as a score it is taken negative. Differences of tau-b are paired, with 95 % bootstrap intervals."""
+COURSE = """The divergence over the training, of architectures spread evenly over the stand-alone
+accuracies of the sample."""
+
+
+def write(study) -> str:
+    """Markdown: divergence against both accuracies, coefficients, its course over the training."""
+    config = variants.changed(study.variants[study.reference], "", [("sweep.score", "kl")])
+    rows, panels = [], []
+    for name, networks in study.samples.items():
+        values = study.scores(config, [network.arch for network in networks])
+        one_shot, truth = columns(networks, "one_shot", "accuracy")
+        rows += _rows(name, values, one_shot, truth)
+        panels.append(_panels(name, values, one_shot, truth))
+    if paper := study.paper("symmetric_kl"):
+        theirs = [-value for value in paper]
+        accuracies = study.paper("one_shot_accuracy"), study.paper("standalone_accuracy")
+        rows += _rows("the paper, stratified", theirs, *accuracies)
+        panels.append(_panels("the paper", theirs, *accuracies))
+    header = ("sample", "ranked by", "what is ranked", "n", "Kendall's tau-b", "Spearman's rho")
+    header += ("tau-b, difference from the one-shot accuracy",)
+    path = study.found.out / "divergence.png"
+    figures.panels(path, panels, "KL divergence (nats)", "accuracy (%)", sharey=False)
+    image = f"![Divergence and accuracy]({path.name})"
+    return "\n\n".join([image, TEXT, markdown.table(header, rows), _course(study, config)])
+
+
+def _rows(name, values, one_shot, truth):
+    """Coefficients of minus the divergence with both accuracies, beside those of the score."""
+    gain = analysis.kendall_gain(values, one_shot, truth)
+    difference = "" if gain is None else markdown.interval(gain)
+    for ranker, ranked, x, y, last in (
+        ("minus the divergence", "one-shot accuracy", values, one_shot, ""),
+        ("minus the divergence", "stand-alone accuracy", values, truth, difference),
+        ("one-shot accuracy", "stand-alone accuracy", one_shot, truth, ""),
+    ):
+        found = analysis.rank_correlations(x, y)
+        cells = [found.reason] * 2 if found.reason else map(markdown.interval, found[:2])
+        yield name, ranker, ranked, found.n, *cells, last
+
+
+def _panels(name, values, one_shot, truth):
+    def points(accuracies):
+        known = [(-v, a) for v, a in zip(values, accuracies) if None not in (v, a)]
+        x, y = zip(*known)
+        return figures.Points(x, y, [np.nan] * len(x))
+
+    return {f"{name}: one-shot": points(one_shot), f"{name}: stand-alone": points(truth)}
+
+
+def _course(study, config):
+    networks = sorted(next(reversed(study.samples.values())), key=lambda n: n.accuracy)
+    picks = np.linspace(0, len(networks) - 1, study.config.study.course).round().astype(int)
+    networks = [networks[i] for i in picks]
+    with Checkpoints(study.pool.supernet(config) / "checkpoints") as checkpoints:
+        steps = checkpoints.steps
+    archs = [network.arch for network in networks]
+    courses = [study.scores(config, archs, step) for step in steps]
+    series = {
+        f"{network.accuracy:.1f} %": [-course[i] for course in courses]
+        for i, network in enumerate(networks)
+    }
+    path = study.found.out / "divergence_course.png"
+    labels = "training step", "KL divergence (nats)", "stand-alone accuracy"
+    figures.courses(path, steps, series, *labels)
+    rows = [(f"{step:,}", *(-value for value in course)) for step, course in zip(steps, courses)]
+    table = markdown.table(("step", *series), rows)
+    return f"![Course of the divergence]({path.name})\n\n{COURSE}\n\n{table}"

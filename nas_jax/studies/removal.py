@@ -1,0 +1,58 @@
+"""All paths but one op: which ops the one-shot model rests on, and which ones networks need."""
+
+import jax
+import numpy as np
+
+from nas_jax import analysis, markdown
+
+TITLE = "One op removed from all-on"
+TEXT = """The one-shot accuracy of all paths, and of all but one op in every block. Beside it, over
+the architectures of both samples that were trained alone: how much more accurate those that do not
+use the op are (mean, one-shot and stand-alone), and how well the score ranks these alone."""
+
+
+def write(study) -> str:
+    """Markdown of the table: a row per op."""
+    space, reference = study.space, study.variants[study.reference]
+    kinds = [choice for choice in jax.tree.leaves(space.choices) if choice.name.endswith("ops")]
+    labels = space.labels(kinds[0])
+    archs = [space.all_on(), *(_without(space, j) for j in range(len(labels)))]
+    accuracies = study.scores(reference, [space.to_str(jax.device_get(arch)) for arch in archs])
+    networks = list({n.arch: n for sample in study.samples.values() for n in sample}.values())
+    networks = [network for network in networks if network.one_shot is not None]
+    uses = _uses(space, [network.arch for network in networks])
+    rows = [("all on", accuracies[0], "", "", "", *_ranked(networks, [True] * len(networks)))]
+    for j, (label, accuracy) in enumerate(zip(labels, accuracies[1:])):
+        row = f"without {label}", accuracy, accuracy - accuracies[0]
+        rows.append((*row, *_gaps(networks, uses[:, j]), *_ranked(networks, ~uses[:, j])))
+    header = ("", "one-shot accuracy (%)", "difference from all on", "one-shot: without - with it")
+    header += ("stand-alone: without - with it", "n without it", "Kendall's tau-b of these")
+    return f"{TEXT}\n\n{markdown.table(header, rows)}"
+
+
+def _without(space, option):
+    """All on, but for one op of every block."""
+
+    def mask(choice, on):
+        return on.at[option].set(0) if choice.name.endswith("ops") else on
+
+    return jax.tree.map(mask, space.choices, space.all_on())
+
+
+def _uses(space, archs):
+    """bool [N, ops]: whether each architecture uses each op, in any block."""
+    pairs = zip(jax.tree.leaves(space.choices), jax.tree.leaves(space.from_strs(archs)))
+    return np.any([mask for choice, mask in pairs if choice.name.endswith("ops")], axis=0)
+
+
+def _gaps(networks, used):
+    for field in ("one_shot", "accuracy"):
+        values = np.asarray([getattr(network, field) for network in networks])
+        both = 0 < used.sum() < len(used)
+        yield float(values[~used].mean() - values[used].mean()) if both else ""
+
+
+def _ranked(networks, chosen):
+    kept = [network for network, keep in zip(networks, chosen) if keep]
+    found = analysis.rank_correlations([n.one_shot for n in kept], [n.accuracy for n in kept])
+    return found.n, found.reason or markdown.interval(found.kendall)
