@@ -40,7 +40,7 @@ class Pool:
     def __init__(self, directory: Path, data: data_lib.Data):
         self.directory, self._data = directory, data
 
-    def train(self, configs: Mapping[str, ConfigDict]) -> None:
+    def train_supernets(self, configs: Mapping[str, ConfigDict]) -> None:
         """Train the supernets of these configs, by label, that are not there."""
         jobs = {self.supernet(config): (label, config) for label, config in configs.items()}
         _share(jobs, _is_done, self._train)
@@ -60,45 +60,62 @@ class Pool:
         workdir.open_workdir(directory, parts)
         return directory
 
+    def scores_file(self, config: ConfigDict, step: int | None = None) -> Path:
+        """Where scores by the supernet of a config are, scored as `config.sweep` says."""
+        names = SCORE + (() if config.sweep.score == "kl" else ACCURACY)
+        settings = _parts(config.sweep, names) | {"step": step}
+        return self.supernet(config) / "scores" / f"{_id(settings)}.jsonl"
+
     def score(self, config: ConfigDict, archs: Sequence[str], step: int | None = None) -> list:
         """Rows of `archs`, as in trials.jsonl, scored by the supernet of a config as it says.
 
         `step` is that of a checkpoint, None for the last ones.
         """
-        directory, space = self.supernet(config), spaces.make(**config.space.to_dict())
-        names = SCORE + (() if config.sweep.score == "kl" else ACCURACY)
-        settings = _parts(config.sweep, names) | {"step": step}
-        path = directory / "scores" / f"{_id(settings)}.jsonl"
+        space, path = spaces.make(**config.space.to_dict()), self.scores_file(config, step)
         own = {text: space.repeated(text) for text in archs}
-        with workdir.claim(directory, wait=True):
+        with workdir.claim(path.parent, wait=True):
             known = {row["arch"]: row for row in workdir.read_jsonl(path)}
             workdir.rewrite_jsonl(path, known.values())  # drops a last line that was cut short
             missing = [text for text in dict.fromkeys(own.values()) if text not in known]
-            if missing:
-                logger.info("scores of %d architectures by %s", len(missing), directory)
-                scorer = sweep.Scorer(config, space, self._data, directory, step=step)
-                for rows in _rounds(scorer, space, missing, config):
-                    workdir.append_jsonl(path, rows)
-                    known |= {row["arch"]: row for row in rows}
+            for rows in self._scored(config, space, missing, step):
+                workdir.append_jsonl(path, rows)
+                known |= {row["arch"]: row for row in rows}
         return [known[own[text]] for text in archs]
+
+    def _scored(self, config, space, archs, step):
+        """Rows, as many as are scored at once; the last are filled up, to divide over devices."""
+        if not archs:
+            return
+        directory, size = self.supernet(config), config.sweep.candidates_per_batch
+        logger.info("scores of %d architectures by %s", len(archs), directory)
+        scorer = sweep.Scorer(config, space, self._data, directory, step=step)
+        for first in range(0, len(archs), size):
+            texts = archs[first : first + size]
+            filled = texts + texts[-1:] * (size - len(texts))
+            yield scorer.rows(space.from_strs(filled))[: len(texts)]
 
     def networks(
         self, config: ConfigDict, protocol: str, selection: Mapping[str, Sequence[str]]
-    ) -> list[dict]:
-        """Rows of result.json of the stand-alone networks of a selection, as `retrain.jobs` lists
-        them; those that are not there are trained."""
-        settings, space = config.retrain[protocol], spaces.make(**config.space.to_dict())
+    ) -> dict[Path, tuple[str, int, int]]:
+        """The stand-alone networks of a selection, (architecture, filters, seed) by folder."""
+        settings = config.retrain[protocol]
         parts = _parts(config, SHARED) | {protocol: settings.train.to_dict()}
         root = self.directory / "networks" / _id(parts)
         workdir.open_workdir(root, parts)
-        jobs = retrain.jobs(settings, root, selection)
+        return retrain.jobs(settings, root, selection)
+
+    def train_networks(
+        self, config: ConfigDict, protocol: str, selection: Mapping[str, Sequence[str]]
+    ) -> list[dict]:
+        """Their rows of result.json; those that are not there are trained."""
+        space, count = spaces.make(**config.space.to_dict()), itertools.count(1)
 
         def train(directory, job):
             retrain.train_one(config, space, self._data, protocol, directory, *job)
             if next(count) % retrain.CLEAR_EVERY == 0:
                 jax.clear_caches()
 
-        count = itertools.count(1)
+        jobs = self.networks(config, protocol, selection)
         _share(jobs, retrain.is_done, train)
         return [workdir.read_json(directory / "result.json") for directory in jobs]
 
@@ -126,18 +143,8 @@ def _share(
         for number, (directory, job) in enumerate(jobs.items(), 1):
             if is_done(directory):
                 continue
-            with (
-                contextlib.nullcontext(True) if together else workdir.claim(directory, wait) as mine
-            ):
+            alone = contextlib.nullcontext(True) if together else workdir.claim(directory, wait)
+            with alone as mine:
                 if mine and not is_done(directory):
                     logger.info("%d of %d", number, len(jobs))
                     do(directory, job)
-
-
-def _rounds(scorer, space, archs, config):
-    """Rows, as many as are scored at once; the last round is filled up to divide over devices."""
-    size = config.sweep.candidates_per_batch
-    for first in range(0, len(archs), size):
-        texts = archs[first : first + size]
-        filled = texts + texts[-1:] * (size - len(texts))
-        yield scorer.rows(space.from_strs(filled))[: len(texts)]

@@ -1,6 +1,7 @@
 """The cell space: a masked supernet is every network of the space, in value and in gradient."""
 
 import functools
+import itertools
 
 import flax.traverse_util
 import jax
@@ -367,3 +368,44 @@ def test_masked_supernet_keeps_running_statistics():
     moved = {name: bool(np.any(value != 0)) for name, value in norms.items() if "mean" in name}
     assert any("_ops/" in name for name in moved)
     assert all(moved.values()), [name for name, value in moved.items() if not value]
+
+
+# -- untied cells, and ReLU before BN -------------------------------------------------------------
+
+UNTIED = spaces.make("cell", num_cells=2, num_blocks=2, cells_per_stage=1, ops=OPS, tied=False)
+
+
+def test_untied_cells_that_agree_are_tied_ones(params):
+    """The same weights under the untied names, and the architecture repeated for both cells."""
+
+    def renamed(path):
+        return tuple(f"{path[0]}_{part}" if part.startswith("block") else part for part in path)
+
+    own = flax.traverse_util.unflatten_dict({renamed(p): leaf for p, leaf in flat(params).items()})
+    for text in ARCHS[1:3]:
+        arch, both = SPACE.from_str(text), UNTIED.from_str(UNTIED.repeated(text))
+        tied = jax.jit(NET.apply)({"params": params}, IMAGES, arch)
+        assert_close(jax.jit(UNTIED.supernet(**SIZE).apply)({"params": own}, IMAGES, both), tied)
+
+
+def test_an_untied_architecture_is_the_standalone_network_of_its_cells():
+    text, net = "/".join(ARCHS[1:3]), UNTIED.supernet(**SIZE)
+    variables = random_variables(net, IMAGES, UNTIED.all_on())
+    logits = jax.jit(net.apply)(variables, IMAGES, UNTIED.from_str(text))
+    weights = {"params": UNTIED.subnet(variables["params"], text)}
+    model = UNTIED.standalone(text, **SIZE)
+    assert_close(logits, jax.jit(model.apply)(weights, IMAGES))
+    used = {part for path in flat(weights["params"]) for part in itertools.pairwise(path)}
+    assert ("cell0_block0_ops", "2") in used  # conv7x7 of the first cell's first block
+    assert ("cell1_block0_ops", "2") not in used  # of the second cell it is sep3x3 and maxpool
+
+
+@pytest.mark.parametrize("execution", ["masked", "switch"])
+def test_with_relu_before_bn_masked_is_standalone_too(params, execution):
+    net = SPACE.supernet(**SIZE, relu_before_bn=True, execution=execution)
+    logits = jax.jit(net.apply)({"params": params}, IMAGES, SPACE.from_str(ARCHS[1]))
+    model = SPACE.standalone(ARCHS[1], **SIZE, relu_before_bn=True)
+    weights = {"params": SPACE.subnet(params, ARCHS[1])}
+    assert_close(logits, jax.jit(model.apply)(weights, IMAGES))
+    usual = jax.jit(NET.apply)({"params": params}, IMAGES, SPACE.from_str(ARCHS[1]))
+    assert np.abs(logits - usual).max() > 0.01

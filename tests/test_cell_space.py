@@ -53,6 +53,20 @@ def test_a_repeated_op_is_numbered():
     jax.tree.map(np.testing.assert_array_equal, space.from_str(text), space.all_on())
 
 
+def test_untied_cells_have_a_string_each():
+    space = dataclasses.replace(SPACE, num_cells=3, tied=False)
+    assert space.count() == SPACE.count() ** 3
+    text = "/".join([*ARCHS, ARCHS[0]])
+    assert space.to_str(space.from_str(text)) == text
+    assert space.repeated(ARCHS[1]) == "/".join([ARCHS[1]] * 3)
+    assert SPACE.repeated(ARCHS[1]) == ARCHS[1]
+    assert space.graph(text) == SPACE.graph(ARCHS[0])  # the last cell's
+    with pytest.raises(ValueError, match="has 2 cells, the space has 3"):
+        space.from_str("/".join(ARCHS))
+    with pytest.raises(ValueError, match="has no other depth"):
+        space.deepened(2)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

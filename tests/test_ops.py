@@ -151,6 +151,24 @@ def test_ghost_batch_norm_by_hand():
     np.testing.assert_allclose(out[1].ravel(), [5 - 4 / 3, 5 + 4 / 3], rtol=1e-6)
 
 
+def test_relu_before_or_after_batch_norm_by_hand():
+    x = TINY - 2  # -1, 1 and 8, 12
+    after, before = (
+        ops.BatchNorm(epsilon=0.0, relu=True, relu_before=first).apply({"params": AFFINE}, [x])[0]
+        for first in (False, True)
+    )
+    # Normalised -1, 1; 5 + 2 * that is positive, so a ReLU after it does nothing.
+    np.testing.assert_allclose(after.ravel(), [3, 7, 3, 7], rtol=1e-6)
+    np.testing.assert_allclose(before.ravel(), [3, 7, 3, 7], rtol=1e-6)  # 0, 1 become -1, 1 too
+    offset = {"params": AFFINE | {"offset": jnp.zeros(1)}}
+    after, before = (
+        ops.BatchNorm(epsilon=0.0, relu=True, relu_before=first).apply(offset, [x])[0]
+        for first in (False, True)
+    )
+    np.testing.assert_allclose(after.ravel(), [0, 2, 0, 2], rtol=1e-6)
+    np.testing.assert_allclose(before.ravel(), [-2, 2, -2, 2], rtol=1e-6)
+
+
 def test_ghost_batch_norm_is_batch_norm_of_each_group():
     x = 3 * random(0, 3, 4, 5, 5, 2) + np.float32([0, 1, 2]).reshape(3, 1, 1, 1, 1)
     params = {"scale": random(1, 2), "offset": random(2, 2)}

@@ -65,6 +65,31 @@ def test_logits_that_are_nan_score_nan(scored):
     assert np.isnan(_scores(scored, jax.devices()[:1], variables=broken)).all()
 
 
+def test_the_divergence_is_the_mean_of_both_directions_summed(scored):
+    """Worked out from the logits of one architecture at a time; zero from itself."""
+    space, net, variables, images, _, archs = scored
+    references = space.from_strs(["0>identity|0>identity", space.to_str(space.all_on())])
+    arguments = {"prepare": _prepare, "devices": jax.devices()[:2]}
+    found = score.kl_divergence(net, variables, images, references, **arguments)(archs)
+
+    def log_predictions(masks, i):
+        arch = jax.tree.map(lambda mask: mask[i], masks)
+        return jax.nn.log_softmax(jax.jit(net.apply)(variables, _prepare(images), arch))
+
+    targets = [log_predictions(references, i) for i in range(2)]
+    for i in range(3):
+        log_p = log_predictions(archs, i)
+        both = [
+            np.sum(np.exp(log_p) * (log_p - log_q) + np.exp(log_q) * (log_q - log_p), -1).mean()
+            for log_q in targets
+        ]
+        np.testing.assert_allclose(found[i], np.mean(both), rtol=1e-3, atol=1e-6)
+    assert np.ptp(found) > 0
+    itself = jax.tree.map(lambda mask: mask[:1], archs)
+    scorer = score.kl_divergence(net, variables, images, itself, **arguments)
+    np.testing.assert_allclose(scorer(archs)[0], 0, atol=1e-6)
+
+
 def test_a_batch_that_does_not_divide_the_images_is_refused(scored):
     with pytest.raises(ValueError, match=r"num_images=32 is not a multiple of .*batch_size=10"):
         _scores(scored, None, batch_size=10)

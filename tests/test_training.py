@@ -110,7 +110,7 @@ def test_too_few_checkpoints_are_seen_before_training(setup, tmp_path, checkpoin
 # -- one step, by hand ----------------------------------------------------------------------------
 
 
-def _step(space, sample_masks, *, l2, lr=0.0, per_use=False):
+def _step(space, sample_masks, *, l2, lr=0.0, **options):
     """One step of SGD on zeros-free random images; returns params before, after and metrics."""
     net = space.supernet(num_classes=3, filters=4)
     images = jnp.zeros((1, 8, 8, 1))
@@ -125,10 +125,11 @@ def _step(space, sample_masks, *, l2, lr=0.0, per_use=False):
         prepare=lambda keys, x: x.astype(jnp.float32) / 255,
         sample_masks=sample_masks,
         usage=space.usage,
-        per_use=per_use,
+        per_use=options.pop("per_use", False),
         l2=l2,
         l2_norm_params=False,
         label_smoothing=0.0,
+        **options,
     )
     batch = {
         "image": np.random.default_rng(0).integers(0, 256, (1, 8, 8, 8, 1), np.uint8),
@@ -169,6 +170,8 @@ def test_l2_is_the_mean_over_ghost_batches_of_what_each_uses(small_space):
     ops = params["cell0"]["block0_ops"]
     expected = squares(params) - squares(ops["1"]) - 0.5 * squares(ops["2"])
     np.testing.assert_allclose(metrics["l2"], 0.5 * expected, rtol=1e-5)
+    _, _, metrics = _step(small_space, lambda *_: (masks,), l2=0.5, l2_unused=True)
+    np.testing.assert_allclose(metrics["l2"], 0.5 * squares(params), rtol=1e-5)
 
 
 def test_gradients_per_use_are_means_over_the_ghost_batches_that_use(small_space):

@@ -3,15 +3,15 @@
 python launch.py --config=configs/studies/ablations.py[:small] --mode=study
 """
 
-from configs.studies import base
+from configs import studies
 
 
 def get_config(variant=""):
-    """See `configs/studies/base.py`."""
-    c = base.get_config(__file__, variant, "supernets", "removal")
+    """See `configs/studies/__init__.py`."""
+    c = studies.get_config(__file__, variant, "supernets", "removal")
     train = c.supernet.train
     size, batch = train.ghost_batch_size, train.batch_size
-    c.study.variants = base.ramp_and(
+    c.study.variants = studies.ramp_and(
         ("another seed", ("seed", 1)),
         *(_ghosts(n, batch // n) for n in (size // 2, size * 2, batch)),
         *(

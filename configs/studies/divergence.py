@@ -3,10 +3,10 @@
 python launch.py --config=configs/studies/divergence.py[:small] --mode=study
 """
 
-from configs.studies import base
+from configs import studies
 
 
 def get_config(variant=""):
-    """See `configs/studies/base.py`."""
-    c = base.get_config(__file__, variant, "divergence")
+    """See `configs/studies/__init__.py`."""
+    c = studies.get_config(__file__, variant, "divergence")
     return c

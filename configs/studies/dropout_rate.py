@@ -3,13 +3,13 @@
 python launch.py --config=configs/studies/dropout_rate.py[:small] --mode=study
 """
 
-from configs.studies import base
+from configs import studies
 
 
 def get_config(variant=""):
-    """See `configs/studies/base.py`."""
-    c = base.get_config(__file__, variant, "supernets")
-    c.study.variants = base.ramp_and(
+    """See `configs/studies/__init__.py`."""
+    c = studies.get_config(__file__, variant, "supernets")
+    c.study.variants = studies.ramp_and(
         *(_constant(r, short=variant != "small") for r in (1e-6, 0.01, 0.3))
     )
     c.study.paper_columns = (

@@ -15,6 +15,8 @@ from nas_jax.findings import Network
 from nas_jax.pool import Pool
 from nas_jax.spaces import Space
 
+PAPER_COLUMNS = ("one_shot_accuracy", "standalone_accuracy", "symmetric_kl")
+
 
 class Study:
     """The objects of a study; what it asks for is trained when it is first asked for.
@@ -32,6 +34,7 @@ class Study:
         self.pool = Pool(Path(config.study.pool), data)
         self.variants = variants.resolve(config)
         self.found = findings.Findings(directory, space)
+        self._points = _paper_points(config.study)
 
     @property
     def reference(self) -> str:
@@ -39,22 +42,30 @@ class Study:
         return next(iter(self.variants))
 
     @functools.cached_property
-    def trials(self) -> list[dict]:
-        """`sweep.num_candidates` random candidates, scored by the reference."""
+    def candidates(self) -> list[str]:
+        """`sweep.num_candidates` random ones, each once; more of them begin with the same."""
         key = rng.named(jax.random.key(self.config.sweep.seed), "candidates")
         keys = rng.each(key, jnp.arange(self.config.sweep.num_candidates))
-        texts = self.space.to_strs(jax.vmap(self.space.sample)(keys))  # more begin with the same
-        self.pool.train(self.variants)
-        return self.pool.score(self.variants[self.reference], list(dict.fromkeys(texts)))
+        return list(dict.fromkeys(self.space.to_strs(jax.vmap(self.space.sample)(keys))))
+
+    @functools.cached_property
+    def trials(self) -> list[dict]:
+        """The candidates, scored by the reference."""
+        self.pool.train_supernets(self.variants)
+        return self.pool.score(self.variants[self.reference], self.candidates)
+
+    def selection(self, protocol: str) -> dict[str, list[str]]:
+        """The architectures of each group, by the reference's scores."""
+        settings, rules = self.config.retrain[protocol], self.config.retrain.selection
+        return retrain.select(self.trials, self.space, settings, rules, self.config.seed)
 
     def groups(self, protocol: str) -> dict[tuple[int, str], list[Network]]:
         """Stand-alone networks by (filters, group), with the reference's scores."""
-        settings, rules = self.config.retrain[protocol], self.config.retrain.selection
-        chosen = retrain.select(self.trials, self.space, settings, rules, self.config.seed)
-        results = self.pool.networks(self.config, protocol, chosen)
-        factor = self.found.score.factor
-        scores = {row["arch"]: factor * row["value"] for row in self.trials if row["value"]}
+        chosen = self.selection(protocol)
         workdir.write_json(self.found.directory / f"selection_{protocol}.json", chosen)
+        results = self.pool.train_networks(self.config, protocol, chosen)
+        known = [row for row in self.trials if row["value"] is not None]
+        scores = {row["arch"]: self.found.score.factor * row["value"] for row in known}
         return findings.grouped(results, chosen, scores)
 
     @functools.cached_property
@@ -72,22 +83,25 @@ class Study:
 
     def paper(self, column: str) -> list[float] | None:
         """A column of the paper's points, accuracies in per cent; None if no file is named."""
-        if not self.config.study.paper_points:
+        if self._points is None:
             return None
-        points = paper_points(Path(self.config.study.paper_points))
-        if column not in points:
-            raise ValueError(
-                f"{self.config.study.paper_points} has no column {column!r}, but "
-                f"{', '.join(points)}"
-            )
         factor = 1 if column == "symmetric_kl" else 100
-        return [factor * value for value in points[column]]
+        return [factor * value for value in self._points[column]]
 
 
-def paper_points(path: Path) -> dict[str, list[float]]:
-    """The columns of a CSV file of numbers. Raises: ValueError if it is none."""
+def _paper_points(study):
+    """The columns of the paper's points, checked; None if no file is named."""
+    if not (path := study.paper_points):
+        return None
     try:
         table = np.genfromtxt(path, delimiter=",", names=True, deletechars="")
-        return {name: table[name].tolist() for name in table.dtype.names}
+        points = {name: table[name].tolist() for name in table.dtype.names}
     except (OSError, TypeError, ValueError) as error:
-        raise ValueError(f"config.study.paper_points={str(path)!r}: {error}") from error
+        raise ValueError(f"config.study.paper_points={path!r}: {error}") from error
+    for column in (*PAPER_COLUMNS, *study.paper_columns):
+        if column not in points:
+            raise ValueError(
+                f"config.study.paper_points={path!r} has no column {column!r}, but "
+                f"{', '.join(points)}"
+            )
+    return points

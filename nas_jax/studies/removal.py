@@ -14,10 +14,9 @@ use the op are (mean, one-shot and stand-alone), and how well the score ranks th
 def write(study) -> str:
     """Markdown of the table: a row per op."""
     space, reference = study.space, study.variants[study.reference]
-    kinds = [choice for choice in jax.tree.leaves(space.choices) if choice.name.endswith("ops")]
-    labels = space.labels(kinds[0])
+    labels = space.labels(next(filter(_of_ops, jax.tree.leaves(space.choices))))
     archs = [space.all_on(), *(_without(space, j) for j in range(len(labels)))]
-    accuracies = study.scores(reference, [space.to_str(jax.device_get(arch)) for arch in archs])
+    accuracies = study.scores(reference, list(map(space.to_str, archs)))
     networks = list({n.arch: n for sample in study.samples.values() for n in sample}.values())
     networks = [network for network in networks if network.one_shot is not None]
     uses = _uses(space, [network.arch for network in networks])
@@ -34,7 +33,7 @@ def _without(space, option):
     """All on, but for one op of every block."""
 
     def mask(choice, on):
-        return on.at[option].set(0) if choice.name.endswith("ops") else on
+        return np.where(np.arange(len(on)) == option, 0, on) if _of_ops(choice) else on
 
     return jax.tree.map(mask, space.choices, space.all_on())
 
@@ -42,7 +41,11 @@ def _without(space, option):
 def _uses(space, archs):
     """bool [N, ops]: whether each architecture uses each op, in any block."""
     pairs = zip(jax.tree.leaves(space.choices), jax.tree.leaves(space.from_strs(archs)))
-    return np.any([mask for choice, mask in pairs if choice.name.endswith("ops")], axis=0)
+    return np.any([mask for choice, mask in pairs if _of_ops(choice)], axis=0)
+
+
+def _of_ops(choice):
+    return choice.name.endswith("ops")
 
 
 def _gaps(networks, used):

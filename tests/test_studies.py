@@ -1,0 +1,220 @@
+"""Studies: on a made-up pool, whose tables can be worked out by hand, and a real one."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from nas_jax import config as config_lib
+from nas_jax import spaces, studies, variants, workdir
+from nas_jax.checkpoints import Checkpoints
+from nas_jax.studies.base import Study
+from tests.configs import tiny_study
+
+ROOT = Path(__file__).parents[1]
+STEPS = (10, 20, 30, 40)
+PAPER = "one_shot_accuracy,standalone_accuracy,symmetric_kl,other\n"
+
+
+class State(NamedTuple):
+    step: np.ndarray
+
+
+def _removed(space):
+    """All on, and all on without each op."""
+    every = "identity,sep3x3,maxpool"
+    ops = [every, "sep3x3,maxpool", "identity,maxpool", "identity,sep3x3"]
+    return [f"0,1>{on}|0,1,2>{on}" for on in ops]
+
+
+def _rows(study, config, value):
+    """Rows of the candidates, value(i), and of `_removed`, 0.9 and 0.8."""
+    space, others = spaces.make(**config.space.to_dict()), _removed(study.space)
+    values = [*map(value, range(len(study.candidates))), 0.9, *[0.8] * (len(others) - 1)]
+    return [
+        {"arch": space.repeated(text), "value": value, "num_images": 100, "params": i}
+        for i, (text, value) in enumerate(zip([*study.candidates, *others], values))
+    ]
+
+
+def _fill(study):
+    """Candidate i scores 20 % + i by the reference, 90 % - i by the other supernet; its divergence
+    is 2 - i / 100, at every step; alone it reaches 50 % + i, seeds 1 % apart."""
+    reference, other = study.variants.values()
+    for config, value in (
+        (reference, lambda i: 0.2 + 0.01 * i),
+        (other, lambda i: 0.9 - 0.01 * i),
+    ):
+        directory = study.pool.supernet(config)
+        workdir.set_status(directory, "done")
+        rows = _rows(study, config, value)
+        workdir.append_jsonl(study.pool.scores_file(config), rows)
+    kl = variants.changed(reference, "", [("sweep.score", "kl")])
+    for step in (None, *STEPS):
+        rows = _rows(study, kl, lambda i: 0.01 * i - 2)
+        workdir.append_jsonl(study.pool.scores_file(kl, step), rows)
+    with Checkpoints(study.pool.supernet(reference) / "checkpoints") as checkpoints:
+        for step in STEPS:
+            checkpoints.save(step, State(np.int32(step)))
+    for protocol, split in (("short", "valid"), ("final", "test")):
+        jobs = study.pool.networks(study.config, protocol, study.selection(protocol))
+        for directory, (text, filters, seed) in jobs.items():
+            i = study.candidates.index(text) if text in study.candidates else 45
+            result = {
+                "arch": text,
+                "filters": filters,
+                "seed": seed,
+                "params": 1_000_000 + i,
+                "flops": 1_000_000 + i,
+                "valid_accuracy": None,
+                "test_accuracy": None,
+                f"{split}_accuracy": 0.5 + 0.01 * i + 0.01 * seed,
+            }
+            workdir.write_json(directory / "result.json", result)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(study, text of its report)."""
+    directory = tmp_path_factory.mktemp("study")
+    config = tiny_study.get_config()
+    config.study.pool = str(directory / "pool")
+    points = directory / "points.csv"  # one score ranks as the accuracy does, one against it
+    points.write_text(
+        PAPER + "".join(f"{i / 50},{i / 60},{2 - i / 50},{1 - i / 50}\n" for i in range(20))
+    )
+    config.study.paper_points = str(points)
+    config.study.paper_columns = ("one_shot_accuracy", "other")
+    space, data = config_lib.build(config)
+    workdir.open_workdir(directory, config.to_dict())
+    study = Study(config, space, data, directory)
+    _fill(study)
+    path = studies.run(config, space, data, directory)
+    return study, path.read_text()
+
+
+def _table(text, *cells):
+    """The rows of the report's tables that begin with these cells."""
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    return [line for line in lines if line[: len(cells)] == list(cells)]
+
+
+def test_supernets_are_compared_on_the_same_architectures(made):
+    _, text = made
+    for sample in ("random", "stratified"):
+        [[*_, n, tau, rho, gain, _, _]] = _table(text, "ramp", sample)
+        assert (n, tau, rho, gain) == ("10", "1.00 [1.00, 1.00]", "1.00 [1.00, 1.00]", "")
+        [[*_, n, tau, rho, gain, _, _]] = _table(text, "untied", sample)
+        assert (n, tau, gain) == ("10", "-1.00 [-1.00, -1.00]", "-2.00 [-2.00, -2.00]")
+    [paper] = _table(text, "the paper: untied", "stratified")
+    assert paper[2:4] == ["20", "-1.00 [-1.00, -1.00]"]
+
+
+def test_the_divergence_ranks_as_the_score_does_here(made):
+    _, text = made
+    rows = _table(text, "random", "minus the divergence")
+    assert [row[2] for row in rows] == ["one-shot accuracy", "stand-alone accuracy"]
+    assert [row[4] for row in rows] == ["1.00 [1.00, 1.00]"] * 2
+    assert rows[1][6] == "0.00 [0.00, 0.00]"  # the difference from the score's
+    assert [row[0] for row in _table(text) if row and row[0] in ("10", "20", "30", "40")] == [
+        *map(str, STEPS)
+    ]
+
+
+def test_final_networks_are_held_against_random_ones(made):
+    study, text = made
+    chosen = study.selection("final")
+    means = [
+        np.mean([study.candidates.index(text) for text in chosen[group]])
+        for group in ("top", "random")
+    ]
+    [row] = _table(text, "4", "top", "2", "2")
+    assert row[4].startswith(f"{means[0] - means[1]:.2f} [")
+    assert _table(text, "64", "small", "96.0 ± 0.1", "5.00")  # the paper's, beside it
+
+
+def test_removed_ops_cost_what_the_scores_say(made):
+    study, text = made
+    [row] = _table(text, "all on")
+    assert row[1] == "90.00"
+    for op in ("identity", "sep3x3", "maxpool"):
+        [row] = _table(text, f"without {op}")
+        assert row[1:3] == ["80.00", "-10.00"]
+        networks = [n for sample in study.samples.values() for n in sample]
+        numbers = {study.candidates.index(n.arch): op in n.arch for n in networks}
+        without, used = ([i for i, uses in numbers.items() if uses == on] for on in (False, True))
+        if without and used:
+            assert row[3] == f"{np.mean(without) - np.mean(used):.2f}" == row[4]
+
+
+def test_every_figure_of_the_report_is_there(made):
+    study, text = made
+    names = re.findall(r"!\[[^]]*\]\((\S+)\)", text)
+    assert len(names) >= 6
+    for name in names:
+        assert (study.found.out / name).stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"study.parts": ()}, "study.parts is empty: .* wants a config of configs/studies"),
+        ({"study.parts": ("rankings",)}, "'rankings', which is none of .*nearest: 'ranking'"),
+        (
+            {"study.variants": (("a",), ("b", ("supernet.filter", 8)))},
+            "study.variants, 'b': config.supernet.filter is no field",
+        ),
+        (
+            {"study.variants": (("a", ("data.image_size", 8)),)},
+            "'a' sets config.data.image_size: .* judged on the same data",
+        ),
+        (
+            {"study.variants": (("a", ("supernet.train.ghost_batch_size", 5)),)},
+            "batch_size=32 is not a multiple of ghost_batch_size=5",
+        ),
+        ({"study.paper_points": "/nowhere.csv"}, "study.paper_points='/nowhere.csv': .*not found"),
+    ],
+)
+def test_a_bad_study_is_refused_in_one_line(fields, message, tmp_path):
+    config = tiny_study.get_config()
+    config.study.pool = str(tmp_path / "pool")
+    config.update_from_flattened_dict(fields)
+    with pytest.raises(ValueError, match=message):
+        studies.run(config, *config_lib.build(config), tmp_path)
+    assert not (tmp_path / "pool").exists()
+
+
+def _launch(workdir_, pool):
+    arguments = [
+        *("launch.py", "--config=tests/configs/tiny_study.py", "--mode=study"),
+        *(f"--workdir={workdir_}", f"--config.study.pool={pool}"),
+        "--config.study.parts=('ranking','divergence')",
+        "--config.study.variants=(('ramp',),)",
+        *(f"--config.retrain.short.groups.{group}=1" for group in ("random", "stratified")),
+    ]
+    process = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stderr
+
+
+def test_a_second_study_finds_what_the_first_trained(tmp_path):
+    log = _launch(tmp_path / "first", tmp_path / "pool")
+    for words in ("supernet  ramp", "retrain short  accuracy", "scores of "):
+        assert words in log
+    log = _launch(tmp_path / "second", tmp_path / "pool")
+    assert "report.md" in log
+    assert not re.search("supernet  ramp|retrain short|scores of", log)
+    first, second = (tmp_path / name / "report/report.md" for name in ("first", "second"))
+    assert first.read_text() == second.read_text()
