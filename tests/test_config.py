@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import spaces, validate
+from nas_jax import spaces, validate, variants
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(
@@ -20,7 +20,9 @@ FILES = sorted(
     for path in (ROOT / "configs").rglob("*.py")
     if path.name != "__init__.py"
 )
-VARIANTS = [*FILES, *(f"configs/{n}.py:small" for n in ("cifar", "nasbench201", "nasbench_macro"))]
+STUDIES = [file for file in FILES if file.startswith("configs/studies/")]
+SMALL = ["cifar", "nasbench201", "nasbench_macro"]
+VARIANTS = [*FILES, *(f"{n}:small" for n in (*(f"configs/{n}.py" for n in SMALL), *STUDIES))]
 
 
 def load(name):
@@ -98,6 +100,36 @@ def test_the_defaults_are_the_papers():
     assert (c.retrain.short.train.num_epochs, c.retrain.final.train.num_epochs) == (28, 300)
 
 
+@pytest.mark.parametrize("name", STUDIES)
+def test_full_sized_studies_have_the_papers_settings(name):
+    """Of its search model, its sweep and its stand-alone networks nothing differs."""
+    studied, paper = load(name), config_lib.default()
+    for section in ("data", "space", "network", "sweep", "retrain"):
+        assert studied[section] == paper[section]
+    studied.supernet.train.keep_checkpoints = paper.supernet.train.keep_checkpoints
+    assert studied.supernet == paper.supernet
+
+
+def test_the_dropout_study_has_the_papers_rates_and_steps():
+    """Figure 4: constant r = 1e-6, 0.01 and 0.3, 5,000 steps."""
+    found = variants.resolve(load("configs/studies/dropout_rate.py"))
+    dropout = [config.supernet.path_dropout for config in found.values()]
+    assert [(d.schedule, d.r) for d in dropout] == [
+        *[("linear", 0.1), ("constant", 1e-6), ("constant", 0.01), ("constant", 0.3)]
+    ]
+    steps = [config.supernet.train.num_steps for config in found.values()]
+    assert steps == [10_000, 5_000, 5_000, 5_000]
+
+
+def test_studies_of_one_size_share_their_pool():
+    """The same reference, candidates and short networks: the first variant sets nothing."""
+    small = [load(f"{name}:small") for name in STUDIES]
+    for config in small:
+        assert variants.resolve(config)[config.study.variants[0][0]].supernet == small[0].supernet
+        assert config.study.pool == small[0].study.pool
+        assert (config.sweep, config.retrain.short) == (small[0].sweep, small[0].retrain.short)
+
+
 def test_imagenet_holds_out_the_papers_images_and_steps():
     c = load("configs/imagenet.py")
     assert (c.data.train, c.data.valid) == ("train[:-50046]", "train[-50046:]")
@@ -149,11 +181,19 @@ BAD_FIELDS = [
     ("sweep.bn", "recalibrated", "sweep.bn='recalibrated' is none of .*nearest: 'recalibrate'"),
     ("sweep.num_checkpoints", 3, "num_checkpoints=3 is more than supernet.train.keep_checkpoint"),
     ("sweep.score", "table", "config.sweep.score='table' needs config.table"),
+    ("sweep.score", "kld", "sweep.score='kld' is none of accuracy, kl, table; nearest: 'kl'"),
+    ("sweep.kl.num_references", 0, "sweep.kl.num_references=0 must be 1 or more"),
+    ("sweep.kl.r", 1.0, "sweep.kl.r=1.0 must be at least 0 and below 1"),
+    ("study.course", 0, "study.course=0 must be 1 or more"),
 ]
 BAD_PAIRS = [
     (
         (("sweep.bn", "running"), ("sweep.calibration_images", 100)),
         "calibration_images=100 is not a multiple of sweep.batch_size=128",
+    ),
+    (
+        (("sweep.score", "kl"), ("sweep.bn", "running")),
+        "sweep.bn='running', but sweep.score='kl' has the statistics of its images: 'batch'",
     ),
     (
         (("supernet.sampler", "sandwich"), ("supernet.train.ghost_batch_size", 32)),
@@ -224,6 +264,11 @@ def test_the_sizes_of_the_digits_fit(num_devices):
         # the short protocol trains on train, the final one on train + valid
         ({"retrain.short.train.batch_size": 6016}, {}, "retrain.short.*6016 .* 6000 images"),
         ({"retrain.final.train.batch_size": 9008}, {}, "final.*9008 .*9000 images of train.valid"),
+        (
+            {"sweep.score": "kl", "sweep.kl.num_images": 6001},
+            {},
+            "sweep.kl.num_images=6001, but the training split .* has 6000",
+        ),
         ({"sweep.num_images": 3072}, {}, "sweep.num_images=3072, but .* has 3000"),
         ({"sweep.num_images": 200}, {}, "num_images=200 is not a multiple .*batch_size=128"),
         ({"sweep.candidates_per_batch": 3}, {"num_devices": 2}, "candidates_per_batch=3 .* 2 dev"),

@@ -122,6 +122,23 @@ def test_a_table_judges_a_search(judged):
     assert (workdir / "report" / "bias_published_table.png").exists()
 
 
+def test_a_supernet_is_scored_by_its_divergence(judged):
+    """Without labels; the report ranks by it, and judges it by the table."""
+    workdir, arguments = judged
+    other, score = workdir.with_name("kl"), "--config.sweep.score=kl"
+    shutil.copytree(workdir / "checkpoints", other / "checkpoints")
+    for mode in ("sweep", "report"):
+        code, errors = _run(other, *arguments, f"--mode={mode}", score)
+        assert code == 0, errors
+    rows = _rows(other / "trials.jsonl", without=None)
+    assert all(row["one_shot_accuracy"] is None and row["value"] <= 0 for row in rows)
+    assert len({row["value"] for row in rows}) > 20
+    best = max(rows, key=lambda row: row["value"])
+    text = (other / "report" / "report.md").read_text()
+    assert f"**`{best['arch']}`**: minus the KL divergence {best['value']:.2f} nats" in text
+    assert "| published | table | all | minus the KL divergence | 25 |" in text
+
+
 @pytest.mark.parametrize("bn", ["recalibrate", "running"])
 def test_a_supernet_is_scored_with_other_statistics(judged, bn):
     """Its checkpoints are copied to a folder of their own."""
