@@ -55,6 +55,7 @@ def default() -> ConfigDict:
     c.supernet.filters = 16  # F, channels of the first stage; not in the paper (16 or less)
     # How the sum of a block's ops is computed: "masked" all of them, "switch" only those on, one
     # ghost batch or candidate at a time, "dispatch" only for the groups that use them; "auto".
+    # Stand-alone networks too take one ghost batch at a time with "switch".
     c.supernet.execution = "auto"
     # Which architectures it is trained on: the paper's "path_dropout", or "single_path" (a uniform
     # one per ghost batch), "fair" (each op equally often), "sandwich" (largest, smallest, uniform).

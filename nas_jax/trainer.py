@@ -64,6 +64,8 @@ def network_options(config: ConfigDict, bn: str) -> dict[str, Any]:
         "bn_momentum": config.network.bn_momentum,
         "bn_epsilon": config.network.bn_epsilon,
         "relu_before_bn": config.network.relu_before_bn,
+        # A stand-alone network has no masks, but its ghost batches too go one by one in "switch".
+        "execution": execution.resolve(config.supernet.execution),
         "dtype": jnp.dtype(dtype),
     }
 
@@ -93,7 +95,6 @@ def supernet_task(config: ConfigDict, space: Space, data: data_lib.Data) -> Task
     net = space.supernet(
         num_classes=data.num_classes,
         filters=config.supernet.filters,
-        execution=execution.resolve(config.supernet.execution),
         **network_options(config, "batch"),
     )
     sample_masks = samplers.make(

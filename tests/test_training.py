@@ -186,6 +186,25 @@ def test_gradients_per_use_are_means_over_the_ghost_batches_that_use(small_space
         np.testing.assert_allclose(moved[1][path], factor * slow, rtol=1e-3, atol=1e-7)
 
 
+def test_ghost_batches_of_a_standalone_network_one_by_one_or_together(setup, tmp_path):
+    """What "switch" does on a CPU: the same step, running statistics included."""
+    config, space, data = setup
+    after = []
+    for execution in ("masked", "switch"):
+        config = config.copy_and_resolve_references()
+        config.supernet.execution = execution
+        options = trainer.network_options(config, "running")
+        net = space.standalone("0>sep3x3|0>identity,maxpool", num_classes=10, filters=4, **options)
+        task = trainer.Task(name="alone", net=net, split="train")
+        train = config.retrain.short.train.copy_and_resolve_references()
+        train.num_steps = 3
+        state = trainer.fit(
+            task, train, data, tmp_path / execution, seed=0, devices=jax.devices()[:1]
+        )
+        after.append(jax.device_get((state.params, state.batch_stats)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *after)
+
+
 def test_masks_and_augmentation_do_not_depend_on_the_number_of_devices():
     """Groups 0..7 drawn at once, and groups 4..7 by a second device, are the same rows."""
     space = spaces.make("cell", num_cells=1, num_blocks=2)
