@@ -36,6 +36,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: run
 _MEMORY = {
     "supernet": "supernet.train.batch_size or supernet.filters",
     "sweep": "sweep.candidates_per_batch or sweep.batch_size",
+    "study": "supernet.train.batch_size, sweep.candidates_per_batch or retrain.*.train.batch_size",
     "retrain": "retrain.short.train.batch_size, that of retrain.final, or retrain.eval_batch_size",
 }
 

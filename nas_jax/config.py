@@ -3,6 +3,7 @@
 Imports nothing heavy: `launch.py --help` and a wrong field must not wait for JAX.
 """
 
+import contextlib
 import importlib
 from pathlib import Path
 from typing import Any
@@ -195,10 +196,13 @@ def build(config: ConfigDict) -> tuple[Any, Any]:
     """
     known = known_fields(config.space.name)
     validate.config(config, known)
-    varied = variants.resolve(config)
-    for variant in varied.values():
-        validate.config(variant, known)
+    varied = variants.resolve(config) if config.study.parts else {}
+    for label, variant in varied.items():
+        with _said_of(label):
+            validate.config(variant, known)
     importlib.import_module("nas_jax.strategies").check_name(config.sweep.strategy)
+    if config.study.parts:
+        importlib.import_module("nas_jax.studies").check(config)
     space = importlib.import_module("nas_jax.spaces").make(**config.space.to_dict())
     table = None
     if config.table:
@@ -216,6 +220,19 @@ def build(config: ConfigDict) -> tuple[Any, Any]:
         space.check_image_size(fields["image_size"])  # before a data set is read in vain
     data = importlib.import_module("nas_jax.datasets").load(**fields, **options)
     num_devices = importlib.import_module("jax").device_count()
-    for variant in (config, *varied.values()):
-        validate.sizes(variant, space, data, num_devices)
+    validate.sizes(config, space, data, num_devices)
+    for label, variant in varied.items():
+        with _said_of(label):
+            own = importlib.import_module("nas_jax.spaces").make(**variant.space.to_dict())
+            own.from_str(own.repeated(space.to_str(space.all_on())))  # or it cannot be compared
+            validate.sizes(variant, own, data, num_devices)
     return space, data
+
+
+@contextlib.contextmanager
+def _said_of(label):
+    """Errors of one variant of a study name it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"config.study.variants, {label!r}: {error}") from error

@@ -37,7 +37,7 @@ def sample(
     share: jax.Array | float,
     rescale: bool = False,
 ) -> Any:
-    """Draw the masks of ghost batches; all cells of a network share them.
+    """Draw the masks of ghost batches; cells share them, unless the space has Choices of each.
 
     Args:
       key: consumed.

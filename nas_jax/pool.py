@@ -5,10 +5,9 @@
 
 An id stands for the fields of the config that decide what is there; they lie in it as config.json.
 So what one study trained another finds, and a study that was stopped goes on. Several processes may
-work on one pool: each takes what no other has begun, and waits for the rest at the end.
+work on one pool: each trains what no other has begun, and waits for the rest at the end.
 """
 
-import contextlib
 import hashlib
 import itertools
 import json
@@ -21,7 +20,7 @@ import jax
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import parallel, retrain, spaces, sweep, trainer, workdir
+from nas_jax import retrain, spaces, sweep, trainer, workdir
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +48,12 @@ class Pool:
         label, config = job
         logger.info("supernet  %s", label)
         workdir.set_status(directory, "running")
-        trainer.run(config, spaces.make(**config.space.to_dict()), self._data, directory)
-        workdir.set_status(directory, "done")
+        try:
+            trainer.run(config, spaces.make(**config.space.to_dict()), self._data, directory)
+            workdir.set_status(directory, "done")
+        except FloatingPointError as error:  # a finding, too: the other supernets go on
+            logger.warning("supernet  %s: %s", label, error)
+            workdir.set_status(directory, "diverged", error=str(error))
         jax.clear_caches()
 
     def supernet(self, config: ConfigDict) -> Path:
@@ -69,8 +72,10 @@ class Pool:
     def score(self, config: ConfigDict, archs: Sequence[str], step: int | None = None) -> list:
         """Rows of `archs`, as in trials.jsonl, scored by the supernet of a config as it says.
 
-        `step` is that of a checkpoint, None for the last ones.
+        `step` is that of a checkpoint, None for the last ones. No value if its training diverged.
         """
+        if _status(self.supernet(config)) == "diverged":
+            return [{"arch": text, "value": None, "status": "failed"} for text in archs]
         space, path = spaces.make(**config.space.to_dict()), self.scores_file(config, step)
         own = {text: space.repeated(text) for text in archs}
         with workdir.claim(path.parent, wait=True):
@@ -129,22 +134,24 @@ def _id(parts):
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _is_done(directory):
+def _status(directory):
     path = directory / "status.json"
-    return path.exists() and workdir.read_json(path)["status"] == "done"
+    return workdir.read_json(path)["status"] if path.exists() else "absent"
+
+
+def _is_done(directory):
+    return _status(directory) in ("done", "diverged")
 
 
 def _share(
     jobs: Mapping[Path, Any], is_done: Callable[[Path], bool], do: Callable[[Path, Any], None]
 ) -> None:
     """Do what is not done. What another process has begun is left to the last, and waited for."""
-    together = parallel.process()[1] > 1  # then all processes do each job in step
     for wait in (False, True):
         for number, (directory, job) in enumerate(jobs.items(), 1):
             if is_done(directory):
                 continue
-            alone = contextlib.nullcontext(True) if together else workdir.claim(directory, wait)
-            with alone as mine:
+            with workdir.claim(directory, wait) as mine:
                 if mine and not is_done(directory):
                     logger.info("%d of %d", number, len(jobs))
                     do(directory, job)

@@ -161,7 +161,10 @@ def _stratified(shuffled, n, width):
     buckets: dict[int, list] = {}
     for row in shuffled:
         buckets.setdefault(math.floor(row["value"] / width), []).append(row)
-    turns = itertools.zip_longest(*(buckets[bucket] for bucket in sorted(buckets)))
+    names = sorted(buckets)
+    if len(names) > n:  # then not the lowest, but such as are spread over all
+        names = [names[i] for i in np.linspace(0, len(names) - 1, n).round().astype(int)]
+    turns = itertools.zip_longest(*(buckets[name] for name in names))
     return [row for turn in turns for row in turn if row is not None][:n]
 
 

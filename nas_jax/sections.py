@@ -18,6 +18,7 @@ SETTINGS = (  # beginnings of the config's fields that the report repeats
     *("supernet.sampler", "supernet.path_dropout."),
     *("supernet.train.num_", "supernet.train.batch_size", "supernet.train.ghost_batch_size"),
     *("supernet.train.base_lr", "supernet.train.schedule", "supernet.train.l2", "sweep."),
+    *(f"retrain.{protocol}." for protocol in ACCURACY),
 )
 RANKING = """Correlation of what ranks architectures with their stand-alone accuracy (mean over
 seeds), with 95 % intervals of a bootstrap over the n architectures. A stratified sample holds more

@@ -6,6 +6,7 @@ scores before it only, so a resumed sweep asks again, finds its lines and goes o
 
 import functools
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -154,18 +155,19 @@ class Scorer:
 
     def rows(self, archs: Any) -> list[dict]:
         """Masks [N, k] -> a row each; N a multiple of the devices."""
-        values = np.mean([score(archs) for score in self._scores], 0)
+        values = np.mean([score(archs) for score in self._scores], 0).tolist()
+        values = [value if math.isfinite(value) else None for value in values]
         archs = jax.device_get(archs)
         filters = self._config.supernet.filters
         costs = trainer.network_cost(self._space, archs, filters, self._data)
         return [
             {
                 "arch": text,
-                "value": float(value),
-                "one_shot_accuracy": None if self._common["score"] == "kl" else float(value),
+                "value": value,
+                "one_shot_accuracy": None if self._common["score"] == "kl" else value,
                 "params": params,
                 "flops": flops,
-                "status": "ok" if np.isfinite(value) else "failed",
+                "status": "failed" if value is None else "ok",
                 **self._common,
             }
             for text, value, params, flops in zip(

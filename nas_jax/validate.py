@@ -140,6 +140,11 @@ def _check_choices(given):
             f"config.sweep.num_checkpoints={sweep.num_checkpoints} is more than "
             f"supernet.train.keep_checkpoints={train.keep_checkpoints}"
         )
+    if train.l2_unused and given.supernet.per_use_gradients:
+        raise ValueError(
+            "config.supernet.train.l2_unused and supernet.per_use_gradients exclude each other: L2 "
+            "on what is not used would grow as it is used less"
+        )
     groups = train.batch_size // train.ghost_batch_size
     if given.supernet.sampler == "sandwich" and groups < 3:
         raise ValueError(

@@ -5,27 +5,55 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+# What supernets may differ in; candidates, data and stand-alone networks are the study's.
+VARIED = ("seed", "space.", "network.", "supernet.", "sweep.bn", "sweep.num_checkpoints")
+
 
 def resolve(config: ConfigDict) -> dict[str, ConfigDict]:
     """The config of every variant of `study.variants`, by its label; the first is the reference.
 
-    Raises: ValueError if a variant names a field that there is not, or one of `data`.
+    Raises: ValueError that names the variant, if it is not (label, (field, value), ...) with
+      fields in which supernets may differ, or if its label is another's; or if there is none.
     """
-    return {label: changed(config, label, fields) for label, *fields in config.study.variants}
+    given = config.study.variants
+    if not given:
+        raise ValueError(
+            "config.study.variants is empty: name one at least, (('one-shot model',),)"
+        )
+    varied = {}
+    for variant in given:
+        label, *fields = variant
+        if label in varied:
+            raise ValueError(f"config.study.variants has {label!r} twice; labels must differ")
+        for field in fields:
+            _check(label, field)
+        varied[label] = changed(config, label, fields)
+    return varied
+
+
+def _check(label, field):
+    where = f"config.study.variants, {label!r}"
+    if not isinstance(field, tuple | list) or len(field) != 2:
+        raise ValueError(f"{where}: {field!r} is no (field, value)")
+    if not str(field[0]).startswith(VARIED):
+        raise ValueError(
+            f"{where} sets config.{field[0]}: supernets may differ in {', '.join(VARIED)} alone, "
+            "to be compared on the same architectures, images and networks"
+        )
 
 
 def changed(config: ConfigDict, label: str, fields: Iterable[tuple[str, Any]]) -> ConfigDict:
-    """A copy with (field, value) set; `label` is for the errors, which are those of `resolve`."""
+    """A copy with (field, value) set; `label` is for the error: ValueError if there is none."""
     varied = config.copy_and_resolve_references()
+    known = dict(flatten(config))
     for name, value in fields:
-        if name not in dict(flatten(config)):
-            raise ValueError(f"config.study.variants, {label!r}: config.{name} is no field")
-        if name.startswith("data."):
-            raise ValueError(
-                f"config.study.variants, {label!r} sets config.{name}: the variants of a study are "
-                "judged on the same data; make it a study of its own"
-            )
-        varied.update_from_flattened_dict({name: value})
+        where = f"config.study.variants, {label!r}: config.{name}"
+        if name not in known:
+            raise ValueError(f"{where} is no field")
+        try:
+            varied.update_from_flattened_dict({name: value})
+        except TypeError as error:
+            raise ValueError(f"{where} cannot be {value!r}: {error}") from error
     return varied
 
 

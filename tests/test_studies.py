@@ -171,12 +171,22 @@ def test_every_figure_of_the_report_is_there(made):
         ),
         (
             {"study.variants": (("a", ("data.image_size", 8)),)},
-            "'a' sets config.data.image_size: .* judged on the same data",
+            "'a' sets config.data.image_size: supernets may differ in seed, space",
         ),
         (
             {"study.variants": (("a", ("supernet.train.ghost_batch_size", 5)),)},
-            "batch_size=32 is not a multiple of ghost_batch_size=5",
+            "variants, 'a': config.*batch_size=32 is not a multiple of ghost_batch_size=5",
         ),
+        ({"study.variants": ()}, "study.variants is empty"),
+        ({"study.variants": (("a",), ("a", ("seed", 1)))}, "has 'a' twice"),
+        ({"study.variants": (("a", "seed", 1),)}, "'a': 'seed' is no .field, value."),
+        ({"study.variants": (("a", ("supernet.sampler", 3)),)}, "supernet.sampler cannot be 3"),
+        (
+            {"study.variants": (("a", ("space.num_blocks", 3)),)},
+            "variants, 'a': architecture .* has 2 blocks, the space has 3",
+        ),
+        ({"sweep.score": "kl"}, "sweep.score='kl', but studies rank by 'accuracy'"),
+        ({"space.tied": False}, "space.tied=False is for a variant"),
         ({"study.paper_points": "/nowhere.csv"}, "study.paper_points='/nowhere.csv': .*not found"),
     ],
 )

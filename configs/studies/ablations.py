@@ -13,7 +13,7 @@ def get_config(variant=""):
     size, batch = train.ghost_batch_size, train.batch_size
     c.study.variants = studies.ramp_and(
         ("another seed", ("seed", 1)),
-        *(_ghosts(n, batch // n) for n in (size // 2, size * 2, batch)),
+        *(_ghosts(n, batch // n) for n in (size // 2, size * 2, size * 4)),
         *(
             _ghosts(size, n // size, ("supernet.train.batch_size", n))
             for n in (batch // 2, batch * 2)

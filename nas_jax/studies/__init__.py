@@ -13,7 +13,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import sections, workdir
+from nas_jax import markdown, sections, workdir
 from nas_jax.spaces import Space
 from nas_jax.studies.base import Study
 
@@ -25,8 +25,18 @@ def names() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base")
 
 
-def check(parts: tuple[str, ...]) -> None:
-    """Raises: ValueError, with the nearest name, if there is no such part, or none is named."""
+def check(config: ConfigDict) -> None:
+    """Raises: ValueError, with the way out, if a study cannot be done as the config says."""
+    parts = config.study.parts
+    if config.sweep.score != "accuracy":
+        raise ValueError(
+            f"config.sweep.score={config.sweep.score!r}, but studies rank by 'accuracy'; the part "
+            "'divergence' compares it with the KL divergence"
+        )
+    if not config.space.get("tied", True):
+        raise ValueError(
+            "config.space.tied=False is for a variant: the architectures of a study are tied"
+        )
     if not parts:
         raise ValueError(
             "config.study.parts is empty: --mode=study wants a config of configs/studies, or some "
@@ -41,16 +51,24 @@ def check(parts: tuple[str, ...]) -> None:
             )
 
 
+def _variants(config):
+    rows = [
+        (label, ", ".join(f"{name} = {value}" for name, value in fields) or "as below")
+        for label, *fields in config.study.variants
+    ]
+    return markdown.table(("supernet", "differs in"), rows)
+
+
 def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) -> Path:
     """Do what the study lacks, and write report/report.md in `directory`; returns its path."""
-    check(config.study.parts)
+    check(config)
     study = Study(config, space, data, directory)
     texts = ["# Study: " + ", ".join(config.study.parts).replace("_", " ")]
     for part in config.study.parts:
         module = importlib.import_module(f"nas_jax.studies.{part}")
         logger.info("study  %s", part)
         texts.append(f"## {module.TITLE}\n\n{module.write(study)}")
-    texts.append(f"## How it was run\n\n{sections.how(study.found)}")
+    texts.append(f"## How it was run\n\n{_variants(config)}\n\n{sections.how(study.found)}")
     path = study.found.out / "report.md"
     workdir.write_text(path, "\n\n".join(texts) + "\n")
     logger.info("study  %s", path)

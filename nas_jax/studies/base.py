@@ -77,6 +77,7 @@ class Study:
 
     def scores(self, config: ConfigDict, archs: Sequence[str], step: int | None = None) -> list:
         """Scores of architectures in the score's unit; None for a failure."""
+        self.pool.train_supernets(self.variants)
         factor = findings.SCORES[config.sweep.score].factor
         rows = self.pool.score(config, archs, step)
         return [None if row["value"] is None else factor * row["value"] for row in rows]

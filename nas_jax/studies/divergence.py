@@ -14,8 +14,8 @@ TITLE = "What the one-shot model learns"
 TEXT = """The divergence is D_KL(p||q) + D_KL(q||p) in nats between the predictions of a candidate
 and of networks with nearly all paths on, with the same weights, on training images without labels;
 as a score it is taken negative. Differences of tau-b are paired, with 95 % bootstrap intervals."""
-COURSE = """The divergence over the training, of architectures spread evenly over the stand-alone
-accuracies of the sample."""
+COURSE = """The divergence over the training, of architectures spread evenly over the sample as
+ordered by stand-alone accuracy; no. 1 is the least accurate."""
 
 
 def write(study) -> str:
@@ -57,8 +57,7 @@ def _rows(name, values, one_shot, truth):
 def _panels(name, values, one_shot, truth):
     def points(accuracies):
         known = [(-v, a) for v, a in zip(values, accuracies) if None not in (v, a)]
-        x, y = zip(*known)
-        return figures.Points(x, y, [np.nan] * len(x))
+        return figures.Points(*np.reshape(known, (-1, 2)).T, [np.nan] * len(known))
 
     return {f"{name}: one-shot": points(one_shot), f"{name}: stand-alone": points(truth)}
 
@@ -66,18 +65,20 @@ def _panels(name, values, one_shot, truth):
 def _course(study, config):
     networks = sorted(next(reversed(study.samples.values())), key=lambda n: n.accuracy)
     picks = np.linspace(0, len(networks) - 1, study.config.study.course).round().astype(int)
-    networks = [networks[i] for i in picks]
+    networks = {number + 1: networks[number] for number in picks.tolist()}
     with Checkpoints(study.pool.supernet(config) / "checkpoints") as checkpoints:
         steps = checkpoints.steps
-    archs = [network.arch for network in networks]
-    courses = [study.scores(config, archs, step) for step in steps]
-    series = {
-        f"{network.accuracy:.1f} %": [-course[i] for course in courses]
-        for i, network in enumerate(networks)
-    }
+    archs = [network.arch for network in networks.values()]
+    courses = [[_plus(v) for v in study.scores(config, archs, step)] for step in steps]
+    names = [f"{n.accuracy:.1f} % (no. {number})" for number, n in networks.items()]
     path = study.found.out / "divergence_course.png"
     labels = "training step", "KL divergence (nats)", "stand-alone accuracy"
-    figures.courses(path, steps, series, *labels)
-    rows = [(f"{step:,}", *(-value for value in course)) for step, course in zip(steps, courses)]
-    table = markdown.table(("step", *series), rows)
+    figures.courses(path, steps, dict(zip(names, zip(*courses))), *labels)
+    rows = [(f"{step:,}", *course) for step, course in zip(steps, courses)]
+    table = markdown.table(("step", *names), rows)
     return f"![Course of the divergence]({path.name})\n\n{COURSE}\n\n{table}"
+
+
+def _plus(value):
+    """The divergence of a score; NaN for a failure."""
+    return float("nan") if value is None else -value

@@ -14,7 +14,12 @@ use the op are (mean, one-shot and stand-alone), and how well the score ranks th
 def write(study) -> str:
     """Markdown of the table: a row per op."""
     space, reference = study.space, study.variants[study.reference]
-    labels = space.labels(next(filter(_of_ops, jax.tree.leaves(space.choices))))
+    choices = list(filter(_of_ops, jax.tree.leaves(space.choices)))
+    if not choices:
+        raise ValueError(
+            "study.parts 'removal' wants the cell space, whose blocks choose their ops"
+        )
+    labels = space.labels(choices[0])
     archs = [space.all_on(), *(_without(space, j) for j in range(len(labels)))]
     accuracies = study.scores(reference, list(map(space.to_str, archs)))
     networks = list({n.arch: n for sample in study.samples.values() for n in sample}.values())
@@ -22,7 +27,8 @@ def write(study) -> str:
     uses = _uses(space, [network.arch for network in networks])
     rows = [("all on", accuracies[0], "", "", "", *_ranked(networks, [True] * len(networks)))]
     for j, (label, accuracy) in enumerate(zip(labels, accuracies[1:])):
-        row = f"without {label}", accuracy, accuracy - accuracies[0]
+        lost = "" if None in (accuracy, accuracies[0]) else accuracy - accuracies[0]
+        row = f"without {label}", accuracy, lost
         rows.append((*row, *_gaps(networks, uses[:, j]), *_ranked(networks, ~uses[:, j])))
     header = ("", "one-shot accuracy (%)", "difference from all on", "one-shot: without - with it")
     header += ("stand-alone: without - with it", "n without it", "Kendall's tau-b of these")
