@@ -113,6 +113,7 @@ def panels(
                 _scatter(ax, points, COLOURS[0], "o")
                 ax.set_title(title, loc="left", fontsize=size)
                 ax.set_xlabel(xlabel, fontsize=size)
+                ax.tick_params(labelsize=size)
             line[0].set_ylabel(ylabel, fontsize=size)
             for ax in line[len(samples) :]:
                 ax.set_visible(False)
