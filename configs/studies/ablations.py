@@ -27,5 +27,5 @@ def get_config(variant=""):
 
 
 def _ghosts(size, number, *more):
-    label = f"{number} ghost batches of {size}"
+    label = f"{number} ghost batch{'es' if number > 1 else ''} of {size}"
     return (label, ("supernet.train.ghost_batch_size", size), *more)
