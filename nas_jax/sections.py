@@ -32,6 +32,7 @@ FINAL = """Mean ± sd over the n architectures of a group; seeds are averaged fi
 sd (pooled) stands apart where there are several. All-on is no architecture of the space."""
 CELL = """A line is a tensor and runs into the concat on the right. A block concatenates the tensors
 at its dots and adds up its ops."""
+LAST_CELL = "Each cell has its own; this is the last."
 
 
 def _size(found):
@@ -211,7 +212,8 @@ def _best(found):
     if not hasattr(found.space, "graph"):
         return f"This space says nothing about how to draw an architecture.\n\n{text}"
     figures.cell(found.out / "best.png", found.space.graph(found.ranked[0]["arch"]))
-    return f"![The best cell](best.png)\n\n{CELL}\n\n{text}"
+    about = CELL if getattr(found.space, "tied", True) else f"{CELL} {LAST_CELL}"
+    return f"![The best cell](best.png)\n\n{about}\n\n{text}"
 
 
 def how(found) -> str:
