@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from nas_jax.analysis import Estimate, Summary
+from nas_jax.analysis import Correlations, Estimate, Summary
 
 
 def table(header: Iterable, rows: Iterable[Iterable]) -> str:
@@ -25,6 +25,11 @@ def millions(value: float) -> str:
 def interval(estimate: Estimate) -> str:
     """'value [low, high]'."""
     return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+def coefficients(found: Correlations, count: int = 3) -> list[str]:
+    """Cells of the first `count` of Kendall, Spearman, Pearson; or of why there are none."""
+    return [found.reason] * count if found.reason else list(map(interval, found[:count]))
 
 
 def spread(summary: Summary) -> str:

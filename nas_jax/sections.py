@@ -124,8 +124,7 @@ def _coefficients(score, where, name, networks):
     for part, numbers in trust.parts(truth).items() if networks else ():
         for label, x, y in _rankers(score, [networks[i] for i in numbers], part):
             result = analysis.rank_correlations(x, y)
-            cells = [result.reason] * 3 if result.reason else map(markdown.interval, result[:3])
-            yield where, name, part, label, result.n, *cells
+            yield where, name, part, label, result.n, *markdown.coefficients(result)
 
 
 def _rankers(score, networks, part):

@@ -8,5 +8,4 @@ from configs import studies
 
 def get_config(variant=""):
     """See `configs/studies/__init__.py`."""
-    c = studies.get_config(__file__, variant, "final")
-    return c
+    return studies.get_config(__file__, variant, "final")

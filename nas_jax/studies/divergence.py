@@ -50,8 +50,7 @@ def _rows(name, values, one_shot, truth):
         ("one-shot accuracy", "stand-alone accuracy", one_shot, truth, ""),
     ):
         found = analysis.rank_correlations(x, y)
-        cells = [found.reason] * 2 if found.reason else map(markdown.interval, found[:2])
-        yield name, ranker, ranked, found.n, *cells, last
+        yield name, ranker, ranked, found.n, *markdown.coefficients(found, 2), last
 
 
 def _panels(name, values, one_shot, truth):

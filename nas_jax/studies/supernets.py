@@ -44,7 +44,7 @@ def write(study) -> str:
 def _row(label, name, values, truth, gain):
     found = analysis.rank_correlations(values, truth)
     spread = analysis.summary(values)
-    cells = [found.reason] * 2 if found.reason else map(markdown.interval, found[:2])
+    cells = markdown.coefficients(found, 2)
     difference = "" if gain is None or not any(gain) else markdown.interval(gain)
     extent = f"{spread.low:.1f} to {spread.high:.1f}"
     return label, name, found.n, *cells, difference, markdown.spread(spread), extent
