@@ -41,7 +41,7 @@ _MEMORY = {
 }
 
 
-_MODULES = {"supernet": "trainer", "study": "studies"}
+_MODULES = {"supernet": "supernet_task", "study": "studies"}
 
 
 def _run_stage(stage, config, space, data, directory):

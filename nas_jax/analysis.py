@@ -122,6 +122,28 @@ def top_k_regret(
     return regrets
 
 
+def mean_interval(values: Sequence[float]) -> Estimate:
+    """Mean with the 95 % interval of Student's t; without an interval (NaN) of fewer than two."""
+    mean = float(np.mean(values))
+    if len(values) < 2 or np.ptp(values) == 0:
+        return Estimate(mean, *[mean if len(values) > 1 else math.nan] * 2)
+    low, high = stats.t.interval(0.95, len(values) - 1, mean, stats.sem(values))
+    return Estimate(mean, float(low), float(high))
+
+
+def pareto_front(values: Sequence[float], costs: Sequence[float]) -> list[int]:
+    """Numbers of those that no other has at least the value of at no more cost, one of the two
+    strictly; the cheapest first. Of equal ones the first.
+    """
+    order = np.lexsort((np.arange(len(values)), -np.asarray(values), costs))
+    best, front = -math.inf, []
+    for i in order.tolist():
+        if values[i] > best:
+            best = values[i]
+            front.append(i)
+    return front
+
+
 def _mean_best(values, k):
     """Mean, over all sets of k of the n values, of the best of the set."""
     n = len(values)

@@ -172,6 +172,12 @@ def all_on(choices: Any) -> Arch:
     return jax.tree.map(lambda c: np.ones(c.num_options, np.float32), choices)
 
 
+def unstack(archs: Arch) -> list[Arch]:
+    """Masks [n, k] -> n times masks [k]."""
+    count = len(jax.tree.leaves(archs)[0])
+    return [jax.tree.map(lambda mask, i=i: mask[i], archs) for i in range(count)]
+
+
 def contains(choices: Any, arch: Arch) -> bool:
     """Whether every mask of `arch` (any batch axes) is legal."""
     return bool(np.all(np.asarray(to_decisions(choices, arch)) >= 0))

@@ -59,12 +59,16 @@ def default() -> ConfigDict:
     # Stand-alone networks too take one ghost batch at a time with "switch".
     c.supernet.execution = "auto"
     # Which architectures it is trained on: the paper's "path_dropout", or "single_path" (a uniform
-    # one per ghost batch), "fair" (each op equally often), "sandwich" (largest, smallest, uniform).
+    # one per ghost batch), "fair" (each op equally often), "sandwich" (largest, smallest, uniform);
+    # or "strategy": what sweep.strategy asks for, which is told scores on validation batches.
     c.supernet.sampler = "path_dropout"
     c.supernet.path_dropout = ConfigDict()
     c.supernet.path_dropout.r = 0.1  # a node loses all its k inputs with probability r: r^(1/k)
     c.supernet.path_dropout.schedule = "linear"  # from 0 over the training; "constant", "none"
     c.supernet.path_dropout.rescale = False  # divide by the keep probability; not in the paper
+    # Steps between two rounds of "strategy": of sweep.candidates_per_batch architectures, scored on
+    # the next sweep.batch_size of the validation images.
+    c.supernet.strategy_every = 5
     # Whether an op's gradient is the mean over the ghost batches that use it, rather than over all:
     # it then learns as fast as what all of them use. Not in the paper.
     c.supernet.per_use_gradients = False
@@ -74,9 +78,20 @@ def default() -> ConfigDict:
     c.sweep = ConfigDict()
     c.sweep.seed = 0
     c.sweep.strategy = "random_search"  # a module of nas_jax/strategies
+    c.sweep.options = ()  # of the strategy: (("population", 100), ..), arguments of its `make`
+    # What is never asked for; 0: no limit. Costs are of the networks with supernet.filters.
+    c.sweep.constraints = ConfigDict()
+    c.sweep.constraints.max_params = 0
+    c.sweep.constraints.max_flops = 0  # multiply-adds for one image
+    c.sweep.constraints.max_latency = 0.0  # milliseconds, as sweep.latency estimates them
+    c.sweep.latency = ConfigDict()
+    c.sweep.latency.num_archs = 0  # random ones that are timed on this machine; 0: no latencies
+    c.sweep.latency.batch_size = 1  # images of a pass
     # "accuracy" with the supernet's weights; "kl": how far its predictions are from those of nearly
-    # all paths, without labels; or "table": the accuracy that config.table lists.
+    # all paths, without labels; "table": the accuracy that config.table lists; or "trained": the
+    # accuracy after a training of its own, as retrain.short.train says, without a supernet.
     c.sweep.score = "accuracy"
+    c.sweep.inherit = False  # "trained" candidates start from the weights of the nearest before
     c.sweep.kl = ConfigDict()
     c.sweep.kl.num_images = 64  # the first of the training split, one batch
     c.sweep.kl.num_references = 8  # networks to compare with; not in the paper
@@ -99,6 +114,7 @@ def default() -> ConfigDict:
     c.study.pool = "runs/pool"  # supernets and stand-alone networks, which studies share
     # Supernets: (label, (field, value), ...); the first is the one that the others differ from.
     c.study.variants = (("one-shot model",),)
+    c.study.num_seeds = 1  # of each variant, where strategies are compared
     c.study.paper_points = ""  # a CSV file of the paper's points, to be drawn beside ours
     c.study.paper_columns = ()  # of it, the score by each variant
     c.study.course = 6  # architectures whose divergence is followed over the training
@@ -152,6 +168,7 @@ def _train() -> ConfigDict:
 
 
 def _protocol(*, filters, num_seeds, random=0, stratified=0, top=0, small=0) -> ConfigDict:
+    """Of `random` etc. networks; "pareto" ones and "all_on" are added by whoever wants them."""
     r = ConfigDict()
     r.filters = filters
     r.num_seeds = num_seeds
@@ -160,6 +177,7 @@ def _protocol(*, filters, num_seeds, random=0, stratified=0, top=0, small=0) -> 
     r.groups.stratified = stratified
     r.groups.top = top
     r.groups.small = small
+    r.groups.pareto = 0  # best for their parameters
     r.groups.all_on = 0
     r.train = _train()
     return r
@@ -200,10 +218,12 @@ def build(config: ConfigDict) -> tuple[Any, Any]:
     for label, variant in varied.items():
         with _said_of(label):
             validate.config(variant, known)
-    importlib.import_module("nas_jax.strategies").check_name(config.sweep.strategy)
+    strategies = importlib.import_module("nas_jax.strategies")
+    strategies.check(config.sweep.strategy, config.sweep.options)
     if config.study.parts:
         importlib.import_module("nas_jax.studies").check(config)
     space = importlib.import_module("nas_jax.spaces").make(**config.space.to_dict())
+    _check_strategy(config, space)
     table = None
     if config.table:
         table = importlib.import_module("nas_jax.tables").load(config.table, space)
@@ -224,9 +244,25 @@ def build(config: ConfigDict) -> tuple[Any, Any]:
     for label, variant in varied.items():
         with _said_of(label):
             own = importlib.import_module("nas_jax.spaces").make(**variant.space.to_dict())
+            _check_strategy(variant, own)
             own.from_str(own.repeated(space.to_str(space.all_on())))  # or it cannot be compared
             validate.sizes(variant, own, data, num_devices)
     return space, data
+
+
+def _check_strategy(config, space):
+    """Raises: ValueError if the strategy cannot be made, or cannot train a supernet and should."""
+    strategies, sweep = importlib.import_module("nas_jax.strategies"), config.sweep
+    strategies.check(sweep.strategy, sweep.options)
+    trains, exhaustive = config.supernet.sampler == "strategy", sweep.strategy == "exhaustive"
+    if not exhaustive:  # which may have to list a table's architectures
+        on_host = strategies.make(sweep.strategy, space, sweep.options).on_host
+    if trains and (exhaustive or on_host):
+        raise ValueError(
+            f"config.supernet.sampler='strategy', but sweep.strategy={sweep.strategy!r} "
+            + ("asks for all in order" if exhaustive else "cannot be compiled")
+            + "; choose another for one of the two"
+        )
 
 
 @contextlib.contextmanager

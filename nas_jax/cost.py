@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -31,12 +32,38 @@ def of(
 
     Only kernels have multiply-adds; batch norm, pooling and sums are not counted.
     """
-    table = _table(space, filters, image_size, num_classes, channels)
-    total = np.asarray(table[None])
+    found = total(space, _table(space, filters, image_size, num_classes, channels), archs)
+    return Cost(found[..., 0], found[..., 1])
+
+
+def total(space: base.Space, per_option: Mapping[str | None, np.ndarray], archs: Any) -> np.ndarray:
+    """Sums [..., *c] of what the options of architectures (masks [..., k]) cost.
+
+    `per_option` has [num_options, *c] by the name of a Choice, and what all have, [*c], by None.
+    """
+    found = np.asarray(per_option[None])
     for choice, mask in zip(jax.tree.leaves(space.choices), jax.tree.leaves(archs)):
-        on = (np.asarray(mask) != 0).astype(np.int64)
-        total = total + on @ table[choice.name]
-    return Cost(total[..., 0], total[..., 1])
+        found = found + (np.asarray(mask) != 0).astype(np.int64) @ per_option[choice.name]
+    return found
+
+
+def least(space: base.Space, per_option: Mapping[str | None, np.ndarray]) -> float:
+    """The least that a legal architecture costs, where `per_option` is as in `total`, c = ()."""
+    return per_option[None] + sum(
+        np.min(choices_lib.subsets(choice) @ per_option[choice.name])
+        for choice in jax.tree.leaves(space.choices)
+    )
+
+
+def on_images(space: base.Space, archs: Any, filters: int, data: Any) -> Cost:
+    """`of` for the images and classes of a data set."""
+    return of(space, archs, filters=filters, **image_options(data))
+
+
+def image_options(data: Any) -> dict[str, int]:
+    """What `of` and `per_option` ask about images, of a `data.Data`."""
+    size, _, channels = data.image_shape
+    return {"image_size": size, "num_classes": data.num_classes, "channels": channels}
 
 
 def per_option(

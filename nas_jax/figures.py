@@ -164,6 +164,44 @@ def _scatter(ax, points, colour, marker, label=None):
     ax.errorbar(points.x, points.y, spread, label=label, **style)
 
 
+class Front(NamedTuple):
+    """Points [n], and the numbers of those on the Pareto front, the cheapest first."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    front: Sequence[int]
+
+
+def fronts(path: Path, panels: Mapping[str, Front], ylabel: str) -> None:
+    """A panel per cost (its label): all points pale, the front as a staircase."""
+    with _page(path, 1, len(panels), 3.2, sharey=True) as axes:
+        for ax, (label, points) in zip(axes.flat, panels.items()):
+            _scatter(ax, Points(points.x, points.y, [np.nan]), PALE, "o")
+            x, y = ([values[i] for i in points.front] for values in points[:2])
+            ax.step([*x, max(points.x)], [*y, y[-1]], where="post", color=COLOURS[0])
+            ax.plot(x, y, "o", color=COLOURS[0], markersize=5)
+            ax.set_xlabel(label)
+        axes[0, 0].set_ylabel(ylabel)
+
+
+def bands(
+    path: Path,
+    panels: Mapping[str, Mapping[str, tuple[Sequence[float], ...]]],
+    xlabel: str,
+    ylabel: str,
+) -> None:
+    """A panel per title, y logarithmic: (x, mean, low, high) by label, a line with its band."""
+    with _page(path, 1, len(panels), 3.6) as axes:
+        for ax, (title, lines) in zip(axes.flat, panels.items()):
+            for (label, (x, mean, low, high)), colour in zip(lines.items(), COLOURS):
+                ax.plot(x, mean, color=colour, label=label)
+                ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+            ax.set(xlabel=xlabel, yscale="log")
+            ax.set_title(title, loc="left")
+        axes[0, 0].set_ylabel(ylabel)
+        axes[0, -1].legend(loc="best", fontsize=9)
+
+
 def intervals(path: Path, estimates: Mapping[str, Sequence[float]], xlabel: str) -> None:
     """A row per label: (value, low, high) as a point with its interval, and a line at zero."""
     with _page(path, 1, 1, 0.28 * len(estimates) + 0.9) as axes:

@@ -9,7 +9,7 @@ from nas_jax import cost, tables, workdir
 from nas_jax.spaces import Space
 
 SAMPLES = ("random", "stratified")  # what ranking is measured on
-GROUPS = ("top", "small", *SAMPLES, "all_on")
+GROUPS = ("top", "small", "pareto", *SAMPLES, "all_on")
 
 
 class Score(NamedTuple):
@@ -29,6 +29,7 @@ SCORES = {  # by sweep.score
     "accuracy": Score("one-shot accuracy", "%", 100),
     "kl": Score("minus the KL divergence", "nats", 1),
     "table": Score("accuracy in the table", "%", 100),
+    "trained": Score("accuracy after a short training", "%", 100),
 }
 
 
@@ -55,7 +56,7 @@ class Findings:
     """What the files of a run say; empty where a file is missing.
 
     Attributes:
-      config, versions: config.json and versions.json.
+      config, versions, latency: config.json, versions.json and latency.json.
       metrics, trials: the lines of the two .jsonl files.
       score: what the trials' values are.
       scored: the trials that have a value.
@@ -69,6 +70,7 @@ class Findings:
     def __init__(self, directory: Path, space: Space):
         self.directory, self.space, self.out = directory, space, directory / "report"
         self.config, self.versions = self._json("config.json"), self._json("versions.json")
+        self.latency = self._json("latency.json")
         score = self.config.get("sweep", {}).get("score", "accuracy")
         self.score, self.searched_table = SCORES[score], score == "table"
         self.metrics = workdir.read_jsonl(directory / "metrics.jsonl")

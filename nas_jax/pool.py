@@ -1,6 +1,7 @@
 """A folder of supernets, scores and stand-alone networks that studies share.
 
     supernets/<id>/                    a workdir: checkpoints, metrics, scores/<id>.jsonl
+    searches/<id>/                     trials.jsonl of a strategy
     networks/<id>/F<filters>/<arch id>/seed<k>/result.json
 
 An id stands for the fields of the config that decide what is there; they lie in it as config.json.
@@ -12,7 +13,7 @@ import hashlib
 import itertools
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,17 @@ import jax
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import retrain, spaces, sweep, trainer, workdir
+from nas_jax import retrain, spaces, supernet_task, sweep, workdir
+from nas_jax.constraints import Constraints
+from nas_jax.scorer import Scorer
 
 logger = logging.getLogger(__name__)
 
 SHARED = ("data", "space", "network")  # decide every network
 SCORE = ("seed", "score", "kl", "bn", "calibration_images", "num_checkpoints")
 ACCURACY = ("num_images", "batch_size")  # decide scores that are accuracies
+# Decide a supernet that is trained on what a strategy asks for.
+STRATEGY = ("seed", "strategy", "options", "constraints", "latency", "candidates_per_batch")
 
 
 class Pool:
@@ -37,7 +42,7 @@ class Pool:
     """
 
     def __init__(self, directory: Path, data: data_lib.Data):
-        self.directory, self._data = directory, data
+        self.directory, self.data = directory, data
 
     def train_supernets(self, configs: Mapping[str, ConfigDict]) -> None:
         """Train the supernets of these configs, by label, that are not there."""
@@ -49,7 +54,7 @@ class Pool:
         logger.info("supernet  %s", label)
         workdir.set_status(directory, "running")
         try:
-            trainer.run(config, spaces.make(**config.space.to_dict()), self._data, directory)
+            supernet_task.run(config, spaces.make(**config.space.to_dict()), self.data, directory)
             workdir.set_status(directory, "done")
         except FloatingPointError as error:  # a finding, too: the other supernets go on
             logger.warning("supernet  %s: %s", label, error)
@@ -59,6 +64,8 @@ class Pool:
     def supernet(self, config: ConfigDict) -> Path:
         """Where the supernet of a config is, or will be."""
         parts = _parts(config, ("seed", *SHARED, "supernet"))
+        if config.supernet.sampler == "strategy":
+            parts["sweep"] = _parts(config.sweep, (*STRATEGY, *ACCURACY))
         directory = self.directory / "supernets" / _id(parts)
         workdir.open_workdir(directory, parts)
         return directory
@@ -92,12 +99,38 @@ class Pool:
         if not archs:
             return
         directory, size = self.supernet(config), config.sweep.candidates_per_batch
+        constraints = Constraints(config, space, self.data, directory)
         logger.info("scores of %d architectures by %s", len(archs), directory)
-        scorer = sweep.Scorer(config, space, self._data, directory, step=step)
+        scorer = Scorer(config, space, self.data, directory, constraints, step=step)
         for first in range(0, len(archs), size):
             texts = archs[first : first + size]
             filled = texts + texts[-1:] * (size - len(texts))
             yield scorer.rows(space.from_strs(filled))[: len(texts)]
+
+    def search(self, configs: Iterable[ConfigDict]) -> list[list[dict]]:
+        """The trials of each config's strategy, on the supernets that the pool has."""
+        jobs = {self._search(config): config for config in configs}
+
+        def is_done(directory):
+            rows = workdir.read_jsonl(directory / "trials.jsonl")
+            return len(rows) >= jobs[directory].sweep.num_candidates
+
+        def do(directory, config):
+            has_supernet = config.sweep.score not in supernet_task.WITHOUT
+            supernet = self.supernet(config) if has_supernet else None
+            space = spaces.make(**config.space.to_dict())
+            sweep.run(config, space, self.data, directory, supernet)
+            if has_supernet:
+                jax.clear_caches()
+
+        _share(jobs, is_done, do)
+        return [workdir.read_jsonl(directory / "trials.jsonl") for directory in jobs]
+
+    def _search(self, config):
+        parts = _parts(config, ("seed", "table", *SHARED, "supernet", "sweep"))
+        directory = self.directory / "searches" / _id(parts)
+        workdir.open_workdir(directory, parts)
+        return directory
 
     def networks(
         self, config: ConfigDict, protocol: str, selection: Mapping[str, Sequence[str]]
@@ -116,7 +149,7 @@ class Pool:
         space, count = spaces.make(**config.space.to_dict()), itertools.count(1)
 
         def train(directory, job):
-            retrain.train_one(config, space, self._data, protocol, directory, *job)
+            retrain.train_one(config, space, self.data, protocol, directory, *job)
             if next(count) % retrain.CLEAR_EVERY == 0:
                 jax.clear_caches()
 

@@ -16,14 +16,15 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import augment, score, trainer, workdir
+from nas_jax import analysis, augment, cost, score, workdir
 from nas_jax import data as data_lib
 from nas_jax.spaces import Space, arch_id
+from nas_jax.trainer import Task, Training, network_options
 
 logger = logging.getLogger(__name__)
 
 PROTOCOLS = ("short", "final")
-GROUPS = ("random", "stratified", "top", "small", "all_on")
+GROUPS = ("random", "stratified", "top", "small", "pareto", "all_on")
 # Networks; JAX keeps the programs of those that are gone, tens of megabytes each.
 CLEAR_EVERY = 20
 
@@ -91,14 +92,15 @@ def train_one(
         text,
         num_classes=data.num_classes,
         filters=filters,
-        **trainer.network_options(config, "running"),
+        **network_options(config, "running"),
     )
-    task = trainer.Task(
+    task = Task(
         name=f"{arch_id(text)} F{filters} seed{seed}",
         net=net,
         split="train+valid" if final else "train",
     )
-    state = trainer.fit(task, settings.train, data, directory, seed=seed)
+    training = Training(task, settings.train, data)
+    state = training.fit(directory, seed=seed)
     split = "test" if final else "valid"
     measured = score.accuracy(
         net,
@@ -106,15 +108,15 @@ def train_one(
         data.in_order(split, config.retrain.eval_batch_size),
         prepare=lambda images: augment.standardise(images, data.mean, data.std),
     )
-    costs = trainer.network_cost(space, space.from_str(text), filters, data)
-    steps = trainer.count_steps(settings.train, data.num_images(task.split))
+    costs = cost.on_images(space, space.from_str(text), filters, data)
+    num_trained = training.total * settings.train.batch_size
     result = {
         "arch": text,
         "filters": filters,
         "seed": seed,
         "params": int(costs.params),
         "flops": int(costs.flops),
-        "epochs": round(steps * settings.train.batch_size / data.num_images(task.split), 3),
+        "epochs": round(num_trained / data.num_images(task.split), 3),
         "valid_accuracy": None if final else measured,
         "test_accuracy": measured if final else None,
         "seconds": round(time.perf_counter() - began, 1),
@@ -136,6 +138,8 @@ def select(
       of `random` first: they are as random, and trained anyway.
     top: one from each of equally many ranks of the best `rules.top_pool` (a stratified sample).
     small: the fewest parameters at or above the `rules.small_quantile` quantile.
+    pareto: spread evenly, by parameters, over those that no other beats in both score and
+      parameters.
     all_on: every path, not a legal architecture.
     """
     unique = {row["arch"]: row for row in trials if row["value"] is not None}
@@ -147,6 +151,7 @@ def select(
         "stratified": lambda n: _stratified(shuffled, n, rules.bucket_width),
         "top": lambda n: _top(rows[: rules.top_pool], n, generator),
         "small": lambda n: _small(rows, n, rules.small_quantile),
+        "pareto": lambda n: _pareto(rows, n),
         "all_on": lambda n: [space.to_str(space.all_on())] if n else [],
     }
     return {group: _texts(makers[group](settings.groups[group])) for group in GROUPS}
@@ -177,3 +182,10 @@ def _small(rows, n, quantile):
     bar = np.quantile([row["value"] for row in rows], quantile)
     good = [row for row in rows if row["value"] >= bar]
     return sorted(good, key=lambda row: (row["params"], row["arch"]))[:n]
+
+
+def _pareto(rows, n):
+    values, params = ([row[field] for row in rows] for field in ("value", "params"))
+    front = analysis.pareto_front(values, params)
+    picks = np.linspace(0, len(front) - 1, min(n, len(front))).round().astype(int)
+    return [rows[front[i]] for i in picks]

@@ -56,11 +56,6 @@ def one_shot_accuracy(
     fixed = calibration is not None or "batch_stats" in variables
     scored = net.clone(bn="running") if fixed else net
 
-    def correct(variables, own, images, labels, archs):
-        logits = candidates.logits(scored, variables, prepare(images), archs, own)
-        count = jnp.sum(jnp.argmax(logits, -1) == labels, -1)
-        return jnp.where(jnp.all(jnp.isfinite(logits), (-2, -1)), count, jnp.nan)
-
     def calibrated(variables, batches, archs):
         def of_one(arch):
             same = jax.tree.map(lambda mask: jnp.stack([mask] * len(batches)), arch)
@@ -68,8 +63,7 @@ def one_shot_accuracy(
 
         return {"batch_stats": jax.lax.map(of_one, archs)}
 
-    split = (False, True, False, False, True)
-    counted = parallel.pmap(correct, split=split, split_out=True, devices=devices)
+    counted = counter(scored, prepare=prepare, devices=devices)
     own_of = parallel.pmap(calibrated, split=(False, False, True), split_out=True, devices=devices)
     variables = parallel.replicate(variables, devices)
     batches = [
@@ -86,6 +80,28 @@ def one_shot_accuracy(
         return np.sum(jax.device_get(counts), 0).reshape(-1) / len(images)
 
     return score
+
+
+def counter(
+    net: nn.Module,
+    *,
+    prepare: Callable[[jax.Array], jax.Array],
+    devices: Sequence[jax.Device] | None = None,
+) -> Callable[..., jax.Array]:
+    """Compile (variables, own, images, labels, archs) -> right answers float32 [D, g]; NaN where
+    the logits are not all finite.
+
+    `images` uint8 [n, H, W, C] and `labels` int32 [n] are the same for all candidates, masks
+    [D, g, k]; `own` has variables [D, g, ...] that differ between them, or is {}.
+    """
+
+    def correct(variables, own, images, labels, archs):
+        logits = candidates.logits(net, variables, prepare(images), archs, own)
+        count = jnp.sum(jnp.argmax(logits, -1) == labels, -1)
+        return jnp.where(jnp.all(jnp.isfinite(logits), (-2, -1)), count, jnp.nan)
+
+    split = (False, True, False, False, True)
+    return parallel.pmap(correct, split=split, split_out=True, devices=devices)
 
 
 def kl_divergence(

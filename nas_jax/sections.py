@@ -6,7 +6,7 @@ Accuracies are printed in per cent, parameters and multiply-adds in millions.
 
 import math
 
-from nas_jax import analysis, figures, markdown, trust, trust_section
+from nas_jax import analysis, figures, markdown, pareto_section, trust, trust_section
 from nas_jax.findings import columns
 
 SIZE_RANKERS = {"parameters": "params", "multiply-adds": "flops"}
@@ -263,6 +263,7 @@ SECTIONS = (
     ("Training of the one-shot model", _training, ("metrics",), "metrics.jsonl", "supernet"),
     ("Scores", scores, ("scored",), "score in trials.jsonl", "sweep"),
     ("The best architectures", _best, ("scored",), "score in trials.jsonl", "sweep"),
+    ("Score against cost", pareto_section.write, ("ranked",), "score in trials.jsonl", "sweep"),
     ("How well scores rank", ranking, *NEEDS_SAMPLES),
     ("How far the score can be trusted", trust_section.write, *NEEDS_SAMPLES),
     ("Regret", _regret, *NEEDS_SAMPLES),

@@ -22,13 +22,18 @@ class TrainState(NamedTuple):
     params: Any  # float32
     batch_stats: Any  # float32; empty where batch norm is stateless
     opt_state: Any
+    policy: Any  # what decides the masks: a strategy's state, an architecture; {} for nothing
 
 
-def create(variables: Any, tx: optax.GradientTransformation) -> TrainState:
+def create(variables: Any, tx: optax.GradientTransformation, policy: Any = None) -> TrainState:
     """The state before the first step."""
     params = variables["params"]
     return TrainState(
-        jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), tx.init(params)
+        jnp.zeros((), jnp.int32),
+        params,
+        variables.get("batch_stats", {}),
+        tx.init(params),
+        {} if policy is None else policy,
     )
 
 
@@ -39,7 +44,7 @@ def make(
     num_groups: int,
     groups_at_once: int,
     prepare: Callable[[jax.Array, jax.Array], jax.Array],
-    sample_masks: Callable[[jax.Array, jax.Array, jax.Array], Any],
+    sample_masks: Callable[[jax.Array, jax.Array, jax.Array, Any], Any],
     usage: Callable[[Any, Any], Any],
     per_use: bool,
     l2: float,
@@ -55,7 +60,8 @@ def make(
       num_groups: ghost batches of one device; divides B.
       groups_at_once: how many of them are computed together, a divisor; the others wait.
       prepare: (keys [B], images uint8 [B, H, W, C]) -> float images: augmentation.
-      sample_masks: (key of the run, step, global group numbers int32 [G]) -> masks [G, k], or None.
+      sample_masks: (key of the run, step, global group numbers int32 [G], the state's policy) ->
+        masks [G, k], or None.
       usage: (params, masks) -> share of groups that use each parameter, or None for all.
       per_use: whether the gradient of each parameter is the mean over the groups that use it, of
         all devices; else over all groups, so that what is used rarely learns slowly.
@@ -87,7 +93,7 @@ def make(
         images = images.reshape(num_groups, -1, *images.shape[1:])
         labels = batch["label"].reshape(num_groups, -1)
         groups = replica * num_groups + jnp.arange(num_groups, dtype=jnp.int32)
-        masks = sample_masks(rng.named(root, "masks"), state.step, groups)
+        masks = sample_masks(rng.named(root, "masks"), state.step, groups, state.policy)
 
         fitted = jax.grad(cross_entropy, has_aux=True)
         fitted = functools.partial(fitted, state.params, state.batch_stats)
@@ -100,7 +106,7 @@ def make(
             grads = jax.tree.map(lambda g, share: g / jnp.where(share, share, 1), grads, shares)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+        return TrainState(state.step + 1, params, batch_stats, opt_state, state.policy), metrics
 
     return step
 

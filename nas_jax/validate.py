@@ -20,6 +20,12 @@ _AT_LEAST = {  # the last part of a field's name -> its least value
     "calibration_images": 1,
     "num_references": 1,
     "num_seeds": 0,
+    "strategy_every": 1,
+    "num_archs": 0,
+    "max_params": 0,
+    "max_flops": 0,
+    "max_latency": 0,
+    "pareto": 0,
     "num_steps": 0,
     "num_epochs": 0,
     "log_every": 1,
@@ -43,8 +49,8 @@ _AT_LEAST = {  # the last part of a field's name -> its least value
 }
 _SHARES = ("r", "warmup_share", "momentum", "label_smoothing", "small_quantile", "bn_momentum")
 _NAMES = {
-    "supernet.sampler": ("path_dropout", "single_path", "fair", "sandwich"),
-    "sweep.score": ("accuracy", "kl", "table"),
+    "supernet.sampler": ("path_dropout", "single_path", "fair", "sandwich", "strategy"),
+    "sweep.score": ("accuracy", "kl", "table", "trained"),
     "sweep.bn": ("batch", "recalibrate", "running"),
     "supernet.execution": ("auto", "masked", "switch", "dispatch"),
     "supernet.path_dropout.schedule": ("linear", "constant", "none"),
@@ -53,6 +59,7 @@ _NAMES = {
     "retrain.final.train.schedule": ("cosine", "constant", "step"),
     "network.dtype": ("auto", "float32", "bfloat16", "float16"),
 }
+MIN_TIMED = 20  # architectures
 _TRAININGS = ("supernet.train", "retrain.short.train", "retrain.final.train")
 
 
@@ -145,11 +152,33 @@ def _check_choices(given):
             "config.supernet.train.l2_unused and supernet.per_use_gradients exclude each other: L2 "
             "on what is not used would grow as it is used less"
         )
+    _check_strategy(sweep, given.supernet)
     groups = train.batch_size // train.ghost_batch_size
     if given.supernet.sampler == "sandwich" and groups < 3:
         raise ValueError(
             f"config.supernet.sampler='sandwich' needs 3 ghost batches a step, not {groups}; "
             "lower supernet.train.ghost_batch_size"
+        )
+
+
+def _check_strategy(sweep, supernet):
+    num_archs = sweep.latency.num_archs
+    if sweep.constraints.max_latency and not num_archs:
+        raise ValueError(
+            f"config.sweep.constraints.max_latency={sweep.constraints.max_latency} needs "
+            "sweep.latency.num_archs, the architectures to time: 100 or so"
+        )
+    if 0 < num_archs < MIN_TIMED:
+        raise ValueError(
+            f"config.sweep.latency.num_archs={num_archs} must be 0 or {MIN_TIMED} or more, to tell "
+            "options apart"
+        )
+    if sweep.inherit and sweep.score != "trained":
+        raise ValueError(f"config.sweep.inherit is for sweep.score='trained', not {sweep.score!r}")
+    if supernet.sampler == "strategy" and sweep.score != "accuracy":
+        raise ValueError(
+            "config.supernet.sampler='strategy' tells the strategy accuracies, but sweep.score="
+            f"{sweep.score!r}; it must be 'accuracy'"
         )
 
 

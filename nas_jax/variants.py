@@ -6,7 +6,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 # What supernets may differ in; candidates, data and stand-alone networks are the study's.
-VARIED = ("seed", "space.", "network.", "supernet.", "sweep.bn", "sweep.num_checkpoints")
+VARIED = (
+    *("seed", "space.", "network.", "supernet.", "sweep.bn", "sweep.num_checkpoints"),
+    *("sweep.strategy", "sweep.options", "sweep.num_candidates"),
+)
 
 
 def resolve(config: ConfigDict) -> dict[str, ConfigDict]:

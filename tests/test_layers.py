@@ -16,13 +16,16 @@ LAYERS = {
     3: "spaces",
     4: "path_dropout cost datasets augment optim tables latency",
     5: "strategies samplers findings scaling",
-    6: "train_step candidates trust_section",
+    6: "train_step candidates trust_section pareto_section",
     7: "score sections",
     8: "trainer",
-    9: "sweep retrain",
-    10: "report pool",
-    11: "studies",
-    12: "config",
+    9: "constraints retrain",
+    10: "supernet_task trained",
+    11: "scorer",
+    12: "sweep report",
+    13: "pool",
+    14: "studies",
+    15: "config",
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 CONFIG_DICT_FROM = LAYER["trainer"]  # below, keyword arguments

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import cost, spaces, trainer
+from nas_jax import cost, spaces, supernet_task, trainer
 from tests.configs import tiny
 
 ROOT = Path(__file__).parents[1]
@@ -63,8 +63,8 @@ def _results(workdir):
 def _state(workdir):
     config = tiny.get_config()
     space, data = config_lib.build(config)
-    task = trainer.supernet_task(config, space, data)
-    [state] = trainer.restore(task, config.supernet.train, data, workdir)
+    task = supernet_task.make(config, space, data)
+    [state] = trainer.Training(task, config.supernet.train, data).restore(workdir)
     return state
 
 

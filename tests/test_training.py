@@ -11,7 +11,16 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from nas_jax import config as config_lib
-from nas_jax import parallel, path_dropout, rng, spaces, supernet, train_step, trainer
+from nas_jax import (
+    parallel,
+    path_dropout,
+    rng,
+    spaces,
+    supernet,
+    supernet_task,
+    train_step,
+    trainer,
+)
 from nas_jax.checkpoints import Checkpoints
 from nas_jax.progress import Diverged
 from tests.configs import tiny
@@ -29,8 +38,9 @@ def _fit(setup, directory, devices, per_use=False, **changes):
     config = config.copy_and_resolve_references()
     config.supernet.per_use_gradients = per_use
     config.supernet.train.update(changes)
-    task = trainer.supernet_task(config, space, data)
-    state = trainer.fit(task, config.supernet.train, data, directory, seed=1, devices=devices)
+    task = supernet_task.make(config, space, data)
+    training = trainer.Training(task, config.supernet.train, data, devices)
+    state = training.fit(directory, seed=1)
     rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     return state, rows
 
@@ -58,7 +68,6 @@ def test_resumed_equals_uninterrupted_bit_for_bit(setup, tmp_path):
         pass
 
     config, space, data = setup
-    task = trainer.supernet_task(config, space, data)
 
     class Stopping:
         def __getattr__(self, name):
@@ -70,13 +79,12 @@ def test_resumed_equals_uninterrupted_bit_for_bit(setup, tmp_path):
                     raise Stop
                 yield batch
 
-    train = config.supernet.train.copy_and_resolve_references()
-    train.num_steps = 30
     config = config.copy_and_resolve_references()
     config.supernet.train.num_steps = 30
-    task = trainer.supernet_task(config, space, data)
+    task = supernet_task.make(config, space, data)
+    training = trainer.Training(task, config.supernet.train, Stopping(), devices)
     with pytest.raises(Stop):
-        trainer.fit(task, train, Stopping(), tmp_path / "cut", seed=1, devices=devices)
+        training.fit(tmp_path / "cut", seed=1)
     with Checkpoints(tmp_path / "cut" / "checkpoints") as checkpoints:
         assert checkpoints.latest == 10
     resumed, rows = _fit(setup, tmp_path / "cut", devices, num_steps=30)
@@ -103,7 +111,7 @@ def test_too_few_checkpoints_are_seen_before_training(setup, tmp_path, checkpoin
     config.sweep.num_checkpoints = saves + 1
     message = rf"num_checkpoints={saves + 1}, but a training of 15 steps .* saves {saves}; lower"
     with pytest.raises(ValueError, match=message):
-        trainer.run(config, space, data, tmp_path)
+        supernet_task.run(config, space, data, tmp_path)
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -198,9 +206,8 @@ def test_ghost_batches_of_a_standalone_network_one_by_one_or_together(setup, tmp
         task = trainer.Task(name="alone", net=net, split="train")
         train = config.retrain.short.train.copy_and_resolve_references()
         train.num_steps = 3
-        state = trainer.fit(
-            task, train, data, tmp_path / execution, seed=0, devices=jax.devices()[:1]
-        )
+        training = trainer.Training(task, train, data, jax.devices()[:1])
+        state = training.fit(tmp_path / execution, seed=0)
         after.append(jax.device_get((state.params, state.batch_stats)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *after)
 

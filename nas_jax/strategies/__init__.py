@@ -1,10 +1,21 @@
-"""Search strategies: a file each, found by its name."""
+"""Search strategies: a file each, found by its name.
+
+A strategy's options are the keyword arguments of its `make`, but for what a search tells it itself.
+"""
 
 import difflib
 import importlib
+import inspect
 import pkgutil
+from collections.abc import Iterable
+from typing import Any
 
-from nas_jax.strategies.base import Strategy
+from nas_jax.spaces import Space
+from nas_jax.strategies.base import Strategy, ask_allowed, compiled
+
+# What a search tells a strategy whose `make` asks for it. among: the decision vectors int32 [N, D]
+# that it may choose; costs: masks [n, k] -> {"params": [n], "flops": [n], "latency_ms": [n]}.
+TOLD = ("among", "costs")
 
 
 def names() -> list[str]:
@@ -12,19 +23,53 @@ def names() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base")
 
 
-def check_name(name: str) -> None:
-    """Raises: ValueError, with the nearest name, if there is no such strategy."""
+def check(name: str, options: Iterable[tuple[str, Any]] = ()) -> None:
+    """Raises: ValueError, with the nearest name, if there is no such strategy or option."""
     if name not in names():
         near = difflib.get_close_matches(name, names(), 1, 0)[0]
         raise ValueError(
-            f"sweep.strategy={name!r} is none of {', '.join(names())}; nearest: {near}"
+            f"config.sweep.strategy={name!r} is none of {', '.join(names())}; nearest: {near}"
+        )
+    known = {key: default for key, default in _keywords(name).items() if key not in TOLD}
+    for option in options:
+        if not isinstance(option, tuple | list) or len(option) != 2:
+            raise ValueError(f"config.sweep.options: {option!r} is no (option, value)")
+        if option[0] not in known:
+            near = difflib.get_close_matches(str(option[0]), known, 1, 0)
+            raise ValueError(
+                f"config.sweep.options: {option[0]!r} is no option of {name}, which has "
+                + (f"{', '.join(known)}; nearest: {near[0]}" if known else "none")
+            )
+        _check_type(*option, known[option[0]])
+
+
+def _check_type(option, value, default):
+    kinds = {float: (int, float), tuple: (tuple, list)}.get(type(default), type(default))
+    if not isinstance(value, kinds):
+        raise ValueError(
+            f"config.sweep.options: {option}={value!r} must be {type(default).__name__}, such as "
+            f"its default {default!r}"
         )
 
 
-def make(name: str, space, **options) -> Strategy:
-    """The strategy of that name. Raises: ValueError if there is none."""
-    check_name(name)
-    return importlib.import_module(f"nas_jax.strategies.{name}").make(space, **options)
+def make(name: str, space: Space, options: Iterable[tuple[str, Any]] = (), **told: Any) -> Strategy:
+    """The strategy of that name; `told` is of `TOLD`, what it does not ask for is left out.
+
+    Raises: ValueError if there is none, or if an option is unknown or out of its range.
+    """
+    check(name, options)
+    keywords = _keywords(name)
+    told = {key: value for key, value in told.items() if key in keywords}
+    return _module(name).make(space, **dict(options), **told)
 
 
-__all__ = ["Strategy", "make", "names"]
+def _module(name):
+    return importlib.import_module(f"nas_jax.strategies.{name}")
+
+
+def _keywords(name):
+    parameters = inspect.signature(_module(name).make).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+__all__ = ["Strategy", "ask_allowed", "check", "compiled", "make", "names"]

@@ -19,7 +19,7 @@ def every(space: Space) -> np.ndarray:
     return np.concatenate(list(space.enumerate_decisions()))
 
 
-def make(space: Space, among: np.ndarray | None = None) -> Strategy:
+def make(space: Space, *, among: np.ndarray | None = None) -> Strategy:
     """All decision vectors `among` int32 [N, D]; None: `every`. After N they come again.
 
     They come sorted, so that those with a common beginning follow each other.

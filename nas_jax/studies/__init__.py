@@ -28,10 +28,11 @@ def names() -> list[str]:
 def check(config: ConfigDict) -> None:
     """Raises: ValueError, with the way out, if a study cannot be done as the config says."""
     parts = config.study.parts
-    if config.sweep.score != "accuracy":
+    score = "table" if "regret" in parts else "accuracy"
+    if config.sweep.score != score:
         raise ValueError(
-            f"config.sweep.score={config.sweep.score!r}, but studies rank by 'accuracy'; the part "
-            "'divergence' compares it with the KL divergence"
+            f"config.sweep.score={config.sweep.score!r}, but this study ranks by {score!r}; the "
+            "part 'divergence' compares accuracies with the KL divergence"
         )
     if not config.space.get("tied", True):
         raise ValueError(

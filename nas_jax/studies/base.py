@@ -54,6 +54,23 @@ class Study:
         self.pool.train_supernets(self.variants)
         return self.pool.score(self.variants[self.reference], self.candidates)
 
+    def seeded(self) -> dict[str, list[ConfigDict]]:
+        """By label the configs of a variant, one for each of `study.num_seeds` seeds."""
+        seeds = range(self.config.study.num_seeds)
+        return {
+            label: [
+                variants.changed(config, label, [("seed", seed), ("sweep.seed", seed)])
+                for seed in seeds
+            ]
+            for label, config in self.variants.items()
+        }
+
+    def searches(self) -> dict[str, list[list[dict]]]:
+        """By label the trials of each seed's search."""
+        configs = self.seeded()
+        found = iter(self.pool.search([c for several in configs.values() for c in several]))
+        return {label: [next(found) for _ in several] for label, several in configs.items()}
+
     def selection(self, protocol: str) -> dict[str, list[str]]:
         """The architectures of each group, by the reference's scores."""
         settings, rules = self.config.retrain[protocol], self.config.retrain.selection

@@ -1,0 +1,66 @@
+"""The section of a report on the Pareto front: the best score for what an architecture costs."""
+
+import numpy as np
+
+from nas_jax import analysis, figures, markdown
+
+COSTS = {  # field of a trial -> (label, unit)
+    "params": ("parameters (M)", 1e6),
+    "flops": ("multiply-adds (M)", 1e6),
+    "latency_ms": ("latency (ms)", 1),
+}
+MOST_ROWS = 20
+TEXT = """An architecture is on a front if no other scored one has at least its score at no more
+cost. Costs are those of the network with the supernet's width. The table has the front of score
+and parameters."""
+
+
+def write(found) -> str:
+    """Markdown of the fronts, of every cost that the trials have; draws them."""
+    rows, values = found.ranked, [found.score.factor * row["value"] for row in found.ranked]
+    known = {field: cost for field, cost in COSTS.items() if rows[0].get(field) is not None}
+    fronts, panels = {}, {}
+    for field, (label, unit) in known.items():
+        costs = [row[field] / unit for row in rows]
+        fronts[field] = analysis.pareto_front(values, costs)
+        panels[label] = figures.Front(costs, values, fronts[field])
+    figures.fronts(found.out / "pareto.png", panels, found.score.label)
+    return "\n\n".join(
+        [
+            "![Pareto fronts](pareto.png)",
+            TEXT,
+            *_limits(found.config.get("sweep", {}).get("constraints", {})),
+            *_latency(found.latency),
+            _table(found, known, fronts["params"]),
+        ]
+    )
+
+
+def _limits(constraints):
+    limits = [f"{name} = {limit:,}" for name, limit in constraints.items() if limit]
+    if limits:
+        yield f"Candidates keep to {', '.join(limits)}."
+
+
+def _latency(latency):
+    if latency:
+        yield (
+            f"Latencies are estimated from {latency['num_archs']} architectures that were timed on "
+            f"{latency['device']}, batches of {latency['batch_size']}: median error "
+            f"{latency['error_percent']:.1f} % on a quarter of them kept apart."
+        )
+
+
+def _table(found, known, front):
+    picks = np.linspace(0, len(front) - 1, min(len(front), MOST_ROWS)).round().astype(int)
+    rows = [
+        (
+            f"`{row['arch']}`",
+            found.score.factor * row["value"],
+            *(f"{row[field] / unit:#.3g}" for field, (_, unit) in known.items()),
+        )
+        for row in (found.ranked[front[i]] for i in picks)
+    ]
+    header = "architecture", found.score.label, *(label for label, _ in known.values())
+    count = f"{len(rows)} of the {len(front)} architectures on the front, the smallest first:"
+    return f"{count}\n\n{markdown.table(header, rows)}"

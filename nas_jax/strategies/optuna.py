@@ -1,0 +1,178 @@
+"""Optuna's samplers by ask and tell: a Choice is a categorical parameter, its subsets the values.
+
+Optuna's studies and samplers cannot be saved as arrays. The state holds what happened instead, and
+a study that is not at hand is made again by letting it happen again: samplers are seeded.
+"""
+
+import numpy as np
+from jax import random, tree
+
+from nas_jax.spaces import Space
+from nas_jax.strategies.base import Strategy
+
+OBJECTIVES = ("value", "params", "flops", "latency_ms")  # the first is maximised
+
+
+def make(
+    space: Space,
+    *,
+    costs=None,
+    sampler: str = "TPE",
+    sampler_options: tuple = (),
+    objectives: tuple = ("value",),
+) -> Strategy:
+    """A sampler of Optuna, single-objective or, with costs to minimise, multi-objective.
+
+    Args:
+      space: to search in.
+      costs: masks [n, k] -> {"params": [n], ..}; for objectives beside the score.
+      sampler: "TPE", "NSGAII", "NSGAIII", "Random", ..: what comes before "Sampler" in Optuna.
+      sampler_options: (keyword, value) pairs of that, such as ("population_size", 50).
+      objectives: some of `OBJECTIVES`, "value" (the score) first.
+
+    State: the seed; how many were asked for in each round int32 [R], and told of; decision
+    vectors int32 [N, D] and scores float32 [N] of all that were told.
+
+    Raises: ValueError if Optuna is not installed or has no such sampler, or for other objectives.
+    """
+    replay = _Replay(space, costs, _study_maker(sampler, sampler_options, objectives), objectives)
+    num_choices = len(tree.leaves(space.choices))
+
+    def init(key):
+        return {
+            "seed": np.asarray(random.bits(key, (), np.uint32)),
+            "asked": np.zeros(0, np.int32),
+            "told": np.zeros(0, np.int32),
+            "decisions": np.zeros((0, num_choices), np.int32),
+            "scores": np.zeros(0, np.float32),
+        }
+
+    def ask(key, state, n):
+        return space.from_decisions(replay.at(state).ask(n))
+
+    def tell(state, archs, scores):
+        decisions = np.asarray(space.to_decisions(archs))
+        scores = np.asarray(scores, np.float32)
+        asked = replay.at(state).tell(decisions, scores)
+        happened = {"asked": [asked], "told": [len(scores)], "decisions": decisions}
+        happened |= {"scores": np.nan_to_num(scores, nan=-np.inf)}  # a state has no NaN
+        new = {
+            name: np.concatenate([state[name], np.asarray(rows, state[name].dtype)])
+            for name, rows in happened.items()
+        }
+        return replay.now(state | new)
+
+    return Strategy(init, ask, tell, on_host=True)
+
+
+def _import():
+    try:
+        import optuna
+    except ImportError as error:
+        raise ValueError(
+            "config.sweep.strategy='optuna' needs Optuna: pip install -e '.[optuna]'"
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _study_maker(name, options, objectives):
+    """seed -> a study with that sampler; all that can be wrong is found now."""
+    optuna = _import()
+    if objectives[0] != "value" or not set(objectives) <= set(OBJECTIVES):
+        raise ValueError(
+            f"config.sweep.options: objectives={objectives!r} must be 'value', then any of "
+            f"{', '.join(OBJECTIVES[1:])}"
+        )
+    if not hasattr(optuna.samplers, f"{name}Sampler"):
+        there = [n.removesuffix("Sampler") for n in dir(optuna.samplers) if n.endswith("Sampler")]
+        raise ValueError(f"config.sweep.options: sampler={name!r} is none of {', '.join(there)}")
+    make_sampler = getattr(optuna.samplers, f"{name}Sampler")
+    directions = ["maximize", *["minimize"] * (len(objectives) - 1)]
+
+    def make_study(seed):
+        sampler = make_sampler(seed=seed, **dict(options))
+        return optuna.create_study(sampler=sampler, directions=directions)
+
+    try:
+        make_study(0)
+    except (TypeError, ImportError) as error:
+        raise ValueError(f"config.sweep.options: sampler={name!r}: {error}") from error
+    return make_study
+
+
+class _Replay:
+    """The study of the last state, and the trials that were asked for since."""
+
+    def __init__(self, space, costs, make_study, objectives):
+        self._optuna, self._space, self._costs = _import(), space, costs
+        self._make_study, self._objectives = make_study, objectives
+        categorical = self._optuna.distributions.CategoricalDistribution
+        self._distributions = {
+            choice.name: categorical(range(choice.num_subsets))
+            for choice in tree.leaves(space.choices)
+        }
+        self._now, self._pending = None, []
+
+    def at(self, state):
+        """Self, in that state; it is made again if it is in another."""
+        state = {name: np.asarray(value) for name, value in state.items()}
+        if self._now != _facts(state):
+            self._study, self._pending, first = self._make_study(int(state["seed"])), [], 0
+            for asked, told in zip(state["asked"].tolist(), state["told"].tolist()):
+                self.ask(asked)
+                last = first + told
+                self.tell(state["decisions"][first:last], state["scores"][first:last])
+                first = last
+            self._now = _facts(state)
+        return self
+
+    def now(self, state):
+        """The state, which is that of the study by now."""
+        self._now = _facts(state)
+        return state
+
+    def ask(self, n):
+        """Decision vectors int32 [n, D]: what was asked for since the last tell, then more."""
+        for _ in range(n - len(self._pending)):
+            self._pending.append(self._study.ask(self._distributions))
+        rows = [self._row(trial) for trial in self._pending[:n]]
+        return np.asarray(rows, np.int32).reshape(n, len(self._distributions))
+
+    def tell(self, decisions, scores):
+        """Tell the study; what was asked for and is not told has failed. Returns how many were."""
+        asked, rows = len(self._pending), decisions.tolist()
+        for row, values in zip(rows, self._values(decisions, scores)):
+            trial = next((t for t in self._pending if self._row(t) == row), None)
+            if trial is None:  # nobody asked for it
+                self._study.enqueue_trial(dict(zip(self._distributions, row)))
+                trial = self._study.ask(self._distributions)
+            else:
+                self._pending.remove(trial)
+            self._end(trial, values)
+        for trial in self._pending:
+            self._end(trial, None)
+        self._pending, self._now = [], None
+        return asked
+
+    def _row(self, trial):
+        return [trial.params[name] for name in self._distributions]
+
+    def _end(self, trial, values):
+        if values is None or not np.isfinite(values).all():
+            self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+        else:
+            self._study.tell(trial, values)
+
+    def _values(self, decisions, scores):
+        """Of each the values of the objectives."""
+        columns = [scores.tolist()]
+        if len(self._objectives) > 1:
+            found = self._costs(self._space.from_decisions(decisions))
+            columns += [found[name] for name in self._objectives[1:]]
+        return zip(*columns)
+
+
+def _facts(state):
+    """What tells one state from another."""
+    return {name: value.tobytes() for name, value in state.items()}

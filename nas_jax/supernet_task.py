@@ -1,0 +1,155 @@
+"""Training the one-shot model: on which architectures, and, where a strategy draws them, how it
+learns meanwhile.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from nas_jax import augment, cost, parallel, path_dropout, rng, samplers, score, strategies
+from nas_jax import data as data_lib
+from nas_jax.constraints import Constraints
+from nas_jax.spaces import Space
+from nas_jax.trainer import Task, Training, count_steps, network_options
+
+WITHOUT = ("table", "trained")  # scores that need no supernet
+
+
+def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) -> None:
+    """Train the supernet in `directory`; none where the sweep's scores need none.
+
+    Raises: ValueError if it would leave fewer checkpoints than the sweep averages over.
+    """
+    if config.sweep.score in WITHOUT:
+        return
+    train, asked = config.supernet.train, config.sweep.num_checkpoints
+    total = count_steps(train, data.num_images("train"))
+    saved = math.ceil(total / (train.checkpoint_every or total))
+    if saved < asked:
+        raise ValueError(
+            f"config.sweep.num_checkpoints={asked}, but a training of {total} steps with "
+            f"checkpoint_every={train.checkpoint_every} saves {saved}; lower one of the two"
+        )
+    constraints = Constraints(config, space, data, directory)
+    task = make(config, space, data, constraints)
+    Training(task, train, data).fit(directory, seed=config.seed)
+
+
+def make(
+    config: ConfigDict,
+    space: Space,
+    data: data_lib.Data,
+    constraints: Constraints | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Task:
+    """The one-shot model, trained on the architectures of `supernet.sampler`.
+
+    Args:
+      config, space, data: of the run.
+      constraints: what the sampler "strategy" is told of; to restore they are not needed.
+      devices: None for all.
+    """
+    net = space.supernet(
+        num_classes=data.num_classes,
+        filters=config.supernet.filters,
+        **network_options(config, "batch"),
+    )
+    task = Task(
+        name="supernet",
+        net=net,
+        split="train",
+        init_args=(space.all_on(),),
+        usage=space.usage,
+        per_use=config.supernet.per_use_gradients,
+    )
+    if config.supernet.sampler != "strategy":
+        return dataclasses.replace(task, **_sampling(config, space, data))
+    strategy = make_strategy(config, space, constraints)
+    return dataclasses.replace(
+        task,
+        sample_masks=functools.partial(_drawn, strategy),
+        policy=first_policy(config, strategy),
+        update=_updating(config, strategy, net, data, constraints, devices),
+        update_every=config.supernet.strategy_every,
+    )
+
+
+def make_strategy(
+    config: ConfigDict, space: Space, constraints: Constraints | None, **told: Any
+) -> strategies.Strategy:
+    """The strategy of `sweep.strategy`, compiled; `told` is of `strategies.TOLD`."""
+    sweep = config.sweep
+    if constraints is not None:
+        told["costs"] = constraints.costs
+    return strategies.compiled(strategies.make(sweep.strategy, space, sweep.options, **told))
+
+
+def first_policy(config: ConfigDict, strategy: strategies.Strategy) -> Any:
+    """The state of a strategy that was told nothing yet."""
+    return strategy.init(rng.stream(jax.random.key(config.sweep.seed), "init"))
+
+
+def _sampling(config, space, data):
+    """Of a task: masks that depend on key, step and ghost batch alone; what to log of them."""
+    dropout, train = config.supernet.path_dropout, config.supernet.train
+    total = count_steps(train, data.num_images("train"))
+    sample = samplers.make(
+        config.supernet.sampler,
+        space.choices,
+        num_steps=total,
+        num_groups=train.batch_size // train.ghost_batch_size,
+        extremes=_extremes(config, space),
+        **dropout.to_dict(),
+    )
+
+    def known(step):
+        if config.supernet.sampler != "path_dropout":
+            return {}
+        return {"drop_rate": float(path_dropout.ramp(step - 1, total, dropout.schedule))}
+
+    return {"sample_masks": lambda key, step, groups, _: sample(key, step, groups), "known": known}
+
+
+def _extremes(config, space):
+    """The largest and the smallest architecture, where they are sampled."""
+    if config.supernet.sampler != "sandwich":
+        return None
+    return cost.extremes(space, config.supernet.filters)
+
+
+def _drawn(strategy, key, step, groups, policy):
+    """Masks [G, k] that the strategy asks for, one for each ghost batch."""
+
+    def one(key):
+        return jax.tree.map(lambda mask: mask[0], strategy.ask(key, policy, 1))
+
+    return jax.vmap(one)(rng.each(jax.random.fold_in(key, step), groups))
+
+
+def _updating(config, strategy, net, data, constraints, devices):
+    """`Task.update`: a round of candidates, scored on one validation batch after the other."""
+    sweep = config.sweep
+    prepare = functools.partial(augment.standardise, mean=data.mean, std=data.std)
+    count = score.counter(net, prepare=prepare, devices=devices)
+    images, labels = data.fixed("valid", sweep.num_images)
+
+    def update(step, state, root):
+        policy, key = jax.device_get(state.policy), rng.stream(root, "strategy", step)
+        archs = strategies.ask_allowed(
+            strategy, key, policy, sweep.candidates_per_batch, constraints.allows
+        )
+        first = step // config.supernet.strategy_every * sweep.batch_size % sweep.num_images
+        batch = slice(first, first + sweep.batch_size)
+        sharded = parallel.shard(archs, parallel.num_local(devices))
+        right = count({"params": state.params}, {}, images[batch], labels[batch], sharded)
+        accuracies = np.asarray(right).reshape(-1) / sweep.batch_size
+        return strategy.tell(policy, archs, accuracies), {"asked_accuracy": accuracies.mean()}
+
+    return update

@@ -1,0 +1,92 @@
+"""Scores by training: a candidate's accuracy after a short training of its own.
+
+The supernet's module is trained with one architecture's masks throughout: that is the stand-alone
+network, in value and gradient, and one compiled step trains them all. A candidate may inherit: it
+then starts from the weights of the candidate nearest to it, as in Real et al. (ICML 2017).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from nas_jax import augment, workdir
+from nas_jax import data as data_lib
+from nas_jax.choices import unstack
+from nas_jax.score import counter
+from nas_jax.spaces import Space, arch_id
+from nas_jax.trainer import Task, Training, network_options
+
+
+class Trained:
+    """masks [N, k] -> accuracies [N] in [0, 1] on validation images, with batch statistics.
+
+    Trainings lie in candidates/<arch id> of `directory`, and are not repeated. They are as
+    `retrain.short.train` says, with `supernet.filters`.
+    """
+
+    def __init__(self, config: ConfigDict, space: Space, data: data_lib.Data, directory: Path):
+        self._config, self._space, self._directory = config, space, directory
+        self._net = space.supernet(
+            num_classes=data.num_classes,
+            filters=config.supernet.filters,
+            **network_options(config, "batch"),
+        )
+        task = Task(
+            name="candidate",
+            net=self._net,
+            split="train",
+            init_args=(space.all_on(),),
+            sample_masks=_the_same,
+            usage=space.usage,
+            policy=space.all_on(),
+        )
+        self._training = Training(task, config.retrain.short.train, data)
+        self._images, self._labels = data.fixed("valid", config.sweep.num_images)
+        devices = jax.local_devices()[:1]
+        self._count = counter(
+            self._net,
+            prepare=lambda images: augment.standardise(images, data.mean, data.std),
+            devices=devices,
+        )
+
+    def __call__(self, archs: Any) -> np.ndarray:
+        """Train each in turn; parents are candidates of the rounds before."""
+        trials = workdir.read_jsonl(self._directory / "trials.jsonl")
+        trials = [row for row in trials if row["value"] is not None]
+        return np.asarray([self._accuracy(arch, trials) for arch in unstack(archs)])
+
+    def _folder(self, text):
+        return self._directory / "candidates" / arch_id(text)
+
+    def _accuracy(self, arch, trials):
+        params = None
+        if self._config.sweep.inherit and trials:
+            [state] = self._training.restore(self._folder(nearest(self._space, arch, trials)))
+            params = state.params
+        folder = self._folder(self._space.to_str(arch))
+        state = self._training.fit(folder, seed=self._config.seed, params=params, policy=arch)
+        variables = {"params": jax.device_get(state.params)}
+        size, right = self._config.sweep.batch_size, 0
+        masks = jax.tree.map(lambda mask: np.asarray(mask)[None, None], arch)
+        for first in range(0, len(self._images), size):
+            part = slice(first, first + size)
+            right += self._count(variables, {}, self._images[part], self._labels[part], masks)
+        return float(np.squeeze(right)) / len(self._images)
+
+
+def nearest(space: Space, arch: Any, trials: list[dict]) -> str:
+    """The trial's architecture with the fewest other Choices than `arch` has; of equally near ones
+    that with the highest value, then the first. Of a mutated child that is its parent, or better.
+    """
+    rows = np.asarray(space.to_decisions(space.from_strs([row["arch"] for row in trials])))
+    distances = np.sum(rows != np.asarray(space.to_decisions(arch)), -1)
+    values = [row["value"] for row in trials]
+    return trials[np.lexsort((-np.asarray(values), distances))[0]]["arch"]
+
+
+def _the_same(key, step, groups, arch):
+    """The masks of one architecture for every ghost batch."""
+    return jax.tree.map(lambda mask: jax.numpy.tile(mask, (len(groups), 1)), arch)
