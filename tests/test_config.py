@@ -22,7 +22,9 @@ FILES = sorted(
 )
 STUDIES = [file for file in FILES if file.startswith("configs/studies/")]
 SMALL = ["cifar", "nasbench201", "nasbench_macro"]
-VARIANTS = [*FILES, *(f"{n}:small" for n in (*(f"configs/{n}.py" for n in SMALL), *STUDIES))]
+OWN = {"regret": ("nasbench201", "nasbench_macro"), "strategies": ("digits", "small")}  # variants
+VARIANTS = [*FILES, *(f"configs/{name}.py:small" for name in SMALL)]
+VARIANTS += [f"{file}:{v}" for file in STUDIES for v in OWN.get(Path(file).stem, ("small",))]
 
 
 def load(name):

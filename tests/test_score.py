@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from nas_jax import candidates, retrain, score, spaces, strategies, supernet
+from nas_jax import candidates, retrain, score, spaces, supernet
 
 
 @pytest.fixture(scope="module")
@@ -236,43 +236,3 @@ def test_all_on_is_the_space_s_own():
     assert _select(_trials([0.5]), all_on=1)["all_on"] == [
         "0,1>identity,sep3x3,sep5x5,sep7x7,conv7x7,maxpool,avgpool"
     ]
-
-
-# -- strategies -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", strategies.names())
-def test_every_strategy_asks_for_legal_architectures_and_repeats_itself(name):
-    space = spaces.make("cell", num_blocks=1)
-    strategy = strategies.make(name, space)
-    state = strategy.init(jax.random.key(0))
-    first, again = (strategy.ask(jax.random.key(1), state, 16) for _ in range(2))
-    assert space.contains(first)
-    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
-        np.testing.assert_array_equal(a, b)
-    told = strategy.tell(state, first, np.full(16, np.nan))
-    assert jax.tree.structure(told) == jax.tree.structure(state)
-    other = strategy.ask(jax.random.key(2), told, 16)
-    assert not np.array_equal(space.to_decisions(first), space.to_decisions(other))
-
-
-def test_exhaustive_asks_for_each_architecture_once_and_in_order():
-    space = spaces.make("nasbench_macro", stages=(1, 2))
-    strategy = strategies.make("exhaustive", space)
-    state, asked = strategy.init(jax.random.key(0)), []
-    for _ in range(9):
-        archs = strategy.ask(jax.random.key(0), state, 3)
-        state = strategy.tell(state, archs, np.zeros(3))
-        asked += space.to_decisions(archs).tolist()
-    assert asked == sorted(asked)
-    assert len({*map(tuple, asked)}) == space.count() == 27
-
-
-def test_exhaustive_of_a_huge_space_is_refused():
-    with pytest.raises(ValueError, match=r"has 6,002,115,840 architectures, more than 1,000,000"):
-        strategies.make("exhaustive", spaces.make("cell"))
-
-
-def test_an_unknown_strategy_is_named_with_the_nearest():
-    with pytest.raises(ValueError, match=r"'randam_search' is none of .*nearest: random_search"):
-        strategies.make("randam_search", spaces.make("cell"))

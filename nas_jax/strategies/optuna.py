@@ -141,6 +141,7 @@ class _Replay:
 
     def tell(self, decisions, scores):
         """Tell the study; what was asked for and is not told has failed. Returns how many were."""
+        self.ask(len(scores))  # or a state that was saved would differ from one that was not
         asked, rows = len(self._pending), decisions.tolist()
         for row, values in zip(rows, self._values(decisions, scores)):
             trial = next((t for t in self._pending if self._row(t) == row), None)

@@ -1,0 +1,52 @@
+"""Search strategies at equal budget: random search with path dropout against ENAS and evolution.
+
+python launch.py --config=configs/studies/strategies.py:digits --mode=study    an hour on two cores
+python launch.py --config=configs/studies/strategies.py:small --mode=study     CIFAR-10, on a CPU
+python launch.py --config=configs/studies/strategies.py --mode=study           CIFAR-10
+
+The budget is images trained on plus images scored on. ENAS's controller learns from candidates that
+are scored while the supernet trains; the others spend as much on more candidates, or on a longer
+training.
+"""
+
+from configs import digits, studies
+from nas_jax import config as config_lib
+
+
+def get_config(variant=""):
+    """The best architectures of every search are trained alone: two of five seeds each."""
+    config_lib.check_variant(__file__, variant, ("digits", "small", ""))
+    if variant == "digits":
+        c = digits.get_config()
+        c.study.pool = "runs/pool-digits"
+        c.sweep.batch_size = 64
+    else:
+        c = studies.get_config(__file__, variant)
+    if variant == "small":
+        c.supernet.strategy_every = 20
+        c.supernet.train.num_epochs, c.supernet.train.num_steps = 0.0, 1758
+    c.study.parts = ("strategies",)
+    c.study.num_seeds = 5
+    c.retrain.final.filters = c.retrain.final.filters[:1]
+    for group in c.retrain.final.groups:
+        c.retrain.final.groups[group] = 0
+    c.retrain.final.groups.top = 2
+    c.study.variants = _variants(c)
+    return c
+
+
+def _variants(c):
+    """All look at as many images, up to the rounding of a candidate or a batch."""
+    rounds = c.supernet.train.num_steps // c.supernet.strategy_every
+    learnt_from = rounds * c.sweep.candidates_per_batch * c.sweep.batch_size
+    candidates = c.sweep.num_candidates + learnt_from // c.sweep.num_images
+    steps = c.supernet.train.num_steps + learnt_from // c.supernet.train.batch_size
+    more = ("sweep.num_candidates", candidates)
+    evolution, enas = (("sweep.strategy", name) for name in ("evolution", "enas"))
+    return (
+        ("random search, more candidates", more),
+        ("random search, longer training", ("supernet.train.num_steps", steps)),
+        ("evolution", evolution, more),
+        ("ENAS's controller on path dropout", enas, more),
+        ("ENAS", enas, ("supernet.sampler", "strategy")),
+    )

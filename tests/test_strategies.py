@@ -1,0 +1,333 @@
+"""Search strategies: what all must do (a new file is found and tested), and each one's truth."""
+
+import functools
+import itertools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nas_jax import spaces, strategies
+from nas_jax.checkpoints import Checkpoints
+from nas_jax.choices import Choice
+from nas_jax.spaces.base import Space
+from nas_jax.strategies import enas, evolution, exhaustive
+
+NAMES = strategies.names()
+TOY = spaces.make("nasbench_macro", stages=(2, 2))  # four Choices of three; 81 architectures
+NUM_ASKED, ROUNDS = 16, 20
+BLIND = ("random_search", "exhaustive")  # they do not heed scores
+
+
+class Kept(NamedTuple):
+    """What a checkpoint holds here."""
+
+    policy: Any
+
+
+@functools.cache
+def _made(name):
+    return strategies.compiled(strategies.make(name, TOY))
+
+
+def _scores(archs):
+    """Separable, in [0, 1]: each Choice adds 0, 1/8 or 2/8."""
+    ranks = np.argsort(np.random.default_rng(0).random((4, 3)), -1)
+    decisions = np.asarray(TOY.to_decisions(archs))
+    return ranks[np.arange(4), decisions].sum(-1) / 8
+
+
+def _search(strategy, seed=0, rounds=ROUNDS):
+    """Mean score of what is asked for in each round."""
+    state, means = strategy.init(jax.random.key(seed)), []
+    for number in range(rounds):
+        archs = strategy.ask(jax.random.key(1000 * seed + number), state, NUM_ASKED)
+        means.append(_scores(archs).mean())
+        state = strategy.tell(state, archs, _scores(archs))
+    return means
+
+
+def _same(a, b):
+    return all(
+        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+# -- what all must do -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_asks_for_legal_architectures_and_is_deterministic(name):
+    strategy = _made(name)
+    state = strategy.init(jax.random.key(0))
+    first, again = (strategy.ask(jax.random.key(1), state, NUM_ASKED) for _ in range(2))
+    assert TOY.contains(first)
+    assert np.shape(jax.tree.leaves(first)[0])[0] == NUM_ASKED
+    assert _same(first, again)
+    told = [strategy.tell(state, first, _scores(first)) for _ in range(2)]
+    assert _same(*told)
+    other = strategy.ask(jax.random.key(2), told[0], NUM_ASKED)
+    assert not _same(first, other)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not _made(name).on_host])
+def test_is_traced_once(name):
+    """Neither the state's shapes nor its dtypes change."""
+    strategy, traced = strategies.make(name, TOY), []
+
+    def ask(key, state, n):
+        traced.append("ask")
+        return strategy.ask(key, state, n)
+
+    def tell(state, archs, scores):
+        traced.append("tell")
+        return strategy.tell(state, archs, scores)
+
+    _search(strategies.compiled(strategy._replace(ask=ask, tell=tell)), rounds=3)
+    assert sorted(traced) == ["ask", "tell"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_goes_on_from_a_checkpoint_as_if_nothing_had_been(name, tmp_path):
+    """With a strategy of its own, as in another process."""
+    strategy, key = _made(name), jax.random.key(5)
+    state = strategy.init(jax.random.key(0))
+    for number in range(3):
+        archs = strategy.ask(jax.random.key(number), state, NUM_ASKED)
+        state = strategy.tell(state, archs, _scores(archs))
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, Kept({"state": state, "step": np.int32(1)}))
+    with Checkpoints(tmp_path) as checkpoints:
+        saved = checkpoints.restore(1, Kept({"state": state, "step": np.int32(1)})).policy["state"]
+    other = strategies.compiled(strategies.make(name, TOY))
+    asked = [s.ask(key, at, NUM_ASKED) for s, at in ((strategy, state), (other, saved))]
+    assert _same(*asked)
+    scores = _scores(asked[0])
+    assert _same(strategy.tell(state, asked[0], scores), other.tell(saved, asked[1], scores))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_failed_score_is_never_kept(name):
+    """A round of failures leaves no NaN; what is asked for then is as legal as before."""
+    strategy = _made(name)
+    state = strategy.init(jax.random.key(0))
+    for number in range(3):
+        archs = strategy.ask(jax.random.key(number), state, NUM_ASKED)
+        scores = np.where(np.arange(NUM_ASKED) % 2, np.nan, _scores(archs))
+        state = strategy.tell(state, archs, np.full(NUM_ASKED, np.nan) if number == 1 else scores)
+    assert not any(np.isnan(np.asarray(leaf)).any() for leaf in jax.tree.leaves(state))
+    assert TOY.contains(strategy.ask(jax.random.key(9), state, NUM_ASKED))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in BLIND])
+def test_beats_random_search_where_choices_add_up(name):
+    """The last quarter of a search of 320 scores higher than random ones do, on average."""
+    found = [np.mean(_search(_made(name), seed)[-ROUNDS // 4 :]) for seed in (0, 1)]
+    random = np.mean([_search(_made("random_search"), seed) for seed in (0, 1)])
+    assert min(found) > random + 0.1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_constraint_is_never_violated(name):
+    """The last subset once at most: 48 of the 81."""
+
+    def allows(archs):
+        return (np.asarray(TOY.to_decisions(archs)) == 2).sum(-1) <= 1
+
+    strategy = _made(name)
+    state = strategy.init(jax.random.key(0))
+    for number in range(2 if name == "exhaustive" else 5):
+        key = jax.random.key(number)
+        archs = strategies.ask_allowed(strategy, key, state, NUM_ASKED, allows)
+        assert np.shape(jax.tree.leaves(archs)[0])[0] == NUM_ASKED
+        assert allows(archs).all()
+        state = strategy.tell(state, archs, _scores(archs))
+
+
+def test_what_nothing_keeps_to_is_an_error():
+    strategy = _made("random_search")
+    with pytest.raises(ValueError, match=r"only 0 keep to config\.sweep\.constraints"):
+        strategies.ask_allowed(
+            strategy, jax.random.key(0), (), 8, lambda archs: np.zeros(len(archs[0]), bool)
+        )
+
+
+# -- evolution ------------------------------------------------------------------------------------
+
+
+def _told(strategy, state, scores):
+    archs = TOY.sample(jax.random.key(len(scores) + int(state["told"])), (len(scores),))
+    return strategy.tell(state, archs, np.asarray(scores)), np.asarray(TOY.to_decisions(archs))
+
+
+def test_the_oldest_dies_however_good():
+    strategy = evolution.make(TOY, population=4, tournament=2)
+    state, first = _told(strategy, strategy.init(jax.random.key(0)), [9.0, 1, 2])
+    state, second = _told(strategy, state, [3.0, np.nan, 4])
+    np.testing.assert_array_equal(state["scores"], [4, 1, 2, 3])  # 9 was the oldest
+    np.testing.assert_array_equal(state["decisions"], [second[2], *first[1:], second[0]])
+    state, third = _told(strategy, state, [5.0, 6, 7, 8, 9, 10])  # more than there is room for
+    np.testing.assert_array_equal(state["scores"], [8, 9, 10, 7])  # 7 follows 4
+    np.testing.assert_array_equal(state["decisions"], third[[3, 4, 5, 2]])
+
+
+def test_children_differ_from_the_best_of_a_tournament_in_one_choice():
+    """A tournament far larger than the population is won by the best of all."""
+    strategy = strategies.compiled(evolution.make(TOY, population=4, tournament=200))
+    state, told = _told(strategy, strategy.init(jax.random.key(0)), [1.0, 2, 9, 3])
+    children = np.asarray(TOY.to_decisions(strategy.ask(jax.random.key(1), state, 50)))
+    assert ((children != told[2]).sum(-1) == 1).all()
+    assert len(np.unique(children, axis=0)) == 8  # all neighbours
+
+
+def test_crossover_mixes_two_parents():
+    """Parents 0000 and 2222: a child has both, but for the one Choice that mutates."""
+    made = evolution.make(TOY, population=2, tournament=1, crossover=1.0)
+    strategy = strategies.compiled(made)
+    parents = TOY.from_decisions(np.asarray([[0] * 4, [2] * 4]))
+    state = strategy.tell(strategy.init(jax.random.key(0)), parents, np.asarray([1.0, 1]))
+    children = np.asarray(TOY.to_decisions(strategy.ask(jax.random.key(1), state, 200)))
+    twos = (children == 2).sum(-1)
+    assert ((children == 1).sum(-1) <= 1).all()
+    # Of two equal parents (half the cases) a child has three or four of a kind.
+    assert 0.1 < (twos == 2).mean() < 0.4
+
+
+# -- ENAS -----------------------------------------------------------------------------------------
+
+
+class Bandit(Space):
+    """Choices alone, without a network."""
+
+    def __init__(self, *sizes):
+        self._choices = [Choice(f"arm{i}", size, 1, 1) for i, size in enumerate(sizes)]
+
+    choices = property(lambda self: self._choices)
+    to_str = from_str = network = positions = labels = reduction = None
+
+
+def _every(sizes):
+    return jnp.asarray(list(itertools.product(*map(range, sizes))), jnp.int32)
+
+
+def test_reinforce_is_the_gradient_of_the_expected_score():
+    """Exact: weights p(a) (score(a) - baseline) over all architectures, against finite differences
+    of sum p(a) score(a) in several directions; whatever the baseline."""
+    sizes = (3, 2, 4)
+    controller = enas.Controller(sizes, 8, 1.0, 2.5)
+    params = controller.init(jax.random.key(0), lambda d, logits: jnp.int32(0))["params"]
+    keys = jax.random.split(jax.random.key(1), len(jax.tree.leaves(params)))
+    noise = [0.5 * jax.random.normal(k, p.shape) for k, p in zip(keys, jax.tree.leaves(params))]
+    params = jax.tree.unflatten(jax.tree.structure(params), noise)
+    decisions = _every(sizes)
+    scores = jax.random.uniform(jax.random.key(2), (len(decisions),))
+
+    @jax.jit
+    def probabilities(params):
+        def one(row):
+            return jnp.exp(controller.apply({"params": params}, lambda d, logits: row[d])[1])
+
+        return jax.vmap(one)(decisions)
+
+    def expected(params):
+        return jnp.vdot(probabilities(params), scores)
+
+    np.testing.assert_allclose(probabilities(params).sum(), 1, rtol=1e-5)
+    weights = probabilities(params) * (scores - 0.7)
+    reinforce = jax.jit(jax.grad(lambda p: enas.objective(p, controller, decisions, weights)[0]))
+    gradient = reinforce(params)
+    for number in range(4):
+        keys = jax.random.split(jax.random.key(3 + number), len(noise))
+        step = [jax.random.normal(k, p.shape) for k, p in zip(keys, noise)]
+        step = jax.tree.unflatten(jax.tree.structure(params), step)
+        ends = [jax.tree.map(lambda p, d, s=s: p + s * 1e-2 * d, params, step) for s in (1, -1)]
+        slope = (expected(ends[0]) - expected(ends[1])) / 2e-2
+        inner = sum(map(jnp.vdot, jax.tree.leaves(gradient), jax.tree.leaves(step)))
+        np.testing.assert_allclose(inner, slope, rtol=0.02, atol=2e-4)
+
+
+def test_the_first_architectures_are_uniform():
+    space = Bandit(3, 2)
+    strategy = strategies.compiled(enas.make(space))
+    archs = strategy.ask(jax.random.key(1), strategy.init(jax.random.key(0)), 3000)
+    decisions = np.asarray(space.to_decisions(archs))
+    counts = np.bincount(decisions[:, 0] * 2 + decisions[:, 1], minlength=6) / 3000
+    np.testing.assert_allclose(counts, 1 / 6, atol=0.03)
+
+
+def test_the_controller_converges_on_a_bandit():
+    """The best arm of five is 0.9, the others 0.5; noise of 0.1."""
+    space, noise = Bandit(5), np.random.default_rng(0)
+    strategy = strategies.compiled(enas.make(space, learning_rate=0.03))
+    state = strategy.init(jax.random.key(0))
+    for number in range(150):
+        archs = strategy.ask(jax.random.key(number), state, 16)
+        arms = np.asarray(space.to_decisions(archs))[:, 0]
+        scores = np.where(arms == 3, 0.9, 0.5) + 0.1 * noise.normal(size=16)
+        state = strategy.tell(state, archs, scores)
+    arms = np.asarray(space.to_decisions(strategy.ask(jax.random.key(999), state, 200)))
+    assert (arms == 3).mean() > 0.7
+    assert 0.7 < state["baseline"] < 1
+
+
+# -- exhaustive, Optuna, names and options --------------------------------------------------------
+
+
+def test_exhaustive_asks_for_each_architecture_once_and_in_order():
+    space = spaces.make("nasbench_macro", stages=(1, 2))
+    strategy = exhaustive.make(space)
+    state, asked = strategy.init(jax.random.key(0)), []
+    for _ in range(9):
+        archs = strategy.ask(jax.random.key(0), state, 3)
+        state = strategy.tell(state, archs, np.zeros(3))
+        asked += space.to_decisions(archs).tolist()
+    assert asked == sorted(asked)
+    assert len({*map(tuple, asked)}) == space.count() == 27
+
+
+def test_exhaustive_of_a_huge_space_is_refused():
+    with pytest.raises(ValueError, match=r"has 6,002,115,840 architectures, more than 1,000,000"):
+        strategies.make("exhaustive", spaces.make("cell"))
+
+
+def test_optuna_weighs_a_score_against_a_cost():
+    """With a cost that grows with the score all are on the front, and none is favoured."""
+
+    def costs(archs):
+        return {"params": (8 * _scores(archs)).tolist()}
+
+    options = (("sampler", "NSGAII"), ("sampler_options", (("population_size", 16),)))
+    both = (*options, ("objectives", ("value", "params")))
+    means = []
+    for chosen in (options, both):
+        strategy = strategies.make("optuna", TOY, chosen, costs=costs)
+        state, asked = strategy.init(jax.random.key(0)), []
+        for number in range(12):
+            archs = strategy.ask(jax.random.key(number), state, NUM_ASKED)
+            asked.append(np.mean(_scores(archs)))
+            state = strategy.tell(state, archs, _scores(archs))
+        means.append(np.mean(asked[-4:]))
+    assert means[1] < means[0] - 0.15
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("randam_search", (), "'randam_search' is none of .*nearest: random_search"),
+        ("evolution", (("populatoin", 5),), "no option of evolution, .*nearest: population"),
+        ("random_search", (("population", 5),), "no option of random_search, which has none"),
+        ("evolution", (("population", "x"),), "population='x' must be int, such as its default 50"),
+        ("evolution", ("population", 5), "'population' is no \\(option, value\\)"),
+        ("evolution", (("population", 0),), "population=0 must be 1 or more"),
+        ("evolution", (("crossover", 1.5),), "crossover=1.5 must be in \\[0, 1\\]"),
+        ("enas", (("learning_rate", -0.1),), "learning_rate=-0.1 must be 0 or more"),
+        ("optuna", (("sampler", "TPO"),), "sampler='TPO' is none of .*TPE"),
+        ("optuna", (("sampler_options", (("sise", 1),)),), "sampler='TPE': .*sise"),
+        ("optuna", (("objectives", ("params",)),), "must be 'value', then any of params, flops"),
+    ],
+)
+def test_wrong_names_and_options_are_named(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        strategies.make(name, TOY, options)
