@@ -179,8 +179,9 @@ def fronts(path: Path, panels: Mapping[str, Front], ylabel: str) -> None:
             _scatter(ax, Points(points.x, points.y, [np.nan]), PALE, "o")
             x, y = ([values[i] for i in points.front] for values in points[:2])
             ax.step([*x, max(points.x)], [*y, y[-1]], where="post", color=COLOURS[0])
-            ax.plot(x, y, "o", color=COLOURS[0], markersize=5)
+            ax.plot(x, y, "o", color=COLOURS[0], markersize=5, zorder=5)
             ax.set_xlabel(label)
+            ax.xaxis.set_major_locator(MaxNLocator(4))
         axes[0, 0].set_ylabel(ylabel)
 
 

@@ -109,7 +109,7 @@ class Pool:
 
     def search(self, configs: Iterable[ConfigDict]) -> list[list[dict]]:
         """The trials of each config's strategy, on the supernets that the pool has."""
-        jobs = {self._search(config): config for config in configs}
+        jobs = {self.search_folder(config): config for config in configs}
 
         def is_done(directory):
             rows = workdir.read_jsonl(directory / "trials.jsonl")
@@ -126,7 +126,8 @@ class Pool:
         _share(jobs, is_done, do)
         return [workdir.read_jsonl(directory / "trials.jsonl") for directory in jobs]
 
-    def _search(self, config):
+    def search_folder(self, config: ConfigDict) -> Path:
+        """Where the trials of a config's strategy are, or will be."""
         parts = _parts(config, ("seed", "table", *SHARED, "supernet", "sweep"))
         directory = self.directory / "searches" / _id(parts)
         workdir.open_workdir(directory, parts)

@@ -17,35 +17,36 @@ def write(study) -> str:
     study.pool.train_supernets(
         {f"{label}, seed {c.seed}": c for label, several in configs.items() for c in several}
     )
-    searches = study.searches()
-    chosen = {label: [_best(study, trials) for trials in searches[label]] for label in searches}
+    searches = study.searches().items()
+    chosen = {label: [_best(study, rows) for rows in several] for label, several in searches}
     accuracies = _trained(study, chosen)
-    rows, gains = [], {}
-    for label, several in configs.items():
-        pairs = zip(accuracies[label], accuracies[study.reference])
-        gain = analysis.mean_interval([ours - theirs for ours, theirs in pairs])
-        if label != study.reference:
-            gains[label] = gain
-        scores = [100 * picks[0]["value"] for picks in chosen[label]]
-        params = [row["params"] for picks in chosen[label] for row in picks]
-        rows.append(
-            (
-                label,
-                len(several),
-                *(f"{number:,}" for number in _budget(study, several[0])),
-                markdown.spread(analysis.summary(scores)),
-                markdown.spread(analysis.summary(accuracies[label])),
-                markdown.millions(analysis.summary(params).mean),
-                markdown.interval(gain) if label in gains else "",
-            )
-        )
+    rows = [
+        (label, len(several), *_budget(study, several[0]), *_found(chosen[label]))
+        + (markdown.spread(analysis.summary(accuracies[label])),)
+        for label, several in configs.items()
+    ]
+    gains = {label: _gain(accuracies, label, study.reference) for label in configs}
+    rows = [(*row, markdown.interval(gains[row[0]]) if any(gains[row[0]]) else "") for row in rows]
+    del gains[study.reference]
     path = study.found.out / "strategies.png"
-    label = f"test accuracy, difference from {study.reference} (percentage points)"
-    figures.intervals(path, gains, label)
+    axis = f"test accuracy, difference from {study.reference} (percentage points)"
+    figures.intervals(path, gains, axis)
     header = ("strategy", "seeds", "images trained on", "candidates scored", "images scored on")
-    header += ("images in all", "best score (%)", "test accuracy (%)", "parameters (M)")
+    header += ("images in all", "best score (%)", "parameters (M)", "test accuracy (%)")
     header += ("difference",)
     return "\n\n".join([f"![Differences]({path.name})", TEXT, markdown.table(header, rows)])
+
+
+def _found(chosen):
+    """Cells of what the searches of a strategy chose: the best score of each, the mean size."""
+    scores = [100 * rows[0]["value"] for rows in chosen]
+    params = [row["params"] for rows in chosen for row in rows]
+    return markdown.spread(analysis.summary(scores)), markdown.millions(sum(params) / len(params))
+
+
+def _gain(accuracies, label, reference):
+    pairs = zip(accuracies[label], accuracies[reference], strict=True)
+    return analysis.mean_interval([ours - theirs for ours, theirs in pairs])
 
 
 def _best(study, trials):
@@ -70,7 +71,7 @@ def _trained(study, chosen):
 
 
 def _budget(study, config):
-    """(images trained on, candidates scored, images scored on, images in all) of one search."""
+    """Of one search: images trained on, candidates scored, images scored on, images in all."""
     sweep, train = config.sweep, config.supernet.train
     steps = count_steps(train, study.pool.data.num_images("train"))
     learnt_from = 0
@@ -78,4 +79,5 @@ def _budget(study, config):
         learnt_from = steps // config.supernet.strategy_every * sweep.candidates_per_batch
     trained = steps * train.batch_size
     scored = sweep.num_candidates * sweep.num_images + learnt_from * sweep.batch_size
-    return trained, sweep.num_candidates + learnt_from, scored, trained + scored
+    numbers = trained, sweep.num_candidates + learnt_from, scored, trained + scored
+    return [f"{number:,}" for number in numbers]

@@ -1,0 +1,357 @@
+"""Whole searches: constraints, latencies, fronts, every strategy resumed, scores by training."""
+
+import dataclasses
+import itertools
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from nas_jax import (
+    analysis,
+    choices,
+    cost,
+    latency,
+    retrain,
+    spaces,
+    strategies,
+    supernet_task,
+    sweep,
+    trained,
+    trainer,
+)
+from nas_jax import config as config_lib
+from nas_jax.checkpoints import Checkpoints
+from nas_jax.constraints import Constraints
+from tests.configs import tiny, tiny_macro
+
+MACRO = spaces.make("nasbench_macro", stages=(1, 2), head=2)  # 27 architectures
+EVERY = ["".join(digits) for digits in itertools.product("012", repeat=3)]
+
+
+def _changed(config, *fields):
+    """Flattened fields set; the config is built: (config, space, data)."""
+    with config.unlocked():
+        config.update_from_flattened_dict(dict(fields))
+    return config, *config_lib.build(config)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A table of 26 of the 27 architectures, by parameters; 000 is not in it."""
+    lines = [f"{text},{float(cost.of(MACRO, MACRO.from_str(text)).params) / 1e4}" for text in EVERY]
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(["arch,digits_test_accuracy", *lines[1:]]) + "\n")
+    return str(path)
+
+
+def _rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+# -- Pareto fronts --------------------------------------------------------------------------------
+
+
+def _is_beaten(i, values, costs):
+    """By brute force: whether another has at least the value at no more cost, or is equal and
+    before it."""
+    return any(
+        (values[j] >= values[i] and costs[j] <= costs[i])
+        and ((values[j], costs[j]) != (values[i], costs[i]) or j < i)
+        for j in range(len(values))
+        if j != i
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_front_equals_a_brute_force_one(seed):
+    """Of all 27 architectures, their costs and random scores with ties."""
+    costs = cost.of(MACRO, MACRO.from_strs(EVERY)).flops.tolist()
+    values = np.random.default_rng(seed).integers(6, size=27).tolist()
+    front = analysis.pareto_front(values, costs)
+    assert sorted(front) == [i for i in range(27) if not _is_beaten(i, values, costs)]
+    assert [costs[i] for i in front] == sorted(costs[i] for i in front)
+
+
+def test_networks_of_the_front_are_trained():
+    """Value 0.1 to 0.5 for 10 to 50 parameters, and one beaten: the ends and the middle."""
+    rows = [{"arch": f"a{i}", "value": 0.1 * i, "params": 10 * i} for i in range(1, 6)]
+    rows.append({"arch": "b", "value": 0.2, "params": 25})
+    settings = tiny.get_config().retrain.final
+    settings.groups.update({group: 0 for group in settings.groups} | {"pareto": 3})
+    rules = tiny.get_config().retrain.selection
+    assert retrain.select(rows, MACRO, settings, rules, 0)["pareto"] == ["a1", "a3", "a5"]
+
+
+# -- constraints and latencies --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", strategies.names())
+def test_every_strategy_keeps_to_the_constraints_and_to_the_table(tmp_path, table, strategy):
+    params = sorted(cost.of(MACRO, MACRO.from_strs(EVERY), filters=4, image_size=8).params)
+    flops = sorted(cost.of(MACRO, MACRO.from_strs(EVERY), filters=4, image_size=8).flops)
+    fields = {
+        "table": table,
+        "sweep.score": "table",
+        "sweep.strategy": strategy,
+        "sweep.num_candidates": 8 if strategy == "exhaustive" else 40,
+        "sweep.constraints.max_params": int(params[18]),
+        "sweep.constraints.max_flops": int(flops[20]),
+    }
+    config, space, data = _changed(tiny_macro.get_config(), *fields.items())
+    rows = sweep.run(config, space, data, tmp_path / "run")
+    assert len(rows) == config.sweep.num_candidates
+    assert all(row["params"] <= params[18] and row["flops"] <= flops[20] for row in rows)
+    assert all(row["arch"] != "000" and row["value"] is not None for row in rows)
+    assert len({row["arch"] for row in rows}) > 5
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sweep.constraints.max_params": 10}, "max_params=10, but the smallest .* has 4"),
+        ({"sweep.constraints.max_latency": 5.0}, r"max_latency=5\.0 needs sweep\.latency"),
+        ({"sweep.latency.num_archs": 3}, "num_archs=3 must be 0 or 20 or more"),
+        ({"sweep.inherit": True}, "inherit is for sweep.score='trained', not 'accuracy'"),
+        ({"supernet.sampler": "strategy", "sweep.score": "kl"}, "sweep.score='kl'; it must be"),
+        ({"supernet.sampler": "strategy", "sweep.strategy": "optuna"}, "cannot be compiled"),
+        ({"supernet.sampler": "strategy"}, "'exhaustive' asks for all in order"),
+        ({"sweep.strategy": "enas", "sweep.options": (("hidden", 0),)}, "hidden=0 must be 1"),
+        (
+            {"sweep.score": "trained", "sweep.constraints.max_params": 900},
+            "only .* architectures keep to config.sweep.constraints",
+        ),
+    ],
+)
+def test_what_cannot_be_is_said(tmp_path, fields, message):
+    with pytest.raises(ValueError, match=message):
+        sweep.run(*_changed(tiny_macro.get_config(), *fields.items()), tmp_path)
+
+
+def test_latencies_add_up():
+    """Of options that take 1, 2 and 4 ms and of 2 ms for all: least squares finds them again."""
+    archs = MACRO.sample(jax.random.key(0), (40,))
+    slow = np.asarray([1.0, 2, 4])
+    times = 2 + sum(np.asarray(mask) @ slow for mask in jax.tree.leaves(archs))
+    found = latency._estimate(MACRO, archs, times)
+    assert found["error_percent"] < 1e-6
+    assert found["spearman"] > 0.98  # equal latencies tie
+    per_option = {None: found["base_ms"]} | {
+        name: np.asarray(row) for name, row in found["options_ms"].items()
+    }
+    np.testing.assert_allclose(cost.total(MACRO, per_option, archs), times, rtol=1e-6)
+    assert cost.least(MACRO, per_option) == pytest.approx(2 + 3 * 1)
+
+
+def test_a_limit_of_latency_is_kept(tmp_path):
+    """Measured in truth; a second search reads the first one's file."""
+    fields = {"sweep.latency.num_archs": 20, "sweep.strategy": "random_search"}
+    config, space, data = _changed(tiny_macro.get_config(), *fields.items())
+    measured = Constraints(config, space, data, tmp_path).costs(space.from_strs(EVERY))
+    assert min(measured["latency_ms"]) > 0
+    file = (tmp_path / "latency.json").read_text()
+    limit = float(np.median(measured["latency_ms"]))
+    config.sweep.constraints.max_latency = limit
+    allowed = Constraints(config, space, data, tmp_path).allows(space.from_strs(EVERY))
+    assert (allowed == (np.asarray(measured["latency_ms"]) <= limit)).all()
+    assert 0 < allowed.sum() < 27
+    assert (tmp_path / "latency.json").read_text() == file
+    assert set(json.loads(file)) >= {"device", "batch_size", "error_percent", "num_archs"}
+
+
+# -- resumed searches -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", strategies.names())
+def test_a_search_that_was_cut_off_goes_on_the_same(tmp_path, table, strategy):
+    """After a whole round, in the middle of one, and in the middle of a line."""
+    fields = {"table": table, "sweep.score": "table", "sweep.strategy": strategy}
+    fields |= {"sweep.num_candidates": 26 if strategy == "exhaustive" else 60}
+    if strategy == "evolution":
+        fields["sweep.options"] = (("population", 10),)
+    run = *_changed(tiny_macro.get_config(), *fields.items()), tmp_path
+    rows = sweep.run(*run)
+    path = tmp_path / "trials.jsonl"
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for cut in (b"".join(lines[:16]), b"".join(lines[:19]), b"".join(lines[:21]) + lines[21][:9]):
+        path.write_bytes(cut)
+        if not cut.endswith(b"\n"):
+            with pytest.warns(UserWarning, match="cut short"):
+                assert sweep.run(*run) == rows
+        assert sweep.run(*run) == rows
+        assert path.read_bytes() == whole
+
+
+# -- a supernet that a strategy trains ------------------------------------------------------------
+
+
+def _enas(config=None):
+    fields = {
+        "supernet.sampler": "strategy",
+        "supernet.strategy_every": 2,
+        "supernet.train.num_steps": 20,
+        "supernet.train.checkpoint_every": 10,
+        "sweep.strategy": "enas",
+        "sweep.options": (("learning_rate", 0.1), ("hidden", 8)),
+        "sweep.num_candidates": 16,
+    }
+    return _changed(config or tiny_macro.get_config(), *fields.items())
+
+
+def _train_enas(directory, devices, data_wrapper=lambda data: data):
+    config, space, data = _enas()
+    constraints = Constraints(config, space, data, directory)
+    task = supernet_task.make(config, space, data, constraints, devices)
+    train = trainer.Training(task, config.supernet.train, data_wrapper(data), devices)
+    return train.fit(directory, seed=1), _rows(directory / "metrics.jsonl")
+
+
+class Stop(Exception):
+    """Stands for a kill."""
+
+
+@dataclasses.dataclass
+class Stopping:
+    """Data that end after 17 batches."""
+
+    data: object
+
+    def __getattr__(self, name):
+        return getattr(self.data, name)
+
+    def batches(self, *args, **kwargs):
+        yield from itertools.islice(self.data.batches(*args, **kwargs), 17)
+        raise Stop
+
+
+@pytest.fixture(scope="module")
+def alternating(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("enas")
+    return directory, *_train_enas(directory, jax.devices()[:1])
+
+
+def test_a_controller_learns_while_the_supernet_trains(alternating):
+    """Ten times; the sweep goes on with it."""
+    directory, state, rows = alternating
+    assert int(state.policy["told"]) == 10
+    assert all(0 <= row["asked_accuracy"] <= 1 for row in rows if row["step"] % 2 == 0)
+    config, space, data = _enas()
+    trials = sweep.run(config, space, data, directory)
+    constraints = Constraints(config, space, data, directory)
+    strategy = supernet_task.make_strategy(config, space, constraints)
+    fresh = supernet_task.first_policy(config, strategy)
+    key = jax.random.fold_in(jax.random.key(0), 0)
+    asked = [space.to_strs(strategy.ask(key, policy, 200)) for policy in (fresh, state.policy)]
+    assert len(trials) == 16
+    assert len(set(asked[1])) < len(set(asked[0]))  # it has come to prefer some
+
+
+def test_a_training_with_a_controller_resumes_bit_for_bit(alternating, tmp_path):
+    """Stopped after step 17, resumed from step 10; the controller with it."""
+    _, state, rows = alternating
+    with pytest.raises(Stop):
+        _train_enas(tmp_path, jax.devices()[:1], Stopping)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.latest == 10
+    resumed, again = _train_enas(tmp_path, jax.devices()[:1])
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(resumed), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    assert [row["loss"] for row in rows] == [row["loss"] for row in again]
+
+
+def test_a_training_with_a_controller_is_the_same_on_eight_devices(alternating, tmp_path):
+    _, state, rows = alternating
+    eight, again = _train_enas(tmp_path, jax.devices()[:8])
+    for key in ("loss", "asked_accuracy"):
+        ours = [[row.get(key) for row in found if key in row] for found in (rows, again)]
+        np.testing.assert_allclose(*ours, atol=1e-4)
+    np.testing.assert_allclose(state.policy["baseline"], eight.policy["baseline"], atol=1e-3)
+
+
+# -- scores by training ---------------------------------------------------------------------------
+
+
+def test_the_nearest_candidate_is_the_parent():
+    trials = [{"arch": "000", "value": 0.9}, {"arch": "011", "value": 0.3}]
+    trials += [{"arch": "210", "value": 0.5}, {"arch": "212", "value": 0.5}]
+    assert trained.nearest(MACRO, MACRO.from_str("011"), trials) == "011"
+    assert trained.nearest(MACRO, MACRO.from_str("211"), trials) == "210"  # the better, then first
+    assert trained.nearest(MACRO, MACRO.from_str("002"), trials) == "000"
+
+
+@pytest.fixture(scope="module")
+def by_training(tmp_path_factory):
+    """{inherit: (folder, trials)} of evolution whose candidates are trained for 10 steps each."""
+    found = {}
+    for inherit in (False, True):
+        fields = {
+            "sweep.score": "trained",
+            "sweep.inherit": inherit,
+            "sweep.strategy": "evolution",
+            "sweep.options": (("population", 8), ("tournament", 4)),
+            "sweep.num_candidates": 16,
+            "retrain.short.train.num_steps": 10,
+        }
+        run = _changed(tiny_macro.get_config(), *fields.items())
+        directory = tmp_path_factory.mktemp("trained")
+        supernet_task.run(*run, directory)
+        assert not (directory / "checkpoints").exists()  # there is no supernet to train
+        found[inherit] = run, directory, sweep.run(*run, directory)
+    return found
+
+
+def test_a_candidate_is_its_stand_alone_network(by_training):
+    """The first candidate's accuracy is that of its stand-alone network, trained as `fit` does."""
+    (config, space, data), _, rows = by_training[False]
+    directory = by_training[False][1].with_name("alone")
+    text = rows[0]["arch"]
+    options = trainer.network_options(config, "batch")
+    net = space.standalone(text, num_classes=10, filters=4, **options)
+    task = trainer.Task(name="alone", net=net, split="train")
+    training = trainer.Training(task, config.retrain.short.train, data)
+    mine = space.supernet(num_classes=10, filters=4, **options)
+    images = np.zeros((1, *data.image_shape), np.float32)
+    whole = supernet_task.supernet.init(jax.random.key(0), mine, images, space.all_on())
+    params = space.subnet(whole["params"], text)
+    state = training.fit(directory, seed=config.seed, params=params)
+    images, labels = data.fixed("valid", 128)
+    right = 0
+    for part in (slice(0, 64), slice(64, 128)):
+        x = trainer.augment.standardise(images[part], data.mean, data.std)
+        logits = net.apply({"params": jax.device_get(state.params)}, x)
+        right += int((np.argmax(logits, -1) == labels[part]).sum())
+    assert abs(right / 128 - rows[0]["value"]) <= 2 / 128
+
+
+def test_children_inherit(by_training):
+    """The first round is as without; later ones start from what was learnt, with a lower loss."""
+    (_, alone), (_, heirs) = (by_training[inherit][1:] for inherit in (False, True))
+    assert [row["value"] for row in alone[:8]] == [row["value"] for row in heirs[:8]]
+    assert {row["score"] for row in heirs} == {"trained"}
+    assert all(row["one_shot_accuracy"] is None for row in heirs)
+
+    def first_losses(inherit):
+        _, directory, rows = by_training[inherit]
+        new = {row["arch"] for row in rows[8:]} - {row["arch"] for row in rows[:8]}
+        folders = [directory / "candidates" / spaces.arch_id(text) for text in new]
+        return [_rows(folder / "metrics.jsonl")[0]["loss"] for folder in folders]
+
+    assert np.mean(first_losses(True)) < np.mean(first_losses(False))
+
+
+def test_a_search_by_training_that_was_cut_off_goes_on_the_same(by_training):
+    run, directory, rows = by_training[True]
+    path = directory / "trials.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:8]))
+    last = directory / "candidates" / spaces.arch_id(rows[-1]["arch"])
+    shutil.rmtree(last / "checkpoints" / "10")  # its training was cut off, too
+    assert sweep.run(*run, directory) == rows
+
+
+def test_unstacked_masks_are_those_of_each():
+    archs = MACRO.from_strs(EVERY[:3])
+    assert [MACRO.to_str(arch) for arch in choices.unstack(archs)] == EVERY[:3]

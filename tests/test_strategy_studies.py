@@ -1,0 +1,149 @@
+"""Comparisons of strategies, on made-up searches whose tables can be worked out by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from nas_jax import config as config_lib
+from nas_jax import cost, spaces, studies, workdir
+from nas_jax.studies import regret, strategies
+from nas_jax.studies.base import Study
+from tests.configs import tiny, tiny_macro
+
+SPACE = spaces.make("nasbench_macro", stages=(1, 2), head=2)
+EVERY = ["".join(digits) for digits in itertools.product("012", repeat=3)]
+VARIANTS = (("random",), ("evolution", ("sweep.strategy", "evolution")))
+
+
+def _study(config, directory, **fields):
+    fields |= {"study.pool": str(directory / "pool"), "study.variants": VARIANTS}
+    with config.unlocked():
+        config.update_from_flattened_dict(fields)
+    space, data = config_lib.build(config)
+    return Study(config, space, data, directory / "study"), config, space, data
+
+
+def _table(path):
+    """Architecture i of the 27 has 10 + i % by validation and 50 - i % by test."""
+    lines = [f"{text},{10 + i},{50 - i}" for i, text in enumerate(EVERY)]
+    header = "arch,digits_valid_accuracy,digits_test_accuracy"
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return str(path)
+
+
+def _fill(study, label, seed, numbers):
+    """A search that asks for these architectures, valued as the table has them."""
+    config = study.seeded()[label][seed]
+    params = cost.of(SPACE, SPACE.from_strs(EVERY)).params.tolist()
+    rows = [{"arch": EVERY[i], "value": (10 + i) / 100, "params": params[i]} for i in numbers]
+    workdir.append_jsonl(study.pool.search_folder(config) / "trials.jsonl", rows)
+
+
+def _cells(text, row):
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {row} |")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_regret_is_what_the_best_of_the_table_has_more(tmp_path):
+    """Random: seed 0 finds 10, 20, 20, 26 (36 %), the best; seed 1 22 (32 %) at once, regret 4.
+    Evolution: 24 (34 %) both times, so -0 + 2 and -4 + 2 against random: 0 ± 2, mean."""
+    fields = {
+        "table": _table(tmp_path / "table.csv"),
+        "sweep.score": "table",
+        "sweep.strategy": "random_search",
+        "sweep.num_candidates": 4,
+        "study.parts": ("regret",),
+        "study.num_seeds": 2,
+    }
+    study, *run = _study(tiny_macro.get_config(), tmp_path, **fields)
+    for label, seed, numbers in (
+        ("random", 0, (10, 20, 5, 26)),
+        ("random", 1, (22, 1, 2, 3)),
+        ("evolution", 0, (24, 0, 0, 0)),
+        ("evolution", 1, (1, 2, 3, 24)),
+    ):
+        _fill(study, label, seed, numbers)
+    courses, _ = zip(
+        *(regret._course(*_published(study), rows) for rows in study.searches()["random"])
+    )
+    np.testing.assert_allclose(courses, [[16, 6, 6, 0], [4, 4, 4, 4]])
+    path = studies.run(*run, tmp_path / "study")
+    text = path.read_text()
+    # mean 2, sd 2.83, n = 2: the interval is 12.71 standard errors of 2 either way
+    assert _cells(text, "random")[2:5] == ["2.00 [-23.41, 27.41]", "", "26.00 [0.59, 51.41]"]
+    expected = ["2.00 [2.00, 2.00]", "0.00 [-25.41, 25.41]", "26.00 [26.00, 26.00]"]
+    assert _cells(text, "evolution")[2:5] == expected
+    assert (path.parent / "regret.png").exists()
+
+
+def _published(study):
+    table = regret.tables.load(study.config.table, study.space)
+    return table, max(map(table.search_accuracy, table.rows))
+
+
+def test_strategies_are_compared_at_their_budget(tmp_path):
+    """Two networks of each seed's search, trained by hand: architecture i reaches 40 % + i."""
+    fields = {"study.parts": ("strategies",), "study.num_seeds": 2, "sweep.num_candidates": 8}
+    fields |= {"space.name": "cell"}
+    config = tiny.get_config()
+    config.retrain.final.groups.update({"top": 2, "all_on": 0})
+    study, *run = _study(config, tmp_path, **fields)
+    archs = study.candidates[:8]
+    for label, seed, first in (("random", 0, 0), ("random", 1, 2), ("evolution", 0, 2)):
+        _fill_cells(study, label, seed, archs[first:] + archs[:first])
+    _fill_cells(study, "evolution", 1, archs[4:] + archs[:4])
+    for configs in study.seeded().values():
+        for one in configs:
+            workdir.set_status(study.pool.supernet(one), "done")
+    jobs = study.pool.networks(study.config, "final", {"top": archs})
+    for directory, (text, filters, seed) in jobs.items():
+        accuracy = (40 + archs.index(text)) / 100
+        row = {"arch": text, "filters": filters, "seed": seed, "test_accuracy": accuracy}
+        workdir.write_json(directory / "result.json", row | {"valid_accuracy": None})
+    text = studies.run(*run, tmp_path / "study").read_text()
+    # 40 steps of 32 images; 8 candidates of 128
+    assert _cells(text, "random")[1:6] == ["2", "1,280", "8", "1,024", "2,304"]
+    assert _cells(text, "random")[8:] == ["41.50 ± 1.41", ""]  # 40.5 and 42.5
+    assert _cells(text, "evolution")[8:] == ["43.50 ± 1.41", "2.00 [2.00, 2.00]"]
+    assert (tmp_path / "study" / "report" / "strategies.png").exists()
+
+
+def _fill_cells(study, label, seed, archs):
+    """The first scores 0.9, the second 0.8, ..."""
+    rows = [{"arch": a, "value": 0.9 - 0.1 * i, "params": 1e6} for i, a in enumerate(archs)]
+    folder = study.pool.search_folder(study.seeded()[label][seed])
+    workdir.append_jsonl(folder / "trials.jsonl", rows)
+
+
+def test_a_controller_s_candidates_count(tmp_path):
+    """40 steps, every 5 of them 8 candidates on 64 images."""
+    study, config, *_ = _study(tiny.get_config(), tmp_path, **{"study.parts": ("strategies",)})
+    config.sweep.strategy, config.supernet.sampler = "enas", "strategy"
+    found = strategies._budget(study, config)
+    assert found == ["1,280", "104", f"{40 * 128 + 64 * 64:,}", f"{1280 + 40 * 128 + 64 * 64:,}"]
+
+
+def test_strategies_have_supernets_of_their_own_only_where_they_train_them(tmp_path):
+    """A strategy, its options and its batches name the supernet that it trains."""
+    study, config, *_ = _study(tiny.get_config(), tmp_path, **{"study.parts": ("strategies",)})
+    pool, folders = study.pool, []
+    for sampler in ("path_dropout", "strategy"):
+        for strategy in ("random_search", "enas"):
+            config.supernet.sampler, config.sweep.strategy = sampler, strategy
+            folders.append(pool.supernet(config))
+    assert folders[0] == folders[1]
+    assert len(set(folders)) == 3
+    config.sweep.num_candidates += 1  # it decides the search alone
+    assert pool.supernet(config) == folders[-1]
+
+
+@pytest.mark.parametrize(
+    ("part", "score", "message"),
+    [("regret", "accuracy", "ranks by 'table'"), ("strategies", "table", "ranks by 'accuracy'")],
+)
+def test_studies_want_their_score(part, score, message):
+    config = tiny.get_config()
+    config.study.parts, config.sweep.score = (part,), score
+    with pytest.raises(ValueError, match=message):
+        studies.check(config)
