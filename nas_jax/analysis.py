@@ -131,6 +131,12 @@ def mean_interval(values: Sequence[float]) -> Estimate:
     return Estimate(mean, float(low), float(high))
 
 
+def evenly(values: Sequence, most: int) -> list:
+    """At most so many of them, evenly spread, with both ends."""
+    count = min(most, len(values))
+    return [values[i] for i in np.linspace(0, len(values) - 1, count).round().astype(int)]
+
+
 def pareto_front(values: Sequence[float], costs: Sequence[float]) -> list[int]:
     """Numbers of those that no other has at least the value of at no more cost, one of the two
     strictly; the cheapest first. Of equal ones the first.

@@ -79,7 +79,7 @@ def default() -> ConfigDict:
     c.sweep.seed = 0
     c.sweep.strategy = "random_search"  # a module of nas_jax/strategies
     c.sweep.options = ()  # of the strategy: (("population", 100), ..), arguments of its `make`
-    # What is never asked for; 0: no limit. Costs are of the networks with supernet.filters.
+    # What is never scored; 0: no limit. Costs are of the networks with supernet.filters.
     c.sweep.constraints = ConfigDict()
     c.sweep.constraints.max_params = 0
     c.sweep.constraints.max_flops = 0  # multiply-adds for one image
@@ -89,7 +89,8 @@ def default() -> ConfigDict:
     c.sweep.latency.batch_size = 1  # images of a pass
     # "accuracy" with the supernet's weights; "kl": how far its predictions are from those of nearly
     # all paths, without labels; "table": the accuracy that config.table lists; or "trained": the
-    # accuracy after a training of its own, as retrain.short.train says, without a supernet.
+    # accuracy after a training of its own, as retrain.short.train says, without a supernet (its
+    # checkpoints stay, as many as train.keep_checkpoints, for resumption and for heirs).
     c.sweep.score = "accuracy"
     c.sweep.inherit = False  # "trained" candidates start from the weights of the nearest before
     c.sweep.kl = ConfigDict()
@@ -218,8 +219,6 @@ def build(config: ConfigDict) -> tuple[Any, Any]:
     for label, variant in varied.items():
         with _said_of(label):
             validate.config(variant, known)
-    strategies = importlib.import_module("nas_jax.strategies")
-    strategies.check(config.sweep.strategy, config.sweep.options)
     if config.study.parts:
         importlib.import_module("nas_jax.studies").check(config)
     space = importlib.import_module("nas_jax.spaces").make(**config.space.to_dict())

@@ -1,6 +1,7 @@
 """Figures, from plain arrays to PNG files; what they mean is up to the caller."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -194,7 +195,9 @@ def bands(
     """A panel per title, y logarithmic: (x, mean, low, high) by label, a line with its band."""
     with _page(path, 1, len(panels), 3.6) as axes:
         for ax, (title, lines) in zip(axes.flat, panels.items()):
-            for (label, (x, mean, low, high)), colour in zip(lines.items(), COLOURS):
+            for (label, (x, mean, low, high)), colour in zip(
+                lines.items(), itertools.cycle(COLOURS)
+            ):
                 ax.plot(x, mean, color=colour, label=label)
                 ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
             ax.set(xlabel=xlabel, yscale="log")

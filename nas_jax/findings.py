@@ -76,9 +76,8 @@ class Findings:
         self.metrics = workdir.read_jsonl(directory / "metrics.jsonl")
         self.trials = workdir.read_jsonl(directory / "trials.jsonl")
         self.scored = [row for row in self.trials if row["value"] is not None]
-        unique = {row["arch"]: row for row in self.scored}
-        self.ranked = sorted(unique.values(), key=lambda r: (-r["value"], r["arch"]))
-        self._one_shot = {a: self.score.factor * row["value"] for a, row in unique.items()}
+        self.ranked = ranked(self.trials)
+        self._one_shot = {row["arch"]: self.score.factor * row["value"] for row in self.ranked}
         self.short, self.final = self._groups("short"), self._groups("final")
         self.samples = {
             (f"F = {filters}", name): group
@@ -124,6 +123,12 @@ class Findings:
         selection = self._json(f"retrain/{protocol}/selection.json")
         paths = (self.directory / "retrain" / protocol).glob("F*/*/seed*/result.json")
         return grouped(map(workdir.read_json, paths), selection, self._one_shot)
+
+
+def ranked(trials: Iterable[dict]) -> list[dict]:
+    """The trials that have a value, one for each architecture, the best first."""
+    unique = {row["arch"]: row for row in trials if row["value"] is not None}
+    return sorted(unique.values(), key=lambda row: (-row["value"], row["arch"]))
 
 
 def grouped(

@@ -13,7 +13,7 @@ def table(header: Iterable, rows: Iterable[Iterable]) -> str:
 
 
 def _cell(value):
-    return (f"{value:.2f}" if isinstance(value, float) else str(value)).replace("|", "\\|")
+    return (f"{value:z.2f}" if isinstance(value, float) else str(value)).replace("|", "\\|")
 
 
 def millions(value: float) -> str:
@@ -23,8 +23,8 @@ def millions(value: float) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """'value [low, high]'."""
-    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+    """'value [low, high]'; a zero has no sign."""
+    return "{:z.2f} [{:z.2f}, {:z.2f}]".format(*estimate)
 
 
 def coefficients(found: Correlations, count: int = 3) -> list[str]:

@@ -1,7 +1,5 @@
 """The section of a report on the Pareto front: the best score for what an architecture costs."""
 
-import numpy as np
-
 from nas_jax import analysis, figures, markdown
 
 COSTS = {  # field of a trial -> (label, unit)
@@ -52,14 +50,13 @@ def _latency(latency):
 
 
 def _table(found, known, front):
-    picks = np.linspace(0, len(front) - 1, min(len(front), MOST_ROWS)).round().astype(int)
     rows = [
         (
             f"`{row['arch']}`",
             found.score.factor * row["value"],
             *(f"{row[field] / unit:#.3g}" for field, (_, unit) in known.items()),
         )
-        for row in (found.ranked[front[i]] for i in picks)
+        for row in (found.ranked[i] for i in analysis.evenly(front, MOST_ROWS))
     ]
     header = "architecture", found.score.label, *(label for label, _ in known.values())
     count = f"{len(rows)} of the {len(front)} architectures on the front, the smallest first:"

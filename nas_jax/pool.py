@@ -66,6 +66,8 @@ class Pool:
         parts = _parts(config, ("seed", *SHARED, "supernet"))
         if config.supernet.sampler == "strategy":
             parts["sweep"] = _parts(config.sweep, (*STRATEGY, *ACCURACY))
+        else:
+            del parts["supernet"]["strategy_every"]
         directory = self.directory / "supernets" / _id(parts)
         workdir.open_workdir(directory, parts)
         return directory
@@ -108,7 +110,11 @@ class Pool:
             yield scorer.rows(space.from_strs(filled))[: len(texts)]
 
     def search(self, configs: Iterable[ConfigDict]) -> list[list[dict]]:
-        """The trials of each config's strategy, on the supernets that the pool has."""
+        """The trials of each config's strategy, on the supernets that the pool has; none where that
+        diverged.
+        """
+        every = list(configs)
+        configs = [c for c in every if _status(self.supernet(c)) != "diverged"]
         jobs = {self.search_folder(config): config for config in configs}
 
         def is_done(directory):
@@ -124,7 +130,8 @@ class Pool:
                 jax.clear_caches()
 
         _share(jobs, is_done, do)
-        return [workdir.read_jsonl(directory / "trials.jsonl") for directory in jobs]
+        files = [self.search_folder(config) / "trials.jsonl" for config in every]
+        return [workdir.read_jsonl(file) for file in files]
 
     def search_folder(self, config: ConfigDict) -> Path:
         """Where the trials of a config's strategy are, or will be."""

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import analysis, augment, cost, score, workdir
+from nas_jax import analysis, augment, cost, findings, score, workdir
 from nas_jax import data as data_lib
 from nas_jax.spaces import Space, arch_id
 from nas_jax.trainer import Task, Training, network_options
@@ -142,8 +142,7 @@ def select(
       parameters.
     all_on: every path, not a legal architecture.
     """
-    unique = {row["arch"]: row for row in trials if row["value"] is not None}
-    rows = sorted(unique.values(), key=lambda row: (-row["value"], row["arch"]))
+    rows = findings.ranked(trials)
     generator = np.random.default_rng(seed)
     shuffled = [rows[i] for i in generator.permutation(len(rows))]
     makers = {
@@ -167,8 +166,7 @@ def _stratified(shuffled, n, width):
     for row in shuffled:
         buckets.setdefault(math.floor(row["value"] / width), []).append(row)
     names = sorted(buckets)
-    if len(names) > n:  # then not the lowest, but such as are spread over all
-        names = [names[i] for i in np.linspace(0, len(names) - 1, n).round().astype(int)]
+    names = analysis.evenly(names, n)  # not the lowest, but such as are spread over all
     turns = itertools.zip_longest(*(buckets[name] for name in names))
     return [row for turn in turns for row in turn if row is not None][:n]
 
@@ -186,6 +184,4 @@ def _small(rows, n, quantile):
 
 def _pareto(rows, n):
     values, params = ([row[field] for row in rows] for field in ("value", "params"))
-    front = analysis.pareto_front(values, params)
-    picks = np.linspace(0, len(front) - 1, min(n, len(front))).round().astype(int)
-    return [rows[front[i]] for i in picks]
+    return [rows[i] for i in analysis.evenly(analysis.pareto_front(values, params), n)]

@@ -4,6 +4,7 @@ learns meanwhile.
 
 import dataclasses
 import functools
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from nas_jax.constraints import Constraints
 from nas_jax.spaces import Space
 from nas_jax.trainer import Task, Training, count_steps, network_options
 
+logger = logging.getLogger(__name__)
+
 WITHOUT = ("table", "trained")  # scores that need no supernet
 
 
@@ -28,6 +31,7 @@ def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) 
     Raises: ValueError if it would leave fewer checkpoints than the sweep averages over.
     """
     if config.sweep.score in WITHOUT:
+        logger.info("no supernet: sweep.score=%r needs none", config.sweep.score)
         return
     train, asked = config.supernet.train, config.sweep.num_checkpoints
     total = count_steps(train, data.num_images("train"))
@@ -37,7 +41,14 @@ def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) 
             f"config.sweep.num_checkpoints={asked}, but a training of {total} steps with "
             f"checkpoint_every={train.checkpoint_every} saves {saved}; lower one of the two"
         )
-    constraints = Constraints(config, space, data, directory)
+    constraints = None
+    if config.supernet.sampler == "strategy":
+        constraints = Constraints(config, space, data, directory)
+        if config.supernet.strategy_every > total:
+            raise ValueError(
+                f"config.supernet.strategy_every={config.supernet.strategy_every}, but of {total} "
+                "steps: the strategy would never be told anything"
+            )
     task = make(config, space, data, constraints)
     Training(task, train, data).fit(directory, seed=config.seed)
 
@@ -93,7 +104,7 @@ def make_strategy(
 
 def first_policy(config: ConfigDict, strategy: strategies.Strategy) -> Any:
     """The state of a strategy that was told nothing yet."""
-    return strategy.init(rng.stream(jax.random.key(config.sweep.seed), "init"))
+    return jax.device_get(strategy.init(rng.stream(jax.random.key(config.sweep.seed), "init")))
 
 
 def _sampling(config, space, data):
@@ -125,7 +136,7 @@ def _extremes(config, space):
 
 
 def _drawn(strategy, key, step, groups, policy):
-    """Masks [G, k] that the strategy asks for, one for each ghost batch."""
+    """Masks [G, k] that the strategy asks for, one for each ghost batch, within limits or not."""
 
     def one(key):
         return jax.tree.map(lambda mask: mask[0], strategy.ask(key, policy, 1))
@@ -143,7 +154,7 @@ def _updating(config, strategy, net, data, constraints, devices):
     def update(step, state, root):
         policy, key = jax.device_get(state.policy), rng.stream(root, "strategy", step)
         archs = strategies.ask_allowed(
-            strategy, key, policy, sweep.candidates_per_batch, constraints.allows
+            key, strategy, policy, sweep.candidates_per_batch, constraints.allows
         )
         first = step // config.supernet.strategy_every * sweep.batch_size % sweep.num_images
         batch = slice(first, first + sweep.batch_size)

@@ -60,7 +60,7 @@ def run(
     size = sweep.candidates_per_batch
     for number, first in enumerate(range(0, sweep.num_candidates, size)):
         key = rng.stream(root, "ask", number)
-        archs = strategies.ask_allowed(strategy, key, state, size, constraints.allows)
+        archs = strategies.ask_allowed(key, strategy, state, size, constraints.allows)
         old = rows[first : first + size]
         if len(old) < min(size, sweep.num_candidates - first):
             new = scorer.rows(archs)[: sweep.num_candidates - first]

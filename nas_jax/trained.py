@@ -5,6 +5,8 @@ network, in value and gradient, and one compiled step trains them all. A candida
 then starts from the weights of the candidate nearest to it, as in Real et al. (ICML 2017).
 """
 
+import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import augment, workdir
+from nas_jax import augment, parallel, workdir
 from nas_jax import data as data_lib
 from nas_jax.choices import unstack
 from nas_jax.score import counter
 from nas_jax.spaces import Space, arch_id
 from nas_jax.trainer import Task, Training, network_options
+
+logger = logging.getLogger(__name__)
 
 
 class Trained:
@@ -45,11 +49,11 @@ class Trained:
         )
         self._training = Training(task, config.retrain.short.train, data)
         self._images, self._labels = data.fixed("valid", config.sweep.num_images)
-        devices = jax.local_devices()[:1]
+        self._devices = jax.local_devices()[:1]
         self._count = counter(
             self._net,
             prepare=lambda images: augment.standardise(images, data.mean, data.std),
-            devices=devices,
+            devices=self._devices,
         )
 
     def __call__(self, archs: Any) -> np.ndarray:
@@ -61,14 +65,25 @@ class Trained:
     def _folder(self, text):
         return self._directory / "candidates" / arch_id(text)
 
+    def _parent(self, arch, trials):
+        """Weights of the nearest candidate."""
+        folder = self._folder(nearest(self._space, arch, trials))
+        if not folder.exists():
+            raise ValueError(
+                f"{folder} is gone, whose weights a candidate inherits; trials.jsonl says it was "
+                "trained: remove that, too, to begin again"
+            )
+        return self._training.restore(folder)[0].params
+
     def _accuracy(self, arch, trials):
-        params = None
-        if self._config.sweep.inherit and trials:
-            [state] = self._training.restore(self._folder(nearest(self._space, arch, trials)))
-            params = state.params
+        params = self._parent(arch, trials) if self._config.sweep.inherit and trials else None
         folder = self._folder(self._space.to_str(arch))
-        state = self._training.fit(folder, seed=self._config.seed, params=params, policy=arch)
-        variables = {"params": jax.device_get(state.params)}
+        try:
+            state = self._training.fit(folder, seed=self._config.seed, params=params, policy=arch)
+        except FloatingPointError as error:  # a failed candidate; the search goes on
+            logger.warning("%s", error)
+            return math.nan
+        variables = parallel.replicate({"params": jax.device_get(state.params)}, self._devices)
         size, right = self._config.sweep.batch_size, 0
         masks = jax.tree.map(lambda mask: np.asarray(mask)[None, None], arch)
         for first in range(0, len(self._images), size):

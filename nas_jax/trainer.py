@@ -172,7 +172,7 @@ class Training:
             log_every=train.log_every,
             batch_size=train.batch_size,
         )
-        found = {}  # by updates since the last line
+        found = {}  # by the last update, if there was one since the last line
         with progress:
             for step in range(start + 1, self.total + 1):
                 batch = parallel.shard(next(batches), parallel.num_local(self._devices))
@@ -196,7 +196,8 @@ class Training:
         else:
             variables = {"params": params}
         policy = self._task.policy if policy is None else policy
-        return train_step.create(variables, self._tx, policy)
+        state = train_step.create(variables, self._tx, policy)
+        return jax.tree.map(jnp.copy, state)  # the first step will take its memory
 
     @functools.cached_property
     def _state_shape(self):

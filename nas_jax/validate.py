@@ -175,6 +175,12 @@ def _check_strategy(sweep, supernet):
         )
     if sweep.inherit and sweep.score != "trained":
         raise ValueError(f"config.sweep.inherit is for sweep.score='trained', not {sweep.score!r}")
+    is_fixed = sweep.score == "trained" or supernet.sampler == "strategy"
+    if is_fixed and sweep.bn != "batch":
+        raise ValueError(
+            f"config.sweep.bn={sweep.bn!r}, but sweep.score='trained' and supernet.sampler="
+            "'strategy' score with the statistics of their images: 'batch'"
+        )
     if supernet.sampler == "strategy" and sweep.score != "accuracy":
         raise ValueError(
             "config.supernet.sampler='strategy' tells the strategy accuracies, but sweep.score="

@@ -18,6 +18,7 @@ from nas_jax.strategies import enas, evolution, exhaustive
 NAMES = strategies.names()
 TOY = spaces.make("nasbench_macro", stages=(2, 2))  # four Choices of three; 81 architectures
 NUM_ASKED, ROUNDS = 16, 20
+OPTIONS = {"evolution": (("population", 20),)}  # full after two rounds
 BLIND = ("random_search", "exhaustive")  # they do not heed scores
 
 
@@ -29,7 +30,7 @@ class Kept(NamedTuple):
 
 @functools.cache
 def _made(name):
-    return strategies.compiled(strategies.make(name, TOY))
+    return strategies.compiled(strategies.make(name, TOY, OPTIONS.get(name, ())))
 
 
 def _scores(archs):
@@ -101,7 +102,7 @@ def test_goes_on_from_a_checkpoint_as_if_nothing_had_been(name, tmp_path):
         checkpoints.save(1, Kept({"state": state, "step": np.int32(1)}))
     with Checkpoints(tmp_path) as checkpoints:
         saved = checkpoints.restore(1, Kept({"state": state, "step": np.int32(1)})).policy["state"]
-    other = strategies.compiled(strategies.make(name, TOY))
+    other = strategies.compiled(strategies.make(name, TOY, OPTIONS.get(name, ())))
     asked = [s.ask(key, at, NUM_ASKED) for s, at in ((strategy, state), (other, saved))]
     assert _same(*asked)
     scores = _scores(asked[0])
@@ -137,10 +138,13 @@ def test_a_constraint_is_never_violated(name):
         return (np.asarray(TOY.to_decisions(archs)) == 2).sum(-1) <= 1
 
     strategy = _made(name)
+    if name == "exhaustive":  # is told what is allowed
+        every = exhaustive.every(TOY)
+        strategy = exhaustive.make(TOY, among=every[allows(TOY.from_decisions(every))])
     state = strategy.init(jax.random.key(0))
-    for number in range(2 if name == "exhaustive" else 5):
+    for number in range(3):
         key = jax.random.key(number)
-        archs = strategies.ask_allowed(strategy, key, state, NUM_ASKED, allows)
+        archs = strategies.ask_allowed(key, strategy, state, NUM_ASKED, allows)
         assert np.shape(jax.tree.leaves(archs)[0])[0] == NUM_ASKED
         assert allows(archs).all()
         state = strategy.tell(state, archs, _scores(archs))
@@ -150,7 +154,7 @@ def test_what_nothing_keeps_to_is_an_error():
     strategy = _made("random_search")
     with pytest.raises(ValueError, match=r"only 0 keep to config\.sweep\.constraints"):
         strategies.ask_allowed(
-            strategy, jax.random.key(0), (), 8, lambda archs: np.zeros(len(archs[0]), bool)
+            jax.random.key(0), strategy, (), 8, lambda archs: np.zeros(len(archs[0]), bool)
         )
 
 
@@ -325,7 +329,9 @@ def test_optuna_weighs_a_score_against_a_cost():
         ("enas", (("learning_rate", -0.1),), "learning_rate=-0.1 must be 0 or more"),
         ("optuna", (("sampler", "TPO"),), "sampler='TPO' is none of .*TPE"),
         ("optuna", (("sampler_options", (("sise", 1),)),), "sampler='TPE': .*sise"),
+        ("optuna", (("sampler", "BruteForce"),), "use strategy 'exhaustive'"),
         ("optuna", (("objectives", ("params",)),), "must be 'value', then any of params, flops"),
+        ("optuna", (("objectives", ("value", "value")),), "must be 'value', then any of params"),
     ],
 )
 def test_wrong_names_and_options_are_named(name, options, message):

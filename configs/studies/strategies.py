@@ -24,23 +24,22 @@ def get_config(variant=""):
         c = studies.get_config(__file__, variant)
     if variant == "small":
         c.supernet.strategy_every = 20
-        c.supernet.train.num_epochs, c.supernet.train.num_steps = 0.0, 1758
     c.study.parts = ("strategies",)
     c.study.num_seeds = 5
     c.retrain.final.filters = c.retrain.final.filters[:1]
     for group in c.retrain.final.groups:
         c.retrain.final.groups[group] = 0
     c.retrain.final.groups.top = 2
-    c.study.variants = _variants(c)
+    c.study.variants = _variants(c, c.supernet.train.num_steps or 1758)  # five epochs
     return c
 
 
-def _variants(c):
+def _variants(c, num_steps):
     """All look at as many images, up to the rounding of a candidate or a batch."""
-    rounds = c.supernet.train.num_steps // c.supernet.strategy_every
+    rounds = num_steps // c.supernet.strategy_every
     learnt_from = rounds * c.sweep.candidates_per_batch * c.sweep.batch_size
     candidates = c.sweep.num_candidates + learnt_from // c.sweep.num_images
-    steps = c.supernet.train.num_steps + learnt_from // c.supernet.train.batch_size
+    steps = num_steps + learnt_from // c.supernet.train.batch_size
     more = ("sweep.num_candidates", candidates)
     evolution, enas = (("sweep.strategy", name) for name in ("evolution", "enas"))
     return (

@@ -19,7 +19,7 @@ TOLD = ("among", "costs")
 
 
 def names() -> list[str]:
-    """The strategies that there are: every module of this package that has a `make`."""
+    """The strategies that there are: every module of this package but `base`."""
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base")
 
 

@@ -19,8 +19,8 @@ class Strategy(NamedTuple):
       tell: (state, archs, scores) -> state; masks [n, k], scores float [n], NaN for a failure,
         which is never kept. Not all that was asked must be told.
       on_host: whether `ask` and `tell` are plain Python, whose state may grow, and which ask for
-        the same first, whatever n is; else JAX traces them once, and a supernet can be trained on
-        what they ask for.
+        the same first, whatever n is (asking for more may change what comes next); else JAX traces
+        them once, and a supernet can be trained on what they ask for.
     """
 
     init: Callable[[Any], Any]
@@ -46,10 +46,11 @@ def check_range(least: float, most: float | None, **options: float) -> None:
 
 
 def ask_allowed(
-    strategy: Strategy, key: Any, state: Any, n: int, allows: Callable[[Any], np.ndarray]
+    key: Any, strategy: Strategy, state: Any, n: int, allows: Callable[[Any], np.ndarray]
 ) -> Any:
     """The first n architectures that `allows` (masks [m, k] -> bool [m]) lets through of those that
-    `strategy` asks for: the constraint of any strategy.
+    `strategy` asks for: the constraint of any strategy (but exhaustive search is told what is
+    allowed instead, as it asks for the same whatever the key).
 
     Raises: ValueError if fewer than n of 1024 n are.
     """

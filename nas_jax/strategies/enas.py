@@ -113,8 +113,7 @@ def make(
         mean = jnp.sum(jnp.where(known, scores, 0)) / count
         baseline = jnp.where(state["told"] == 0, mean, state["baseline"])
         weights = jnp.where(known, scores - baseline, 0) / count
-        grads = jax.grad(loss)(state["params"], controller, space.to_decisions(archs), weights)
-        grads = jax.tree.map(lambda g: -g, grads)
+        grads = jax.grad(loss)(state["params"], space.to_decisions(archs), weights)
         updates, moments = adam.update(grads, state["adam"], state["params"])
         new = {
             "params": optax.apply_updates(state["params"], updates),
@@ -124,9 +123,9 @@ def make(
         }
         return jax.tree.map(lambda a, b: jnp.where(jnp.any(known), a, b), new, state)
 
-    def loss(params, controller, decisions, weights):
+    def loss(params, decisions, weights):
         value, bonus = objective(params, controller, decisions, weights)
-        return value + entropy * bonus
+        return -(value + entropy * bonus)
 
     return Strategy(init, ask, tell)
 

@@ -17,7 +17,7 @@ def make(
 
     Args:
       space: to search in.
-      population: members P.
+      population: members P; a search of no more candidates is a random one.
       tournament: members drawn with replacement, of whom the best is the parent.
       crossover: share of children that take each Choice from one of two parents before they mutate.
 

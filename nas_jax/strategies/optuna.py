@@ -7,6 +7,7 @@ a study that is not at hand is made again by letting it happen again: samplers a
 import numpy as np
 from jax import random, tree
 
+from nas_jax.choices import subsets
 from nas_jax.spaces import Space
 from nas_jax.strategies.base import Strategy
 
@@ -35,8 +36,10 @@ def make(
 
     Raises: ValueError if Optuna is not installed or has no such sampler, or for other objectives.
     """
+    _check_objectives(space, costs, objectives)
     replay = _Replay(space, costs, _study_maker(sampler, sampler_options, objectives), objectives)
     num_choices = len(tree.leaves(space.choices))
+    replay.check(sampler)
 
     def init(key):
         return {
@@ -48,7 +51,9 @@ def make(
         }
 
     def ask(key, state, n):
-        return space.from_decisions(replay.at(state).ask(n))
+        decisions, choices = replay.at(state).ask(n), tree.leaves(space.choices)
+        masks = [subsets(choice)[decisions[:, d]] for d, choice in enumerate(choices)]
+        return tree.unflatten(tree.structure(space.choices), masks)
 
     def tell(state, archs, scores):
         decisions = np.asarray(space.to_decisions(archs))
@@ -65,6 +70,20 @@ def make(
     return Strategy(init, ask, tell, on_host=True)
 
 
+def _check_objectives(space, costs, objectives):
+    if objectives[:1] != ("value",) or len({*objectives} & {*OBJECTIVES}) != len(objectives):
+        raise ValueError(
+            f"config.sweep.options: objectives={objectives!r} must be 'value', then any of "
+            f"{', '.join(OBJECTIVES[1:])}"
+        )
+    one = space.sample(random.key(0), (1,))
+    if "latency_ms" in objectives and costs is not None and costs(one)["latency_ms"] == [None]:
+        raise ValueError(
+            "config.sweep.options: the objective 'latency_ms' needs sweep.latency.num_archs, the "
+            "architectures to time"
+        )
+
+
 def _import():
     try:
         import optuna
@@ -77,13 +96,10 @@ def _import():
 
 
 def _study_maker(name, options, objectives):
-    """seed -> a study with that sampler; all that can be wrong is found now."""
+    """seed -> a study with that sampler."""
     optuna = _import()
-    if objectives[0] != "value" or not set(objectives) <= set(OBJECTIVES):
-        raise ValueError(
-            f"config.sweep.options: objectives={objectives!r} must be 'value', then any of "
-            f"{', '.join(OBJECTIVES[1:])}"
-        )
+    if name == "BruteForce":
+        raise ValueError("config.sweep.options: for sampler='BruteForce' use strategy 'exhaustive'")
     if not hasattr(optuna.samplers, f"{name}Sampler"):
         there = [n.removesuffix("Sampler") for n in dir(optuna.samplers) if n.endswith("Sampler")]
         raise ValueError(f"config.sweep.options: sampler={name!r} is none of {', '.join(there)}")
@@ -94,10 +110,6 @@ def _study_maker(name, options, objectives):
         sampler = make_sampler(seed=seed, **dict(options))
         return optuna.create_study(sampler=sampler, directions=directions)
 
-    try:
-        make_study(0)
-    except (TypeError, ImportError) as error:
-        raise ValueError(f"config.sweep.options: sampler={name!r}: {error}") from error
     return make_study
 
 
@@ -113,6 +125,13 @@ class _Replay:
             for choice in tree.leaves(space.choices)
         }
         self._now, self._pending = None, []
+
+    def check(self, name):
+        """Raises: ValueError if the sampler cannot do what it is asked to."""
+        try:
+            self._make_study(0).ask(self._distributions)
+        except (TypeError, ValueError, ImportError) as error:
+            raise ValueError(f"config.sweep.options: sampler={name!r}: {error}") from error
 
     def at(self, state):
         """Self, in that state; it is made again if it is in another."""
@@ -157,7 +176,8 @@ class _Replay:
         return asked
 
     def _row(self, trial):
-        return [trial.params[name] for name in self._distributions]
+        params = trial.params
+        return [params[name] for name in self._distributions]
 
     def _end(self, trial, values):
         if values is None or not np.isfinite(values).all():

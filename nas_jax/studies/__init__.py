@@ -31,9 +31,22 @@ def check(config: ConfigDict) -> None:
     score = "table" if "regret" in parts else "accuracy"
     if config.sweep.score != score:
         raise ValueError(
-            f"config.sweep.score={config.sweep.score!r}, but this study ranks by {score!r}; the "
-            "part 'divergence' compares accuracies with the KL divergence"
+            f"config.sweep.score={config.sweep.score!r}, but this study ranks by {score!r} (the "
+            "part 'regret' by 'table', all others by 'accuracy')"
         )
+    if config.sweep.latency.num_archs:
+        raise ValueError(
+            "config.sweep.latency.num_archs must be 0 in a study: each search would measure other "
+            "latencies"
+        )
+    final = config.retrain.final
+    if "strategies" in parts and (len(final.filters) != 1 or not final.groups.top):
+        raise ValueError(
+            f"config.retrain.final: a study of strategies trains networks of one width, not of "
+            f"filters={final.filters}, and groups.top={final.groups.top} of every search: 1 or more"
+        )
+    if {"regret", "strategies"} & {*parts} and not config.study.num_seeds:
+        raise ValueError("config.study.num_seeds=0 must be 1 or more to compare strategies")
     if not config.space.get("tied", True):
         raise ValueError(
             "config.space.tied=False is for a variant: the architectures of a study are tied"

@@ -55,11 +55,15 @@ class Study:
         return self.pool.score(self.variants[self.reference], self.candidates)
 
     def seeded(self) -> dict[str, list[ConfigDict]]:
-        """By label the configs of a variant, one for each of `study.num_seeds` seeds."""
+        """By label the configs of a variant, one for each of `study.num_seeds` seeds, which are
+        counted from that of the variant.
+        """
         seeds = range(self.config.study.num_seeds)
         return {
             label: [
-                variants.changed(config, label, [("seed", seed), ("sweep.seed", seed)])
+                variants.changed(
+                    config, label, [(name, config.seed + seed) for name in ("seed", "sweep.seed")]
+                )
                 for seed in seeds
             ]
             for label, config in self.variants.items()

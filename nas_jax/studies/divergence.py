@@ -63,8 +63,8 @@ def _panels(name, values, one_shot, truth):
 
 def _course(study, config):
     networks = sorted(next(reversed(study.samples.values())), key=lambda n: n.accuracy)
-    picks = np.linspace(0, len(networks) - 1, study.config.study.course).round().astype(int)
-    networks = {number + 1: networks[number] for number in picks.tolist()}
+    numbers = analysis.evenly(range(len(networks)), study.config.study.course)
+    networks = {number + 1: networks[number] for number in numbers}
     with Checkpoints(study.pool.supernet(config) / "checkpoints") as checkpoints:
         steps = checkpoints.steps
     archs = [network.arch for network in networks.values()]

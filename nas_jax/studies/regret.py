@@ -21,7 +21,11 @@ def write(study) -> str:
         label: [_course(table, best, trials) for trials in searches]
         for label, searches in study.searches().items()
     }
-    regrets = {label: np.asarray([c[0] for c in course]) for label, course in courses.items()}
+    length = min(len(regrets) for several in courses.values() for regrets, _ in several)
+    regrets = {
+        label: np.asarray([regrets[:length] for regrets, _ in several])
+        for label, several in courses.items()
+    }
     path = study.found.out / "regret.png"
     lines = {label: _line(values) for label, values in regrets.items()}
     title = f"{table.path.stem}, {len(table.rows):,} architectures"

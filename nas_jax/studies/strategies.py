@@ -1,6 +1,6 @@
 """Search strategies at the same budget: supernet, search, and the best found trained to the end."""
 
-from nas_jax import analysis, figures, markdown
+from nas_jax import analysis, figures, findings, markdown
 from nas_jax.trainer import count_steps
 
 TITLE = "Search strategies compared"
@@ -17,57 +17,72 @@ def write(study) -> str:
     study.pool.train_supernets(
         {f"{label}, seed {c.seed}": c for label, several in configs.items() for c in several}
     )
-    searches = study.searches().items()
-    chosen = {label: [_best(study, rows) for rows in several] for label, several in searches}
-    accuracies = _trained(study, chosen)
+    count = study.config.retrain.final.groups.top
+    chosen = {
+        label: [findings.ranked(trials)[:count] for trials in searches]
+        for label, searches in study.searches().items()
+    }
+    networks = _networks(study, chosen)
+    accuracies = {
+        label: [_mean(networks[row["arch"]].accuracy for row in rows) for rows in searches]
+        for label, searches in chosen.items()
+    }
+    gains = {
+        label: _gain(values, accuracies[study.reference])
+        for label, values in accuracies.items()
+        if label != study.reference
+    }
     rows = [
-        (label, len(several), *_budget(study, several[0]), *_found(chosen[label]))
-        + (markdown.spread(analysis.summary(accuracies[label])),)
+        (
+            label,
+            sum(map(bool, chosen[label])),
+            *_budget(study, several[0]),
+            *_found(chosen[label], networks),
+            markdown.spread(analysis.summary([a for a in accuracies[label] if a is not None])),
+            markdown.interval(gains[label]) if label in gains else "",
+        )
         for label, several in configs.items()
     ]
-    gains = {label: _gain(accuracies, label, study.reference) for label in configs}
-    rows = [(*row, markdown.interval(gains[row[0]]) if any(gains[row[0]]) else "") for row in rows]
-    del gains[study.reference]
-    path = study.found.out / "strategies.png"
-    axis = f"test accuracy, difference from {study.reference} (percentage points)"
-    figures.intervals(path, gains, axis)
     header = ("strategy", "seeds", "images trained on", "candidates scored", "images scored on")
     header += ("images in all", "best score (%)", "parameters (M)", "test accuracy (%)")
     header += ("difference",)
-    return "\n\n".join([f"![Differences]({path.name})", TEXT, markdown.table(header, rows)])
+    return "\n\n".join([*_figure(study, gains), TEXT, markdown.table(header, rows)])
 
 
-def _found(chosen):
-    """Cells of what the searches of a strategy chose: the best score of each, the mean size."""
-    scores = [100 * rows[0]["value"] for rows in chosen]
-    params = [row["params"] for rows in chosen for row in rows]
-    return markdown.spread(analysis.summary(scores)), markdown.millions(sum(params) / len(params))
+def _figure(study, gains):
+    if gains:
+        path = study.found.out / "strategies.png"
+        axis = f"test accuracy, difference from {study.reference} (percentage points)"
+        figures.intervals(path, gains, axis)
+        yield f"![Differences]({path.name})"
 
 
-def _gain(accuracies, label, reference):
-    pairs = zip(accuracies[label], accuracies[reference], strict=True)
-    return analysis.mean_interval([ours - theirs for ours, theirs in pairs])
-
-
-def _best(study, trials):
-    """The best different architectures of a search, as many as `retrain.final.groups.top`."""
-    known = {row["arch"]: row for row in trials if row["value"] is not None}
-    ranked = sorted(known.values(), key=lambda row: (-row["value"], row["arch"]))
-    return ranked[: study.config.retrain.final.groups.top]
-
-
-def _trained(study, chosen):
-    """By label, for each seed the mean test accuracy (%) of its best architectures."""
+def _networks(study, chosen):
+    """The stand-alone networks of all that was chosen, by architecture."""
     archs = {row["arch"] for searches in chosen.values() for rows in searches for row in rows}
-    results = study.pool.train_networks(study.config, "final", {"top": sorted(archs)})
-    accuracies: dict[str, list] = {}
-    for row in results:
-        accuracies.setdefault(row["arch"], []).append(100 * row["test_accuracy"])
-    means = {arch: analysis.summary(values).mean for arch, values in accuracies.items()}
-    return {
-        label: [analysis.summary([means[r["arch"]] for r in rows]).mean for rows in searches]
-        for label, searches in chosen.items()
-    }
+    selection = {"top": sorted(archs)}
+    results = study.pool.train_networks(study.config, "final", selection)
+    (networks,) = findings.grouped(results, selection, {}).values()
+    return {network.arch: network for network in networks}
+
+
+def _mean(values):
+    """None of none: the supernet diverged."""
+    values = list(values)
+    return sum(values) / len(values) if values else None
+
+
+def _found(chosen, networks):
+    """Cells of what the searches of a strategy chose: the best score of each, the mean size."""
+    scores = [100 * rows[0]["value"] for rows in chosen if rows]
+    params = [networks[row["arch"]].params for rows in chosen for row in rows]
+    return markdown.spread(analysis.summary(scores)), markdown.millions(_mean(params))
+
+
+def _gain(accuracies, reference):
+    """Of the seeds that both have."""
+    pairs = zip(accuracies, reference, strict=True)
+    return analysis.mean_interval([a - b for a, b in pairs if None not in (a, b)])
 
 
 def _budget(study, config):
