@@ -125,7 +125,7 @@ def test_the_dropout_study_has_the_papers_rates_and_steps():
 
 def test_studies_of_one_size_share_their_pool():
     """The same reference, candidates and short networks: the first variant sets nothing."""
-    small = [load(f"{name}:small") for name in STUDIES]
+    small = [load(f"{name}:small") for name in STUDIES if Path(name).stem not in OWN]
     for config in small:
         reference = next(iter(variants.resolve(config).values()))
         for section in ("seed", "data", "space", "network", "supernet", "sweep", "retrain"):
@@ -184,7 +184,7 @@ BAD_FIELDS = [
     ("sweep.bn", "recalibrated", "sweep.bn='recalibrated' is none of .*nearest: 'recalibrate'"),
     ("sweep.num_checkpoints", 3, "num_checkpoints=3 is more than supernet.train.keep_checkpoint"),
     ("sweep.score", "table", "config.sweep.score='table' needs config.table"),
-    ("sweep.score", "kld", "sweep.score='kld' is none of accuracy, kl, table; nearest: 'kl'"),
+    ("sweep.score", "kld", "sweep.score='kld' is none of accuracy, kl, .*; nearest: 'kl'"),
     ("sweep.kl.num_references", 0, "sweep.kl.num_references=0 must be 1 or more"),
     ("sweep.kl.r", 1.0, "sweep.kl.r=1.0 must be at least 0 and below 1"),
     ("study.course", 0, "study.course=0 must be 1 or more"),

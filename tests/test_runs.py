@@ -22,8 +22,14 @@ ROOT = Path(__file__).parents[1]
 CONFIG = "tests/configs/tiny.py"
 
 
+# A controller that learns while the supernet trains: of all searches it has the most to remember.
+ENAS = {"sweep.strategy": "enas", "supernet.sampler": "strategy", "supernet.strategy_every": 2}
+
+
 def _command(workdir, *arguments):
-    config = [] if any(a.startswith("--config=") for a in arguments) else [f"--config={CONFIG}"]
+    config = [f"--config={CONFIG}", *(f"--config.{name}={value}" for name, value in ENAS.items())]
+    if any(a.startswith("--config=") for a in arguments):
+        config = []
     return [sys.executable, "launch.py", *config, f"--workdir={workdir}", *arguments]
 
 
@@ -62,6 +68,7 @@ def _results(workdir):
 
 def _state(workdir):
     config = tiny.get_config()
+    config.update_from_flattened_dict(ENAS)
     space, data = config_lib.build(config)
     task = supernet_task.make(config, space, data)
     [state] = trainer.Training(task, config.supernet.train, data).restore(workdir)
@@ -73,12 +80,14 @@ def test_search_leaves_a_report_and_all_that_the_modes_promise(whole):
     trials = _rows(whole / "trials.jsonl", without=None)
     assert len(trials) == 40
     assert all(0 <= row["one_shot_accuracy"] <= 1 and row["params"] > 0 for row in trials)
-    assert len(_rows(whole / "metrics.jsonl", without=None)) == 40 / 5
+    metrics = _rows(whole / "metrics.jsonl", without=None)
+    assert len(metrics) == 40 / 5
+    assert all(0 <= row["asked_accuracy"] <= 1 for row in metrics)
     results = _results(whole)
     short = [r for path, r in results.items() if "/short/" in path]
     final = [r for path, r in results.items() if "/final/" in path]
-    assert 2 <= len(short) <= 4  # two random, two stratified, which may be the same
-    assert len(final) == 2
+    assert 1 <= len(short) <= 2  # one random, one stratified, which may be the same
+    assert len(final) == 1
     assert all(r["test_accuracy"] is None and r["valid_accuracy"] is not None for r in short)
     assert all(r["valid_accuracy"] is None and r["test_accuracy"] is not None for r in final)
     report = whole / "report"
@@ -185,7 +194,7 @@ def resumed(tmp_path_factory):
     moments = [
         lambda: _lines(workdir / "metrics.jsonl") >= 5,
         lambda: _lines(workdir / "trials.jsonl") >= 16,
-        lambda: sum(map(_lines, workdir.glob(metrics))) >= 7,
+        lambda: sum(map(_lines, workdir.glob(metrics))) >= 3,
     ]
     for reached in moments:
         process = _start(workdir)

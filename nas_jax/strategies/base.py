@@ -33,8 +33,11 @@ def compiled(strategy: Strategy) -> Strategy:
     """The same, compiled unless it is `on_host`."""
     if strategy.on_host:
         return strategy
-    ask, tell = jax.jit(strategy.ask, static_argnums=2), jax.jit(strategy.tell)
-    return strategy._replace(ask=ask, tell=tell)
+    return Strategy(
+        init=jax.jit(strategy.init),
+        ask=jax.jit(strategy.ask, static_argnums=2),
+        tell=jax.jit(strategy.tell),
+    )
 
 
 def check_range(least: float, most: float | None, **options: float) -> None:

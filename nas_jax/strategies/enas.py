@@ -97,8 +97,10 @@ def make(
         }
 
     def draw(key, params):
+        noise = jax.random.gumbel(key, (len(sizes), max(sizes)))  # of all Choices at once
+
         def choose(d, logits):
-            return jax.random.categorical(jax.random.fold_in(key, d), logits).astype(jnp.int32)
+            return jnp.argmax(logits + noise[d, : sizes[d]]).astype(jnp.int32)
 
         return controller.apply({"params": params}, choose)[0]
 

@@ -36,22 +36,24 @@ def make(
             "told": jnp.int32(0),
         }
 
-    def parent(key, state):
-        members = jax.random.randint(key, (tournament,), 0, jnp.minimum(state["told"], population))
-        best = members[jnp.argmax(state["scores"][members])]
-        return space.from_decisions(state["decisions"][best])
-
-    def child(key, state):
-        keys = jax.random.split(key, 5)
-        one, other = parent(keys[0], state), parent(keys[1], state)
-        mixed = jax.random.bernoulli(keys[2], crossover)
-        both = space.crossover(keys[3], one, other)
-        start = jax.tree.map(lambda a, b: jnp.where(mixed, a, b), both, one)
-        return space.mutate(keys[4], start)
+    def parents(key, state, shape):
+        """Masks [*shape, k] of the winners of as many tournaments."""
+        alive = jnp.minimum(state["told"], population)
+        members = jax.random.randint(key, (*shape, tournament), 0, alive)
+        best = jnp.argmax(state["scores"][members], -1, keepdims=True)
+        winners = jnp.take_along_axis(members, best, -1)[..., 0]
+        return space.from_decisions(state["decisions"][winners])
 
     def ask(key, state, n):
-        children = jax.vmap(child, (0, None))(jax.random.split(key, n), state)
-        founders = space.sample(key, (n,))
+        keys = jax.random.split(key, 5)
+        start = parents(keys[0], state, (n,))
+        if crossover:
+            mixed = jax.random.bernoulli(keys[1], crossover, (n, 1))
+            others = parents(keys[2], state, (n,))
+            both = jax.vmap(space.crossover)(jax.random.split(keys[3], n), start, others)
+            start = jax.tree.map(lambda a, b: jnp.where(mixed, a, b), both, start)
+        children = jax.vmap(space.mutate)(jax.random.split(keys[4], n), start)
+        founders = space.sample(key, (n,))  # those of random search
         is_full = state["told"] >= population
         return jax.tree.map(lambda a, b: jnp.where(is_full, a, b), children, founders)
 

@@ -29,10 +29,9 @@ def get_config():
         protocol.train.num_steps = 20
         protocol.filters = (4,)
         protocol.num_seeds = 1
-    c.retrain.short.groups.random = 2
-    c.retrain.short.groups.stratified = 2
+    c.retrain.short.groups.random = 1
+    c.retrain.short.groups.stratified = 1
     c.retrain.final.groups.top = 1
-    c.retrain.final.groups.all_on = 1
     return c
 
 
