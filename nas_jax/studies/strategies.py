@@ -52,7 +52,7 @@ def write(study) -> str:
 def _figure(study, gains):
     if gains:
         path = study.found.out / "strategies.png"
-        axis = f"test accuracy, difference from {study.reference} (percentage points)"
+        axis = f"test accuracy (percentage points), difference from\n{study.reference}"
         figures.intervals(path, gains, axis)
         yield f"![Differences]({path.name})"
 
