@@ -169,7 +169,7 @@ def _train() -> ConfigDict:
 
 
 def _protocol(*, filters, num_seeds, random=0, stratified=0, top=0, small=0) -> ConfigDict:
-    """Of `random` etc. networks; "pareto" ones and "all_on" are added by whoever wants them."""
+    """How stand-alone networks are trained, and how many of each group."""
     r = ConfigDict()
     r.filters = filters
     r.num_seeds = num_seeds

@@ -36,6 +36,7 @@ def make(
 
     Raises: ValueError if Optuna is not installed or has no such sampler, or for other objectives.
     """
+    objectives = tuple(objectives)
     _check_objectives(space, costs, objectives)
     replay = _Replay(space, costs, _study_maker(sampler, sampler_options, objectives), objectives)
     num_choices = len(tree.leaves(space.choices))

@@ -39,14 +39,7 @@ def check(config: ConfigDict) -> None:
             "config.sweep.latency.num_archs must be 0 in a study: each search would measure other "
             "latencies"
         )
-    final = config.retrain.final
-    if "strategies" in parts and (len(final.filters) != 1 or not final.groups.top):
-        raise ValueError(
-            f"config.retrain.final: a study of strategies trains networks of one width, not of "
-            f"filters={final.filters}, and groups.top={final.groups.top} of every search: 1 or more"
-        )
-    if {"regret", "strategies"} & {*parts} and not config.study.num_seeds:
-        raise ValueError("config.study.num_seeds=0 must be 1 or more to compare strategies")
+    _check_strategies(parts, config.retrain.final, config.study.num_seeds)
     if not config.space.get("tied", True):
         raise ValueError(
             "config.space.tied=False is for a variant: the architectures of a study are tied"
@@ -63,6 +56,16 @@ def check(config: ConfigDict) -> None:
                 f"config.study.parts has {part!r}, which is none of {', '.join(names())}; "
                 f"nearest: {near!r}"
             )
+
+
+def _check_strategies(parts, final, num_seeds):
+    if "strategies" in parts and (len(final.filters) != 1 or not final.groups.top):
+        raise ValueError(
+            f"config.retrain.final: a study of strategies trains networks of one width, not of "
+            f"filters={final.filters}, and groups.top={final.groups.top} of every search: 1 or more"
+        )
+    if {"regret", "strategies"} & {*parts} and not num_seeds:
+        raise ValueError("config.study.num_seeds=0 must be 1 or more to compare strategies")
 
 
 def _variants(config):
