@@ -63,8 +63,7 @@ class Table(NamedTuple):
         """
         if arch not in self.rows:
             raise ValueError(
-                f"table={self.path} has {len(self.rows)} architectures, {arch!r} is none of them; "
-                "sweep.strategy='exhaustive' asks for those alone"
+                f"table={self.path} has {len(self.rows)} architectures, {arch!r} is none of them"
             )
         row = self.rows[arch]
         return (row.accuracy if row.valid is None else row.valid) / 100

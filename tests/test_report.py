@@ -16,6 +16,7 @@ SECTIONS = (
     "Training of the one-shot model",
     "Scores",
     "The best architectures",
+    "Score against cost",
     "How well scores rank",
     "How far the score can be trusted",
     "Regret",
@@ -132,7 +133,7 @@ def test_every_figure_is_there_and_is_shown(made):
     assert shown == {path.name for path in folder.glob("*.png")}
     biases = {"bias_F8_random.png", "bias_F8_stratified.png"}
     assert shown == biases | {
-        *("training.png", "scores.png", "best.png", "ranking_F8.png", "cost.png")
+        *("training.png", "scores.png", "best.png", "pareto.png", "ranking_F8.png", "cost.png")
     }
     for name in shown:
         assert (folder / name).read_bytes().startswith(b"\x89PNG")

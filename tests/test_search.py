@@ -18,6 +18,7 @@ from nas_jax import (
     rng,
     spaces,
     strategies,
+    supernet,
     supernet_task,
     sweep,
     trained,
@@ -315,7 +316,7 @@ def test_a_candidate_is_its_stand_alone_network(by_training):
     training = trainer.Training(task, config.retrain.short.train, data)
     mine = space.supernet(num_classes=10, filters=4, **options)
     images = np.zeros((1, *data.image_shape), np.float32)
-    whole = supernet_task.supernet.init(jax.random.key(0), mine, images, space.all_on())
+    whole = supernet.init(jax.random.key(0), mine, images, space.all_on())
     params = space.subnet(whole["params"], text)
     state = training.fit(directory, seed=config.seed, params=params)
     images, labels = data.fixed("valid", 128)

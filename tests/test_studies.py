@@ -185,7 +185,7 @@ def test_every_figure_of_the_report_is_there(made):
             {"study.variants": (("a", ("space.num_blocks", 3)),)},
             "variants, 'a': architecture .* has 2 blocks, the space has 3",
         ),
-        ({"sweep.score": "kl"}, "sweep.score='kl', but studies rank by 'accuracy'"),
+        ({"sweep.score": "kl"}, "sweep.score='kl', but this study ranks by 'accuracy'"),
         ({"space.tied": False}, "space.tied=False is for a variant"),
         ({"study.paper_points": "/nowhere.csv"}, "study.paper_points='/nowhere.csv': .*not found"),
     ],
