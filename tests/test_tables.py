@@ -82,7 +82,7 @@ def test_a_missing_table_says_where_it_was_looked_for(tmp_path, monkeypatch):
 
 def test_a_missing_row_says_what_the_table_has(tmp_path):
     table = tables.load(write(tmp_path, NAME, {"00000000": ROW}), MACRO)
-    with pytest.raises(ValueError, match="has 1 architectures, '00000001' is none of them; sweep"):
+    with pytest.raises(ValueError, match="has 1 architectures, '00000001' is none of them"):
         table.search_accuracy("00000001")
 
 
