@@ -33,7 +33,10 @@ def check(name: str, options: Iterable[tuple[str, Any]] = ()) -> None:
     known = {key: default for key, default in _keywords(name).items() if key not in TOLD}
     for option in options:
         if not isinstance(option, tuple | list) or len(option) != 2:
-            raise ValueError(f"config.sweep.options: {option!r} is no (option, value)")
+            raise ValueError(
+                f"config.sweep.options: {option!r} is no (option, value); write "
+                f"{(('population', 50),)} for one"
+            )
         if option[0] not in known:
             near = difflib.get_close_matches(str(option[0]), known, 1, 0)
             raise ValueError(
