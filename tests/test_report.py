@@ -249,7 +249,7 @@ def test_how_it_was_run(made):
 def test_an_empty_folder_says_what_is_missing(tmp_path):
     text = report.write(tmp_path, SPACE).read_text()
     assert "No architecture has a score yet." in text
-    for title, mode in zip(SECTIONS[1:], ["supernet", *["sweep"] * 2, *["retrain"] * 5]):
+    for title, mode in zip(SECTIONS[1:], ["supernet", *["sweep"] * 3, *["retrain"] * 5]):
         assert f"`--mode={mode}` makes it" in _section(text, title)
     assert not list((tmp_path / "report").glob("*.png"))
 
