@@ -85,7 +85,8 @@ def default() -> ConfigDict:
     c.sweep.constraints.max_flops = 0  # multiply-adds for one image
     c.sweep.constraints.max_latency = 0.0  # milliseconds, as sweep.latency estimates them
     c.sweep.latency = ConfigDict()
-    c.sweep.latency.num_archs = 0  # random ones that are timed on this machine; 0: no latencies
+    # Random architectures whose networks are compiled and timed on this machine; 0: no latencies.
+    c.sweep.latency.num_archs = 0
     c.sweep.latency.batch_size = 1  # images of a pass
     # "accuracy" with the supernet's weights; "kl": how far its predictions are from those of nearly
     # all paths, without labels; "table": the accuracy that config.table lists; or "trained": the

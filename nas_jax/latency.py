@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize, stats
 
-from nas_jax import choices as choices_lib
 from nas_jax import supernet, workdir
 from nas_jax.spaces import Space
 
@@ -57,9 +56,12 @@ def measure(
     net = space.standalone(arch, num_classes=num_classes, filters=filters, bn="running", **options)
     images = jnp.zeros((batch_size, image_size, image_size, channels), jnp.float32)
     variables = jax.device_put(supernet.init(jax.random.key(0), net, images), jax.devices()[0])
-    predict = jax.jit(net.apply)
-    times = _times(warm_up + repeats, predict, variables, images)[warm_up:]
-    low, median, high = np.quantile(times, (0.25, 0.5, 0.75)).tolist()
+    predict, times = jax.jit(net.apply), []
+    for _ in range(warm_up + repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(predict(variables, images))
+        times.append(1000 * (time.perf_counter() - start))
+    low, median, high = np.quantile(times[warm_up:], (0.25, 0.5, 0.75)).tolist()
     return Latency(median, low, high, batch_size, repeats)
 
 
@@ -78,40 +80,28 @@ def per_option(
     """Milliseconds of each option of each Choice, [num_options] by its name, and of what all
     architectures have, [] by None: their sum estimates the latency of any architecture.
 
-    Random architectures are timed, all by one program: the supernet in its form "switch", which
-    skips what is off. Least squares share their times out among options, none below zero; a
-    quarter of the architectures is kept apart to tell the error. All of it is written to `path`,
-    and read from there if it exists, so that a search asks the same of a later process.
+    Stand-alone networks of random architectures are timed (and compiled, which takes most of the
+    time). Least squares share their times out among options, none below zero; a quarter of the
+    architectures is kept apart to tell the error. All of it is written to `path`, and read from
+    there if it exists, so that a search asks the same of a later process.
 
     Args as of `measure`; `num_archs` architectures are timed.
     """
     if not path.exists():
-        net = space.supernet(
-            num_classes=num_classes, filters=filters, bn="running", execution="switch", dtype=dtype
-        )
-        images = jnp.zeros((batch_size, image_size, image_size, channels), jnp.float32)
         archs = jax.device_get(space.sample(jax.random.key(0), (num_archs,)))
-        found = _estimate(space, archs, _supernet_times(net, images, space.all_on(), archs))
-        workdir.write_json(path, found | {"batch_size": batch_size, "device": _device()})
-        logger.info("latency  %d architectures, error %.1f %%", num_archs, found["error_percent"])
+        size = {"filters": filters, "image_size": image_size, "batch_size": batch_size}
+        size |= {"num_classes": num_classes, "channels": channels, "dtype": dtype}
+        times = []
+        for text in space.to_strs(archs):
+            times.append(measure(space, text, **size).median)
+            logger.info("latency  %d/%d  %.3f ms  %s", len(times), num_archs, times[-1], text)
+        found = _estimate(space, archs, np.asarray(times))
+        device = jax.devices()[0].device_kind
+        workdir.write_json(path, found | {"batch_size": batch_size, "device": device})
+        logger.info("latency  median error of the estimate: %.1f %%", found["error_percent"])
     found = workdir.read_json(path)
     named = {name: np.asarray(row) for name, row in found["options_ms"].items()}
     return {None: np.asarray(found["base_ms"]), **named}
-
-
-def _device():
-    return jax.devices()[0].device_kind
-
-
-def _supernet_times(net, images, all_on, archs):
-    """Median ms [n] of a pass of each architecture."""
-    variables = jax.device_put(
-        supernet.init(jax.random.key(0), net, images, all_on), jax.devices()[0]
-    )
-    predict = jax.jit(net.apply)
-    each = choices_lib.unstack(archs)
-    _times(3, predict, variables, images, each[0])
-    return np.asarray([np.median(_times(10, predict, variables, images, arch)) for arch in each])
 
 
 def _estimate(space, archs, times):
@@ -130,13 +120,3 @@ def _estimate(space, archs, times):
             choice.name: row.tolist() for choice, row in zip(choices, np.split(options, ends))
         },
     }
-
-
-def _times(repeats, function, *args):
-    """Milliseconds of each of so many calls."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(function(*args))
-        times.append(1000 * (time.perf_counter() - start))
-    return times
