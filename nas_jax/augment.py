@@ -1,5 +1,9 @@
 """Pixels on the device: standardisation and augmentation, inside the compiled step."""
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +13,11 @@ def standardise(images: jax.Array, mean: tuple, std: tuple) -> jax.Array:
     """uint8 [..., C] -> float32, (x / 255 - mean) / std per channel."""
     scale, offset = 1 / (255 * np.asarray(std)), np.asarray(mean) / np.asarray(std)
     return images.astype(jnp.float32) * scale.astype("f4") - offset.astype("f4")
+
+
+def standardiser(data: Any) -> Callable[[jax.Array], jax.Array]:
+    """`standardise` with the mean and deviation of a `data.Data`."""
+    return functools.partial(standardise, mean=data.mean, std=data.std)
 
 
 def augment(

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -77,10 +78,9 @@ class Constraints:
 
     def allows(self, archs: Any) -> np.ndarray:
         """Whether masks [n, k] keep to all limits, and are in the table, if any: bool [n]."""
-        costs, rows = self.costs(archs), self._decisions(archs)
-        allowed = np.ones(len(rows), bool)
+        allowed = np.ones(len(jax.tree.leaves(archs)[0]), bool)
         for name, limit in self._limits.items():
-            allowed &= np.asarray(costs[COSTS[name]]) <= limit
+            allowed &= cost.total(self._space, self._per_option[COSTS[name]], archs) <= limit
         if self._allowed is not None:
-            allowed &= [bytes(row) in self._allowed for row in rows]
+            allowed &= [bytes(row) in self._allowed for row in self._decisions(archs)]
         return allowed

@@ -106,7 +106,7 @@ def train_one(
         net,
         {"params": state.params, "batch_stats": state.batch_stats},
         data.in_order(split, config.retrain.eval_batch_size),
-        prepare=lambda images: augment.standardise(images, data.mean, data.std),
+        prepare=augment.standardiser(data),
     )
     costs = cost.on_images(space, space.from_str(text), filters, data)
     num_trained = training.total * settings.train.batch_size

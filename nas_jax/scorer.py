@@ -101,7 +101,7 @@ def _table_scores(space, table, archs):
 
 def _network_score(config, space, data, task, state):
     """The scorer of one checkpoint, with the statistics that `sweep.bn` names."""
-    sweep, variables, prepare = config.sweep, {"params": state.params}, _standardiser(data)
+    sweep, variables, prepare = config.sweep, {"params": state.params}, augment.standardiser(data)
 
     def training_batches(size):
         count = sweep.calibration_images // size
@@ -140,10 +140,6 @@ def _minus_divergence(config, space, data, task, state):
         {"params": state.params},
         data.fixed("train", settings.num_images)[0],
         references,
-        prepare=_standardiser(data),
+        prepare=augment.standardiser(data),
     )
     return lambda archs: -divergence(archs)
-
-
-def _standardiser(data):
-    return functools.partial(augment.standardise, mean=data.mean, std=data.std)

@@ -147,8 +147,7 @@ def _drawn(strategy, key, step, groups, policy):
 def _updating(config, strategy, net, data, constraints, devices):
     """`Task.update`: a round of candidates, scored on one validation batch after the other."""
     sweep = config.sweep
-    prepare = functools.partial(augment.standardise, mean=data.mean, std=data.std)
-    count = score.counter(net, prepare=prepare, devices=devices)
+    count = score.counter(net, prepare=augment.standardiser(data), devices=devices)
     images, labels = data.fixed("valid", sweep.num_images)
 
     def update(step, state, root):

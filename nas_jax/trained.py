@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -52,7 +53,7 @@ class Trained:
         self._devices = jax.local_devices()[:1]
         self._count = counter(
             self._net,
-            prepare=lambda images: augment.standardise(images, data.mean, data.std),
+            prepare=augment.standardiser(data),
             devices=self._devices,
         )
 
@@ -104,4 +105,4 @@ def nearest(space: Space, arch: Any, trials: list[dict]) -> str:
 
 def _the_same(key, step, groups, arch):
     """The masks of one architecture for every ghost batch."""
-    return jax.tree.map(lambda mask: jax.numpy.tile(mask, (len(groups), 1)), arch)
+    return jax.tree.map(lambda mask: jnp.tile(mask, (len(groups), 1)), arch)

@@ -214,6 +214,7 @@ class Training:
     @functools.cached_property
     def _step(self):
         task, train, data, devices = self._task, self._train, self._data, self._devices
+        standardise = augment.standardiser(data)
         augment_fn = functools.partial(augment.augment, **train.augment.to_dict())
         num_groups = train.batch_size // train.ghost_batch_size // parallel.num_global(devices)
         step = train_step.make(
@@ -221,7 +222,7 @@ class Training:
             self._tx,
             num_groups=num_groups,
             groups_at_once=1 if task.net.execution == "switch" else num_groups,
-            prepare=lambda keys, x: augment_fn(keys, augment.standardise(x, data.mean, data.std)),
+            prepare=lambda keys, x: augment_fn(keys, standardise(x)),
             sample_masks=task.sample_masks,
             usage=task.usage,
             per_use=task.per_use,

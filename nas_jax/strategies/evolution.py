@@ -36,20 +36,20 @@ def make(
             "told": jnp.int32(0),
         }
 
-    def parents(key, state, shape):
-        """Masks [*shape, k] of the winners of as many tournaments."""
+    def parents(key, state, n):
+        """Masks [n, k] of the winners of as many tournaments."""
         alive = jnp.minimum(state["told"], population)
-        members = jax.random.randint(key, (*shape, tournament), 0, alive)
+        members = jax.random.randint(key, (n, tournament), 0, alive)
         best = jnp.argmax(state["scores"][members], -1, keepdims=True)
         winners = jnp.take_along_axis(members, best, -1)[..., 0]
         return space.from_decisions(state["decisions"][winners])
 
     def ask(key, state, n):
         keys = jax.random.split(key, 5)
-        start = parents(keys[0], state, (n,))
+        start = parents(keys[0], state, n)
         if crossover:
             mixed = jax.random.bernoulli(keys[1], crossover, (n, 1))
-            others = parents(keys[2], state, (n,))
+            others = parents(keys[2], state, n)
             both = jax.vmap(space.crossover)(jax.random.split(keys[3], n), start, others)
             start = jax.tree.map(lambda a, b: jnp.where(mixed, a, b), both, start)
         children = jax.vmap(space.mutate)(jax.random.split(keys[4], n), start)
