@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 SHARED = ("data", "space", "network")  # decide every network
 SCORE = ("seed", "score", "kl", "bn", "calibration_images", "num_checkpoints")
 ACCURACY = ("num_images", "batch_size")  # decide scores that are accuracies
-# Decide a supernet that is trained on what a strategy asks for.
+# Decide a supernet whose training depends on the strategy.
 STRATEGY = ("seed", "strategy", "options", "constraints", "latency", "candidates_per_batch")
 
 
@@ -64,7 +64,8 @@ class Pool:
     def supernet(self, config: ConfigDict) -> Path:
         """Where the supernet of a config is, or will be."""
         parts = _parts(config, ("seed", *SHARED, "supernet"))
-        if config.supernet.sampler == "strategy":
+        space = spaces.make(**config.space.to_dict())
+        if supernet_task.training_strategy(config, space):
             parts["sweep"] = _parts(config.sweep, (*STRATEGY, *ACCURACY))
         else:
             del parts["supernet"]["strategy_every"]

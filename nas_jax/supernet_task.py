@@ -67,6 +67,7 @@ def make(
       constraints: what the sampler "strategy" is told of; to restore they are not needed.
       devices: None for all.
     """
+    strategy = training_strategy(config, space, constraints)
     net = space.supernet(
         num_classes=data.num_classes,
         filters=config.supernet.filters,
@@ -82,7 +83,6 @@ def make(
     )
     if config.supernet.sampler != "strategy":
         return dataclasses.replace(task, **_sampling(config, space, data))
-    strategy = make_strategy(config, space, constraints)
     return dataclasses.replace(
         task,
         sample_masks=functools.partial(_drawn, strategy),
@@ -100,6 +100,16 @@ def make_strategy(
     if constraints is not None:
         told["costs"] = constraints.costs
     return strategies.compiled(strategies.make(sweep.strategy, space, sweep.options, **told))
+
+
+def training_strategy(
+    config: ConfigDict, space: Space, constraints: Constraints | None = None
+) -> strategies.Strategy | None:
+    """The strategy of `sweep.strategy` if how the supernet is trained depends on it, else None."""
+    if config.sweep.strategy == "exhaustive":  # it has to be told of what to ask for
+        return None
+    strategy = make_strategy(config, space, constraints)
+    return strategy if strategy.trains or config.supernet.sampler == "strategy" else None
 
 
 def first_policy(config: ConfigDict, strategy: strategies.Strategy) -> Any:

@@ -4,6 +4,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -18,6 +19,12 @@ class Strategy(NamedTuple):
       ask: (key, state, n) -> masks [n, k] of legal architectures.
       tell: (state, archs, scores) -> state; masks [n, k], scores float [n], NaN for a failure,
         which is never kept. Not all that was asked must be told.
+      wrap: (module of the supernet) -> the module that is trained and scored in its place.
+      penalty: (params, usage) -> float32 [], added to the supernet's loss; `usage` as from
+        `Space.usage`, or None.
+      read_out: (params) -> state, when the supernet is trained; the sweep goes on from it.
+      exploit: (key, state, scores [M]) -> (parents int32 [M], state): a population of M supernets
+        is trained, of which each goes on from its parent now and then.
       on_host: whether `ask` and `tell` are plain Python, whose state may grow, and which ask for
         the same first, whatever n is (asking for more may change what comes next); else JAX traces
         them once, and a supernet can be trained on what they ask for.
@@ -26,14 +33,23 @@ class Strategy(NamedTuple):
     init: Callable[[Any], Any]
     ask: Callable[[Any, Any, int], Any]
     tell: Callable[[Any, Any, Any], Any]
+    wrap: Callable[[nn.Module], nn.Module] | None = None
+    penalty: Callable[[Any, Any], Any] | None = None
+    read_out: Callable[[Any], Any] | None = None
+    exploit: Callable[[Any, Any, Any], tuple[Any, Any]] | None = None
     on_host: bool = False
+
+    @property
+    def trains(self) -> bool:
+        """Whether a supernet is trained in another way for it."""
+        return any((self.wrap, self.penalty, self.read_out, self.exploit))
 
 
 def compiled(strategy: Strategy) -> Strategy:
     """The same, compiled unless it is `on_host`."""
     if strategy.on_host:
         return strategy
-    return Strategy(
+    return strategy._replace(
         init=jax.jit(strategy.init),
         ask=jax.jit(strategy.ask, static_argnums=2),
         tell=jax.jit(strategy.tell),
