@@ -131,6 +131,14 @@ def _retraining() -> ConfigDict:
     r.selection.top_pool = 100  # "top" is a stratified sample of the best so many
     r.selection.small_quantile = 0.9  # "small" has a score at or above it
     r.selection.bucket_width = 0.05  # of one-shot accuracy, for "stratified"
+    # Widths of the groups "tuned" and "narrowed": networks of equal cost. The best are trained once
+    # more, as retrain.short.train says, with MorphNet's penalty; see nas_jax/widths_task.py. The
+    # paper proposes it and does not do it.
+    r.widths = ConfigDict()
+    r.widths.resource = "flops"  # what is to be saved: multiply-adds; or "params"
+    r.widths.share = 0.5  # of what the full network costs
+    r.widths.strength = 0.5  # of the penalty
+    r.widths.threshold = 0.01  # channels whose batch-norm scales are no larger are gone
     # Paper, figure 5: about 28 epochs, batch 64, ghost batch 32, five runs.
     r.short = _protocol(filters=(16,), num_seeds=5, random=50, stratified=50)
     r.short.train.batch_size = 64
@@ -180,6 +188,8 @@ def _protocol(*, filters, num_seeds, random=0, stratified=0, top=0, small=0) -> 
     r.groups.top = top
     r.groups.small = small
     r.groups.pareto = 0  # best for their parameters
+    r.groups.tuned = 0  # the best, with tuned widths
+    r.groups.narrowed = 0  # the best, all widths scaled alike to the same cost
     r.groups.all_on = 0
     r.train = _train()
     return r

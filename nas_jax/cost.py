@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import flax.traverse_util
 import jax
 import numpy as np
 
@@ -60,6 +61,13 @@ def on_images(space: base.Space, archs: Any, filters: int, data: Any) -> Cost:
     return of(space, archs, filters=filters, **image_options(data))
 
 
+def of_network(space: base.Space, params: Any, image_size: int) -> Cost:
+    """Cost of the network that has these parameters, whatever its widths."""
+    shapes = {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(params).items()}
+    flops = (space.multiply_adds(path, shape, image_size) for path, shape in shapes.items())
+    return Cost(np.asarray(sum(map(math.prod, shapes.values()))), np.asarray(sum(flops)))
+
+
 def image_options(data: Any) -> dict[str, int]:
     """What `of` and `per_option` ask about images, of a `data.Data`."""
     size, _, channels = data.image_shape
@@ -109,9 +117,7 @@ def _table(space, filters, image_size, num_classes, channels):
     table[None] = np.zeros(2, np.int64)
     shapes = base.param_shapes(space, filters, image_size, num_classes, channels)
     for path, shape in shapes.items():
-        size = math.prod(shape)
-        is_kernel = len(shape) > 1
-        flops = size * space.positions(path, image_size) if is_kernel else 0
+        costs = math.prod(shape), space.multiply_adds(path, shape, image_size)
         name, option = space.owner(path) or (None, slice(None))
-        table[name][option] += np.asarray([size, flops])
+        table[name][option] += np.asarray(costs)
     return table

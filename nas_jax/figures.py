@@ -218,6 +218,26 @@ def intervals(path: Path, estimates: Mapping[str, Sequence[float]], xlabel: str)
         ax.set(xlabel=xlabel, ylim=(len(values) - 0.5, -0.5))
 
 
+def widths(path: Path, by_tensor: Mapping[str, Mapping[str, int]]) -> None:
+    """Channels of each tensor, by name: "full" as frames, "tuned" as bars, "narrowed" as ticks.
+
+    Tensors that are not in "tuned" have vanished.
+    """
+    names = list(by_tensor["full"])
+    places = np.arange(len(names))[::-1]
+    tuned = [by_tensor["tuned"].get(name, 0) for name in names]
+    with _page(path, 1, 1, 0.22 * len(names) + 1) as [[ax]]:
+        full = list(by_tensor["full"].values())
+        ax.barh(places, full, 0.8, color="none", edgecolor=PALE, label="full")
+        ax.barh(places, tuned, 0.6, color=COLOURS[0], label="tuned")
+        narrowed = list(by_tensor["narrowed"].values())
+        ax.plot(narrowed, places, "|", color=COLOURS[1], ms=9, mew=2.5, label="narrowed")
+        ax.set_yticks(places, names, fontsize=8)
+        ax.set(xlabel="channels", ylim=(-0.7, len(names) - 0.3))
+        ax.grid(axis="y", visible=False)
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
+
+
 def growth(
     path: Path, xs: Sequence[int], counts: Sequence[int], params: Sequence[float], xlabel: str
 ) -> None:

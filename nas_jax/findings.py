@@ -9,7 +9,7 @@ from nas_jax import cost, tables, workdir
 from nas_jax.spaces import Space
 
 SAMPLES = ("random", "stratified")  # what ranking is measured on
-GROUPS = ("top", "small", "pareto", *SAMPLES, "all_on")
+GROUPS = ("top", "small", "pareto", "tuned", "narrowed", *SAMPLES, "all_on")
 
 
 class Score(NamedTuple):
@@ -62,6 +62,7 @@ class Findings:
       scored: the trials that have a value.
       searched_table: whether the scores are a table's own, which has nothing to judge then.
       ranked: the scored architectures, one line each, the best first.
+      widths: the rows of widths.json.
       short, final: {(filters, group): networks} of the two protocols of stand-alone training.
       samples: {(where, group): networks} that ranking is measured on: of `short` ("F = 16",
         "random"), and those of the config's table ("published", "table").
@@ -79,6 +80,8 @@ class Findings:
         self.ranked = ranked(self.trials)
         self._one_shot = {row["arch"]: self.score.factor * row["value"] for row in self.ranked}
         self.short, self.final = self._groups("short"), self._groups("final")
+        paths = sorted((directory / "retrain" / "widths").glob("F*/*/widths.json"))
+        self.widths = list(map(workdir.read_json, paths))
         self.samples = {
             (f"F = {filters}", name): group
             for (filters, name), group in self.short.items()

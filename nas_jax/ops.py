@@ -241,7 +241,7 @@ class DepthwiseNorm(nn.Module):
         """[G, n, H, W, C] -> [G, n, H/stride, W/stride, C]."""
         size, channels = self.kernel_size, x.shape[-1]
         init, shape = self.kernel_init(size**2), (size, size, 1, channels)
-        kernel = self.param("kernel", init, shape, jnp.float32).astype(x.dtype)
+        kernel = self.param("depthwise", init, shape, jnp.float32).astype(x.dtype)
         y = kernels.depthwise(x.reshape(-1, *x.shape[2:]), kernel, self.stride)
         y = y.reshape(*x.shape[:2], *y.shape[1:])
         return self.norm(relu=self.relu, name="norm")([y])[0]

@@ -2,6 +2,7 @@
 
     supernets/<id>/                    a workdir: checkpoints, metrics, scores/<id>.jsonl
     searches/<id>/                     trials.jsonl of a strategy
+    widths/<id>/F<filters>/<arch id>/seed<k>/widths.json
     networks/<id>/F<filters>/<arch id>/seed<k>/result.json
 
 An id stands for the fields of the config that decide what is there; they lie in it as config.json.
@@ -21,9 +22,10 @@ import jax
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import retrain, spaces, supernet_task, sweep, workdir
+from nas_jax import retrain, spaces, supernet_task, sweep, widths_task, workdir
 from nas_jax.constraints import Constraints
 from nas_jax.scorer import Scorer
+from nas_jax.spaces import arch_id
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +142,28 @@ class Pool:
         directory = self.directory / "searches" / _id(parts)
         workdir.open_workdir(directory, parts)
         return directory
+
+    def tune(self, jobs: Sequence[tuple[ConfigDict, str, int, int]]) -> list[dict]:
+        """Rows of `widths_task.tune` for (config, architecture, filters, seed) each."""
+        folders = {self._widths_folder(*job): job for job in jobs}
+
+        def do(directory, job):
+            config, text, filters, seed = job
+            space = spaces.make(**config.space.to_dict())
+            given = config, space, self.data, directory, text
+            widths_task.tune(*given, filters=filters, seed=seed)
+
+        _share(folders, lambda directory: (directory / "widths.json").exists(), do)
+        return [workdir.read_json(self._widths_folder(*job) / "widths.json") for job in jobs]
+
+    def _widths_folder(self, config, text, filters, seed):
+        parts = _parts(config, SHARED) | {
+            "widths": config.retrain.widths.to_dict(),
+            "train": config.retrain.short.train.to_dict(),
+        }
+        root = self.directory / "widths" / _id(parts)
+        workdir.open_workdir(root, parts)
+        return root / f"F{filters}" / arch_id(text) / f"seed{seed}"
 
     def networks(
         self, config: ConfigDict, protocol: str, selection: Mapping[str, Sequence[str]]

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import analysis, augment, cost, findings, score, workdir
+from nas_jax import analysis, augment, cost, findings, score, widths, widths_task, workdir
 from nas_jax import data as data_lib
 from nas_jax.spaces import Space, arch_id
 from nas_jax.trainer import Task, Training, network_options
@@ -24,7 +24,7 @@ from nas_jax.trainer import Task, Training, network_options
 logger = logging.getLogger(__name__)
 
 PROTOCOLS = ("short", "final")
-GROUPS = ("random", "stratified", "top", "small", "pareto", "all_on")
+GROUPS = ("random", "stratified", "top", "small", "pareto", "tuned", "narrowed", "all_on")
 # Networks; JAX keeps the programs of those that are gone, tens of megabytes each.
 CLEAR_EVERY = 20
 
@@ -42,7 +42,14 @@ def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) 
         )
     for protocol in PROTOCOLS:
         settings = config.retrain[protocol]
+
+        def tune(text, filters=settings.filters[0]):
+            path = directory / "retrain" / "widths" / f"F{filters}" / arch_id(text)
+            found = config, space, data, path, text
+            return widths_task.tune(*found, filters=filters, seed=config.seed)
+
         selection = select(trials, space, settings, config.retrain.selection, config.seed)
+        selection = widths_task.resolve(selection, tune)
         root = directory / "retrain" / protocol
         workdir.write_json(root / "selection.json", selection)
         for number, (path, job) in enumerate(jobs(settings, root, selection).items(), 1):
@@ -82,16 +89,19 @@ def train_one(
 ) -> None:
     """Train the network of architecture `text`, measure it, and write result.json in `directory`.
 
+    The string may name widths of its own (`widths.join`), which `filters` then does not change.
     Accuracies there are in [0, 1], `seconds` those of this process (a resumed run counts from its
     resumption).
     """
     logger.info("retrain %s  F = %d, seed %d  %s", protocol, filters, seed, text)
     settings, began = config.retrain[protocol], time.perf_counter()
     final = protocol == "final"
+    arch, own = widths.split(text)
     net = space.standalone(
-        text,
+        arch,
         num_classes=data.num_classes,
         filters=filters,
+        widths=own,
         **network_options(config, "running"),
     )
     task = Task(
@@ -108,7 +118,7 @@ def train_one(
         data.in_order(split, config.retrain.eval_batch_size),
         prepare=augment.standardiser(data),
     )
-    costs = cost.on_images(space, space.from_str(text), filters, data)
+    costs = cost.of_network(space, state.params, data.image_shape[0])
     num_trained = training.total * settings.train.batch_size
     result = {
         "arch": text,
@@ -140,6 +150,7 @@ def select(
     small: the fewest parameters at or above the `rules.small_quantile` quantile.
     pareto: spread evenly, by parameters, over those that no other beats in both score and
       parameters.
+    tuned, narrowed: the best, whose widths are still to be found (`widths_task.resolve`).
     all_on: every path, not a legal architecture.
     """
     rows = findings.ranked(trials)
@@ -151,6 +162,7 @@ def select(
         "top": lambda n: _top(rows[: rules.top_pool], n, generator),
         "small": lambda n: _small(rows, n, rules.small_quantile),
         "pareto": lambda n: _pareto(rows, n),
+        **dict.fromkeys(widths_task.GROUPS, lambda n: rows[:n]),
         "all_on": lambda n: [space.to_str(space.all_on())] if n else [],
     }
     return {group: _texts(makers[group](settings.groups[group])) for group in GROUPS}

@@ -31,7 +31,8 @@ class Scorer:
       step: of the checkpoint to score with; None for the last `sweep.num_checkpoints`.
 
     Attributes:
-      policy: what the strategy learnt while the supernet was trained; {} where it did not.
+      policy: what the strategy learnt while the supernet was trained, or reads out of it; {} where
+        it did not.
 
     Raises: ValueError: no finished supernet, or no such checkpoint.
     """
@@ -70,7 +71,9 @@ class Scorer:
             states = training.restore(directory, sweep.num_checkpoints)
         else:
             states = [training.restore_step(directory, step)]
-        self.policy = states[0].policy
+        strategy = supernet_task.training_strategy(config, space)
+        read_out = strategy and strategy.read_out
+        self.policy = read_out(states[0].params) if read_out else states[0].policy
         self._common["checkpoint_step"] = int(states[0].step)
         make = _minus_divergence if sweep.score == "kl" else _network_score
         self._scores = [make(config, space, data, task, state) for state in states]

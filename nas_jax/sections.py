@@ -6,7 +6,15 @@ Accuracies are printed in per cent, parameters and multiply-adds in millions.
 
 import math
 
-from nas_jax import analysis, figures, markdown, pareto_section, trust, trust_section
+from nas_jax import (
+    analysis,
+    figures,
+    markdown,
+    pareto_section,
+    trust,
+    trust_section,
+    widths_section,
+)
 from nas_jax.findings import columns
 
 SIZE_RANKERS = {"parameters": "params", "multiply-adds": "flops"}
@@ -256,6 +264,7 @@ def _labelled(samples):
     return {f"{name} (n = {len(points.x)})": points for name, points in samples.items() if points.x}
 
 
+TUNED = "tuned network (`retrain.*.groups.tuned` asks for some)"
 NEEDS_SAMPLES = (("samples",), "selected result in retrain/short", "retrain")
 # title, who writes it, what of the findings it needs (one of them), where that is, who makes it
 SECTIONS = (
@@ -268,6 +277,7 @@ SECTIONS = (
     ("How far the score can be trusted", trust_section.write, *NEEDS_SAMPLES),
     ("Regret", _regret, *NEEDS_SAMPLES),
     ("Final networks", final, ("final",), "result in retrain/final", "retrain"),
+    ("Tuned widths", widths_section.write, ("widths",), TUNED, "retrain"),
     ("Accuracy and size", _cost, ("final", "short"), "result in retrain", "retrain"),
     ("How it was run", how, ("config",), "config.json", "supernet"),
 )

@@ -80,6 +80,7 @@ def make(
         init_args=(space.all_on(),),
         usage=space.usage,
         per_use=config.supernet.per_use_gradients,
+        penalty=strategy and strategy.penalty,
     )
     if config.supernet.sampler != "strategy":
         return dataclasses.replace(task, **_sampling(config, space, data))

@@ -51,6 +51,7 @@ def make(
     l2_norm_params: bool,
     label_smoothing: float,
     l2_unused: bool = False,
+    penalty: Callable[[Any, Any], jax.Array] | None = None,
 ) -> Callable:
     """Build `step(state, batch, root) -> (state, metrics)`, to be pmapped by `parallel.pmap`.
 
@@ -69,6 +70,7 @@ def make(
       l2_norm_params: see `optim.l2`.
       l2_unused: whether L2 falls on what a group does not use, too.
       label_smoothing: in [0, 1).
+      penalty: (params, usage over all devices) -> float32 [], added to the loss.
 
     The step takes a batch {"image": uint8 [B, H, W, C], "label": int32 [B]} and the run's root
     key; its metrics are float32 scalars, means over all devices.
@@ -80,10 +82,13 @@ def make(
         correct = jnp.mean((jnp.argmax(logits, -1) == labels).astype(jnp.float32))
         return loss, ({"loss": loss, "accuracy": correct}, batch_stats)
 
-    def penalty(params, masks):
-        used = None if l2_unused else usage(params, masks)
-        value = l2 * optim.l2(params, used, norm_params=l2_norm_params)
-        return value, {"l2": value}
+    def penalties(params, masks):
+        used = usage(params, masks)
+        shrinking = optim.l2(params, None if l2_unused else used, norm_params=l2_norm_params)
+        terms = {"l2": l2 * shrinking}
+        if penalty is not None:
+            terms["penalty"] = penalty(params, parallel.mean(used))
+        return sum(terms.values()), terms
 
     def step(state, batch, root):
         num_images = batch["label"].shape[0]
@@ -98,7 +103,7 @@ def make(
         fitted = jax.grad(cross_entropy, has_aux=True)
         fitted = functools.partial(fitted, state.params, state.batch_stats)
         grads, (metrics, batch_stats) = _mean(fitted, (images, labels, masks), groups_at_once)
-        shrunk, more = jax.grad(penalty, has_aux=True)(state.params, masks)
+        shrunk, more = jax.grad(penalties, has_aux=True)(state.params, masks)
         grads, metrics = jax.tree.map(jnp.add, grads, shrunk), metrics | more
         grads, metrics, batch_stats = parallel.mean((grads, metrics, batch_stats))
         if per_use:

@@ -31,6 +31,7 @@ class Task:
       sample_masks: (key of the run, step, group numbers [G], policy) -> masks [G, k], or None.
       usage: (params, masks) -> share of groups that use each parameter, or None for all.
       per_use: see `train_step.make`.
+      penalty: see `train_step.make`.
       known: (step) -> what to log beside the metrics.
       policy: that of the first state, see `TrainState`.
       update: (step, state, key of the run) -> (policy, what to log), after every `update_every`
@@ -44,6 +45,7 @@ class Task:
     sample_masks: Callable = lambda key, step, groups, policy: None
     usage: Callable = lambda params, masks: None
     per_use: bool = False
+    penalty: Callable | None = None
     known: Callable = lambda step: {}
     policy: Any = None
     update: Callable = lambda step, state, root: (state.policy, {})
@@ -226,6 +228,7 @@ class Training:
             sample_masks=task.sample_masks,
             usage=task.usage,
             per_use=task.per_use,
+            penalty=task.penalty,
             l2=train.l2,
             l2_norm_params=train.l2_norm_params,
             l2_unused=train.l2_unused,

@@ -26,6 +26,10 @@ _AT_LEAST = {  # the last part of a field's name -> its least value
     "max_flops": 0,
     "max_latency": 0,
     "pareto": 0,
+    "tuned": 0,
+    "narrowed": 0,
+    "strength": 0,
+    "threshold": 0,
     "num_steps": 0,
     "num_epochs": 0,
     "log_every": 1,
@@ -57,6 +61,7 @@ _NAMES = {
     "supernet.train.schedule": ("cosine", "constant", "step"),
     "retrain.short.train.schedule": ("cosine", "constant", "step"),
     "retrain.final.train.schedule": ("cosine", "constant", "step"),
+    "retrain.widths.resource": ("flops", "params"),
     "network.dtype": ("auto", "float32", "bfloat16", "float16"),
 }
 MIN_TIMED = 20  # architectures
@@ -80,7 +85,17 @@ def config(given: ConfigDict, known: ConfigDict) -> None:
         _check_value(name, value)
     for name in _TRAININGS:
         _check_training(name, given)
+    for protocol in ("short", "final"):
+        _check_widths(protocol, given.retrain[protocol])
     _check_choices(given)
+
+
+def _check_widths(protocol, settings):
+    if len(settings.filters) > 1 and (settings.groups.tuned or settings.groups.narrowed):
+        raise ValueError(
+            f"config.retrain.{protocol}.filters={settings.filters}: widths are tuned for one; or "
+            "set groups.tuned and groups.narrowed to 0"
+        )
 
 
 def _fail_unknown(name, allowed):
@@ -100,7 +115,7 @@ def _check_value(name, value):
         raise ValueError(f"config.{name}={value} must be at least 0 and below 1")
     if last == "bn_epsilon" and value <= 0:
         raise ValueError(f"config.{name}={value} must be above 0")
-    if last == "bucket_width" and not 0 < value <= 1:
+    if last in ("bucket_width", "share") and not 0 < value <= 1:
         raise ValueError(f"config.{name}={value} must be above 0 and at most 1")
     if name in _NAMES and value not in _NAMES[name]:
         near = difflib.get_close_matches(value, _NAMES[name], 1, 0)[0]

@@ -8,8 +8,9 @@ import abc
 import functools
 import hashlib
 import itertools
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import flax.traverse_util
@@ -22,6 +23,18 @@ from nas_jax import ops
 
 Arch = choices_lib.Arch
 Path = tuple[str, ...]  # of a parameter: its scopes, then its name
+
+
+class Layer(NamedTuple):
+    """Kernels, and their batch norm, if there is one.
+
+    Tensors are named by what makes them; those that are summed or passed on are one tensor.
+    """
+
+    scope: Path  # of its parameters; those of its batch norm are in `norm` below
+    inputs: tuple[str, ...]  # tensors whose concat it takes; () for the images
+    output: str | None  # tensor; None for the logits
+    normed: tuple[str, ...] = ()  # tensors whose concat its batch norm scales
 
 
 class Space(abc.ABC):
@@ -70,6 +83,13 @@ class Space(abc.ABC):
         """The string, in this space, of an architecture whose string stands for every cell."""
         return text
 
+    def layers(self, text: str) -> list[Layer]:
+        """The layers of an architecture's network, in order: what has a width of its own.
+
+        Raises: ValueError if the space's networks have none.
+        """
+        raise ValueError(f"the networks of {type(self).__name__} have no widths of their own")
+
     def isomorph(self, text: str) -> str:
         """What all architectures that compute the same have in common; here nothing is known."""
         return text
@@ -93,16 +113,41 @@ class Space(abc.ABC):
         return self.network(num_classes=num_classes, filters=filters, arch=None, **options)
 
     def standalone(
-        self, arch: Arch | str, *, num_classes: int, filters: int, **options
+        self,
+        arch: Arch | str,
+        *,
+        num_classes: int,
+        filters: int,
+        widths: Sequence[int] | None = None,
+        **options,
     ) -> nn.Module:
         """The network of one architecture, only the chosen ops: `apply(variables, images)`.
 
         Its parameters have the names and shapes that they have in the supernet of the same
         `filters`. Args as in `supernet`; `arch` is a string or concrete masks [num_options].
+
+        Args:
+          widths: channels of every tensor, in the order of `tensors`; None: as `filters` says.
+
+        Raises: ValueError if there are not as many as tensors, or one is below 1.
         """
         text = arch if isinstance(arch, str) else self.to_str(arch)
         self.from_str(text)
+        if widths is not None:
+            options["widths"] = self._checked(text, tuple(map(int, widths)))
         return self.network(num_classes=num_classes, filters=filters, arch=text, **options)
+
+    def tensors(self, text: str) -> tuple[str, ...]:
+        """Names of the tensors of an architecture's network that have a width, in order."""
+        return tuple(dict.fromkeys(x.output for x in self.layers(text) if x.output is not None))
+
+    def _checked(self, text, widths):
+        if len(widths) != len(self.tensors(text)) or min(widths) < 1:
+            raise ValueError(
+                f"architecture {text!r} has {len(self.tensors(text))} tensors; their widths must "
+                f"be as many numbers from 1 on, not {widths}"
+            )
+        return widths
 
     def check_image_size(self, image_size: int) -> None:
         """Raises: ValueError if images of that height and width cannot be reduced evenly."""
@@ -174,6 +219,10 @@ class Space(abc.ABC):
                 return scope, int(below)
         return None
 
+    def multiply_adds(self, path: Path, shape: tuple[int, ...], image_size: int) -> int:
+        """Of the array of parameters of that path, on one image; only kernels have any."""
+        return math.prod(shape) * self.positions(path, image_size) if len(shape) > 1 else 0
+
     def usage(self, params: Any, arch: Arch) -> Any:
         """Share of the groups that use each parameter: a tree like `params` of float32 scalars.
 
@@ -218,6 +267,7 @@ class Network(nn.Module):
       dtype: of activations.
       execution: see `nas_jax.execution`.
       kernel_init: from the fan-in to an initialiser.
+      widths: channels of each tensor, see `Space.standalone`.
     """
 
     space: Any
@@ -231,6 +281,7 @@ class Network(nn.Module):
     dtype: Any = jnp.float32
     execution: str = "masked"
     kernel_init: Any = ops.he_normal
+    widths: tuple[int, ...] | None = None
 
     @property
     def unit(self) -> dict[str, Any]:
@@ -238,6 +289,11 @@ class Network(nn.Module):
         how = self.bn, self.bn_momentum, self.bn_epsilon, self.relu_before_bn
         norm = ops.partial(ops.BatchNorm, *how)
         return {"norm": norm, "kernel_init": self.kernel_init}
+
+    @property
+    def tensor_widths(self) -> dict[str, int]:
+        """`widths` by the names of `Space.tensors`; empty if they are as `filters` says."""
+        return dict(zip(self.space.tensors(self.arch), self.widths)) if self.widths else {}
 
     @property
     def on(self) -> Any:

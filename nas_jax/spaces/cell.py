@@ -9,6 +9,7 @@ output is the concat of both inputs and all blocks.
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -20,27 +21,28 @@ from nas_jax.choices import Choice
 from nas_jax.spaces import base
 
 
-def _separable_pair(features, size, *, name, **unit):
-    return ops.Pair((ops.partial(ops.SeparableConv, features, size, **unit),) * 2, name=name)
+def _pair(units, widths, *, name, **unit):
+    builders = [ops.partial(kind, n, size, **unit) for (kind, size), n in zip(units, widths)]
+    return ops.Pair(tuple(builders), name=name)
 
 
-def _conv_pair(features, *, name, **unit):
-    sizes = ((1, 7), (7, 1))
-    builders = tuple(ops.partial(ops.Conv, features, size, **unit) for size in sizes)
-    return ops.Pair(builders, name=name)
+def _separable(size):
+    return functools.partial(_pair, ((ops.SeparableConv, size),) * 2)
 
 
 # The paper's seven ops in its order. It does not give the pooling window; here: 3x3, stride 1.
-# Each is called with the number of features, `name`, and the units' `norm` and `kernel_init`.
+# Each is called with its two widths, between its units and after them, with `name`, and with the
+# units' `norm` and `kernel_init`.
 OPS = {
-    "identity": lambda features, **unit: base.identity,
-    "sep3x3": functools.partial(_separable_pair, size=3),
-    "sep5x5": functools.partial(_separable_pair, size=5),
-    "sep7x7": functools.partial(_separable_pair, size=7),
-    "conv7x7": _conv_pair,  # 1x7, then 7x1
-    "maxpool": lambda features, **unit: kernels.max_pool,
-    "avgpool": lambda features, **unit: kernels.avg_pool,
+    "identity": lambda widths, **unit: base.identity,
+    "sep3x3": _separable(3),
+    "sep5x5": _separable(5),
+    "sep7x7": _separable(7),
+    "conv7x7": functools.partial(_pair, ((ops.Conv, (1, 7)), (ops.Conv, (7, 1)))),
+    "maxpool": lambda widths, **unit: kernels.max_pool,
+    "avgpool": lambda widths, **unit: kernels.avg_pool,
 }
+PASSING = ("identity", "maxpool", "avgpool")  # as many channels leave as enter
 INPUT_NAMES = ("previous cell", "cell before")
 
 
@@ -177,6 +179,35 @@ class CellSpace(base.Space):
         seen = [self.ops[:j].count(op) for j, op in enumerate(self.ops)]
         return tuple(f"{op}#{n + 1}" if n else op for op, n in zip(self.ops, seen))
 
+    def layers(self, text: str) -> list[base.Layer]:
+        """See `base.Space.layers`."""
+        found = [base.Layer((stem,), (), stem) for stem in ("stem1", "stem2")]
+        outputs, on = [("stem1",), ("stem2",)], self.indices(text)
+        for cell in range(self.num_cells):
+            inside, tensors = self._cell_layers(cell, outputs[:-3:-1], self.of_cell(on, cell))
+            found += inside
+            outputs.append(tensors)
+        found.append(_layer(("final",), outputs[-1], "final"))
+        return [*found, base.Layer(("classifier",), ("final",), None)]
+
+    def _cell_layers(self, cell, inputs, on):
+        """A cell's layers, and the tensors that it gives to the next."""
+        scope = f"cell{cell}"
+        tensors = [f"{scope}/project{i}" for i in range(2)]
+        found = [_layer((scope, f"project{i}"), x, tensors[i]) for i, x in enumerate(inputs)]
+        for choice, chosen in zip(self.of_cell(self.choices, cell), on):
+            inputs, ops_ = ((scope, choice[field].name) for field in ("inputs", "ops"))
+            joined, mixed = "/".join(inputs), "/".join(ops_)
+            passed = any(self.ops[j] in PASSING for j in chosen["ops"])
+            found += [_layer((*inputs, str(j)), (tensors[j],), joined) for j in chosen["inputs"]]
+            tensors.append(joined if passed else mixed)
+            for j in chosen["ops"]:
+                if self.ops[j] not in PASSING:
+                    op, between = (*ops_, str(j)), f"{mixed}/{j}"
+                    found.append(_layer((*op, "unit0"), (joined,), between))
+                    found.append(_layer((*op, "unit1"), (between,), tensors[-1]))
+        return found, tuple(tensors)
+
     def graph(self, text: str) -> dict[str, Any]:
         """What to draw: the inputs' names and, per block, its inputs (numbers) and ops (names).
 
@@ -219,7 +250,8 @@ class CellNetwork(base.Network):
     def __call__(self, images: jax.Array, arch: base.Arch | None = None) -> jax.Array:
         """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
         images, masks, leading = supernet.to_groups(images.astype(self.dtype), arch)
-        before, previous = (self._stem(images, name=f"stem{i + 1}") for i in range(2))
+        widths = self.tensor_widths
+        before, previous = (self._stem(images, widths, f"stem{i + 1}") for i in range(2))
         stem_height = previous[0][0].shape[2]
         for i in range(self.space.num_cells):
             scale = 2 ** self.space.stage(i)
@@ -230,21 +262,26 @@ class CellNetwork(base.Network):
                 self.arch,
                 self.unit,
                 self.execution,
+                widths,
                 name=f"cell{i}",
             )
             own = masks if masks is None else self.space.of_cell(masks, i)
             before, previous = previous, cell(previous, before, stem_height // scale, own)
-        x = ops.Projection(self.filters * scale, **self.unit, name="final")(previous)
+        width = widths.get("final", self.filters * scale)
+        x = ops.Projection(width, **self.unit, name="final")(previous)
         return self.logits(x).reshape(*leading, -1)
 
-    def _stem(self, images, name):
-        stride = self.space.stem_stride
-        x = ops.Stem(self.filters, min(stride, 2), self.kernel_init, name=name)(images)
+    def _stem(self, images, widths, name):
+        stride, width = self.space.stem_stride, widths.get(name, self.filters)
+        x = ops.Stem(width, min(stride, 2), self.kernel_init, name=name)(images)
         return [_with_moments(kernels.halve(x) if stride == 4 else x)]
 
 
 class Cell(nn.Module):
-    """Cell `number`, of `features` channels; `arch` None builds every option."""
+    """Cell `number`; `arch` None builds every option.
+
+    A tensor has `features` channels if it is not in `widths`.
+    """
 
     space: CellSpace
     number: int
@@ -252,6 +289,7 @@ class Cell(nn.Module):
     arch: str | None
     unit: Any
     execution: str
+    widths: Mapping[str, int]
 
     @nn.compact
     def __call__(self, previous, before, height, masks):
@@ -265,22 +303,44 @@ class Cell(nn.Module):
         ]
         on = self.space.indices(self.arch or self.space.to_str(self.space.all_on()))
         on, choices = (self.space.of_cell(x, self.number) for x in (on, self.space.choices))
-        builders = [functools.partial(OPS[op], self.features, **self.unit) for op in self.space.ops]
         for i, choice in enumerate(choices):
             mask = {"inputs": None, "ops": None} if masks is None else masks[i]
             names = {field: choice[field].name for field in choice}
             how = {"execution": self.execution}
+            width = self._width(names["inputs"], self.features)
             joined = supernet.MaskedConcat(
-                self.features, on[i]["inputs"], **self.unit, **how, name=names["inputs"]
+                width, on[i]["inputs"], **self.unit, **how, name=names["inputs"]
             )(tensors, mask["inputs"])
+            builders = self._builders(names["ops"], width)
             mixed = supernet.MixedOp(builders, on[i]["ops"], **how, name=names["ops"])
             tensors.append(_with_moments(mixed(joined, mask["ops"])))
         return tensors
 
+    def _builders(self, name, width):
+        """Of the ops of a block whose input has `width` channels; so has its output, where it
+        has no width of its own, as one of the ops passes on what enters.
+        """
+        width = self._width(name, width)
+        return [
+            functools.partial(
+                OPS[op], (self._width(f"{name}/{j}", self.features), width), **self.unit
+            )
+            for j, op in enumerate(self.space.ops)
+        ]
+
+    def _width(self, name, default):
+        return self.widths.get(f"{self.name}/{name}", default)
+
     def _project(self, parts, height, i):
         """1x1 convolution, then average pooling only where the resolution drops."""
         halvings = (parts[0][0].shape[2] // height).bit_length() - 1
-        return ops.Projection(self.features, halvings, **self.unit, name=f"project{i}")(parts)
+        width = self._width(f"project{i}", self.features)
+        return ops.Projection(width, halvings, **self.unit, name=f"project{i}")(parts)
+
+
+def _layer(scope, inputs, output):
+    """Of a unit that normalises what it takes."""
+    return base.Layer(scope, inputs, output, normed=inputs)
 
 
 def _with_moments(x):

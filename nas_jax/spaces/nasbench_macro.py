@@ -99,6 +99,30 @@ class NasBenchMacroSpace(base.Space):
             halvings -= 1
         return (image_size // 2**halvings) ** 2
 
+    def layers(self, text: str) -> list[base.Layer]:
+        """See `base.Space.layers`; all layers of a stage have the same tensor, as they add to it
+        or pass it on.
+        """
+        found, previous = [_layer(("stem",), (), "stem")], "stem"
+        for i, on in enumerate(self.indices(text)):
+            stage = f"stage{self.stage(i)}"
+            for j in on:
+                found += self._op_layers(i, j, previous, stage)
+            previous = stage
+        found.append(_layer(("head",), (previous,), "head"))
+        return [*found, base.Layer(("classifier",), ("head",), None)]
+
+    def _op_layers(self, layer, option, before, after):
+        scope = (f"layer{layer}", str(option))
+        if OPS[option] == "identity":
+            return [_layer(scope, (before,), after)] if self.reduces(layer) else []
+        wide = "/".join(scope)
+        return [
+            _layer((*scope, "expand"), (before,), wide),
+            _layer((*scope, "depthwise"), (wide,), wide),
+            _layer((*scope, "project"), (wide,), after),
+        ]
+
     @property
     def reduction(self) -> int:
         """See `base.Space.reduction`."""
@@ -110,17 +134,23 @@ class MacroNetwork(base.Network):
 
     def setup(self):
         """Submodules, each named as its scope."""
-        unit, on = self.unit, self.on
-        self.stem = ops.ConvNorm(self.filters, relu=True, **unit)
+        unit, on, widths = self.unit, self.on, self.tensor_widths
+        self.stem = ops.ConvNorm(widths.get("stem", self.filters), relu=True, **unit)
         for i, choice in enumerate(self.space.choices):
-            width = self.filters * 2 ** (1 + self.space.stage(i))
+            stage = self.space.stage(i)
+            width = widths.get(f"stage{stage}", self.filters * 2 ** (1 + stage))
             stride = 2 if self.space.reduces(i) else 1
             builders = [
                 functools.partial(build, features=width, stride=stride, **unit)
-                for build in (_identity, _block(3, 3), _block(6, 5))
+                for build in (
+                    _identity,
+                    _block(3, 3, widths.get(f"{choice.name}/1")),
+                    _block(6, 5, widths.get(f"{choice.name}/2")),
+                )
             ]
             setattr(self, choice.name, supernet.MixedOp(builders, on[i], self.execution))
-        self.head = ops.ConvNorm(self.space.head * self.filters, (1, 1), relu=True, **unit)
+        width = widths.get("head", self.space.head * self.filters)
+        self.head = ops.ConvNorm(width, (1, 1), relu=True, **unit)
 
     def __call__(self, images: jax.Array, arch: base.Arch | None = None) -> jax.Array:
         """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
@@ -153,12 +183,19 @@ def _identity(features, stride, **unit):
     return ops.ConvNorm(features, (1, 1), stride, **unit)
 
 
-def _block(expansion, size):
-    return functools.partial(InvertedResidual, expansion=expansion, size=size)
+def _block(expansion, size, wide):
+    return functools.partial(InvertedResidual, expansion=expansion, size=size, wide=wide)
+
+
+def _layer(scope, inputs, output):
+    """Of a convolution whose output is normalised."""
+    return base.Layer(scope, inputs, output, normed=(output,))
 
 
 class InvertedResidual(nn.Module):
-    """MobileNetV2's block: 1x1 to `expansion` times the channels, depthwise, 1x1; shortcut."""
+    """MobileNetV2's block: 1x1 to `expansion` times the channels, or to `wide` if that is given,
+    depthwise, 1x1; shortcut, unless it is strided or changes the number of channels.
+    """
 
     features: int
     stride: int
@@ -166,12 +203,13 @@ class InvertedResidual(nn.Module):
     size: int
     norm: Any = ops.BatchNorm
     kernel_init: Any = ops.he_normal
+    wide: int | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[G, n, H, W, C] -> [G, n, H/stride, W/stride, features]."""
         unit = {"norm": self.norm, "kernel_init": self.kernel_init}
-        wide = self.expansion * x.shape[-1]
+        wide = self.wide or self.expansion * x.shape[-1]
         y = ops.ConvNorm(wide, (1, 1), relu=True, **unit, name="expand")(x)
         y = ops.DepthwiseNorm(self.size, self.stride, relu=True, **unit, name="depthwise")(y)
         y = ops.ConvNorm(self.features, (1, 1), **unit, name="project")(y)

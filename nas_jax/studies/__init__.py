@@ -64,8 +64,13 @@ def _check_strategies(parts, final, num_seeds):
             f"config.retrain.final: a study of strategies trains networks of one width, not of "
             f"filters={final.filters}, and groups.top={final.groups.top} of every search: 1 or more"
         )
-    if {"regret", "strategies"} & {*parts} and not num_seeds:
-        raise ValueError("config.study.num_seeds=0 must be 1 or more to compare strategies")
+    if "widths" in parts and not final.groups.tuned:
+        raise ValueError(
+            "config.retrain.final.groups.tuned=0 must be 1 or more: so many architectures of every "
+            "search are tuned in a study of widths"
+        )
+    if {"regret", "strategies", "widths"} & {*parts} and not num_seeds:
+        raise ValueError("config.study.num_seeds=0 must be 1 or more to compare searches")
 
 
 def _variants(config):

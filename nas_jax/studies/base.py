@@ -1,7 +1,7 @@
 """What the parts of a study share: candidates, samples of them, scores, stand-alone networks."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import findings, retrain, rng, variants, workdir
+from nas_jax import findings, retrain, rng, variants, widths_task, workdir
 from nas_jax.findings import Network
 from nas_jax.pool import Pool
 from nas_jax.spaces import Space
@@ -78,7 +78,12 @@ class Study:
     def selection(self, protocol: str) -> dict[str, list[str]]:
         """The architectures of each group, by the reference's scores."""
         settings, rules = self.config.retrain[protocol], self.config.retrain.selection
-        return retrain.select(self.trials, self.space, settings, rules, self.config.seed)
+        chosen = retrain.select(self.trials, self.space, settings, rules, self.config.seed)
+
+        def tune(text):
+            return self.pool.tune([(self.config, text, settings.filters[0], self.config.seed)])[0]
+
+        return widths_task.resolve(chosen, tune)
 
     def groups(self, protocol: str) -> dict[tuple[int, str], list[Network]]:
         """Stand-alone networks by (filters, group), with the reference's scores."""
@@ -88,6 +93,13 @@ class Study:
         known = [row for row in self.trials if row["value"] is not None]
         scores = {row["arch"]: self.found.score.factor * row["value"] for row in known}
         return findings.grouped(results, chosen, scores)
+
+    def networks(self, archs: Iterable[str]) -> dict[str, Network]:
+        """The final networks of these architectures, or widths, by their strings."""
+        chosen = {"top": sorted(archs)}
+        results = self.pool.train_networks(self.config, "final", chosen)
+        (networks,) = findings.grouped(results, chosen, {}).values()
+        return {network.arch: network for network in networks}
 
     @functools.cached_property
     def samples(self) -> dict[str, list[Network]]:

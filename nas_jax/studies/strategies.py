@@ -22,7 +22,9 @@ def write(study) -> str:
         label: [findings.ranked(trials)[:count] for trials in searches]
         for label, searches in study.searches().items()
     }
-    networks = _networks(study, chosen)
+    networks = study.networks(
+        {row["arch"] for searches in chosen.values() for rows in searches for row in rows}
+    )
     accuracies = {
         label: [_mean(networks[row["arch"]].accuracy for row in rows) for rows in searches]
         for label, searches in chosen.items()
@@ -55,15 +57,6 @@ def _figure(study, gains):
         axis = f"test accuracy (percentage points), difference from\n{study.reference}"
         figures.intervals(path, gains, axis)
         yield f"![Differences]({path.name})"
-
-
-def _networks(study, chosen):
-    """The stand-alone networks of all that was chosen, by architecture."""
-    archs = {row["arch"] for searches in chosen.values() for rows in searches for row in rows}
-    selection = {"top": sorted(archs)}
-    results = study.pool.train_networks(study.config, "final", selection)
-    (networks,) = findings.grouped(results, selection, {}).values()
-    return {network.arch: network for network in networks}
 
 
 def _mean(values):

@@ -1,0 +1,40 @@
+"""The section of a report on tuned widths."""
+
+from collections.abc import Sequence
+
+from nas_jax import figures, markdown
+
+TEXT = """The network of an architecture is trained with MorphNet's penalty; what is left of it is
+scaled uniformly to a share of the full network's cost (tuned), and so is the full network
+(narrowed). An op with no channel left vanishes."""
+UNITS = {"flops": "multiply-adds (M)", "params": "parameters (M)"}
+
+
+def write(found) -> str:
+    """Markdown of the widths that a run has tuned; draws those of the first."""
+    return table(found, found.widths)
+
+
+def table(found, rows: Sequence[dict]) -> str:
+    """The same of some rows of widths.json."""
+    first = rows[0]
+    figures.widths(found.out / "widths.png", first["widths"])
+    unit = UNITS[first["resource"]]
+    cells = [
+        (
+            f"`{row['arch']}`",
+            row["seed"],
+            *(markdown.millions(row["costs"][name]) for name in ("full", "left", "tuned")),
+            markdown.millions(row["costs"]["narrowed"]),
+            "" if row["tuned"].startswith(row["arch"]) else f"`{row['tuned'].partition('@')[0]}`",
+        )
+        for row in rows
+    ]
+    header = ("architecture", "seed", f"full: {unit}", "left", "tuned", "narrowed", "what is left")
+    return "\n\n".join(
+        [
+            "![Widths](widths.png)",
+            f"{TEXT} The figure shows `{first['arch']}`.",
+            markdown.table(header, cells),
+        ]
+    )

@@ -1,0 +1,107 @@
+"""Tuning the widths of an architecture that was found, which the paper proposes (section 5): its
+stand-alone network is trained with MorphNet's penalty, and what is left is widened uniformly.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import flax.traverse_util
+import jax
+from ml_collections import ConfigDict
+
+from nas_jax import data as data_lib
+from nas_jax import workdir
+from nas_jax.spaces import Space
+from nas_jax.trainer import Task, Training, network_options
+from nas_jax.widths import Widths, join
+
+logger = logging.getLogger(__name__)
+
+GROUPS = ("tuned", "narrowed")  # of networks that cost the same
+
+
+def resolve(
+    selection: Mapping[str, Sequence[str]], tune: Callable[[str], Mapping]
+) -> dict[str, Sequence[str]]:
+    """The selection, with networks of tuned and narrowed widths for the architectures of these
+    groups; `tune` is as below, from a string."""
+    resolved = {group: [tune(text)[group] for text in selection[group]] for group in GROUPS}
+    return {**selection, **resolved}
+
+
+def tune(
+    config: ConfigDict,
+    space: Space,
+    data: data_lib.Data,
+    directory: Path,
+    text: str,
+    *,
+    filters: int,
+    seed: int,
+) -> dict:
+    """Train the network of architecture `text` with the penalty, as `retrain.short.train` says.
+
+    Returns:
+      What widths.json in `directory` says: "tuned" and "narrowed" are networks' strings
+      (`widths.join`) that cost `retrain.widths.share` of the full network or less: what is left
+      and the full network, both scaled uniformly. "widths" has these and "left" and "full" by
+      tensor, "costs" what they cost.
+
+    Raises:
+      ValueError: the space has no widths, or the share is too small.
+      Diverged: the loss is not finite.
+    """
+    path, settings = directory / "widths.json", config.retrain.widths
+    if path.exists():
+        return workdir.read_json(path)
+    logger.info("widths  F = %d, seed %d  %s", filters, seed, text)
+    full = _widths_of(config, space, data, text, filters)
+
+    def penalty(params, usage):
+        return settings.strength * full.penalty(params, threshold=settings.threshold)
+
+    task = Task("widths", _net(config, space, data, text, filters), "train", penalty=penalty)
+    state = Training(task, config.retrain.short.train, data).fit(directory, seed=seed)
+    left_text, left_widths = full.read_out(state.params, settings.threshold)
+    left = _widths_of(config, space, data, left_text, filters)
+    limit = settings.share * full.cost(full.full)
+    found = {
+        "full": (full, full.full),
+        "left": (left, left_widths),
+        "tuned": (left, left.scaled(left_widths, limit)),
+        "narrowed": (full, full.scaled(full.full, limit)),
+    }
+    row = {
+        "arch": text,
+        "filters": filters,
+        "seed": seed,
+        "resource": settings.resource,
+        "costs": {name: of.cost(values) for name, (of, values) in found.items()},
+        "widths": {
+            name: dict(zip(of.names, map(int, values))) for name, (of, values) in found.items()
+        },
+        "tuned": join(left_text, found["tuned"][1]),
+        "narrowed": join(text, found["narrowed"][1]),
+    }
+    workdir.write_json(path, row)
+    return row
+
+
+def _net(config, space, data, text, filters):
+    options = network_options(config, "batch")
+    return space.standalone(text, num_classes=data.num_classes, filters=filters, **options)
+
+
+def _widths_of(config, space, data, text, filters):
+    net = _net(config, space, data, text, filters)
+    images = jax.ShapeDtypeStruct((1, *data.image_shape), "float32")
+    params = jax.eval_shape(net.init, jax.random.key(0), images)["params"]
+    flat = flax.traverse_util.flatten_dict(params)
+    return Widths(
+        space,
+        text,
+        {path: leaf.shape for path, leaf in flat.items()},
+        image_size=data.image_shape[0],
+        resource=config.retrain.widths.resource,
+    )
