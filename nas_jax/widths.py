@@ -155,33 +155,37 @@ class Widths:
         text = self._space.to_str(self.without_vanished(params, threshold))
         return text, tuple(max(int(left[name]), 1) for name in self._space.tensors(text))
 
-    def without_vanished(self, params: Any, threshold: float) -> Any:
+    def without_vanished(self, params: Any, threshold: float, min_share: float = 0.0) -> Any:
         """Masks bool [k] of the architecture without the options that vanished.
 
-        An option vanishes if, in every cell that has it, one of its own batch norms has no scale
-        above `threshold`; but the last option of a Choice stays. Traceable.
+        An option vanishes if of the scales of one of its batch norms, over all cells, a share of
+        `min_share` or less is above `threshold`; but the best of a Choice stays. Traceable.
         """
-        dead = self._dead(params, threshold)
+        shares = self._shares_left(params, threshold)
         masks, treedef = jax.tree.flatten(self._space.from_str(self._text))
         kept = []
         for choice, mask in zip(jax.tree.leaves(self._space.choices), masks):
-            gone = jnp.stack([dead.get((choice.name, j), False) for j in range(len(mask))])
-            left = (mask != 0) & ~gone
-            kept.append(jnp.where(jnp.any(left), left, mask != 0))
+            share = jnp.stack([shares.get((choice.name, j), 1.0) for j in range(len(mask))])
+            share = jnp.where(mask != 0, share, -1.0)
+            left = share > min_share
+            kept.append(jnp.where(jnp.any(left), left, share == jnp.max(share)))
         return treedef.unflatten(kept)
 
-    def _dead(self, params, threshold):
-        """By (name of the Choice, option): whether it vanished."""
-        flat = flax.traverse_util.flatten_dict(params)
-        by_cell: dict[tuple, dict] = {}
+    def _shares_left(self, params, threshold):
+        """By (name of the Choice, option): the least share of its batch norms."""
+        flat, scales = flax.traverse_util.flatten_dict(params), {}
         for layer in self._layers:
             path = (*layer.scope, "norm", "scale")
             owner = self._space.owner(path)
             if owner is not None and layer.normed:
-                weak = jnp.all(jnp.abs(flat[path]) <= threshold)
-                cells = by_cell.setdefault(owner, {})
-                cells[layer.scope[0]] = cells.get(layer.scope[0], False) | weak
-        return {owner: jnp.all(jnp.stack([*of.values()])) for owner, of in by_cell.items()}
+                below = layer.scope[layer.scope.index(owner[0]) :]  # the same in every cell
+                scales.setdefault(owner, {}).setdefault(below, []).append(jnp.abs(flat[path]))
+        return {
+            owner: jnp.min(
+                jnp.stack([jnp.mean(jnp.concatenate(each) > threshold) for each in by.values()])
+            )
+            for owner, by in scales.items()
+        }
 
     def scaled(self, widths: Any, limit: float) -> tuple[int, ...]:
         """Widths [T] times the largest factor at which the network costs `limit` or less.

@@ -1,6 +1,5 @@
 """Whole searches: constraints, latencies, fronts, every strategy resumed, scores by training."""
 
-import dataclasses
 import itertools
 import json
 import shutil
@@ -28,6 +27,7 @@ from nas_jax import config as config_lib
 from nas_jax.checkpoints import Checkpoints
 from nas_jax.constraints import Constraints
 from tests.configs import tiny, tiny_macro
+from tests.stopping import Stop, Stopping
 
 MACRO = spaces.make("nasbench_macro", stages=(1, 2), head=2)  # 27 architectures
 OPTIONS = {"evolution": {"sweep.options": (("population", 10),)}}  # soon full
@@ -210,24 +210,6 @@ def _train_enas(directory, devices, data_wrapper=lambda data: data):
     task = supernet_task.make(config, space, data, constraints, devices)
     train = trainer.Training(task, config.supernet.train, data_wrapper(data), devices)
     return train.fit(directory, seed=1), _rows(directory / "metrics.jsonl")
-
-
-class Stop(Exception):
-    """Stands for a kill."""
-
-
-@dataclasses.dataclass
-class Stopping:
-    """Data that end after 17 batches."""
-
-    data: object
-
-    def __getattr__(self, name):
-        return getattr(self.data, name)
-
-    def batches(self, *args, **kwargs):
-        yield from itertools.islice(self.data.batches(*args, **kwargs), 17)
-        raise Stop
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,12 @@ from nas_jax.strategies.base import Strategy, check_range
 
 
 def make(
-    space: Space, *, strength: float = 0.1, threshold: float = 0.01, resource: str = "flops"
+    space: Space,
+    *,
+    strength: float = 0.5,
+    threshold: float = 0.01,
+    min_share: float = 0.5,
+    resource: str = "flops",
 ) -> Strategy:
     """Uniform over the architectures whose options did not vanish.
 
@@ -27,6 +32,7 @@ def make(
       space: to search in; its networks must have `layers`.
       strength: of the penalty, which is a share of what all paths cost (`Widths.penalty`).
       threshold: a channel whose scales are no larger is gone.
+      min_share: an option with such a share of its channels, or less, has vanished; in [0, 1].
       resource: "flops" or "params".
 
     State: masks bool [num_options] of the options that are left.
@@ -34,6 +40,7 @@ def make(
     Raises: ValueError if an option is out of its range, or the space has no widths.
     """
     check_range(0, None, strength=strength, threshold=threshold)
+    check_range(0, 1, min_share=min_share)
     if resource not in widths.RESOURCES:
         allowed = " or ".join(map(repr, widths.RESOURCES))
         raise ValueError(f"config.sweep.options: resource={resource!r} must be {allowed}")
@@ -44,7 +51,7 @@ def make(
         return strength * of_all.penalty(params, usage, threshold=threshold)
 
     def read_out(params):
-        return _of_all(space, params, resource).without_vanished(params, threshold)
+        return _of_all(space, params, resource).without_vanished(params, threshold, min_share)
 
     return Strategy(
         init=lambda key: jax.tree.map(lambda mask: jnp.asarray(mask, bool), space.all_on()),
