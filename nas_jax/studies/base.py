@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import findings, retrain, rng, variants, widths_task, workdir
+from nas_jax import findings, retrain, rng, supernet_task, variants, widths_task, workdir
 from nas_jax.findings import Network
 from nas_jax.pool import Pool
 from nas_jax.spaces import Space
@@ -70,8 +70,16 @@ class Study:
         }
 
     def searches(self) -> dict[str, list[list[dict]]]:
-        """By label the trials of each seed's search."""
+        """By label the trials of each seed's search, after the training of its supernet."""
         configs = self.seeded()
+        self.pool.train_supernets(
+            {
+                f"{label}, seed {config.seed}": config
+                for label, several in configs.items()
+                for config in several
+                if config.sweep.score not in supernet_task.WITHOUT
+            }
+        )
         found = iter(self.pool.search([c for several in configs.values() for c in several]))
         return {label: [next(found) for _ in several] for label, several in configs.items()}
 

@@ -14,9 +14,6 @@ the first strategy are paired by seed, with the 95 % interval of Student's t."""
 def write(study) -> str:
     """Markdown of the table; trains what it needs and draws the differences."""
     configs = study.seeded()
-    study.pool.train_supernets(
-        {f"{label}, seed {c.seed}": c for label, several in configs.items() for c in several}
-    )
     count = study.config.retrain.final.groups.top
     chosen = {
         label: [findings.ranked(trials)[:count] for trials in searches]
