@@ -265,9 +265,15 @@ def _check_strategy(config, space):
     strategies, sweep = importlib.import_module("nas_jax.strategies"), config.sweep
     strategies.check(sweep.strategy, sweep.options)
     trains, exhaustive = config.supernet.sampler == "strategy", sweep.strategy == "exhaustive"
-    if not exhaustive:  # which may have to list a table's architectures
-        on_host = strategies.make(sweep.strategy, space, sweep.options).on_host
-    if trains and (exhaustive or on_host):
+    if exhaustive and not trains:  # it may have to list a table's architectures
+        return
+    strategy = None if exhaustive else strategies.make(sweep.strategy, space, sweep.options)
+    if strategy and strategy.wrap and sweep.bn != "batch":
+        raise ValueError(
+            f"config.sweep.bn={sweep.bn!r}, but sweep.strategy={sweep.strategy!r} scores with the "
+            "statistics of its images: 'batch'"
+        )
+    if trains and (exhaustive or strategy.on_host):
         raise ValueError(
             f"config.supernet.sampler='strategy', but sweep.strategy={sweep.strategy!r} "
             + ("asks for all in order" if exhaustive else "cannot be compiled")

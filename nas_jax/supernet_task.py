@@ -73,6 +73,8 @@ def make(
         filters=config.supernet.filters,
         **network_options(config, "batch"),
     )
+    if strategy and strategy.wrap:
+        net = strategy.wrap(net)
     task = Task(
         name="supernet",
         net=net,

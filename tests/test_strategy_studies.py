@@ -91,12 +91,7 @@ def test_strategies_are_compared_at_their_budget(tmp_path):
     for configs in study.seeded().values():
         for one in configs:
             workdir.set_status(study.pool.supernet(one), "done")
-    jobs = study.pool.networks(study.config, "final", {"top": archs})
-    for directory, (text, filters, seed) in jobs.items():
-        accuracy = (40 + archs.index(text)) / 100
-        row = {"arch": text, "filters": filters, "seed": seed, "valid_accuracy": None}
-        row |= {"test_accuracy": accuracy, "params": 2_000_000, "flops": 0}
-        workdir.write_json(directory / "result.json", row)
+    _fill_networks(study, {text: 40 + i for i, text in enumerate(archs)})
     text = studies.run(*run, tmp_path / "study").read_text()
     # 40 steps of 32 images; 8 candidates of 128
     assert _cells(text, "random")[1:6] == ["2", "1,280", "8", "1,024", "2,304"]
@@ -115,6 +110,46 @@ def test_strategies_are_compared_at_their_budget(tmp_path):
     assert _cells(text, "fair")[1] == "1"
     assert _cells(text, "fair")[8:] == ["46.50", "4.00 [nan, nan]"]  # 46.5 - 42.5
     assert (tmp_path / "study" / "report" / "strategies.png").exists()
+
+
+def _fill_networks(study, accuracies):
+    """Networks that were trained by hand, with these accuracies in per cent."""
+    jobs = study.pool.networks(study.config, "final", {"top": list(accuracies)})
+    for directory, (text, filters, seed) in jobs.items():
+        row = {"arch": text, "filters": filters, "seed": seed, "valid_accuracy": None}
+        row |= {"test_accuracy": accuracies[text] / 100, "params": 2_000_000, "flops": 0}
+        workdir.write_json(directory / "result.json", row)
+
+
+def test_tuned_widths_are_compared_with_narrowed_ones(tmp_path):
+    """The best of two searches: 50 and 60 % in full; tuned 46 and 55, narrowed 44 and 54."""
+    fields = {"study.parts": ("widths",), "study.num_seeds": 2, "sweep.num_candidates": 8}
+    config = tiny.get_config()
+    config.retrain.final.groups.tuned = 1
+    study, *run = _study(config, tmp_path, **fields)
+    archs, accuracies = study.candidates[:2], {}
+    for seed, (text, of_seed) in enumerate(zip(archs, ((50, 46, 44), (60, 55, 54)))):
+        _fill_cells(study, "random", seed, [text] * 8)
+        _fill_cells(study, "evolution", seed, [text] * 8)  # is not asked for widths
+        tuned, narrowed = f"{text}@1", f"{text}@2"
+        accuracies |= dict(zip((text, tuned, narrowed), of_seed))
+        own = study.seeded()["random"][seed]
+        workdir.set_status(study.pool.supernet(own), "done")
+        folder = study.pool._widths_folder(own, text, 4, seed)
+        costs = {"full": 4e6, "left": 3e6, "tuned": 2e6, "narrowed": 1.9e6}
+        row = {"arch": text, "seed": seed, "resource": "flops", "costs": costs}
+        row |= {"tuned": tuned, "narrowed": narrowed}
+        row["widths"] = {"full": {"a": 4, "b": 4}, "tuned": {"a": 1}, "narrowed": {"a": 2, "b": 2}}
+        workdir.write_json(folder / "widths.json", row)
+    _fill_networks(study, accuracies)
+    text = studies.run(*run, tmp_path / "study").read_text()
+    # tuned - narrowed is 2 and 1: mean 1.5, and 12.71 standard errors of 0.5 either way
+    cells = ["2", "49.00 ± 7.07", "2.00", "0.00", "1.50 [-4.85, 7.85]"]
+    assert _cells(text, "narrowed uniformly")[1:] == cells
+    assert _cells(text, "full")[2:6:3] == ["55.00 ± 7.07", "-4.50 [-10.85, 1.85]"]
+    assert _cells(text, "tuned by MorphNet")[2:6:3] == ["50.50 ± 6.36", ""]
+    for figure in ("widths", "widths_gains"):
+        assert (tmp_path / "study" / "report" / f"{figure}.png").exists()
 
 
 def _fill_cells(study, label, seed, archs):
@@ -154,6 +189,7 @@ def test_strategies_have_supernets_of_their_own_only_where_they_train_them(tmp_p
         ("strategies", {"sweep.latency.num_archs": 20}, "num_archs must be 0 in a study"),
         ("strategies", {"retrain.final.groups.top": 0}, r"groups\.top=0 of every search: 1 or"),
         ("strategies", {"retrain.final.filters": (4, 8)}, r"one width, not of filters=\(4, 8\)"),
+        ("widths", {}, r"groups\.tuned=0 must be 1 or more"),
         ("strategies", {"study.num_seeds": 0}, "num_seeds=0 must be 1 or more"),
     ],
 )

@@ -1,0 +1,31 @@
+"""SMASH's generated weights against shared ones: which rank architectures better.
+
+python launch.py --config=configs/studies/hypernetwork.py:digits --mode=study    20 min, two cores
+python launch.py --config=configs/studies/hypernetwork.py:small --mode=study     CIFAR-10 on a CPU
+python launch.py --config=configs/studies/hypernetwork.py --mode=study           CIFAR-10
+"""
+
+from configs import digits, studies
+from nas_jax import config as config_lib
+
+
+def get_config(variant=""):
+    """As many training steps for each: shared and generated weights, two ways to sample."""
+    config_lib.check_variant(__file__, variant, ("digits", "small", ""))
+    if variant == "digits":
+        c = digits.get_config()
+        c.study.pool = "runs/pool-digits"
+        c.study.parts = ("supernets",)
+        c.retrain.short.groups.random = 32
+        c.retrain.short.groups.stratified = 32
+    else:
+        c = studies.get_config(__file__, variant, "supernets")
+    single_path = ("supernet.sampler", "single_path")
+    smash = ("sweep.strategy", "smash")
+    c.study.variants = (
+        ("path dropout",),
+        ("single paths", single_path),
+        ("SMASH", single_path, smash),
+        ("SMASH on path dropout", smash),
+    )
+    return c

@@ -1,0 +1,145 @@
+"""SMASH (Brock et al., ICLR 2018): a hypernetwork generates weights of the one-shot model from the
+architecture, so that no two architectures share them all; random candidates are ranked with theirs.
+
+As in SMASH it generates the 1x1 convolutions, which are most of the weights. Other kernels, batch
+norms and the classifier are shared, as they are without it.
+
+Letters: G groups (see `supernet.to_groups`), N generated kernels, R arrays of a basis.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+
+from nas_jax import ops, supernet
+from nas_jax.spaces import Space, base
+from nas_jax.strategies.base import Strategy, check_range
+
+
+class HyperNetwork(base.Network):
+    """The one-shot model with generated weights; it is called as the one-shot model is.
+
+    A generated kernel is the sum of its basis of R arrays, weighted by a code: the output of a
+    network of one hidden layer that reads the masks. At first it is as large as a kernel of the
+    one-shot model; its size later does not matter much, as batch norms follow.
+
+    Parameters of the one-shot model are in the scope `net`, where a basis has a leading axis R.
+
+    Attributes:
+      hidden: units of the hidden layer.
+      basis: R.
+    """
+
+    hidden: int = 64
+    basis: int = 4
+
+    @nn.compact
+    def __call__(self, images: jax.Array, arch: base.Arch) -> jax.Array:
+        """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
+        images, masks, leading = supernet.to_groups(images, arch)
+        params = self._params(images)
+        paths = self._generated(images)
+        codes = self._codes(masks, len(paths))
+        logits = _of_groups(self._net(), params, paths, codes, images, masks)
+        return logits.reshape(*leading, -1)
+
+    def _net(self):
+        """The one-shot model itself, of one group at a time."""
+        fields = {f.name for f in dataclasses.fields(base.Network)} - {"parent", "name", "widths"}
+        return self.space.network(
+            **{name: getattr(self, name) for name in fields - {"space"}}, parent=None
+        )
+
+    def _generated(self, images):
+        """Paths of the kernels that are generated."""
+        *_, size, _, channels = images.shape
+        shapes = base.param_shapes(self.space, self.filters, size, self.num_classes, channels)
+        return [p for p, shape in shapes.items() if len(shape) == 4 and shape[:2] == (1, 1)]
+
+    def _params(self, images):
+        """Those of the one-shot model, with a basis in place of a kernel that is generated."""
+        if not self.is_initializing():
+            return self.get_variable("params", "net")
+        example = jnp.zeros((1, *images.shape[2:]), images.dtype)
+        net, everything = self._net().clone(kernel_init=ops.he_scale), self.space.all_on()
+
+        def init(key):
+            flat = flax.traverse_util.flatten_dict(net.init(key, example, everything)["params"])
+            for path in self._generated(images):
+                flat[path] = jnp.stack([flat[path]] * self.basis)
+            scales = flax.traverse_util.unflatten_dict(flat)
+            return scales if self.kernel_init is ops.he_scale else _drawn(key, scales)
+
+        return self.param("net", init)
+
+    def _codes(self, masks, count):
+        """Float32 [G, N, R], of mean square 1/R at first."""
+        x = jnp.concatenate(
+            [jnp.where(mask != 0, 1.0, -1.0) for mask in jax.tree.leaves(masks)], -1
+        )
+        init = self.kernel_init(x.shape[-1])
+        x = nn.relu(nn.Dense(self.hidden, kernel_init=init, name="hidden")(x))
+        init = self.kernel_init(2 * self.hidden)  # no ReLU follows: half the variance
+        x = nn.Dense(count * self.basis, kernel_init=init, name="codes")(x)
+        return x.reshape(-1, count, self.basis) / math.sqrt(self.basis)
+
+
+def _drawn(key, scales):
+    """Normal kernels with these standard deviations; what has one axis stays as it is."""
+    leaves, treedef = jax.tree.flatten(scales)
+    keys = jax.random.split(key, len(leaves))
+    return treedef.unflatten(
+        [x * jax.random.normal(k, x.shape) if x.ndim > 1 else x for k, x in zip(keys, leaves)]
+    )
+
+
+def _of_groups(net, params, paths, codes, images, masks):
+    """Logits [G, n, K], each group with weights of its own."""
+    if len(codes) == 1:
+        return net.apply({"params": generate(params, paths, codes[0])}, images, masks)
+    net = net.clone(execution="masked")  # a group's weights are those of one lane
+
+    def of_one(codes, images, masks):
+        masks = jax.tree.map(lambda mask: mask[None], masks)
+        return net.apply({"params": generate(params, paths, codes)}, images[None], masks)[0]
+
+    shared = images.shape[0] == 1
+    axes = 0, None if shared else 0, 0
+    return jax.vmap(of_one, axes)(codes, images[0] if shared else images, masks)
+
+
+def generate(params: Any, paths: list[base.Path], codes: jax.Array) -> Any:
+    """The one-shot model's parameters for codes [N, R]: the kernels at `paths` are generated."""
+    flat = flax.traverse_util.flatten_dict(params)
+    for path, code in zip(paths, codes):
+        flat[path] = jnp.tensordot(code, flat[path], 1)
+    return flax.traverse_util.unflatten_dict(flat)
+
+
+def make(space: Space, *, hidden: int = 64, basis: int = 4) -> Strategy:
+    """Independent uniform architectures, on a supernet whose weights are generated.
+
+    Args:
+      space: to search in.
+      hidden, basis: of `HyperNetwork`.
+
+    Raises: ValueError if an option is below 1.
+    """
+    check_range(1, None, hidden=hidden, basis=basis)
+
+    def wrap(net):
+        fields = {f.name for f in dataclasses.fields(base.Network)} - {"parent", "name"}
+        options = {name: getattr(net, name) for name in fields}
+        return HyperNetwork(**options, hidden=hidden, basis=basis)
+
+    return Strategy(
+        init=lambda key: (),
+        ask=lambda key, state, n: space.sample(key, (n,)),
+        tell=lambda state, archs, scores: state,
+        wrap=wrap,
+    )

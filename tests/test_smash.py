@@ -1,0 +1,218 @@
+"""SMASH: generated weights, and a one-shot model that is trained through them."""
+
+import math
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nas_jax import config as config_lib
+from nas_jax import ops, spaces, strategies, supernet, supernet_task, sweep, trainer, workdir
+from nas_jax.spaces import base
+from nas_jax.strategies import smash
+from tests.configs import tiny
+from tests.stopping import Stop, Stopping
+
+SPACE = spaces.make("nasbench_macro", stages=(1, 2), head=2)
+OPTIONS = (("hidden", 5), ("basis", 3))
+
+
+def _wrapped(**options):
+    net = SPACE.supernet(num_classes=10, filters=4, **options)
+    return strategies.make("smash", SPACE, OPTIONS).wrap(net)
+
+
+@pytest.fixture(scope="module")
+def made():
+    """(images [8, 8, 8, 3], variables, four architectures)."""
+    images = jax.random.normal(jax.random.key(0), (8, 8, 8, 3))
+    variables = supernet.init(jax.random.key(1), _wrapped(), images[:1], SPACE.all_on())
+    return images, variables, SPACE.sample(jax.random.key(2), (4,))
+
+
+def _of(archs, g):
+    return jax.tree.map(lambda mask: mask[g], archs)
+
+
+def test_parameters_are_counted_by_hand(made):
+    """Only what is generated is larger than in the one-shot model, and only by its basis."""
+    _, variables, _ = made
+    params = flax.traverse_util.flatten_dict(variables["params"])
+    plain = base.param_shapes(SPACE, 4, 8, 10)
+    generated = {p: s for p, s in plain.items() if len(s) == 4 and s[:2] == (1, 1)}
+    # three layers of two blocks of two 1x1 kernels, two strided identities, and the head
+    assert len(generated) == 3 * 2 * 2 + 2 + 1
+    for path, shape in plain.items():
+        expected = (3, *shape) if path in generated else shape
+        assert params["net", *path].shape == expected
+    own = {path: leaf.shape for path, leaf in params.items() if path[0] != "net"}
+    assert own == {
+        ("hidden", "kernel"): (9, 5),  # three Choices of three
+        ("hidden", "bias"): (5,),
+        ("codes", "kernel"): (5, 3 * len(generated)),
+        ("codes", "bias"): (3 * len(generated),),
+    }
+
+
+def test_kernels_are_sums_of_their_basis_and_differ_between_architectures(made):
+    """And are about as large as the one-shot model's at first."""
+    images, variables, archs = made
+    net = _wrapped().bind(variables)
+    codes = net._codes(archs, len(net._generated(images)))
+    params, path = variables["params"]["net"], ("layer1", "2", "expand", "kernel")
+    number = net._generated(images).index(path)
+    basis = flax.traverse_util.flatten_dict(params)[path]
+    kernels = []
+    for code in codes:
+        found = smash.generate(params, net._generated(images), code)
+        kernel = flax.traverse_util.flatten_dict(found)[path]
+        by_hand = sum(c * np.asarray(b) for c, b in zip(code[number], basis))
+        np.testing.assert_allclose(kernel, by_hand, rtol=1e-5, atol=1e-6)
+        kernels.append(np.asarray(kernel))
+        unchanged = found["layer1"]["2"]["depthwise"]["depthwise"]
+        assert unchanged is params["layer1"]["2"]["depthwise"]["depthwise"]
+    gaps = [np.abs(a - b).max() for i, a in enumerate(kernels) for b in kernels[:i]]
+    assert min(gaps) > 0.01
+    expected = math.sqrt(2 / basis.shape[-2])
+    assert np.std(kernels) == pytest.approx(expected, rel=0.5)
+
+
+def test_own_initialisation_has_the_same_standard_deviations(made):
+    images, variables, _ = made
+    other = jax.jit(_wrapped().init)(jax.random.key(3), images[:1], SPACE.all_on())
+    for ours, theirs in zip(jax.tree.leaves(variables), jax.tree.leaves(other), strict=True):
+        assert ours.shape == theirs.shape
+        if ours.size > 300:
+            assert float(np.std(ours)) == pytest.approx(float(np.std(theirs)), rel=0.2)
+
+
+@pytest.mark.parametrize("execution", ["masked", "dispatch"])
+def test_groups_together_equal_one_after_the_other(made, execution):
+    """Whatever the execution, on images of their own and on the same ones."""
+    images, variables, archs = made
+    together, one = _wrapped(execution=execution), _wrapped(execution="switch")
+    own = images.reshape(4, 2, *images.shape[1:])
+    apply = jax.jit(one.apply)
+    alone = [apply(variables, own[g], _of(archs, g)) for g in range(4)]
+    np.testing.assert_allclose(
+        together.apply(variables, own, archs), jnp.stack(alone), rtol=1e-4, atol=1e-5
+    )
+    alone = [apply(variables, own[0], _of(archs, g)) for g in range(4)]
+    np.testing.assert_allclose(
+        together.apply(variables, own[:1], archs), jnp.stack(alone), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_gradients_reach_the_hypernetwork_and_only_what_is_used(made):
+    """Architecture 012: the first block of layer 1, the second of layer 2, no block of layer 0."""
+    images, variables, _ = made
+    net = _wrapped()
+
+    def loss(params):
+        return jnp.sum(jnp.square(net.apply({"params": params}, images, SPACE.from_str("012"))))
+
+    grads = jax.grad(loss)(variables["params"])
+    moved = {
+        path: bool(np.any(leaf)) for path, leaf in flax.traverse_util.flatten_dict(grads).items()
+    }
+    assert moved["hidden", "kernel"]
+    assert moved["codes", "kernel"]
+    used = {("layer0", "0"), ("layer1", "1"), ("layer2", "2")}
+    kernels = [
+        path for path, leaf in flax.traverse_util.flatten_dict(grads).items() if leaf.ndim > 2
+    ]
+    for path in kernels:
+        is_shared = path[1] in ("stem", "head")
+        assert moved[path] == (is_shared or path[1:3] in used), path
+    usage = SPACE.usage(variables["params"], SPACE.from_str("012"))
+    usage = flax.traverse_util.flatten_dict(usage)
+    assert all(float(usage[path]) == float(moved[path]) for path in kernels)
+
+
+def _search():
+    config = tiny.get_config()
+    fields = {
+        "supernet.train.num_steps": 20,
+        "supernet.sampler": "single_path",
+        "sweep.strategy": "smash",
+        "sweep.options": OPTIONS,
+        "sweep.num_candidates": 8,
+    }
+    with config.unlocked():
+        config.update_from_flattened_dict(fields)
+    return config, *config_lib.build(config)
+
+
+def _train(directory, devices, wrap=lambda data: data):
+    config, space, data = _search()
+    task = supernet_task.make(config, space, data, devices=devices)
+    training = trainer.Training(task, config.supernet.train, wrap(data), devices)
+    state = training.fit(directory, seed=config.seed)
+    return state, workdir.read_jsonl(directory / "metrics.jsonl")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("smash")
+    return directory, *_train(directory, jax.devices()[:1])
+
+
+def test_a_training_resumes_bit_for_bit(trained, tmp_path):
+    _, state, rows = trained
+    with pytest.raises(Stop):
+        _train(tmp_path, jax.devices()[:1], Stopping)
+    resumed, again = _train(tmp_path, jax.devices()[:1])
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(resumed), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    assert [row["loss"] for row in rows] == [row["loss"] for row in again]
+
+
+def test_a_training_is_the_same_on_eight_devices(trained, tmp_path):
+    _, _, rows = trained
+    _, again = _train(tmp_path, jax.devices()[:8])
+    # The first 15 steps: then rounding has grown.
+    losses = ([row["loss"] for row in found[:3]] for found in (rows, again))
+    np.testing.assert_allclose(*losses, atol=1e-4)
+
+
+def test_candidates_are_ranked_with_generated_weights(trained):
+    """The sweep's scores are the accuracies of the kernels that are generated for each."""
+    directory, state, _ = trained
+    config, space, data = _search()
+    rows = sweep.run(config, space, data, directory)
+    assert len(rows) == 8
+    strategy = supernet_task.training_strategy(config, space)
+    net = strategy.wrap(space.supernet(num_classes=10, filters=4))
+    images, labels = data.fixed("valid", 128)
+    images = (images / 255 - data.mean) / data.std
+    arch = space.from_str(rows[0]["arch"])
+    apply = jax.jit(net.apply)
+    logits = [apply({"params": state.params}, images[i : i + 64], arch) for i in (0, 64)]
+    right = np.mean(np.argmax(np.concatenate(logits), -1) == labels)
+    assert rows[0]["value"] == pytest.approx(right, abs=1 / 128)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sweep.options": (("basis", 0),)}, "basis=0 must be 1 or more"),
+        ({"sweep.bn": "running"}, r"sweep\.bn='running', but sweep\.strategy='smash' scores with"),
+    ],
+)
+def test_what_cannot_be_is_said(fields, message):
+    config = tiny.get_config()
+    fields |= {"sweep.strategy": "smash", "sweep.calibration_images": 128}
+    with config.unlocked():
+        config.update_from_flattened_dict(fields)
+    with pytest.raises(ValueError, match=message):
+        config_lib.build(config)
+
+
+def test_the_standard_deviations_are_drawn_once():
+    """`supernet.init` multiplies them by noise: the wrapped module must give them."""
+    net = _wrapped().clone(kernel_init=ops.he_scale)
+    scales = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), SPACE.all_on())
+    flat = flax.traverse_util.flatten_dict(scales["params"])
+    assert all(np.ptp(leaf) == 0 for path, leaf in flat.items() if leaf.ndim > 1)
