@@ -16,7 +16,7 @@ from tests.configs import tiny
 from tests.stopping import Stop, Stopping
 
 SPACE = spaces.make("nasbench_macro", stages=(1, 2), head=2)
-OPTIONS = (("hidden", 5), ("basis", 3))
+OPTIONS = (("hidden", 8), ("basis", 3))
 
 
 def _wrapped(**options):
@@ -29,7 +29,7 @@ def made():
     """(images [8, 8, 8, 3], variables, four architectures)."""
     images = jax.random.normal(jax.random.key(0), (8, 8, 8, 3))
     variables = supernet.init(jax.random.key(1), _wrapped(), images[:1], SPACE.all_on())
-    return images, variables, SPACE.sample(jax.random.key(2), (4,))
+    return images, variables, SPACE.from_strs(["012", "120", "201", "222"])
 
 
 def _of(archs, g):
@@ -49,9 +49,9 @@ def test_parameters_are_counted_by_hand(made):
         assert params["net", *path].shape == expected
     own = {path: leaf.shape for path, leaf in params.items() if path[0] != "net"}
     assert own == {
-        ("hidden", "kernel"): (9, 5),  # three Choices of three
-        ("hidden", "bias"): (5,),
-        ("codes", "kernel"): (5, 3 * len(generated)),
+        ("hidden", "kernel"): (9, 8),  # three Choices of three
+        ("hidden", "bias"): (8,),
+        ("codes", "kernel"): (8, 3 * len(generated)),
         ("codes", "bias"): (3 * len(generated),),
     }
 
@@ -59,8 +59,10 @@ def test_parameters_are_counted_by_hand(made):
 def test_kernels_are_sums_of_their_basis_and_differ_between_architectures(made):
     """And are about as large as the one-shot model's at first."""
     images, variables, archs = made
-    net = _wrapped().bind(variables)
-    codes = net._codes(archs, len(net._generated(images)))
+    net, own = _wrapped(), variables["params"]
+    x = np.concatenate([np.where(mask, 1, -1) for mask in archs], -1)
+    x = np.maximum(x @ own["hidden"]["kernel"], 0) @ own["codes"]["kernel"]
+    codes = np.asarray(x).reshape(4, -1, 3) / math.sqrt(3)  # biases are zero at first
     params, path = variables["params"]["net"], ("layer1", "2", "expand", "kernel")
     number = net._generated(images).index(path)
     basis = flax.traverse_util.flatten_dict(params)[path]
@@ -135,6 +137,7 @@ def _search():
     config = tiny.get_config()
     fields = {
         "supernet.train.num_steps": 20,
+        "supernet.train.base_lr": 0.3,  # larger ones let rounding errors grow
         "supernet.sampler": "single_path",
         "sweep.strategy": "smash",
         "sweep.options": OPTIONS,
@@ -172,8 +175,7 @@ def test_a_training_resumes_bit_for_bit(trained, tmp_path):
 def test_a_training_is_the_same_on_eight_devices(trained, tmp_path):
     _, _, rows = trained
     _, again = _train(tmp_path, jax.devices()[:8])
-    # The first 15 steps: then rounding has grown.
-    losses = ([row["loss"] for row in found[:3]] for found in (rows, again))
+    losses = ([row["loss"] for row in found] for found in (rows, again))
     np.testing.assert_allclose(*losses, atol=1e-4)
 
 
