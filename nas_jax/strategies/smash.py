@@ -8,7 +8,6 @@ Letters: G groups (see `supernet.to_groups`), N generated kernels, R arrays of a
 """
 
 import dataclasses
-import math
 from typing import Any
 
 import flax.linen as nn
@@ -25,8 +24,8 @@ class HyperNetwork(base.Network):
     """The one-shot model with generated weights; it is called as the one-shot model is.
 
     A generated kernel is the sum of its basis of R arrays, weighted by a code: the output of a
-    network of one hidden layer that reads the masks. At first it is as large as a kernel of the
-    one-shot model; its size later does not matter much, as batch norms follow.
+    network of one hidden layer that reads the masks, scaled to be shorter than one. Batch norms
+    follow, so its size does not matter much.
 
     Parameters of the one-shot model are in the scope `net`, where a basis has a leading axis R.
 
@@ -78,7 +77,7 @@ class HyperNetwork(base.Network):
         return self.param("net", init)
 
     def _codes(self, masks, count):
-        """Float32 [G, N, R], of mean square 1/R at first."""
+        """Float32 [G, N, R], shorter than one."""
         x = jnp.concatenate(
             [jnp.where(mask != 0, 1.0, -1.0) for mask in jax.tree.leaves(masks)], -1
         )
@@ -86,7 +85,9 @@ class HyperNetwork(base.Network):
         x = nn.relu(nn.Dense(self.hidden, kernel_init=init, name="hidden")(x))
         init = self.kernel_init(2 * self.hidden)  # no ReLU follows: half the variance
         x = nn.Dense(count * self.basis, kernel_init=init, name="codes")(x)
-        return x.reshape(-1, count, self.basis) / math.sqrt(self.basis)
+        x = x.reshape(-1, count, self.basis)
+        # What a code does to a loss adds up over a whole kernel: unbounded, it would run away.
+        return x * jax.lax.rsqrt(1 + jnp.sum(jnp.square(x), -1, keepdims=True))
 
 
 def _drawn(key, scales):
