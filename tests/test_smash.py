@@ -61,7 +61,7 @@ def test_kernels_are_sums_of_their_basis_and_differ_between_architectures(made):
     x = np.concatenate([np.where(mask, 1, -1) for mask in archs], -1)
     x = np.maximum(x @ own["hidden"]["kernel"], 0) @ own["codes"]["kernel"]
     codes = np.asarray(x).reshape(4, -1, 3)  # biases are zero at first
-    codes /= np.sqrt(1 + np.square(codes).sum(-1, keepdims=True))
+    codes = codes / np.sqrt(1 + np.square(codes).sum(-1, keepdims=True))
     params, path = variables["params"]["net"], ("layer1", "2", "expand", "kernel")
     number = net._generated(images).index(path)
     basis = flax.traverse_util.flatten_dict(params)[path]
