@@ -256,8 +256,14 @@ def _check_strategy(config, space):
     strategies.check(sweep.strategy, sweep.options)
     trains, exhaustive = config.supernet.sampler == "strategy", sweep.strategy == "exhaustive"
     if not exhaustive:  # which may have to list a table's architectures
-        on_host = strategies.make(sweep.strategy, space, sweep.options).on_host
-    if trains and (exhaustive or on_host):
+        strategy = strategies.make(sweep.strategy, space, sweep.options)
+    if trains and not exhaustive and strategy.exploit:
+        raise ValueError(
+            f"config.supernet.sampler='strategy', but sweep.strategy={sweep.strategy!r} draws "
+            "uniform architectures and tunes a population; choose another sampler, such as "
+            "'path_dropout'"
+        )
+    if trains and (exhaustive or strategy.on_host):
         raise ValueError(
             f"config.supernet.sampler='strategy', but sweep.strategy={sweep.strategy!r} "
             + ("asks for all in order" if exhaustive else "cannot be compiled")

@@ -6,7 +6,15 @@ Accuracies are printed in per cent, parameters and multiply-adds in millions.
 
 import math
 
-from nas_jax import analysis, figures, markdown, pareto_section, trust, trust_section
+from nas_jax import (
+    analysis,
+    figures,
+    markdown,
+    pareto_section,
+    schedule_section,
+    trust,
+    trust_section,
+)
 from nas_jax.findings import columns
 
 SIZE_RANKERS = {"parameters": "params", "multiply-adds": "flops"}
@@ -261,6 +269,7 @@ NEEDS_SAMPLES = (("samples",), "selected result in retrain/short", "retrain")
 SECTIONS = (
     ("The space", _size, ("space",), "", ""),
     ("Training of the one-shot model", _training, ("metrics",), "metrics.jsonl", "supernet"),
+    ("Found schedule", schedule_section.write, ("lineage",), "", ""),
     ("Scores", scores, ("scored",), "score in trials.jsonl", "sweep"),
     ("The best architectures", _best, ("scored",), "score in trials.jsonl", "sweep"),
     ("Score against cost", pareto_section.write, ("ranked",), "score in trials.jsonl", "sweep"),

@@ -51,6 +51,7 @@ def make(
     l2_norm_params: bool,
     label_smoothing: float,
     l2_unused: bool = False,
+    tuned: bool = False,
 ) -> Callable:
     """Build `step(state, batch, root) -> (state, metrics)`, to be pmapped by `parallel.pmap`.
 
@@ -69,6 +70,8 @@ def make(
       l2_norm_params: see `optim.l2`.
       l2_unused: whether L2 falls on what a group does not use, too.
       label_smoothing: in [0, 1).
+      tuned: whether the state's policy has factors, float32 [], on the learning rate and on lambda:
+        {"learning_rate", "l2"}.
 
     The step takes a batch {"image": uint8 [B, H, W, C], "label": int32 [B]} and the run's root
     key; its metrics are float32 scalars, means over all devices.
@@ -80,9 +83,10 @@ def make(
         correct = jnp.mean((jnp.argmax(logits, -1) == labels).astype(jnp.float32))
         return loss, ({"loss": loss, "accuracy": correct}, batch_stats)
 
-    def penalty(params, masks):
+    def penalty(params, masks, policy):
         used = None if l2_unused else usage(params, masks)
         value = l2 * optim.l2(params, used, norm_params=l2_norm_params)
+        value = policy["l2"] * value if tuned else value
         return value, {"l2": value}
 
     def step(state, batch, root):
@@ -98,13 +102,15 @@ def make(
         fitted = jax.grad(cross_entropy, has_aux=True)
         fitted = functools.partial(fitted, state.params, state.batch_stats)
         grads, (metrics, batch_stats) = _mean(fitted, (images, labels, masks), groups_at_once)
-        shrunk, more = jax.grad(penalty, has_aux=True)(state.params, masks)
+        shrunk, more = jax.grad(penalty, has_aux=True)(state.params, masks, state.policy)
         grads, metrics = jax.tree.map(jnp.add, grads, shrunk), metrics | more
         grads, metrics, batch_stats = parallel.mean((grads, metrics, batch_stats))
         if per_use:
             shares = parallel.mean(usage(state.params, masks))
             grads = jax.tree.map(lambda g, share: g / jnp.where(share, share, 1), grads, shares)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        if tuned:  # SGD's updates are linear in the rate
+            updates = jax.tree.map(lambda u: state.policy["learning_rate"] * u, updates)
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, batch_stats, opt_state, state.policy), metrics
 
