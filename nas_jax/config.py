@@ -264,20 +264,20 @@ def _check_strategy(config, space):
     """Raises: ValueError if the strategy cannot be made, or cannot train a supernet and should."""
     strategies, sweep = importlib.import_module("nas_jax.strategies"), config.sweep
     strategies.check(sweep.strategy, sweep.options)
-    trains, exhaustive = config.supernet.sampler == "strategy", sweep.strategy == "exhaustive"
-    if exhaustive and not trains:  # it may have to list a table's architectures
-        return
-    strategy = None if exhaustive else strategies.make(sweep.strategy, space, sweep.options)
-    if strategy and strategy.wrap and sweep.bn != "batch":
+    reason = "asks for all in order"
+    if sweep.strategy != "exhaustive":  # which may have to list a table's architectures
+        strategy = strategies.make(sweep.strategy, space, sweep.options)
+        reason = strategy.on_host and "cannot be compiled"
+        reason = reason or (strategy.exploit and "tunes a population and draws nothing for it")
+        if strategy.wrap and sweep.bn != "batch":
+            raise ValueError(
+                f"config.sweep.bn={sweep.bn!r}, but sweep.strategy={sweep.strategy!r} scores with "
+                "the statistics of its images: 'batch'"
+            )
+    if config.supernet.sampler == "strategy" and reason:
         raise ValueError(
-            f"config.sweep.bn={sweep.bn!r}, but sweep.strategy={sweep.strategy!r} scores with the "
-            "statistics of its images: 'batch'"
-        )
-    if trains and (exhaustive or strategy.on_host):
-        raise ValueError(
-            f"config.supernet.sampler='strategy', but sweep.strategy={sweep.strategy!r} "
-            + ("asks for all in order" if exhaustive else "cannot be compiled")
-            + "; choose another for one of the two"
+            f"config.supernet.sampler='strategy', but sweep.strategy={sweep.strategy!r} {reason}; "
+            "choose another for one of the two"
         )
 
 

@@ -139,6 +139,21 @@ def courses(
         ax.legend(title=order, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
+def descent(path: Path, steps: Sequence[int], panels: Mapping[str, tuple[Any, Any]]) -> None:
+    """A panel per hyper-parameter over training steps [n]: (values [n, M] of the members, those [n]
+    of one line of descent), each of which holds until the next; a wide range is logarithmic.
+    """
+    with _page(path, 1, len(panels), 2.7) as axes:
+        for ax, (label, (members, line)) in zip(axes.flat, panels.items()):
+            ax.step(steps, members, where="post", color=PALE, linewidth=0.8)
+            ax.step(steps, line, where="post", color=COLOURS[0])
+            ax.set_title(label, loc="left")
+            ax.set(xlabel="training step", xlim=(0, None))
+            low, high = np.min(members), np.max(members)
+            if low > 0 and high / low > 4:
+                ax.set_yscale("log")
+
+
 def groups(path: Path, samples: Mapping[str, Points], xlabel: str, ylabel: str) -> None:
     """All samples in one panel, told apart by colour and marker; a wide x is logarithmic."""
     with _page(path, 1, 1, 3.6) as axes:

@@ -57,7 +57,7 @@ class Findings:
 
     Attributes:
       config, versions, latency: config.json, versions.json and latency.json.
-      metrics, trials: the lines of the two .jsonl files.
+      metrics, trials, lineage: the lines of the three .jsonl files.
       score: what the trials' values are.
       scored: the trials that have a value.
       searched_table: whether the scores are a table's own, which has nothing to judge then.
@@ -76,6 +76,7 @@ class Findings:
         self.score, self.searched_table = SCORES[score], score == "table"
         self.metrics = workdir.read_jsonl(directory / "metrics.jsonl")
         self.trials = workdir.read_jsonl(directory / "trials.jsonl")
+        self.lineage = workdir.read_jsonl(directory / "lineage.jsonl")
         self.scored = [row for row in self.trials if row["value"] is not None]
         self.ranked = ranked(self.trials)
         self._one_shot = {row["arch"]: self.score.factor * row["value"] for row in self.ranked}

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from nas_jax import rng
 
+MOST = 0.99  # a factor lets r rise to it
 SCHEDULES = ("linear", "constant", "none")
 
 
@@ -16,6 +17,11 @@ def rates(choices: Any, r: float) -> Any:
     So a node loses all its inputs with probability r, whatever its fan-in (paper, section 3.2).
     """
     return jax.tree.map(lambda choice: r ** (1 / choice.num_options), choices)
+
+
+def tuned(r: float, factor: jax.Array) -> jax.Array:
+    """r times a factor, float32 at most 0.99, of the factor's shape."""
+    return jnp.minimum(r * factor, MOST)
 
 
 def ramp(step: jax.Array | int, num_steps: int, schedule: str) -> jax.Array:

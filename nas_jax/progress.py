@@ -43,8 +43,7 @@ class Progress:
     ):
         self._path, self._name, self._total = directory / "metrics.jsonl", name, total
         self._log_every, self._batch_size = log_every, batch_size
-        kept = [row for row in workdir.read_jsonl(self._path) if row["step"] <= start]
-        workdir.rewrite_jsonl(self._path, kept)
+        workdir.cut_jsonl(self._path, start)
         self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=start or None)
         self._pending: list[Any] = []
         self._timed, self._since = 0, None  # steps since, and when

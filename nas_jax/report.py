@@ -33,6 +33,8 @@ def write(directory: Path, space: Space) -> Path:
     for title, section, needed, source, mode in sections.SECTIONS:
         missing = f"There is no {source}: `--mode={mode}` makes it."
         known = any(getattr(found, name) for name in needed)
+        if not known and not mode:  # few runs have it
+            continue
         parts.append(f"## {title}\n\n{section(found) if known else missing}")
     path = found.out / "report.md"
     workdir.write_text(path, "\n\n".join(parts) + "\n")

@@ -95,13 +95,19 @@ def counter(
     [D, g, k]; `own` has variables [D, g, ...] that differ between them, or is {}.
     """
 
+    split = (False, True, False, False, True)
+    return parallel.pmap(right(net, prepare), split=split, split_out=True, devices=devices)
+
+
+def right(net: nn.Module, prepare: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
+    """What `counter` compiles, pure and without the axis of devices."""
+
     def correct(variables, own, images, labels, archs):
         logits = candidates.logits(net, variables, prepare(images), archs, own)
         count = jnp.sum(jnp.argmax(logits, -1) == labels, -1)
         return jnp.where(jnp.all(jnp.isfinite(logits), (-2, -1)), count, jnp.nan)
 
-    split = (False, True, False, False, True)
-    return parallel.pmap(correct, split=split, split_out=True, devices=devices)
+    return correct
 
 
 def kl_divergence(

@@ -15,7 +15,6 @@ from nas_jax import data as data_lib
 from nas_jax.constraints import Constraints
 from nas_jax.spaces import Space
 from nas_jax.trained import Trained
-from nas_jax.trainer import Training
 
 
 class Scorer:
@@ -65,8 +64,7 @@ class Scorer:
         if sweep.score == "trained":
             self._scores = [Trained(config, space, data, directory)]
             return
-        task = supernet_task.make(config, space, data, constraints)
-        training = Training(task, config.supernet.train, data)
+        training = supernet_task.training(config, space, data, constraints)
         if step is None:
             states = training.restore(directory, sweep.num_checkpoints)
         else:
@@ -76,7 +74,7 @@ class Scorer:
         self.policy = read_out(states[0].params) if read_out else states[0].policy
         self._common["checkpoint_step"] = int(states[0].step)
         make = _minus_divergence if sweep.score == "kl" else _network_score
-        self._scores = [make(config, space, data, task, state) for state in states]
+        self._scores = [make(config, space, data, training.task, state) for state in states]
 
     def rows(self, archs: Any) -> list[dict]:
         """Masks [N, k] -> a row each; N a multiple of the devices."""

@@ -11,6 +11,7 @@ from nas_jax import (
     figures,
     markdown,
     pareto_section,
+    schedule_section,
     trust,
     trust_section,
     widths_section,
@@ -270,6 +271,7 @@ NEEDS_SAMPLES = (("samples",), "selected result in retrain/short", "retrain")
 SECTIONS = (
     ("The space", _size, ("space",), "", ""),
     ("Training of the one-shot model", _training, ("metrics",), "metrics.jsonl", "supernet"),
+    ("Found schedule", schedule_section.write, ("lineage",), "", ""),
     ("Scores", scores, ("scored",), "score in trials.jsonl", "sweep"),
     ("The best architectures", _best, ("scored",), "score in trials.jsonl", "sweep"),
     ("Score against cost", pareto_section.write, ("ranked",), "score in trials.jsonl", "sweep"),

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from nas_jax import augment, cost, parallel, path_dropout, rng, samplers, score, strategies
 from nas_jax import data as data_lib
 from nas_jax.constraints import Constraints
+from nas_jax.population import Population
 from nas_jax.spaces import Space
 from nas_jax.trainer import Task, Training, count_steps, network_options
 
@@ -41,16 +42,41 @@ def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) 
             f"config.sweep.num_checkpoints={asked}, but a training of {total} steps with "
             f"checkpoint_every={train.checkpoint_every} saves {saved}; lower one of the two"
         )
-    constraints = None
-    if config.supernet.sampler == "strategy":
+    strategy, constraints = training_strategy(config, space), None
+    if strategy and (strategy.exploit or config.supernet.sampler == "strategy"):
         constraints = Constraints(config, space, data, directory)
         if config.supernet.strategy_every > total:
             raise ValueError(
                 f"config.supernet.strategy_every={config.supernet.strategy_every}, but of {total} "
                 "steps: the strategy would never be told anything"
             )
-    task = make(config, space, data, constraints)
-    Training(task, train, data).fit(directory, seed=config.seed)
+    training(config, space, data, constraints).fit(directory, seed=config.seed)
+
+
+def training(
+    config: ConfigDict,
+    space: Space,
+    data: data_lib.Data,
+    constraints: Constraints | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Training:
+    """How the one-shot model of `make` is trained: alone, or as one of a population."""
+    task, train = make(config, space, data, constraints, devices), config.supernet.train
+    strategy = training_strategy(config, space, constraints)
+    if strategy is None or strategy.exploit is None:
+        return Training(task, train, data, devices)
+    has_r = config.supernet.sampler == "path_dropout"
+    return Population(
+        task,
+        train,
+        data,
+        devices,
+        factors=first_policy(config, strategy),
+        exploit=strategy.exploit,
+        examine=_examining(config, strategy, data, constraints),
+        every=config.supernet.strategy_every,
+        r=config.supernet.path_dropout.r if has_r else None,
+    )
 
 
 def make(
@@ -90,8 +116,8 @@ def make(
         task,
         sample_masks=functools.partial(_drawn, strategy),
         policy=first_policy(config, strategy),
+        is_due=lambda step: step % config.supernet.strategy_every == 0,
         update=_updating(config, strategy, net, data, constraints, devices),
-        update_every=config.supernet.strategy_every,
     )
 
 
@@ -124,21 +150,27 @@ def _sampling(config, space, data):
     """Of a task: masks that depend on key, step and ghost batch alone; what to log of them."""
     dropout, train = config.supernet.path_dropout, config.supernet.train
     total = count_steps(train, data.num_images("train"))
-    sample = samplers.make(
+    make_sampler = functools.partial(
+        samplers.make,
         config.supernet.sampler,
         space.choices,
         num_steps=total,
         num_groups=train.batch_size // train.ghost_batch_size,
         extremes=_extremes(config, space),
-        **dropout.to_dict(),
+        schedule=dropout.schedule,
+        rescale=dropout.rescale,
     )
+
+    def sample(key, step, groups, policy):
+        r = path_dropout.tuned(dropout.r, policy["r"]) if "r" in policy else dropout.r
+        return make_sampler(r=r)(key, step, groups)
 
     def known(step):
         if config.supernet.sampler != "path_dropout":
             return {}
         return {"drop_rate": float(path_dropout.ramp(step - 1, total, dropout.schedule))}
 
-    return {"sample_masks": lambda key, step, groups, _: sample(key, step, groups), "known": known}
+    return {"sample_masks": sample, "known": known}
 
 
 def _extremes(config, space):
@@ -159,20 +191,33 @@ def _drawn(strategy, key, step, groups, policy):
 
 def _updating(config, strategy, net, data, constraints, devices):
     """`Task.update`: a round of candidates, scored on one validation batch after the other."""
-    sweep = config.sweep
     count = score.counter(net, prepare=augment.standardiser(data), devices=devices)
-    images, labels = data.fixed("valid", sweep.num_images)
+    examine = _examining(config, strategy, data, constraints)
 
     def update(step, state, root):
         policy, key = jax.device_get(state.policy), rng.stream(root, "strategy", step)
-        archs = strategies.ask_allowed(
-            key, strategy, policy, sweep.candidates_per_batch, constraints.allows
-        )
-        first = step // config.supernet.strategy_every * sweep.batch_size % sweep.num_images
-        batch = slice(first, first + sweep.batch_size)
+        archs, images, labels = examine(key, step, policy)
         sharded = parallel.shard(archs, parallel.num_local(devices))
-        right = count({"params": state.params}, {}, images[batch], labels[batch], sharded)
-        accuracies = np.asarray(right).reshape(-1) / sweep.batch_size
-        return strategy.tell(policy, archs, accuracies), {"asked_accuracy": accuracies.mean()}
+        right = count({"params": state.params}, {}, images, labels, sharded)
+        accuracies = np.asarray(right).reshape(-1) / len(labels)
+        policy = parallel.replicate(strategy.tell(policy, archs, accuracies), devices)
+        return state._replace(policy=policy), {"asked_accuracy": accuracies.mean()}
 
     return update
+
+
+def _examining(config, strategy, data, constraints):
+    """(key, step, policy) -> (masks [n, k], images, labels): a round of candidates, and the next
+    validation batch to score them on.
+    """
+    sweep = config.sweep
+    images, labels = data.fixed("valid", sweep.num_images)
+
+    def examine(key, step, policy):
+        size = sweep.candidates_per_batch
+        archs = strategies.ask_allowed(key, strategy, policy, size, constraints.allows)
+        first = step // config.supernet.strategy_every * sweep.batch_size % sweep.num_images
+        batch = slice(first, first + sweep.batch_size)
+        return archs, images[batch], labels[batch]
+
+    return examine

@@ -52,6 +52,7 @@ def make(
     label_smoothing: float,
     l2_unused: bool = False,
     penalty: Callable[[Any, Any], jax.Array] | None = None,
+    tuned: bool = False,
 ) -> Callable:
     """Build `step(state, batch, root) -> (state, metrics)`, to be pmapped by `parallel.pmap`.
 
@@ -71,6 +72,8 @@ def make(
       l2_unused: whether L2 falls on what a group does not use, too.
       label_smoothing: in [0, 1).
       penalty: (params, usage over all devices) -> float32 [], added to the loss.
+      tuned: whether the state's policy has factors, float32 [], on the learning rate and on lambda:
+        {"learning_rate", "l2"}.
 
     The step takes a batch {"image": uint8 [B, H, W, C], "label": int32 [B]} and the run's root
     key; its metrics are float32 scalars, means over all devices.
@@ -82,10 +85,10 @@ def make(
         correct = jnp.mean((jnp.argmax(logits, -1) == labels).astype(jnp.float32))
         return loss, ({"loss": loss, "accuracy": correct}, batch_stats)
 
-    def penalties(params, masks):
+    def penalties(params, masks, policy):
         used = usage(params, masks)
         shrinking = optim.l2(params, None if l2_unused else used, norm_params=l2_norm_params)
-        terms = {"l2": l2 * shrinking}
+        terms = {"l2": l2 * shrinking * (policy["l2"] if tuned else 1)}
         if penalty is not None:
             terms["penalty"] = penalty(params, parallel.mean(used))
         return sum(terms.values()), terms
@@ -103,13 +106,15 @@ def make(
         fitted = jax.grad(cross_entropy, has_aux=True)
         fitted = functools.partial(fitted, state.params, state.batch_stats)
         grads, (metrics, batch_stats) = _mean(fitted, (images, labels, masks), groups_at_once)
-        shrunk, more = jax.grad(penalties, has_aux=True)(state.params, masks)
+        shrunk, more = jax.grad(penalties, has_aux=True)(state.params, masks, state.policy)
         grads, metrics = jax.tree.map(jnp.add, grads, shrunk), metrics | more
         grads, metrics, batch_stats = parallel.mean((grads, metrics, batch_stats))
         if per_use:
             shares = parallel.mean(usage(state.params, masks))
             grads = jax.tree.map(lambda g, share: g / jnp.where(share, share, 1), grads, shares)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        if tuned:  # SGD's updates are linear in the rate
+            updates = jax.tree.map(lambda u: state.policy["learning_rate"] * u, updates)
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, batch_stats, opt_state, state.policy), metrics
 

@@ -33,9 +33,10 @@ class Task:
       per_use: see `train_step.make`.
       penalty: see `train_step.make`.
       known: (step) -> what to log beside the metrics.
+      tuned: see `train_step.make`.
       policy: that of the first state, see `TrainState`.
-      update: (step, state, key of the run) -> (policy, what to log), after every `update_every`
-        steps; 0: never.
+      is_due: (step) -> whether to update after it.
+      update: (step, state, key of the run) -> (state, what to log).
     """
 
     name: str
@@ -47,9 +48,10 @@ class Task:
     per_use: bool = False
     penalty: Callable | None = None
     known: Callable = lambda step: {}
+    tuned: bool = False
     policy: Any = None
-    update: Callable = lambda step, state, root: (state.policy, {})
-    update_every: int = 0
+    is_due: Callable = lambda step: False
+    update: Callable = lambda step, state, root: (state, {})
 
 
 def network_options(config: ConfigDict, bn: str) -> dict[str, Any]:
@@ -81,6 +83,9 @@ class Training:
       train: a `train` section of the config.
       data: images.
       devices: None for all.
+
+    Attributes:
+      task: as given.
     """
 
     def __init__(
@@ -90,7 +95,7 @@ class Training:
         data: data_lib.Data,
         devices: Sequence[jax.Device] | None = None,
     ):
-        self._task, self._train, self._data, self._devices = task, train, data, devices
+        self.task, self._train, self._data, self._devices = task, train, data, devices
         self.total = count_steps(train, data.num_images(task.split))
         self._learning_rate = optim.schedule(
             train.schedule,
@@ -124,12 +129,13 @@ class Training:
           Diverged: the loss is not finite.
         """
         with Checkpoints(directory / "checkpoints", self._train.keep_checkpoints) as checkpoints:
-            if checkpoints.latest is None:
-                state = self._first_state(seed, params, policy)
+            start = checkpoints.latest or 0
+            if start:
+                state = checkpoints.restore(start, self._state_shape)
             else:
-                state = checkpoints.restore(checkpoints.latest, self._state_shape)
-            if int(state.step) < self.total:
-                state = self._loop(directory, checkpoints, state, seed)
+                state = self._first_state(seed, params, policy)
+            if start < self.total:
+                state = self._loop(directory, checkpoints, start, state, seed)
         return state
 
     def restore(self, directory: Path, last: int = 1) -> list[TrainState]:
@@ -137,7 +143,7 @@ class Training:
 
         Raises: ValueError if they are not there.
         """
-        name = self._task.name
+        name = self.task.name
         with Checkpoints(directory / "checkpoints") as checkpoints:
             if checkpoints.latest != self.total:
                 raise ValueError(
@@ -151,21 +157,20 @@ class Training:
                     f"sweep.num_checkpoints; {name}.train.keep_checkpoints and checkpoint_every "
                     "decide how many there are"
                 )
-            return [checkpoints.restore(step, self._state_shape) for step in reversed(steps)]
+            return [self._read(checkpoints, step) for step in reversed(steps)]
 
     def restore_step(self, directory: Path, step: int) -> TrainState:
         """The state of one checkpoint. Raises: ValueError if it is not there."""
         with Checkpoints(directory / "checkpoints") as checkpoints:
             if step not in checkpoints.steps:
                 raise ValueError(f"{directory}/checkpoints has none of step {step}")
-            return checkpoints.restore(step, self._state_shape)
+            return self._read(checkpoints, step)
 
-    def _loop(self, directory, checkpoints, state, seed):
-        task, train, start = self._task, self._train, int(state.step)
-        state, root = parallel.replicate((state, jax.random.key(seed)), self._devices)
-        batches = self._data.batches(
-            task.split, train.batch_size, seed=seed, start=start, shard=parallel.process()
-        )
+    def _loop(self, directory, checkpoints, start, state, seed):
+        task, train = self.task, self._train
+        update = self._updater(directory, start, state, seed)
+        state, root = self._place(state, seed)
+        batches = self._batches(seed, start)
         progress = Progress(
             directory,
             task.name,
@@ -177,11 +182,9 @@ class Training:
         found = {}  # by the last update, if there was one since the last line
         with progress:
             for step in range(start + 1, self.total + 1):
-                batch = parallel.shard(next(batches), parallel.num_local(self._devices))
-                state, metrics = self._step(state, batch, root)
-                if task.update_every and step % task.update_every == 0:
-                    policy, found = task.update(step, jax.block_until_ready(state), root)
-                    state = state._replace(policy=parallel.replicate(policy, self._devices))
+                state, metrics = self._step(state, next(batches), root)
+                if task.is_due(step):
+                    state, found = update(step, jax.block_until_ready(state), root)
                 if progress.add(step, metrics, checkpoints.latest):
                     rate = float(self._learning_rate(step - 1))
                     progress.write(step, learning_rate=rate, **task.known(step), **found)
@@ -192,34 +195,61 @@ class Training:
                     checkpoints.save(step, state)
         return state
 
+    # -- what a population of networks does in another way ----------------------------------------
+
+    def _read(self, checkpoints, step):
+        """The state that candidates are scored with."""
+        return checkpoints.restore(step, self._state_shape)
+
+    def _updater(self, directory, start, state, seed):
+        """`Task.update`, for one run."""
+        return self.task.update
+
+    def _place(self, state, seed):
+        """State and root key, where the step wants them."""
+        return parallel.replicate((state, jax.random.key(seed)), self._devices)
+
+    def _batches(self, seed, start):
+        split, size, shard = self.task.split, self._train.batch_size, parallel.process()
+        for batch in self._data.batches(split, size, seed=seed, start=start, shard=shard):
+            yield parallel.shard(batch, parallel.num_local(self._devices))
+
     def _first_state(self, seed, params, policy):
         if params is None:
-            variables = supernet.init(jax.random.key(seed), self._task.net, *self._init_args)
+            variables = supernet.init(jax.random.key(seed), self.task.net, *self._init_args)
         else:
             variables = {"params": params}
-        policy = self._task.policy if policy is None else policy
+        policy = self.task.policy if policy is None else policy
         state = train_step.create(variables, self._tx, policy)
         return jax.tree.map(jnp.copy, state)  # the first step will take its memory
 
     @functools.cached_property
     def _state_shape(self):
         """The state's shapes and dtypes; nothing is computed."""
-        variables = jax.eval_shape(self._task.net.init, jax.random.key(0), *self._init_args)
-        create = functools.partial(train_step.create, tx=self._tx, policy=self._task.policy)
+        variables = jax.eval_shape(self.task.net.init, jax.random.key(0), *self._init_args)
+        create = functools.partial(train_step.create, tx=self._tx, policy=self.task.policy)
         return jax.eval_shape(create, variables)
 
     @property
     def _init_args(self):
         images = jnp.zeros((1, *self._data.image_shape), jnp.float32)
-        return images, *self._task.init_args
+        return images, *self.task.init_args
 
     @functools.cached_property
     def _step(self):
-        task, train, data, devices = self._task, self._train, self._data, self._devices
+        step = self._make_step(parallel.num_global(self._devices))
+        split = (False, True, False)
+        return parallel.pmap(step, split=split, split_out=False, donate=(0,), devices=self._devices)
+
+    # ---------------------------------------------------------------------------------------------
+
+    def _make_step(self, num_devices):
+        """The pure step of one of so many devices."""
+        task, train, data = self.task, self._train, self._data
         standardise = augment.standardiser(data)
         augment_fn = functools.partial(augment.augment, **train.augment.to_dict())
-        num_groups = train.batch_size // train.ghost_batch_size // parallel.num_global(devices)
-        step = train_step.make(
+        num_groups = train.batch_size // train.ghost_batch_size // num_devices
+        return train_step.make(
             task.net,
             self._tx,
             num_groups=num_groups,
@@ -233,6 +263,5 @@ class Training:
             l2_norm_params=train.l2_norm_params,
             l2_unused=train.l2_unused,
             label_smoothing=train.label_smoothing,
+            tuned=task.tuned,
         )
-        split = (False, True, False)
-        return parallel.pmap(step, split=split, split_out=False, donate=(0,), devices=devices)

@@ -77,6 +77,11 @@ def rewrite_jsonl(path: Path, rows: Iterable[dict]) -> None:
     write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
+def cut_jsonl(path: Path, step: int) -> None:
+    """Drop the rows after `step`, which a training that goes on from there writes again."""
+    rewrite_jsonl(path, [row for row in read_jsonl(path) if row["step"] <= step])
+
+
 def _finite(value: Any) -> Any:
     """JSON has no NaN: null stands for it. NumPy scalars and arrays become plain numbers."""
     if hasattr(value, "tolist"):

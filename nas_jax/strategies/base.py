@@ -24,7 +24,8 @@ class Strategy(NamedTuple):
         `Space.usage`, or None.
       read_out: (params) -> state, when the supernet is trained; the sweep goes on from it.
       exploit: (key, state, scores [M]) -> (parents int32 [M], state): a population of M supernets
-        is trained, of which each goes on from its parent now and then.
+        is trained, of which each goes on from its parent now and then. The state has what
+        multiplies each member's hyper-parameters: {"learning_rate", "l2", "r"}, float32 [M] each.
       on_host: whether `ask` and `tell` are plain Python, whose state may grow, and which ask for
         the same first, whatever n is (asking for more may change what comes next); else JAX traces
         them once, and a supernet can be trained on what they ask for.

@@ -1,0 +1,35 @@
+"""Who descends from whom in a population, and with which hyper-parameters: lineage.jsonl.
+
+A line per turn, and one before the first step: {"step", "scores" (of this step, null where a member
+failed), "parents" (whose state each member goes on with), and the hyper-parameters it goes on with,
+a list [members] each}. At the end all are their own parents.
+"""
+
+from collections.abc import Sequence
+
+NOT_TUNED = ("step", "scores", "parents")
+
+
+def tuned(rows: Sequence[dict]) -> list[str]:
+    """Names of the hyper-parameters in the rows of lineage.jsonl."""
+    return [name for name in rows[0] if name not in NOT_TUNED]
+
+
+def ancestors(rows: Sequence[dict]) -> list[int]:
+    """Of the member that scores best in the last row: the number of its ancestor in each row."""
+    scores = [-1 if score is None else score for score in rows[-1]["scores"] or rows[-1]["parents"]]
+    member, found = scores.index(max(scores)), []
+    for row in reversed(rows):
+        found.append(member)
+        member = row["parents"][member]
+    return found[::-1]
+
+
+def schedule(rows: Sequence[dict]) -> dict[str, list[float]]:
+    """What the best member was trained with: {"step": [n], and each hyper-parameter: [n]}.
+
+    A value holds from its step on; of the learning rate it is the first after that step.
+    """
+    line = ancestors(rows)
+    found = {"step": [row["step"] for row in rows]}
+    return found | {n: [row[n][m] for row, m in zip(rows, line)] for n in tuned(rows)}

@@ -1,0 +1,33 @@
+"""The section of a report on hyper-parameters that changed while a population was trained."""
+
+from nas_jax import figures, lineage, markdown
+
+LABELS = {"learning_rate": "learning rate", "l2": "L2", "r": "path dropout's r"}
+MOST_ROWS = 12  # of the table
+ABOUT = """What the best of {count} members was trained with, traced back through those that it was
+copied from: bold in the figure, all members thin. The learning rate has the config's schedule in
+it; r is that at the end of path dropout's ramp. Members were copied in {copied} of {turns} turns;
+the line of the best went through {lives} places of the population."""
+
+
+def write(found) -> str:
+    """Figure and table of the schedule that was found, from lineage.jsonl."""
+    rows, schedule = found.lineage, lineage.schedule(found.lineage)
+    names = lineage.tuned(rows)
+    steps = schedule["step"]
+    panels = {LABELS[name]: ([row[name] for row in rows], schedule[name]) for name in names}
+    figures.descent(found.out / "schedule.png", steps, panels)
+    line, own = lineage.ancestors(rows), list(range(len(rows[0]["parents"])))
+    about = ABOUT.format(
+        count=len(own),
+        turns=len(rows) - 1,
+        copied=sum(row["parents"] != own for row in rows),
+        lives=len(set(line)),
+    )
+    every = -(-len(rows) // MOST_ROWS)
+    shown = sorted({*range(0, len(rows), every), len(rows) - 1})
+    table = markdown.table(
+        ("from step", *(LABELS[name] for name in names)),
+        [(steps[i], *(f"{schedule[name][i]:.3g}" for name in names)) for i in shown],
+    )
+    return f"![Found schedule](schedule.png)\n\n{about}\n\n{table}"

@@ -1,0 +1,76 @@
+"""Population based training (Jaderberg et al., 2017): many supernets are trained at once, and the
+worst go on from copies of the best, with hyper-parameters a little off theirs.
+
+It tunes the learning rate, L2 and path dropout's r while it trains; which architectures a supernet
+is trained on stays up to `supernet.sampler`. The sweep is random search with the best member.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from nas_jax.spaces import Space
+from nas_jax.strategies.base import Strategy, check_range
+
+TUNED = ("learning_rate", "l2", "r")
+
+
+def make(
+    space: Space,
+    *,
+    population: int = 8,
+    share: float = 0.25,
+    spread: float = 4.0,
+    perturb: float = 1.25,
+) -> Strategy:
+    """Truncation selection; who is replaced perturbs each factor of its parent, up or down.
+
+    Args:
+      space: to search in.
+      population: members M.
+      share: of the members, the worst are replaced and the best are copied.
+      spread: the first factors are log-uniform in [1/spread, spread].
+      perturb: what a factor is multiplied with or divided by (the paper's 1.25 and 0.8).
+
+    State: {"learning_rate", "l2", "r"}, float32 [M] each: factors on what the config says.
+
+    Raises: ValueError if an option is out of its range.
+    """
+    check_range(1, None, population=population, spread=spread, perturb=perturb)
+    check_range(0, 0.5, share=share)
+    count = min(math.ceil(share * population), population // 2)
+
+    def init(key):
+        exponents = jax.random.uniform(key, (len(TUNED), population), minval=-1, maxval=1)
+        return dict(zip(TUNED, jnp.float32(spread) ** exponents))
+
+    def exploit(key, state, scores):
+        draw_key, step_key = jax.random.split(key)
+        parents, is_replaced = _parents(draw_key, jnp.asarray(scores, jnp.float32), count)
+        ups = jax.random.bernoulli(step_key, shape=(len(TUNED), population))
+        moves = jnp.where(is_replaced, jnp.where(ups, perturb, 1 / perturb), 1)
+        return parents, {name: state[name][parents] * move for name, move in zip(TUNED, moves)}
+
+    return Strategy(
+        init=init,
+        ask=lambda key, state, n: space.sample(key, (n,)),
+        tell=lambda state, archs, scores: state,
+        exploit=exploit,
+    )
+
+
+def _parents(key, scores, count):
+    """(parents int32 [M], who is replaced bool [M]).
+
+    The worst `count` and all that failed give way to draws from the best `count` that did not;
+    nobody does if all failed.
+    """
+    is_sound = ~jnp.isnan(scores)
+    own = jnp.arange(len(scores), dtype=jnp.int32)
+    order = jnp.argsort(jnp.where(is_sound, -scores, jnp.inf))  # the best first; stable
+    places = jnp.zeros_like(own).at[order].set(own)
+    is_replaced = ((places >= len(scores) - count) | ~is_sound) & jnp.any(is_sound)
+    best = jnp.clip(jnp.sum(is_sound), 1, max(count, 1))
+    drawn = order[jax.random.randint(key, own.shape, 0, best)].astype(jnp.int32)
+    return jnp.where(is_replaced, drawn, own), is_replaced

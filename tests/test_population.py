@@ -1,0 +1,281 @@
+"""Populations: who goes on as whom, what a member is, and that devices and kills change nothing."""
+
+import itertools
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from nas_jax import config as config_lib
+from nas_jax import lineage, report, spaces, strategies, supernet_task, sweep
+from nas_jax.constraints import Constraints
+from nas_jax.population import Population
+from nas_jax.progress import Diverged
+from nas_jax.trainer import Training
+from tests.configs import tiny
+
+FIELDS = {
+    "space.num_cells": 1,
+    "space.num_blocks": 1,
+    "space.ops": ("identity", "sep3x3"),
+    "sweep.strategy": "pbt",
+    "sweep.options": (("population", 4),),
+    "sweep.num_candidates": 8,
+    "supernet.strategy_every": 5,
+    "supernet.train.num_steps": 30,
+    "supernet.train.schedule": "constant",
+    "supernet.train.warmup_share": 0.0,
+}
+TUNED = ("learning_rate", "l2", "r")
+
+
+def _build(**fields):
+    config = tiny.get_config()
+    with config.unlocked():
+        config.update_from_flattened_dict(
+            FIELDS | {name.replace("__", "."): value for name, value in fields.items()}
+        )
+    return config, *config_lib.build(config)
+
+
+def _training(directory, devices=1, factors=None, wrap=lambda data: data, **fields):
+    """As a search makes it, but for factors that are given."""
+    config, space, data = _build(**fields)
+    constraints, devices = Constraints(config, space, data, directory), jax.devices()[:devices]
+    made = supernet_task.training(config, space, wrap(data), constraints, devices)
+    if factors is not None:
+        ones = np.ones(len(factors), np.float32)
+        rates = {"learning_rate": np.asarray(factors, np.float32)}
+        made._policy |= dict.fromkeys(TUNED, ones) | rates
+    return made
+
+
+def _rows(directory, name="lineage.jsonl"):
+    return [json.loads(line) for line in (directory / name).read_text().splitlines()]
+
+
+def _factors(row, name="learning_rate"):
+    """Of the tiny config: 3.2 at a batch of 1024, 32 images a step; L2 of 1e-4; r of 0.1."""
+    return np.asarray(row[name]) / {"learning_rate": 0.1, "l2": 1e-4, "r": 0.1}[name]
+
+
+def _assert_equal(a, b, **close):
+    check = np.testing.assert_allclose if close else np.testing.assert_array_equal
+    jax.tree.map(lambda x, y: check(np.asarray(x), np.asarray(y), **close), a, b)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("population")
+    training = _training(directory)
+    return directory, training, jax.device_get(training.fit(directory, seed=1))
+
+
+# -- who goes on as whom --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scores", "parents"),
+    [
+        ([0.3, 0.9, 0.1, 0.5], [{0}, {1}, {1}, {3}]),  # the worst as the best
+        ([0.3, 0.9, np.nan, 0.5], [{0}, {1}, {1}, {3}]),  # a failure is the worst
+        ([np.nan, 0.9, np.nan, 0.5], [{1}, {1}, {1}, {3}]),  # none is left
+        ([np.nan] * 4, [{0}, {1}, {2}, {3}]),
+        ([1.0, 2, 3, 4, 5, 6, 7, 8], [{6, 7}, {6, 7}, *({i} for i in range(2, 8))]),
+    ],
+)
+def test_a_quarter_goes_on_as_the_best_quarter(scores, parents):
+    space = spaces.make("nasbench_macro", stages=(1, 1))
+    strategy = strategies.make("pbt", space, (("population", len(scores)),))
+    before = strategy.init(jax.random.key(0))
+    drawn = set()
+    for number in range(8):
+        found, after = strategy.exploit(jax.random.key(number), before, np.asarray(scores))
+        assert all(int(m) in allowed for m, allowed in zip(found, parents, strict=True))
+        drawn |= {int(found[0])}
+        is_replaced = np.asarray(found) != np.arange(len(scores))
+        for name in TUNED:
+            moves = np.asarray(after[name]) / np.asarray(before[name])[found]
+            assert np.isclose(moves[is_replaced, None], [0.8, 1.25]).any(1).all()
+            np.testing.assert_array_equal(moves[~is_replaced], 1)
+    assert drawn == parents[0]
+
+
+def test_a_schedule_is_traced_back_by_hand():
+    """Member 0 is the best at the end; it went on as 1 at step 10, which was 2 before step 5."""
+    rows = [
+        {"step": 0, "scores": None, "parents": [0, 1, 2], "l2": [1.0, 2.0, 4.0]},
+        {"step": 5, "scores": [3, 1, 2], "parents": [0, 2, 2], "l2": [1.0, 5.0, 4.0]},
+        {"step": 10, "scores": [None, 2, 1], "parents": [1, 1, 2], "l2": [4.0, 5.0, 4.0]},
+        {"step": 15, "scores": [3, 2, None], "parents": [0, 1, 2], "l2": [4.0, 5.0, 4.0]},
+    ]
+    assert lineage.ancestors(rows) == [2, 1, 0, 0]
+    assert lineage.schedule(rows) == {"step": [0, 5, 10, 15], "l2": [4.0, 5.0, 4.0, 4.0]}
+
+
+def test_a_child_is_its_parent_but_for_its_factors(tmp_path):
+    """Weights and momentum, after one turn."""
+    training = _training(tmp_path)
+    state, roots = training._place(training._first_state(0, None, None), 0)
+    state, _ = training._step(state, next(training._batches(0, 0)), roots)
+    before = jax.device_get(state)
+    after, found = training._updater(tmp_path, 0, before, 0)(5, state, roots)
+    row = _rows(tmp_path)[1]
+    parents = np.asarray(row["parents"])
+    assert (parents != np.arange(4)).sum() == 1
+    _assert_equal(jax.tree.map(lambda x: x[parents], before[:4]), jax.device_get(after[:4]))
+    np.testing.assert_allclose(after.policy["score"], np.asarray(row["scores"])[parents])
+    assert found["best_score"] == max(row["scores"])
+    assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(before.opt_state))
+
+
+def test_the_lineage_says_what_was_trained(trained):
+    """Each factor is its parent's, moved where copied; the schedule is their product."""
+    directory, _, state = trained
+    rows = _rows(directory)
+    assert [row["step"] for row in rows] == [0, 5, 10, 15, 20, 25, 30]
+    assert rows[-1]["parents"] == [0, 1, 2, 3]  # the last turn only scores
+    for name in TUNED:
+        line = [_factors(rows[0], name)[lineage.ancestors(rows)[0]]]
+        for before, row in itertools.pairwise(rows):
+            moves = _factors(row, name) / _factors(before, name)[row["parents"]]
+            copied = np.asarray(row["parents"]) != np.arange(4)
+            np.testing.assert_allclose(moves[~copied], 1, rtol=1e-5)
+            assert np.isclose(moves[copied, None], [0.8, 1.25]).any(1).all()
+        line = [values[m] for values, m in zip((r[name] for r in rows), lineage.ancestors(rows))]
+        assert lineage.schedule(rows)[name] == line
+        np.testing.assert_allclose(_factors(rows[-1], name), state.policy[name], rtol=1e-5)
+    assert any(row["parents"] != [0, 1, 2, 3] for row in rows)
+
+
+# -- what a member is -----------------------------------------------------------------------------
+
+
+class SameOrder:
+    """Data in the order of seed 0, whoever asks."""
+
+    def __init__(self, data):
+        self._data = data
+
+    def __getattr__(self, name):
+        return getattr(self._data, name)
+
+    def batches(self, *args, seed, **kwargs):
+        return self._data.batches(*args, seed=0, **kwargs)
+
+
+@pytest.mark.parametrize("execution", ["switch", "masked"])
+def test_a_member_is_a_training_of_its_own(tmp_path, execution):
+    """Member i of three and seed 2 is a plain training of seed 6 + i, where no factor differs."""
+    fields = {"supernet__train__num_steps": 4, "supernet__execution": execution}
+    fields |= {"sweep__options": (("population", 3), ("spread", 1.0))}
+    training = _training(tmp_path, wrap=SameOrder, **fields)
+    assert isinstance(training, Population)
+    state = jax.device_get(training.fit(tmp_path / "all", seed=2))
+    config, space, data = _build(
+        **fields | {"sweep__strategy": "random_search", "sweep__options": ()}
+    )
+    alone = supernet_task.training(config, space, SameOrder(data), devices=jax.devices()[:1])
+    assert type(alone) is Training
+    for member in (0, 2):
+        one = alone.fit(tmp_path / str(member), seed=6 + member)
+        mine = jax.tree.map(lambda x, m=member: x[m], state)
+        _assert_equal(mine.params, one.params, atol=1e-5)
+        _assert_equal(mine.opt_state, one.opt_state, atol=1e-4)
+
+
+def test_what_is_restored_is_the_best(trained):
+    directory, training, state = trained
+    best = int(np.argmax(_rows(directory)[-1]["scores"]))
+    [restored] = training.restore(directory)
+    assert restored.step.shape == ()
+    _assert_equal(restored.params, jax.tree.map(lambda x: x[best], state.params))
+
+
+def test_hopeless_rates_are_escaped(tmp_path):
+    """One member diverges at once, one does not move: all that are left descend from the others."""
+    training = _training(tmp_path, factors=[1e30, 1e-9, 0.5, 1], supernet__train__num_steps=60)
+    training.fit(tmp_path, seed=1)
+    rows = _rows(tmp_path)
+    assert rows[1]["scores"][0] is None  # the first
+    founders = np.arange(4)
+    for row in rows[1:]:
+        founders = founders[row["parents"]]
+    assert set(founders.tolist()) <= {2, 3}
+    assert ((_factors(rows[-1]) > 0.1) & (_factors(rows[-1]) < 10)).all()
+    assert all(np.isfinite(row["loss"]) for row in _rows(tmp_path, "metrics.jsonl"))
+
+
+def test_it_diverges_when_all_do(tmp_path):
+    training = _training(tmp_path, factors=[1e30] * 4, supernet__train__num_steps=10)
+    with pytest.raises(Diverged, match=r"the loss is nan by step 5"):
+        training.fit(tmp_path, seed=1)
+
+
+# -- devices and kills ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("population", [4, 8])
+def test_one_device_equals_eight(tmp_path, population):
+    """Half of a member's batch each; and a member each."""
+    fields = {"sweep__options": (("population", population),), "supernet__train__num_steps": 4}
+    fields |= {"supernet__strategy_every": 2}
+    one, eight = (
+        jax.device_get(_training(tmp_path, n, **fields).fit(tmp_path / str(n), seed=1))
+        for n in (1, 8)
+    )
+    _assert_equal(one.params, eight.params, atol=1e-4)
+    rows = [_rows(tmp_path / name) for name in "18"]
+    assert [row["parents"] for row in rows[0]] == [row["parents"] for row in rows[1]]
+
+
+def test_resumed_equals_uninterrupted_bit_for_bit(trained, tmp_path):
+    """Stopped after step 17, resumed from step 10: also what is said of it."""
+    directory, _, state = trained
+
+    class Stop(Exception):
+        """Stands for a kill."""
+
+    class Stopping(SameOrder):
+        def batches(self, *args, **kwargs):
+            yield from itertools.islice(self._data.batches(*args, **kwargs), 17)
+            raise Stop
+
+    with pytest.raises(Stop):
+        _training(tmp_path, wrap=Stopping).fit(tmp_path, seed=1)
+    assert [row["step"] for row in _rows(tmp_path)] == [0, 5, 10, 15]
+    resumed = jax.device_get(_training(tmp_path).fit(tmp_path, seed=1))
+    _assert_equal(state, resumed)
+    assert _rows(tmp_path) == _rows(directory)
+
+
+# -- a whole search -------------------------------------------------------------------------------
+
+
+def test_a_sweep_and_a_report_of_it(trained):
+    """With the best member's weights; the first round is that of random search."""
+    directory, _, _ = trained
+    config, space, data = _build()
+    rows = sweep.run(config, space, data, directory)
+    assert len(rows) == 8
+    assert all(row["checkpoint_step"] == 30 for row in rows)
+    text = report.write(directory, space).read_text()
+    assert "## Found schedule" in text
+    assert (directory / "report" / "schedule.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sweep.options": (("population", 0),)}, "sweep.options: population=0 must be 1 or more"),
+        ({"sweep.options": (("share", 0.6),)}, r"share=0.6 must be in \[0, 0.5\]"),
+        ({"sweep.options": (("spread", 0.5),)}, "spread=0.5 must be 1 or more"),
+        ({"sweep.options": (("perturb", 0.8),)}, "perturb=0.8 must be 1 or more"),
+        ({"supernet.sampler": "strategy"}, "'pbt' tunes a population .* choose another"),
+        ({"supernet.strategy_every": 31}, "strategy_every=31, but of 30 steps"),
+    ],
+)
+def test_what_cannot_be_is_said(tmp_path, fields, message):
+    with pytest.raises(ValueError, match=message):
+        supernet_task.run(*_build(**fields), tmp_path)
