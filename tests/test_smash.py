@@ -49,8 +49,8 @@ def test_parameters_are_counted_by_hand(made):
     assert own == {
         ("hidden", "kernel"): (9, 8),  # three Choices of three
         ("hidden", "bias"): (8,),
-        ("codes", "kernel"): (8, 3 * len(generated)),
-        ("codes", "bias"): (3 * len(generated),),
+        ("codes", "kernel"): (8, 2 * len(generated)),  # the first of three is fixed
+        ("codes", "bias"): (2 * len(generated),),
     }
 
 
@@ -60,8 +60,9 @@ def test_kernels_are_sums_of_their_basis_and_differ_between_architectures(made):
     net, own = _wrapped(), variables["params"]
     x = np.concatenate([np.where(mask, 1, -1) for mask in archs], -1)
     x = np.maximum(x @ own["hidden"]["kernel"], 0) @ own["codes"]["kernel"]
-    codes = np.asarray(x).reshape(4, -1, 3)  # biases are zero at first
-    codes = codes / np.sqrt(1 + np.square(codes).sum(-1, keepdims=True))
+    x = np.asarray(x).reshape(4, -1, 2)  # biases are zero at first
+    codes = np.concatenate([np.ones_like(x[..., :1]), x], -1)
+    codes /= np.linalg.norm(codes, axis=-1, keepdims=True)
     params, path = variables["params"]["net"], ("layer1", "2", "expand", "kernel")
     number = net._generated(images).index(path)
     basis = flax.traverse_util.flatten_dict(params)[path]
@@ -198,7 +199,7 @@ def test_candidates_are_ranked_with_generated_weights(trained):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"sweep.options": (("basis", 0),)}, "basis=0 must be 1 or more"),
+        ({"sweep.options": (("basis", 1),)}, "basis=1 must be 2 or more"),
         ({"sweep.bn": "running"}, r"sweep\.bn='running', but sweep\.strategy='smash' scores with"),
     ],
 )

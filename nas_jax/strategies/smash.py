@@ -23,15 +23,16 @@ from nas_jax.strategies.base import Strategy, check_range
 class HyperNetwork(base.Network):
     """The one-shot model with generated weights; it is called as the one-shot model is.
 
-    A generated kernel is the sum of its basis of R arrays, weighted by a code: the output of a
-    network of one hidden layer that reads the masks, scaled to be shorter than one. Batch norms
-    follow, so its size does not matter much.
+    A generated kernel is the sum of its basis of R arrays, weighted by a code of norm one, which a
+    network of one hidden layer reads off the masks. So it is as large at first as a kernel of the
+    one-shot model; and a step of gradient descent on the basis moves it as far as it would move
+    that, and the kernel of another architecture by the scalar product of their codes.
 
     Parameters of the one-shot model are in the scope `net`, where a basis has a leading axis R.
 
     Attributes:
       hidden: units of the hidden layer.
-      basis: R.
+      basis: R, 2 or more.
     """
 
     hidden: int = 64
@@ -77,17 +78,22 @@ class HyperNetwork(base.Network):
         return self.param("net", init)
 
     def _codes(self, masks, count):
-        """Float32 [G, N, R], shorter than one."""
+        """Float32 [G, N, R]: (1, x) / sqrt(1 + |x|^2), with x [R - 1] from the masks.
+
+        Of norm one, and nowhere near where that has no gradient. Unbounded codes run away: what
+        they do to a loss adds up over whole kernels.
+        """
         x = jnp.concatenate(
             [jnp.where(mask != 0, 1.0, -1.0) for mask in jax.tree.leaves(masks)], -1
         )
         init = self.kernel_init(x.shape[-1])
         x = nn.relu(nn.Dense(self.hidden, kernel_init=init, name="hidden")(x))
         init = self.kernel_init(2 * self.hidden)  # no ReLU follows: half the variance
-        x = nn.Dense(count * self.basis, kernel_init=init, name="codes")(x)
-        x = x.reshape(-1, count, self.basis)
-        # What a code does to a loss adds up over a whole kernel: unbounded, it would run away.
-        return x * jax.lax.rsqrt(1 + jnp.sum(jnp.square(x), -1, keepdims=True))
+        x = nn.Dense(count * (self.basis - 1), kernel_init=init, name="codes")(x)
+        x = jnp.pad(
+            x.reshape(-1, count, self.basis - 1), ((0, 0), (0, 0), (1, 0)), constant_values=1
+        )
+        return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), -1, keepdims=True))
 
 
 def _drawn(key, scales):
@@ -127,11 +133,12 @@ def make(space: Space, *, hidden: int = 64, basis: int = 4) -> Strategy:
 
     Args:
       space: to search in.
-      hidden, basis: of `HyperNetwork`.
+      hidden, basis: of `HyperNetwork`. With one array to a basis nothing would be generated.
 
-    Raises: ValueError if an option is below 1.
+    Raises: ValueError if an option is out of its range.
     """
-    check_range(1, None, hidden=hidden, basis=basis)
+    check_range(1, None, hidden=hidden)
+    check_range(2, None, basis=basis)
 
     def wrap(net):
         fields = {f.name for f in dataclasses.fields(base.Network)} - {"parent", "name"}
