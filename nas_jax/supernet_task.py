@@ -141,6 +141,14 @@ def training_strategy(
     return strategy if strategy.trains or config.supernet.sampler == "strategy" else None
 
 
+def num_members(config: ConfigDict, space: Space) -> int:
+    """Supernets that are trained at once: 1 unless the strategy trains a population."""
+    strategy = training_strategy(config, space)
+    if strategy is None or strategy.exploit is None:
+        return 1
+    return len(jax.tree.leaves(first_policy(config, strategy))[0])
+
+
 def first_policy(config: ConfigDict, strategy: strategies.Strategy) -> Any:
     """The state of a strategy that was told nothing yet."""
     return jax.device_get(strategy.init(rng.stream(jax.random.key(config.sweep.seed), "init")))

@@ -1,12 +1,12 @@
-"""Search strategies at equal budget: random search with path dropout against ENAS and evolution.
+"""Search strategies at equal budget: random search with path dropout against all others.
 
-python launch.py --config=configs/studies/strategies.py:digits --mode=study    an hour on two cores
+python launch.py --config=configs/studies/strategies.py:digits --mode=study    1.5 h on two cores
 python launch.py --config=configs/studies/strategies.py:small --mode=study     CIFAR-10, on a CPU
 python launch.py --config=configs/studies/strategies.py --mode=study           CIFAR-10
 
 The budget is images trained on plus images scored on. ENAS's controller learns from candidates that
-are scored while the supernet trains; the others spend as much on more candidates, or on a longer
-training.
+are scored while the supernet trains, and so do populations; the others spend as much on more
+candidates, or on a longer training. The members of a population share what one supernet has.
 """
 
 from configs import digits, studies
@@ -41,11 +41,33 @@ def _variants(c, num_steps):
     candidates = c.sweep.num_candidates + learnt_from // c.sweep.num_images
     steps = num_steps + learnt_from // c.supernet.train.batch_size
     more = ("sweep.num_candidates", candidates)
-    evolution, enas = (("sweep.strategy", name) for name in ("evolution", "enas"))
+    evolution, enas, smash, morphnet = (
+        ("sweep.strategy", name) for name in ("evolution", "enas", "smash", "morphnet")
+    )
     return (
         ("random search, more candidates", more),
         ("random search, longer training", ("supernet.train.num_steps", steps)),
         ("evolution", evolution, more),
         ("ENAS's controller on path dropout", enas, more),
         ("ENAS", enas, ("supernet.sampler", "strategy")),
+        ("SMASH", smash, ("supernet.sampler", "single_path"), more),
+        ("PBT", *_population(c, num_steps * c.supernet.train.batch_size + learnt_from)),
+        ("MorphNet", morphnet, more),
+    )
+
+
+def _population(c, budget, members=4):
+    """The fields of a population that trains and scores on `budget` images, and on what is left of
+    them scores more candidates.
+    """
+    every = 5 * c.supernet.strategy_every
+    images = every * c.supernet.train.batch_size + c.sweep.candidates_per_batch * c.sweep.batch_size
+    turns = budget // (members * images)
+    left = budget - turns * members * images
+    return (
+        ("sweep.strategy", "pbt"),
+        ("sweep.options", (("population", members),)),
+        ("supernet.strategy_every", every),
+        ("supernet.train.num_steps", turns * every),
+        ("sweep.num_candidates", c.sweep.num_candidates + left // c.sweep.num_images),
     )

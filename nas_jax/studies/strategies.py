@@ -1,12 +1,13 @@
 """Search strategies at the same budget: supernet, search, and the best found trained to the end."""
 
-from nas_jax import analysis, figures, findings, markdown
+from nas_jax import analysis, figures, findings, markdown, supernet_task
 from nas_jax.trainer import count_steps
 
 TITLE = "Search strategies compared"
 TEXT = """The budget is what a search looks at: images that the supernet is trained on, and images
 that candidates are scored on, each candidate with all of its own (those that a controller learns
-from among them). Every seed is a supernet and a search of its own; its best architectures by score
+from, or a population is selected by, among them). A population's images are those of all its
+members. Every seed is a supernet and a search of its own; its best architectures by score
 are trained from scratch, and count as one value, their mean. Mean ± sd over seeds; differences from
 the first strategy are paired by seed, with the 95 % interval of Student's t."""
 
@@ -79,10 +80,12 @@ def _budget(study, config):
     """Of one search: images trained on, candidates scored, images scored on, images in all."""
     sweep, train = config.sweep, config.supernet.train
     steps = count_steps(train, study.pool.data.num_images("train"))
+    members = supernet_task.num_members(config, study.space)
     learnt_from = 0
-    if config.supernet.sampler == "strategy":
-        learnt_from = steps // config.supernet.strategy_every * sweep.candidates_per_batch
-    trained = steps * train.batch_size
+    if config.supernet.sampler == "strategy" or members > 1:
+        rounds = steps // config.supernet.strategy_every
+        learnt_from = rounds * sweep.candidates_per_batch * members
+    trained = members * steps * train.batch_size
     scored = sweep.num_candidates * sweep.num_images + learnt_from * sweep.batch_size
     numbers = trained, sweep.num_candidates + learnt_from, scored, trained + scored
     return [f"{number:,}" for number in numbers]
