@@ -150,8 +150,8 @@ def descent(path: Path, steps: Sequence[int], panels: Mapping[str, tuple[Any, An
             ax.set_title(label, loc="left")
             ax.set(xlabel="training step", xlim=(0, None))
             low, high = np.min(members), np.max(members)
-            if low > 0 and high / low > 4:
-                ax.set_yscale("log")
+            if low > 0 and high / low > 4:  # a schedule that ends near zero would flatten the rest
+                ax.set(yscale="log", ylim=(max(low / 1.3, high / 1e3), None))
 
 
 def groups(path: Path, samples: Mapping[str, Points], xlabel: str, ylabel: str) -> None:
