@@ -1,8 +1,8 @@
 """SMASH (Brock et al., ICLR 2018): a hypernetwork generates weights of the one-shot model from the
 architecture, so that no two architectures share them all; random candidates are ranked with theirs.
 
-As in SMASH it generates the 1x1 convolutions, which are most of the weights. Other kernels, batch
-norms and the classifier are shared, as they are without it.
+As in SMASH it generates the 1x1 convolutions. Other kernels, batch norms and the classifier are
+shared, as they are without it.
 
 Letters: G groups (see `supernet.to_groups`), N generated kernels, R arrays of a basis.
 """
