@@ -109,6 +109,12 @@ def test_groups_together_equal_one_after_the_other(made, execution):
     )
 
 
+def test_one_at_a_time_refuses_several(made):
+    images, variables, archs = made
+    with pytest.raises(ValueError, match="one group at a time, not 4"):
+        _wrapped(execution="switch").apply(variables, images, archs)
+
+
 def test_gradients_reach_the_hypernetwork_and_only_what_is_used(made):
     """Architecture 012: the first block of layer 1, the second of layer 2, no block of layer 0."""
     images, variables, _ = made

@@ -107,7 +107,7 @@ def _drawn(key, scales):
 
 def _of_groups(net, params, paths, codes, images, masks):
     """Logits [G, n, K], each group with weights of its own."""
-    if len(codes) == 1:
+    if len(codes) == 1 or net.execution == "switch":  # which refuses several groups
         return net.apply({"params": generate(params, paths, codes[0])}, images, masks)
     net = net.clone(execution="masked")  # a group's weights are those of one lane
 
