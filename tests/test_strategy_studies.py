@@ -1,10 +1,12 @@
 """Comparisons of strategies, on made-up searches whose tables can be worked out by hand."""
 
 import itertools
+import types
 
 import numpy as np
 import pytest
 
+from configs.studies import strategies as strategies_config
 from nas_jax import config as config_lib
 from nas_jax import cost, spaces, studies, variants, workdir
 from nas_jax.studies import regret, strategies
@@ -167,6 +169,27 @@ def test_a_controller_s_candidates_count(tmp_path):
     assert found == ["1,280", "104", f"{40 * 128 + 64 * 64:,}", f"{1280 + 40 * 128 + 64 * 64:,}"]
 
 
+def test_a_population_s_images_count(tmp_path):
+    """Four members of 40 steps; every 10 of them 8 candidates on 64 images, by each member."""
+    study, config, *_ = _study(tiny.get_config(), tmp_path, **{"study.parts": ("strategies",)})
+    config.sweep.strategy, config.sweep.options = "pbt", (("population", 4),)
+    config.supernet.strategy_every = 10
+    trained, scored = 4 * 40 * 32, 40 * 128 + 4 * 4 * 8 * 64
+    found = [f"{trained:,}", "168", f"{scored:,}", f"{trained + scored:,}"]
+    assert strategies._budget(study, config) == found
+
+
+def test_all_look_at_as_many_images():
+    """In the study of the digits, up to a candidate's images."""
+    config = strategies_config.get_config("digits")
+    data = types.SimpleNamespace(num_images=lambda split: 6_000)  # steps are given
+    study = types.SimpleNamespace(pool=types.SimpleNamespace(data=data))
+    study.space = spaces.make(**config.space.to_dict())
+    for label, one in variants.resolve(config).items():
+        images = int(strategies._budget(study, one)[-1].replace(",", ""))
+        assert 187_648 - config.sweep.num_images < images <= 187_648, label
+
+
 def test_strategies_have_supernets_of_their_own_only_where_they_train_them(tmp_path):
     """A strategy, its options and its batches name the supernet that it trains."""
     study, config, *_ = _study(tiny.get_config(), tmp_path, **{"study.parts": ("strategies",)})
@@ -177,6 +200,13 @@ def test_strategies_have_supernets_of_their_own_only_where_they_train_them(tmp_p
             folders.append(pool.supernet(config))
     assert folders[0] == folders[1]
     assert len(set(folders)) == 3
+    config.supernet.sampler = "path_dropout"
+    for strategy in ("smash", "pbt", "morphnet", "enas"):
+        config.sweep.strategy = strategy
+        folders.append(pool.supernet(config))
+    assert len(set(folders)) == 6
+    config.supernet.sampler, config.sweep.strategy = "strategy", "enas"
+    folders.append(pool.supernet(config))
     config.sweep.num_candidates += 1  # it decides the search alone
     assert pool.supernet(config) == folders[-1]
 
