@@ -31,12 +31,14 @@ from tests.stopping import Stop, Stopping
 
 ONE = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity", "sep3x3", "conv7x7"))
 TWO = spaces.make("cell", num_cells=2, num_blocks=2, cells_per_stage=1)
+UNTIED = spaces.make("cell", num_cells=2, num_blocks=1, cells_per_stage=1, tied=False)
 CHAIN = spaces.make("nasbench_macro", stages=(2, 2), head=5)
 CASES = [  # with all kinds of layers; linked and free tensors; strided
     (TWO, "0,1>sep3x3,conv7x7|0,2>identity,sep5x5"),
     (TWO, TWO.to_str(TWO.all_on())),
     (CHAIN, "2110"),
     (CHAIN, "0202"),
+    (UNTIED, "0,1>sep3x3/0>identity,conv7x7"),
 ]
 
 
@@ -169,7 +171,7 @@ def _thinned(space, text, params, keep):
     return map(flax.traverse_util.unflatten_dict, (thin, shut))
 
 
-@pytest.mark.parametrize(("space", "text"), [CASES[0], CASES[2]])
+@pytest.mark.parametrize(("space", "text"), [CASES[0], CASES[2], CASES[4]])
 def test_a_thin_network_is_the_full_one_without_what_its_batch_norms_shut(space, text):
     """With random weights, scales and offsets; every tensor but the last loses channels."""
     found, generator = _widths(space, text), np.random.default_rng(0)
