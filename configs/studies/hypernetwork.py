@@ -16,7 +16,9 @@ def get_config(variant=""):
         c = digits.get_config()
         c.study.pool = "runs/pool-digits"
         c.study.parts = ("supernets",)
-        c.retrain.short.groups.random = 32
+        c.supernet.train.num_steps = 1500  # fewer, and single paths have hardly learnt
+        c.sweep.num_images = 1024
+        c.retrain.short.groups.random = 48
         c.retrain.short.groups.stratified = 32
     else:
         c = studies.get_config(__file__, variant, "supernets")
