@@ -20,15 +20,15 @@ from ml_collections import ConfigDict
 
 from nas_jax import augment, parallel, path_dropout, rng, score, workdir
 from nas_jax import data as data_lib
-from nas_jax.trainer import Task, Training
+from nas_jax.trainer import BaseTraining, Task
 
 
-class Population(Training):
-    """`Training` of M networks, spread over the devices; `restore` gives the best of them.
+class Population(BaseTraining):
+    """The training of M networks, spread over the devices; `restore` gives the best of them.
 
     Args:
-      task, train, data, devices: as of `Training`. In masks' and steps' policies the factors of one
-        member are float32 [].
+      task, train, data, devices: as of `BaseTraining`. In masks' and steps' policies the factors of
+        one member are float32 [].
       factors: the first ones, {"learning_rate", "l2", "r"}, float32 [M] each.
       exploit: of the strategy.
       examine: (key, step, policy) -> (masks [n, k], images uint8 [B, H, W, C], labels int32 [B]):
@@ -60,13 +60,12 @@ class Population(Training):
         self._mesh = parallel.grid(self._size, devices)
 
     def _read(self, checkpoints, step):
-        state = super()._read(checkpoints, step)
+        state = checkpoints.restore(step, self._state_shape)
         best = int(np.argmax(state.policy["score"]))
         return jax.tree.map(lambda x: x[best], state)
 
     def _first_state(self, seed, params, policy):
-        first = super()._first_state
-        members = [first(own, params, {}) for own in self._seeds(seed)]
+        members = [self._new(own, params, {}) for own in self._seeds(seed)]
         state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
         return state._replace(policy=policy or self._policy)
 
@@ -75,7 +74,7 @@ class Population(Training):
         def stacked(one):
             return jax.tree.map(lambda x: jnp.stack([x] * self._size), one)
 
-        shape = jax.eval_shape(stacked, super()._state_shape)
+        shape = jax.eval_shape(stacked, self._shape_of_new)
         return shape._replace(policy=jax.eval_shape(lambda: self._policy))
 
     def _place(self, state, seed):

@@ -19,7 +19,7 @@ from nas_jax import data as data_lib
 from nas_jax.constraints import Constraints
 from nas_jax.population import Population
 from nas_jax.spaces import Space
-from nas_jax.trainer import Task, Training, count_steps, network_options
+from nas_jax.trainer import BaseTraining, Task, Training, count_steps, network_options
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def training(
     data: data_lib.Data,
     constraints: Constraints | None = None,
     devices: Sequence[jax.Device] | None = None,
-) -> Training:
+) -> BaseTraining:
     """How the one-shot model of `make` is trained: alone, or as one of a population."""
     task, train = make(config, space, data, constraints, devices), config.supernet.train
     strategy = training_strategy(config, space, constraints)

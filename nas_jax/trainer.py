@@ -1,5 +1,6 @@
-"""The training loop: resume, step, log, checkpoint. Every network is trained by `Training.fit`."""
+"""The training loop: resume, step, log, checkpoint. `BaseTraining.fit` trains every network."""
 
+import abc
 import dataclasses
 import functools
 import math
@@ -75,8 +76,10 @@ def count_steps(train: ConfigDict, num_images: int) -> int:
     return train.num_steps or math.ceil(train.num_epochs * num_images / train.batch_size)
 
 
-class Training:
+class BaseTraining(abc.ABC):
     """A task with its settings: an optimiser and a step that is compiled once, for many runs.
+
+    What is trained, one network or many, and where it lies, its subclasses say.
 
     Args:
       task: the network and what is particular to it.
@@ -195,37 +198,51 @@ class Training:
                     checkpoints.save(step, state)
         return state
 
-    # -- what a population of networks does in another way ----------------------------------------
+    # -- what subclasses say ----------------------------------------------------------------------
 
-    def _read(self, checkpoints, step):
-        """The state that candidates are scored with."""
-        return checkpoints.restore(step, self._state_shape)
+    @abc.abstractmethod
+    def _first_state(self, seed, params, policy):
+        """The state before the first step."""
 
+    @property
+    @abc.abstractmethod
+    def _state_shape(self):
+        """Its shapes and dtypes; nothing is computed."""
+
+    @abc.abstractmethod
+    def _place(self, state, seed):
+        """State and root keys, where the step wants them."""
+
+    @abc.abstractmethod
+    def _batches(self, seed, start):
+        """Batches as the step wants them, from step `start` on."""
+
+    @property
+    @abc.abstractmethod
+    def _step(self):
+        """Compiled (state, batch, root keys) -> (state, metrics)."""
+
+    @abc.abstractmethod
     def _updater(self, directory, start, state, seed):
         """`Task.update`, for one run."""
-        return self.task.update
 
-    def _place(self, state, seed):
-        """State and root key, where the step wants them."""
-        return parallel.replicate((state, jax.random.key(seed)), self._devices)
+    @abc.abstractmethod
+    def _read(self, checkpoints, step):
+        """The state of a checkpoint, that of one network."""
 
-    def _batches(self, seed, start):
-        split, size, shard = self.task.split, self._train.batch_size, parallel.process()
-        for batch in self._data.batches(split, size, seed=seed, start=start, shard=shard):
-            yield parallel.shard(batch, parallel.num_local(self._devices))
+    # -- what they are made of --------------------------------------------------------------------
 
-    def _first_state(self, seed, params, policy):
+    def _new(self, seed, params, policy):
+        """The first state of one network."""
         if params is None:
             variables = supernet.init(jax.random.key(seed), self.task.net, *self._init_args)
         else:
             variables = {"params": params}
-        policy = self.task.policy if policy is None else policy
         state = train_step.create(variables, self._tx, policy)
         return jax.tree.map(jnp.copy, state)  # the first step will take its memory
 
     @functools.cached_property
-    def _state_shape(self):
-        """The state's shapes and dtypes; nothing is computed."""
+    def _shape_of_new(self):
         variables = jax.eval_shape(self.task.net.init, jax.random.key(0), *self._init_args)
         create = functools.partial(train_step.create, tx=self._tx, policy=self.task.policy)
         return jax.eval_shape(create, variables)
@@ -234,14 +251,6 @@ class Training:
     def _init_args(self):
         images = jnp.zeros((1, *self._data.image_shape), jnp.float32)
         return images, *self.task.init_args
-
-    @functools.cached_property
-    def _step(self):
-        step = self._make_step(parallel.num_global(self._devices))
-        split = (False, True, False)
-        return parallel.pmap(step, split=split, split_out=False, donate=(0,), devices=self._devices)
-
-    # ---------------------------------------------------------------------------------------------
 
     def _make_step(self, num_devices):
         """The pure step of one of so many devices."""
@@ -265,3 +274,34 @@ class Training:
             label_smoothing=train.label_smoothing,
             tuned=task.tuned,
         )
+
+
+class Training(BaseTraining):
+    """The training of one network; all devices share each batch."""
+
+    def _first_state(self, seed, params, policy):
+        return self._new(seed, params, self.task.policy if policy is None else policy)
+
+    @property
+    def _state_shape(self):
+        return self._shape_of_new
+
+    def _place(self, state, seed):
+        return parallel.replicate((state, jax.random.key(seed)), self._devices)
+
+    def _batches(self, seed, start):
+        split, size, shard = self.task.split, self._train.batch_size, parallel.process()
+        for batch in self._data.batches(split, size, seed=seed, start=start, shard=shard):
+            yield parallel.shard(batch, parallel.num_local(self._devices))
+
+    @functools.cached_property
+    def _step(self):
+        step = self._make_step(parallel.num_global(self._devices))
+        split = (False, True, False)
+        return parallel.pmap(step, split=split, split_out=False, donate=(0,), devices=self._devices)
+
+    def _updater(self, directory, start, state, seed):
+        return self.task.update
+
+    def _read(self, checkpoints, step):
+        return checkpoints.restore(step, self._state_shape)

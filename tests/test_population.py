@@ -14,6 +14,7 @@ from nas_jax.population import Population
 from nas_jax.progress import Diverged
 from nas_jax.trainer import Training
 from tests.configs import tiny
+from tests.trainings import Stop, Stopping
 
 FIELDS = {
     "space.num_cells": 1,
@@ -233,15 +234,6 @@ def test_one_device_equals_eight(tmp_path, population):
 def test_resumed_equals_uninterrupted_bit_for_bit(trained, tmp_path):
     """Stopped after step 17, resumed from step 10: also what is said of it."""
     directory, _, state = trained
-
-    class Stop(Exception):
-        """Stands for a kill."""
-
-    class Stopping(SameOrder):
-        def batches(self, *args, **kwargs):
-            yield from itertools.islice(self._data.batches(*args, **kwargs), 17)
-            raise Stop
-
     with pytest.raises(Stop):
         _training(tmp_path, wrap=Stopping).fit(tmp_path, seed=1)
     assert [row["step"] for row in _rows(tmp_path)] == [0, 5, 10, 15]

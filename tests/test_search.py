@@ -27,7 +27,7 @@ from nas_jax import config as config_lib
 from nas_jax.checkpoints import Checkpoints
 from nas_jax.constraints import Constraints
 from tests.configs import tiny, tiny_macro
-from tests.stopping import Stop, Stopping
+from tests.trainings import Stop, Stopping
 
 MACRO = spaces.make("nasbench_macro", stages=(1, 2), head=2)  # 27 architectures
 OPTIONS = {"evolution": {"sweep.options": (("population", 10),)}}  # soon full

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import ops, spaces, strategies, supernet, supernet_task, sweep, trainer, workdir
+from nas_jax import ops, spaces, strategies, supernet, supernet_task, sweep
 from nas_jax.spaces import base
 from nas_jax.strategies import smash
+from tests import trainings
 from tests.configs import tiny
-from tests.stopping import Stop, Stopping
 
 SPACE = spaces.make("nasbench_macro", stages=(1, 2), head=2)
 OPTIONS = (("hidden", 8), ("basis", 3))
@@ -96,16 +96,17 @@ def test_own_initialisation_has_the_same_standard_deviations(made):
 def test_groups_together_equal_one_after_the_other(made, execution):
     """Whatever the execution, on images of their own and on the same ones."""
     images, variables, archs = made
-    together, one = _wrapped(execution=execution), _wrapped(execution="switch")
+    together = jax.jit(_wrapped(execution=execution).apply)
+    one = _wrapped(execution="switch")
     own = images.reshape(4, 2, *images.shape[1:])
     apply = jax.jit(one.apply)
     alone = [apply(variables, own[g], _of(archs, g)) for g in range(4)]
     np.testing.assert_allclose(
-        together.apply(variables, own, archs), jnp.stack(alone), rtol=1e-4, atol=1e-5
+        together(variables, own, archs), jnp.stack(alone), rtol=1e-4, atol=1e-5
     )
     alone = [apply(variables, own[0], _of(archs, g)) for g in range(4)]
     np.testing.assert_allclose(
-        together.apply(variables, own[:1], archs), jnp.stack(alone), rtol=1e-4, atol=1e-5
+        together(variables, own[:1], archs), jnp.stack(alone), rtol=1e-4, atol=1e-5
     )
 
 
@@ -123,7 +124,7 @@ def test_gradients_reach_the_hypernetwork_and_only_what_is_used(made):
     def loss(params):
         return jnp.sum(jnp.square(net.apply({"params": params}, images, SPACE.from_str("012"))))
 
-    grads = jax.grad(loss)(variables["params"])
+    grads = jax.jit(jax.grad(loss))(variables["params"])
     moved = {
         path: bool(np.any(leaf)) for path, leaf in flax.traverse_util.flatten_dict(grads).items()
     }
@@ -156,33 +157,19 @@ def _search():
     return config, *config_lib.build(config)
 
 
-def _train(directory, devices, wrap=lambda data: data):
-    config, space, data = _search()
-    task = supernet_task.make(config, space, data, devices=devices)
-    training = trainer.Training(task, config.supernet.train, wrap(data), devices)
-    state = training.fit(directory, seed=config.seed)
-    return state, workdir.read_jsonl(directory / "metrics.jsonl")
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     directory = tmp_path_factory.mktemp("smash")
-    return directory, *_train(directory, jax.devices()[:1])
+    return directory, *trainings.fit(_search(), directory)
 
 
 def test_a_training_resumes_bit_for_bit(trained, tmp_path):
-    _, state, rows = trained
-    with pytest.raises(Stop):
-        _train(tmp_path, jax.devices()[:1], Stopping)
-    resumed, again = _train(tmp_path, jax.devices()[:1])
-    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(resumed), strict=True):
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
-    assert [row["loss"] for row in rows] == [row["loss"] for row in again]
+    trainings.assert_resumes(_search(), tmp_path, *trained[1:])
 
 
 def test_a_training_is_the_same_on_eight_devices(trained, tmp_path):
     _, _, rows = trained
-    _, again = _train(tmp_path, jax.devices()[:8])
+    _, again = trainings.fit(_search(), tmp_path, 8)
     losses = ([row["loss"] for row in found] for found in (rows, again))
     np.testing.assert_allclose(*losses, atol=1e-4)
 

@@ -19,15 +19,14 @@ from nas_jax import (
     strategies,
     supernet_task,
     sweep,
-    trainer,
     validate,
     widths,
     widths_task,
     workdir,
 )
 from nas_jax.strategies import morphnet
+from tests import trainings
 from tests.configs import tiny
-from tests.stopping import Stop, Stopping
 
 ONE = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity", "sep3x3", "conv7x7"))
 TWO = spaces.make("cell", num_cells=2, num_blocks=2, cells_per_stage=1)
@@ -124,7 +123,7 @@ def test_costs_are_those_of_the_network_with_these_widths(space, text, resource)
 
 def test_the_gradient_pushes_by_what_a_channel_costs():
     found, params = _widths(TWO, CASES[0][1]), _ones(*CASES[0])
-    grads = jax.grad(lambda params: found.penalty(params, threshold=0.01))(params)
+    grads = jax.jit(jax.grad(lambda params: found.penalty(params, threshold=0.01)))(params)
     prices = dict(zip(found.names, found.marginal(found.full) / found.cost(found.full)))
     scale = grads["cell0"]["block0_ops"]["4"]["unit1"]["norm"]["scale"]
     np.testing.assert_allclose(scale, prices["cell0/block0_ops/4"], rtol=1e-5)
@@ -317,18 +316,10 @@ def _search():
     return config, *config_lib.build(config)
 
 
-def _train(directory, devices, wrap=lambda data: data):
-    config, space, data = _search()
-    task = supernet_task.make(config, space, data, devices=devices)
-    training = trainer.Training(task, config.supernet.train, wrap(data), devices)
-    state = training.fit(directory, seed=config.seed)
-    return state, workdir.read_jsonl(directory / "metrics.jsonl")
-
-
 @pytest.fixture(scope="module")
 def penalised(tmp_path_factory):
     directory = tmp_path_factory.mktemp("morphnet")
-    return directory, *_train(directory, jax.devices()[:1])
+    return directory, *trainings.fit(_search(), directory)
 
 
 def test_the_penalty_falls_while_a_supernet_trains(penalised):
@@ -337,19 +328,13 @@ def test_the_penalty_falls_while_a_supernet_trains(penalised):
 
 
 def test_a_training_with_a_penalty_resumes_bit_for_bit(penalised, tmp_path):
-    _, state, rows = penalised
-    with pytest.raises(Stop):
-        _train(tmp_path, jax.devices()[:1], Stopping)
-    resumed, again = _train(tmp_path, jax.devices()[:1])
-    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(resumed), strict=True):
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
-    assert [row["penalty"] for row in rows] == [row["penalty"] for row in again]
+    trainings.assert_resumes(_search(), tmp_path, *penalised[1:])
 
 
 def test_a_training_with_a_penalty_is_the_same_on_eight_devices(penalised, tmp_path):
     """Which ghost batches use an op weighs its scales, those of all devices."""
     _, _, rows = penalised
-    _, again = _train(tmp_path, jax.devices()[:8])
+    _, again = trainings.fit(_search(), tmp_path, 8)
     for key in ("loss", "penalty"):
         ours, theirs = ([row[key] for row in found] for found in (rows, again))
         np.testing.assert_allclose(ours, theirs, atol=1e-4)

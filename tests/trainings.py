@@ -1,0 +1,48 @@
+"""Trainings of supernets that several tests make, whole and killed."""
+
+import dataclasses
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from nas_jax import supernet_task, workdir
+
+
+class Stop(Exception):
+    """Stands for a kill."""
+
+
+@dataclasses.dataclass
+class Stopping:
+    """The same data, but they end after 17 batches."""
+
+    data: object
+
+    def __getattr__(self, name):
+        return getattr(self.data, name)
+
+    def batches(self, *args, **kwargs):
+        """Those of the data; then `Stop` is raised."""
+        yield from itertools.islice(self.data.batches(*args, **kwargs), 17)
+        raise Stop
+
+
+def fit(built, directory, num_devices=1, wrap=lambda data: data):
+    """(last state, lines of metrics.jsonl) of the supernet of what `config.build` gave."""
+    (config, space, data), devices = built, jax.devices()[:num_devices]
+    training = supernet_task.training(config, space, wrap(data), devices=devices)
+    state = training.fit(directory, seed=config.seed)
+    return state, workdir.read_jsonl(directory / "metrics.jsonl")
+
+
+def assert_resumes(built, directory, state, rows):
+    """Stopped after step 17 and resumed from a checkpoint, it ends as the whole one did."""
+    with pytest.raises(Stop):
+        fit(built, directory, wrap=Stopping)
+    resumed, again = fit(built, directory)
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(resumed), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    for ours, theirs in zip(rows, again, strict=True):
+        assert ours | {"images_per_second": 0} == theirs | {"images_per_second": 0}
