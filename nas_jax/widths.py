@@ -44,6 +44,7 @@ class Widths:
       resource: what is counted, "flops" (multiply-adds) or "params".
 
     Attributes:
+      text: as given.
       names: of the tensors.
       full: widths int [T] of the network with those parameters.
 
@@ -59,7 +60,7 @@ class Widths:
         image_size: int,
         resource: str = "flops",
     ):
-        self._space, self._text, self._layers = space, text, space.layers(text)
+        self._space, self.text, self._layers = space, text, space.layers(text)
         self.names = space.tensors(text)
         outputs = {x.output: _out_channels(shapes, x.scope) for x in self._layers}
         self.full = np.asarray([outputs[name] for name in self.names])
@@ -162,7 +163,7 @@ class Widths:
         `min_share` or less is above `threshold`; but the best of a Choice stays. Traceable.
         """
         shares = self._shares_left(params, threshold)
-        masks, treedef = jax.tree.flatten(self._space.from_str(self._text))
+        masks, treedef = jax.tree.flatten(self._space.from_str(self.text))
         kept = []
         for choice, mask in zip(jax.tree.leaves(self._space.choices), masks):
             share = jnp.stack([shares.get((choice.name, j), 1.0) for j in range(len(mask))])
@@ -199,7 +200,7 @@ class Widths:
         if self.cost(at(0)) > limit:
             raise ValueError(
                 f"one channel of every tensor costs {self.cost(at(0)):,} already, more than the "
-                f"{limit:,.0f} that {self._text!r} may cost"
+                f"{limit:,.0f} that {self.text!r} may cost"
             )
         low, high = 0.0, 1.0
         while self.cost(at(high)) <= limit:

@@ -65,27 +65,26 @@ def tune(
     state = Training(task, config.retrain.short.train, data).fit(directory, seed=seed)
     left_text, left_widths = full.read_out(state.params, settings.threshold)
     left = _widths_of(config, space, data, left_text, filters)
-    limit = settings.share * full.cost(full.full)
+    row = {"arch": text, "filters": filters, "seed": seed, "resource": settings.resource}
+    row |= _of_equal_cost(full, left, left_widths, settings.share)
+    workdir.write_json(path, row)
+    return row
+
+
+def _of_equal_cost(full, left, left_widths, share):
+    """Both networks, what they cost and their widths; `full` and `left` are `Widths`."""
+    limit = share * full.cost(full.full)
     found = {
         "full": (full, full.full),
         "left": (left, left_widths),
         "tuned": (left, left.scaled(left_widths, limit)),
         "narrowed": (full, full.scaled(full.full, limit)),
     }
-    row = {
-        "arch": text,
-        "filters": filters,
-        "seed": seed,
-        "resource": settings.resource,
-        "costs": {name: of.cost(values) for name, (of, values) in found.items()},
-        "widths": {
-            name: dict(zip(of.names, map(int, values))) for name, (of, values) in found.items()
-        },
-        "tuned": join(left_text, found["tuned"][1]),
-        "narrowed": join(text, found["narrowed"][1]),
+    return {
+        "costs": {name: of.cost(own) for name, (of, own) in found.items()},
+        "widths": {name: dict(zip(of.names, map(int, own))) for name, (of, own) in found.items()},
+        **{name: join(found[name][0].text, found[name][1]) for name in GROUPS},
     }
-    workdir.write_json(path, row)
-    return row
 
 
 def _net(config, space, data, text, filters):
