@@ -234,6 +234,7 @@ def build(config: ConfigDict) -> tuple[Any, Any]:
         importlib.import_module("nas_jax.studies").check(config)
     space = importlib.import_module("nas_jax.spaces").make(**config.space.to_dict())
     _check_strategy(config, space)
+    _check_widths(config.retrain, space)
     table = None
     if config.table:
         table = importlib.import_module("nas_jax.tables").load(config.table, space)
@@ -279,6 +280,20 @@ def _check_strategy(config, space):
             f"config.supernet.sampler='strategy', but sweep.strategy={sweep.strategy!r} {reason}; "
             "choose another for one of the two"
         )
+
+
+def _check_widths(retrain, space):
+    """Raises: ValueError if widths are to be tuned where the networks have none."""
+    for protocol in ("short", "final"):
+        groups = retrain[protocol].groups
+        if groups.tuned or groups.narrowed:
+            try:
+                space.layers(space.to_str(space.all_on()))
+            except ValueError as error:
+                raise ValueError(
+                    f"config.retrain.{protocol}.groups.tuned={groups.tuned}, .narrowed="
+                    f"{groups.narrowed}: {error}; set both to 0"
+                ) from error
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ one-shot scores rank; "final" trains on training and validation images and reads
 Each writes `selection.json` (which architectures, and why) and a `result.json` per network.
 """
 
+import functools
 import itertools
 import logging
 import math
@@ -42,13 +43,8 @@ def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) 
         )
     for protocol in PROTOCOLS:
         settings = config.retrain[protocol]
-
-        def tune(text, filters=settings.filters[0]):
-            path = directory / "retrain" / "widths" / f"F{filters}" / arch_id(text)
-            found = config, space, data, path, text
-            return widths_task.tune(*found, filters=filters, seed=config.seed)
-
         selection = select(trials, space, settings, config.retrain.selection, config.seed)
+        tune = functools.partial(_tune, config, space, data, directory, settings.filters[0])
         selection = widths_task.resolve(selection, tune)
         root = directory / "retrain" / protocol
         workdir.write_json(root / "selection.json", selection)
@@ -57,6 +53,11 @@ def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) 
                 train_one(config, space, data, protocol, path, *job)
             if number % CLEAR_EVERY == 0:
                 jax.clear_caches()
+
+
+def _tune(config, space, data, directory, filters, text):
+    path = directory / "retrain" / "widths" / f"F{filters}" / arch_id(text)
+    return widths_task.tune(config, space, data, path, text, filters=filters, seed=config.seed)
 
 
 def jobs(

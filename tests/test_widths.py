@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from nas_jax import config as config_lib
 from nas_jax import (
@@ -375,6 +376,16 @@ def test_a_search_goes_on_with_what_is_left_and_tunes_widths(penalised):
     assert "## Tuned widths\n\n![Widths](widths.png)" in text
     assert (directory / "report" / "widths.png").exists()
     assert "| 4 | tuned | 1 |" in text
+
+
+def test_tuning_where_there_are_no_widths_is_said():
+    config = tiny.get_config()
+    config.retrain.final.groups.tuned = 1
+    with config.unlocked():
+        fields = config_lib.known_fields("nasbench201").space.to_dict()
+        config.space = ConfigDict(fields | {"num_cells": 1})
+    with pytest.raises(ValueError, match=r"groups\.tuned=1, .* have no widths .* set both to 0"):
+        config_lib.build(config)
 
 
 @pytest.mark.parametrize(
