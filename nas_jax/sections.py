@@ -265,7 +265,6 @@ def _labelled(samples):
     return {f"{name} (n = {len(points.x)})": points for name, points in samples.items() if points.x}
 
 
-TUNED = "tuned network (`retrain.*.groups.tuned` asks for some)"
 NEEDS_SAMPLES = (("samples",), "selected result in retrain/short", "retrain")
 # title, who writes it, what of the findings it needs (one of them), where that is, who makes it
 SECTIONS = (
@@ -279,7 +278,7 @@ SECTIONS = (
     ("How far the score can be trusted", trust_section.write, *NEEDS_SAMPLES),
     ("Regret", _regret, *NEEDS_SAMPLES),
     ("Final networks", final, ("final",), "result in retrain/final", "retrain"),
-    ("Tuned widths", widths_section.write, ("widths",), TUNED, "retrain"),
+    ("Tuned widths", widths_section.write, ("widths",), "", ""),
     ("Accuracy and size", _cost, ("final", "short"), "result in retrain", "retrain"),
     ("How it was run", how, ("config",), "config.json", "supernet"),
 )
