@@ -266,7 +266,8 @@ def _labelled(samples):
 
 
 NEEDS_SAMPLES = (("samples",), "selected result in retrain/short", "retrain")
-# title, who writes it, what of the findings it needs (one of them), where that is, who makes it
+# title, who writes it, what of the findings it needs (one of them), where that is, who makes it;
+# one that no mode makes is left out where it is missing
 SECTIONS = (
     ("The space", _size, ("space",), "", ""),
     ("Training of the one-shot model", _training, ("metrics",), "metrics.jsonl", "supernet"),
