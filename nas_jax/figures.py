@@ -139,19 +139,29 @@ def courses(
         ax.legend(title=order, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def descent(path: Path, steps: Sequence[int], panels: Mapping[str, tuple[Any, Any]]) -> None:
-    """A panel per hyper-parameter over training steps [n]: (values [n, M] of the members, those [n]
-    of one line of descent), each of which holds until the next; a wide range is logarithmic.
+def descent(path: Path, edges: Sequence[int], panels: Mapping[str, tuple[Any, Any]]) -> None:
+    """A panel per hyper-parameter over training steps: (values [n, M] of the members, those [n] of
+    one line of descent), each between two of the edges [n + 1]; a wide range is logarithmic.
     """
     with _page(path, 1, len(panels), 2.7) as axes:
         for ax, (label, (members, line)) in zip(axes.flat, panels.items()):
-            ax.step(steps, members, where="post", color=PALE, linewidth=0.8)
-            ax.step(steps, line, where="post", color=COLOURS[0])
+            for values in np.transpose(members):
+                ax.stairs(values, edges, baseline=None, color=PALE, linewidth=0.8)
+            ax.stairs(line, edges, baseline=None, color=COLOURS[0], linewidth=1.8)
             ax.set_title(label, loc="left")
             ax.set(xlabel="training step", xlim=(0, None))
             low, high = np.min(members), np.max(members)
-            if low > 0 and high / low > 4:  # a schedule that ends near zero would flatten the rest
-                ax.set(yscale="log", ylim=(max(low / 1.3, high / 1e3), None))
+            if low > 0 and high / low > 4:
+                _make_logarithmic(ax, "y")
+
+
+def _make_logarithmic(ax, which):
+    """With ticks at 1, 2 and 5."""
+    ax.set(**{f"{which}scale": "log"})
+    axis = getattr(ax, f"{which}axis")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:g}")
 
 
 def groups(path: Path, samples: Mapping[str, Points], xlabel: str, ylabel: str) -> None:
@@ -163,10 +173,7 @@ def groups(path: Path, samples: Mapping[str, Points], xlabel: str, ylabel: str) 
         ax.set(xlabel=xlabel, ylabel=ylabel)
         low, high = ax.get_xlim()
         if low <= 0 or high / low > 4:  # within less, a logarithmic axis has no room for ticks
-            ax.set_xscale("log")
-            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.xaxis.set_minor_locator(NullLocator())
-            ax.xaxis.set_major_formatter("{x:g}")
+            _make_logarithmic(ax, "x")
         ax.legend(loc="best")
 
 

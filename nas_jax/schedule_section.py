@@ -13,19 +13,22 @@ the line of the best went through {lives} places of the population."""
 def write(found) -> str:
     """Figure and table of the schedule that was found, from lineage.jsonl."""
     rows, schedule = found.lineage, lineage.schedule(found.lineage)
-    names = lineage.tuned(rows)
-    steps = schedule["step"]
-    panels = {LABELS[name]: ([row[name] for row in rows], schedule[name]) for name in names}
+    turns = len(rows) - 1  # nothing was trained with the last row
+    if not turns:
+        return "No member has a score yet."
+    names, steps = lineage.tuned(rows), schedule["step"]
+    panels = {
+        LABELS[name]: ([row[name] for row in rows[:-1]], schedule[name][:-1]) for name in names
+    }
     figures.descent(found.out / "schedule.png", steps, panels)
     line, own = lineage.ancestors(rows), list(range(len(rows[0]["parents"])))
     about = ABOUT.format(
         count=len(own),
-        turns=len(rows) - 1,
+        turns=turns,
         copied=sum(row["parents"] != own for row in rows),
         lives=len(set(line)),
     )
-    every = -(-len(rows) // MOST_ROWS)
-    shown = sorted({*range(0, len(rows), every), len(rows) - 1})
+    shown = range(0, turns, -(-turns // MOST_ROWS))
     table = markdown.table(
         ("from step", *(LABELS[name] for name in names)),
         [(steps[i], *(f"{schedule[name][i]:.3g}" for name in names)) for i in shown],
