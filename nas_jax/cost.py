@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import flax.traverse_util
 import jax
 import numpy as np
 
@@ -63,7 +62,7 @@ def on_images(space: base.Space, archs: Any, filters: int, data: Any) -> Cost:
 
 def of_network(space: base.Space, params: Any, image_size: int) -> Cost:
     """Cost of the network that has these parameters, whatever its widths."""
-    shapes = {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(params).items()}
+    shapes = base.shapes_by_path(params)
     flops = (space.multiply_adds(path, shape, image_size) for path, shape in shapes.items())
     return Cost(np.asarray(sum(map(math.prod, shapes.values()))), np.asarray(sum(flops)))
 

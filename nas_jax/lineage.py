@@ -16,8 +16,10 @@ def tuned(rows: Sequence[dict]) -> list[str]:
 
 
 def ancestors(rows: Sequence[dict]) -> list[int]:
-    """Of the member that scores best in the last row: the number of its ancestor in each row."""
-    scores = [-1 if score is None else score for score in rows[-1]["scores"] or rows[-1]["parents"]]
+    """Of the member that scores best in the last row, which must be of a turn: the number of its
+    ancestor in each row.
+    """
+    scores = [-1 if score is None else score for score in rows[-1]["scores"]]
     member, found = scores.index(max(scores)), []
     for row in reversed(rows):
         found.append(member)

@@ -12,11 +12,12 @@ the line of the best went through {lives} places of the population."""
 
 def write(found) -> str:
     """Figure and table of the schedule that was found, from lineage.jsonl."""
-    rows, schedule = found.lineage, lineage.schedule(found.lineage)
+    rows = found.lineage
     turns = len(rows) - 1  # nothing was trained with the last row
     if not turns:
         return "No member has a score yet."
-    names, steps = lineage.tuned(rows), schedule["step"]
+    schedule, names = lineage.schedule(rows), lineage.tuned(rows)
+    steps = schedule["step"]
     panels = {
         LABELS[name]: ([row[name] for row in rows[:-1]], schedule[name][:-1]) for name in names
     }

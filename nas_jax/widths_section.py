@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from nas_jax import figures, markdown
+from nas_jax import figures, markdown, widths
 
 TEXT = """The network of an architecture is trained with MorphNet's penalty; what is left of it is
 scaled uniformly to a share of the full network's cost (tuned), and so is the full network
 (narrowed). An op with no channel left vanishes."""
+NETWORKS = ("full", "left", "tuned", "narrowed")
 UNITS = {"flops": "multiply-adds (M)", "params": "parameters (M)"}
 
 
@@ -24,13 +25,12 @@ def table(found, rows: Sequence[dict]) -> str:
         (
             f"`{row['arch']}`",
             row["seed"],
-            *(markdown.millions(row["costs"][name]) for name in ("full", "left", "tuned")),
-            markdown.millions(row["costs"]["narrowed"]),
-            "" if row["tuned"].startswith(row["arch"]) else f"`{row['tuned'].partition('@')[0]}`",
+            *(markdown.millions(row["costs"][name]) for name in NETWORKS),
+            _changed(row),
         )
         for row in rows
     ]
-    header = ("architecture", "seed", f"full: {unit}", "left", "tuned", "narrowed", "what is left")
+    header = ("architecture", "seed", f"full: {unit}", *NETWORKS[1:], "what is left")
     return "\n\n".join(
         [
             "![Widths](widths.png)",
@@ -38,3 +38,9 @@ def table(found, rows: Sequence[dict]) -> str:
             markdown.table(header, cells),
         ]
     )
+
+
+def _changed(row):
+    """The architecture that is left, where an op has vanished."""
+    left, _ = widths.split(row["tuned"])
+    return "" if left == row["arch"] else f"`{left}`"

@@ -6,13 +6,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import flax.traverse_util
 import jax
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
 from nas_jax import workdir
-from nas_jax.spaces import Space
+from nas_jax.spaces import Space, base
 from nas_jax.trainer import Task, Training, network_options
 from nas_jax.widths import Widths, join
 
@@ -96,11 +95,10 @@ def _widths_of(config, space, data, text, filters):
     net = _net(config, space, data, text, filters)
     images = jax.ShapeDtypeStruct((1, *data.image_shape), "float32")
     params = jax.eval_shape(net.init, jax.random.key(0), images)["params"]
-    flat = flax.traverse_util.flatten_dict(params)
     return Widths(
         space,
         text,
-        {path: leaf.shape for path, leaf in flat.items()},
+        base.shapes_by_path(params),
         image_size=data.image_shape[0],
         resource=config.retrain.widths.resource,
     )

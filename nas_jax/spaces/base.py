@@ -318,7 +318,12 @@ def param_shapes(
     net = space.supernet(num_classes=num_classes, filters=filters)
     images = jax.ShapeDtypeStruct((1, image_size, image_size, channels), jnp.float32)
     variables = jax.eval_shape(net.init, jax.random.key(0), images, space.all_on())
-    flat = flax.traverse_util.flatten_dict(variables["params"])
+    return shapes_by_path(variables["params"])
+
+
+def shapes_by_path(params: Any) -> dict[Path, tuple[int, ...]]:
+    """Shape of every array of a network's parameters."""
+    flat = flax.traverse_util.flatten_dict(params)
     return {path: leaf.shape for path, leaf in flat.items()}
 
 

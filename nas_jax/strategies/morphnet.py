@@ -9,12 +9,11 @@ that is found are tuned afterwards, on its own network: see `nas_jax.widths_task
 import functools
 from typing import Any
 
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
 from nas_jax import choices, widths
-from nas_jax.spaces import Space
+from nas_jax.spaces import Space, base
 from nas_jax.strategies.base import Strategy, check_range
 
 
@@ -64,9 +63,7 @@ def make(
 
 def _of_all(space, params, resource):
     """Widths of the one-shot model; relative costs hardly depend on the size of images."""
-    flat = flax.traverse_util.flatten_dict(params)
-    shapes = {path: leaf.shape for path, leaf in flat.items()}
-    text = space.to_str(space.all_on())
+    text, shapes = space.to_str(space.all_on()), base.shapes_by_path(params)
     return widths.Widths(space, text, shapes, image_size=space.reduction, resource=resource)
 
 

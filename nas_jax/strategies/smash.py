@@ -50,10 +50,8 @@ class HyperNetwork(base.Network):
 
     def _net(self):
         """The one-shot model itself, of one group at a time."""
-        fields = {f.name for f in dataclasses.fields(base.Network)} - {"parent", "name", "widths"}
-        return self.space.network(
-            **{name: getattr(self, name) for name in fields - {"space"}}, parent=None
-        )
+        options = _options(self)
+        return options.pop("space").network(**options, parent=None)
 
     def _generated(self, images):
         """Paths of the kernels that are generated."""
@@ -94,6 +92,12 @@ class HyperNetwork(base.Network):
             x.reshape(-1, count, self.basis - 1), ((0, 0), (0, 0), (1, 0)), constant_values=1
         )
         return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), -1, keepdims=True))
+
+
+def _options(net):
+    """What a network of any space is made with; the one-shot model has no widths of its own."""
+    fields = {f.name for f in dataclasses.fields(base.Network)} - {"parent", "name", "widths"}
+    return {name: getattr(net, name) for name in fields}
 
 
 def _drawn(key, scales):
@@ -141,9 +145,7 @@ def make(space: Space, *, hidden: int = 64, basis: int = 4) -> Strategy:
     check_range(2, None, basis=basis)
 
     def wrap(net):
-        fields = {f.name for f in dataclasses.fields(base.Network)} - {"parent", "name"}
-        options = {name: getattr(net, name) for name in fields}
-        return HyperNetwork(**options, hidden=hidden, basis=basis)
+        return HyperNetwork(**_options(net), hidden=hidden, basis=basis)
 
     return Strategy(
         init=lambda key: (),

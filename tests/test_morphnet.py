@@ -1,0 +1,92 @@
+"""MorphNet whole: a supernet with the penalty, the sweep after it, tuned widths, the report."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from nas_jax import config as config_lib
+from nas_jax import report, retrain, supernet_task, sweep, widths_task, workdir
+from tests import trainings
+from tests.configs import tiny
+
+
+def _search():
+    config = tiny.get_config()
+    fields = {
+        "supernet.train.num_steps": 20,
+        "supernet.train.checkpoint_every": 10,
+        "sweep.strategy": "morphnet",
+        "sweep.options": (("strength", 8.0), ("threshold", 0.6)),
+        "retrain.short.groups.random": 0,
+        "retrain.short.groups.stratified": 0,
+        "retrain.final.groups.tuned": 1,
+        "retrain.final.groups.narrowed": 1,
+        "retrain.widths.strength": 8.0,
+        "retrain.widths.threshold": 0.6,
+    }
+    with config.unlocked():
+        config.update_from_flattened_dict(fields)
+    return config, *config_lib.build(config)
+
+
+@pytest.fixture(scope="module")
+def penalised(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("morphnet")
+    return directory, *trainings.fit(_search(), directory)
+
+
+def test_the_penalty_falls_while_a_supernet_trains(penalised):
+    _, _, rows = penalised
+    assert rows[0]["penalty"] > 2 * rows[-1]["penalty"] > 0
+
+
+def test_a_training_with_a_penalty_resumes_bit_for_bit(penalised, tmp_path):
+    trainings.assert_resumes(_search(), tmp_path, *penalised[1:])
+
+
+def test_a_training_with_a_penalty_is_the_same_on_eight_devices(penalised, tmp_path):
+    """Which ghost batches use an op weighs its scales, those of all devices."""
+    _, _, rows = penalised
+    _, again = trainings.fit(_search(), tmp_path, 8)
+    for key in ("loss", "penalty"):
+        ours, theirs = ([row[key] for row in found] for found in (rows, again))
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_a_search_goes_on_with_what_is_left_and_tunes_widths(penalised):
+    """Sweep, tuning, both networks and the report; nothing is done twice."""
+    directory, state, _ = penalised
+    config, space, data = _search()
+    trials = sweep.run(config, space, data, directory)
+    strategy = supernet_task.make_strategy(config, space, None)
+    left = jax.device_get(strategy.read_out(state.params))
+    assert not all(mask.all() for mask in jax.tree.leaves(left))
+    asked = space.from_strs([row["arch"] for row in trials])
+    for mask, kept in zip(jax.tree.leaves(asked), jax.tree.leaves(left)):
+        assert kept.sum() < 1 or not np.any(mask[:, ~kept])
+    retrain.run(config, space, data, directory)
+    [path] = (directory / "retrain" / "widths").glob("F4/*/widths.json")
+    row, best = (
+        json.loads(path.read_text()),
+        retrain.select(trials, space, config.retrain.final, config.retrain.selection, 0),
+    )
+    assert [row["arch"]] == best["tuned"]
+    limit = 0.5 * row["costs"]["full"]
+    assert 0.7 * limit < row["costs"]["tuned"] <= limit
+    assert 0.7 * limit < row["costs"]["narrowed"] <= limit
+    assert row["costs"]["left"] < row["costs"]["full"]
+    results = {
+        result["arch"]: result
+        for result in map(workdir.read_json, directory.glob("retrain/final/F4/*/seed0/result.json"))
+    }
+    for group in widths_task.GROUPS:
+        assert results[row[group]]["flops"] == row["costs"][group]
+    written = path.stat().st_mtime_ns
+    retrain.run(config, space, data, directory)
+    assert path.stat().st_mtime_ns == written
+    text = report.write(directory, space).read_text()
+    assert "## Tuned widths\n\n![Widths](widths.png)" in text
+    assert (directory / "report" / "widths.png").exists()
+    assert "| 4 | tuned | 1 |" in text
