@@ -43,6 +43,7 @@ def _parser():
     add("--ghost-batch-size", type=int, default=32, help="train_step: images per ghost batch")
     add("--ramp", type=float, nargs="*", default=[0, 0.5, 1], help="train_step: places on the ramp")
     add("--executions", nargs="+", default=["switch"], help="masked, switch, dispatch")
+    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of activations")
     add("--naive", action="store_true", help="also JAX as one would first write it")
     add("--torch-compile", action="store_true", help="also torch.compile, for all paths on")
     add("--repeats", type=int, default=5)

@@ -5,6 +5,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from nas_jax import spaces, supernet
@@ -31,7 +32,17 @@ class Workload:
 
     def net(self, execution: str):
         """The supernet with that execution."""
-        return self.space.supernet(num_classes=10, filters=self.args.filters, execution=execution)
+        dtype = jnp.dtype(self.args.dtype)
+        return self.space.supernet(
+            num_classes=10, filters=self.args.filters, execution=execution, dtype=dtype
+        )
+
+    @property
+    def tolerance(self) -> float:
+        """How far results may differ that are equal but for rounding, as a share of the largest."""
+        if self.args.dtype == "bfloat16":
+            return 0.1
+        return 5e-4 if jax.default_backend() == "cpu" else 0.02  # products in TF32
 
     @functools.cached_property
     def variables(self) -> Any:
@@ -61,5 +72,12 @@ class Workload:
             print("PyTorch is not installed: no baseline", flush=True)
             return None
         torch.set_num_threads(self.args.threads)
-        params = torch_supernet.to_torch(self.variables["params"], requires_grad)
-        return torch_supernet.Supernet(self.space, params)
+        torch.backends.cuda.matmul.allow_tf32 = True  # as JAX's default and cuDNN's
+        params = torch_supernet.to_torch(self.variables["params"], requires_grad, self.torch_device)
+        dtype = getattr(torch, self.args.dtype)
+        return torch_supernet.Supernet(self.space, params, dtype=dtype)
+
+    @property
+    def torch_device(self) -> str:
+        """Where PyTorch computes: where JAX does."""
+        return "cpu" if jax.default_backend() == "cpu" else "cuda"

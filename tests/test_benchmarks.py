@@ -13,7 +13,7 @@ from benchmarks.workload import Workload, torch_supernet
 def test_torch_baseline_has_the_same_parameters_and_logits():
     """Against PyTorch in float64, whose own float32 is less exact than ours."""
     pytest.importorskip("torch")
-    args = argparse.Namespace(cells=3, filters=4, image_size=16, threads=1)
+    args = argparse.Namespace(cells=3, filters=4, image_size=16, threads=1, dtype="float32")
     workload = Workload(args)
     images, space = workload.images(4), workload.space
     archs = space.sample(jax.random.key(1), (3,))
@@ -30,7 +30,7 @@ def test_torch_baseline_has_the_same_parameters_and_logits():
 
 def test_naive_baseline_has_the_same_logits_and_none_of_our_kernels():
     """Also where ours was traced before: what is traced once must not be used again."""
-    args = argparse.Namespace(cells=1, filters=4, image_size=8, threads=1)
+    args = argparse.Namespace(cells=1, filters=4, image_size=8, threads=1, dtype="float32")
     workload = Workload(args)
     given = workload.variables, workload.images(4), workload.space.all_on()
     net = workload.net("masked")

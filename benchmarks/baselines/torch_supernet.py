@@ -22,7 +22,9 @@ from nas_jax.spaces.cell import CellSpace
 Indices = Sequence[Mapping[str, Sequence[int]]]  # per block, the inputs and ops that are on
 
 
-def to_torch(params: Any, requires_grad: bool = False) -> dict[str, torch.Tensor]:
+def to_torch(
+    params: Any, requires_grad: bool = False, device: str = "cpu"
+) -> dict[str, torch.Tensor]:
     """Flax parameters as tensors by path ("cell0/block0_ops/1/unit0/depthwise"), OIHW kernels."""
     tensors = {}
     for path, leaf in flax.traverse_util.flatten_dict(params, sep="/").items():
@@ -31,16 +33,16 @@ def to_torch(params: Any, requires_grad: bool = False) -> dict[str, torch.Tensor
             array = array.transpose(3, 2, 0, 1)
         elif array.ndim == 2:
             array = array.T
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        tensor = torch.from_numpy(np.ascontiguousarray(array)).to(device)
         if tensor.ndim == 4:
             tensor = tensor.contiguous(memory_format=torch.channels_last)
         tensors[path] = tensor.requires_grad_(requires_grad)
     return tensors
 
 
-def to_images(images: np.ndarray) -> torch.Tensor:
+def to_images(images: np.ndarray, device: str = "cpu") -> torch.Tensor:
     """[n, H, W, C] float32 -> [n, C, H, W], channels last in memory."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2)
 
 
 class Supernet:
@@ -50,10 +52,17 @@ class Supernet:
       space: the cell space.
       params: of `to_torch`.
       epsilon: of batch norm.
+      dtype: of convolutions, by autocast.
     """
 
-    def __init__(self, space: CellSpace, params: Mapping[str, torch.Tensor], epsilon: float = 1e-3):
-        self.space, self.params, self.epsilon = space, params, epsilon
+    def __init__(
+        self,
+        space: CellSpace,
+        params: Mapping[str, torch.Tensor],
+        epsilon: float = 1e-3,
+        dtype: torch.dtype = torch.float32,
+    ):
+        self.space, self.params, self.epsilon, self.dtype = space, params, epsilon, dtype
         self.all_on = space.indices(space.to_str(space.all_on()))
         kinds = {
             "identity": lambda x, scope: x,
@@ -69,6 +78,12 @@ class Supernet:
     def __call__(self, images: torch.Tensor, indices: Indices | None = None) -> torch.Tensor:
         """Logits [n, K] with batch statistics; `indices` None is every path."""
         indices = self.all_on if indices is None else indices
+        reduced = self.dtype != torch.float32
+        with torch.autocast(images.device.type, self.dtype, enabled=reduced):
+            logits = self._logits(images, indices)
+        return logits.float() if reduced else logits
+
+    def _logits(self, images, indices):
         before, previous = (self._conv(images, f"stem{i}/kernel") for i in (1, 2))
         height = previous.shape[2]
         for number in range(self.space.num_cells):
