@@ -30,12 +30,22 @@ def assert_same(ours, theirs, *args):
     jax.tree.map(close, both(ours, args), both(theirs, args))
 
 
+@pytest.fixture(params=["cpu", "cuda", "tpu"])
+def platform(request, monkeypatch):
+    """What is computed on that platform, computed here."""
+
+    def of_platform(*args, default, **forms):
+        return forms.get(request.param, default)(*args)
+
+    monkeypatch.setattr(lax, "platform_dependent", of_platform)
+
+
 # -- convolutions ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [3, 5, 7])
 @pytest.mark.parametrize("shape", [(3, 8, 8, 4), (2, 5, 4, 3)])
-def test_depthwise(size, shape):
+def test_depthwise(size, shape, platform):
     reference = functools.partial(
         lax.conv_general_dilated,
         window_strides=(1, 1),
@@ -50,7 +60,7 @@ def test_depthwise(size, shape):
 
 @pytest.mark.parametrize("shape", [(2, 8, 8, 4), (1, 7, 6, 3)])
 @pytest.mark.parametrize("size", [3, 5])
-def test_with_a_stride_it_is_every_second_pixel(shape, size):
+def test_with_a_stride_it_is_every_second_pixel(shape, size, platform):
     """Value and gradients, of full and of depthwise convolutions."""
     x = random(0, *shape)
     for function, depth in ((kernels.depthwise, (1, shape[-1])), (kernels.conv, (shape[-1], 5))):
@@ -110,7 +120,7 @@ def reference_avg(x):
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 6, 6, 3), (1, 2, 5, 3, 1)])
-def test_pools(shape):
+def test_pools(shape, platform):
     # Distinct values: at a tie the gradient of a maximum is a matter of taste.
     values = np.random.default_rng(0).permutation(np.prod(shape))
     x = jnp.asarray(values.reshape(shape), jnp.float32)
