@@ -15,10 +15,10 @@ Modes (each resumes where it was stopped; none repeats what is there):
   search    the four above in order (the default)
 
 Any field of the config can be set: --config.supernet.train.base_lr=0.2
-Exit codes: 0 done, 1 the training diverged, 2 wrong input or out of memory, 130 interrupted.
+Exit codes: 0 done, 1 the training diverged, 2 wrong input or too little memory or disk, 130 Ctrl-C,
+143 SIGTERM (with a checkpoint). Whatever ended it, the same command goes on from there.
 """
 
-import importlib
 import logging
 import sys
 from pathlib import Path
@@ -27,26 +27,12 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from nas_jax import config as config_lib
-from nas_jax import runtime, workdir
+from nas_jax import runtime, stages
+from nas_jax.interruption import Interrupted
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/, FILE[:variant].")
 _MODE = flags.DEFINE_enum("mode", "search", config_lib.MODES, "What to do.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/<config name>.")
-# What to lower where a stage runs out of memory.
-_MEMORY = {
-    "supernet": "supernet.train.batch_size or supernet.filters",
-    "sweep": "sweep.candidates_per_batch or sweep.batch_size",
-    "study": "supernet.train.batch_size, sweep.candidates_per_batch or retrain.*.train.batch_size",
-    "retrain": "retrain.short.train.batch_size, that of retrain.final, or retrain.eval_batch_size",
-}
-
-
-_MODULES = {"supernet": "supernet_task", "study": "studies"}
-
-
-def _run_stage(stage, config, space, data, directory):
-    module = importlib.import_module(f"nas_jax.{_MODULES.get(stage, stage)}")
-    module.run(config, space, data, directory)
 
 
 def _default_workdir():
@@ -55,24 +41,15 @@ def _default_workdir():
 
 
 def _run():
-    directory, config = Path(_WORKDIR.value or _default_workdir()), _CONFIG.value
-    space, data = config_lib.build(config)
-    workdir.open_workdir(directory, config.to_dict())
-    for stage in config_lib.STAGES if _MODE.value == "search" else (_MODE.value,):
-        workdir.set_status(directory, "running", stage=stage)
-        try:
-            _run_stage(stage, config, space, data, directory)
-        except KeyboardInterrupt:
-            workdir.set_status(directory, "interrupted", stage=stage)
-            return 130
-        except FloatingPointError as error:
-            workdir.set_status(directory, "diverged", stage=stage, error=str(error))
-            return _fail(error, 1)
-        except RuntimeError as error:  # JAX's; it is not imported here, --help must be quick
-            if "RESOURCE_EXHAUSTED" not in str(error) or stage not in _MEMORY:
-                raise
-            return _fail(f"{stage} ran out of memory; lower {_MEMORY[stage]} ({error})", 2)
-    workdir.set_status(directory, "done", stage=_MODE.value)
+    directory = Path(_WORKDIR.value or _default_workdir())
+    try:
+        stages.run(_CONFIG.value, _MODE.value, directory)
+    except KeyboardInterrupt as stop:
+        return 143 if isinstance(stop, Interrupted) else 130
+    except FloatingPointError as error:
+        return _fail(error, 1)
+    except ValueError as error:
+        return _fail(error, 2)
     return 0
 
 
@@ -109,10 +86,7 @@ def main(argv=None):
         _CONFIG.value.to_dict()  # the file is read when the flag is first used
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         return _fail(_last_words(error), 2)
-    try:
-        return _run()
-    except ValueError as error:
-        return _fail(error, 2)
+    return _run()
 
 
 if __name__ == "__main__":

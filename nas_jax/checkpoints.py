@@ -1,10 +1,32 @@
-"""Checkpoints of a training run, by Orbax: a step's folder appears whole or not at all."""
+"""Checkpoints of a training run, by Orbax: a step's folder appears whole or not at all.
 
+What a kill cannot damage a disk can, so each carries a digest of its arrays.
+
+    <name>/<step>/          at regular steps; the last few are kept
+    interrupted/<step>/     at the step after which a training was asked to stop, until the next one
+    damaged/<step>/         what could not be read
+"""
+
+import contextlib
+import hashlib
+import logging
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+
+logger = logging.getLogger(__name__)
+
+
+class Resumed(NamedTuple):
+    """Where a training goes on."""
+
+    step: int
+    state: Any
+    pending: dict  # of `Checkpoints.interrupt`; {} at a regular step
 
 
 class Checkpoints:
@@ -16,12 +38,8 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, keep: int | None = None):
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-        self._manager = ocp.CheckpointManager(
-            Path(directory).absolute(),
-            options=options,
-            item_handlers=ocp.StandardCheckpointHandler(),  # so that item_metadata can be read
-        )
+        self._directory = Path(directory).absolute()
+        self._manager = _manager(self._directory, keep)
 
     def __enter__(self):
         return self
@@ -31,47 +49,126 @@ class Checkpoints:
 
     @property
     def latest(self) -> int | None:
-        """The last step that was saved whole; None if there is none."""
+        """The last regular step that was saved whole; None if there is none."""
         return self._manager.latest_step()
 
     @property
     def steps(self) -> list[int]:
-        """All steps that were saved whole, the last one last."""
+        """All regular steps that were saved whole, the last one last."""
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: Any) -> None:
         """Save a NamedTuple of arrays; returns before the files are written."""
-        self._manager.save(step, args=ocp.args.StandardSave(state._asdict()))
+        _save(self._manager, step, state, {})
+        shutil.rmtree(self._aside("interrupted"), ignore_errors=True)
+
+    def interrupt(self, step: int, state: Any, pending: dict) -> None:
+        """Save between two regular steps, with plain data beside it; returns when it is written."""
+        with contextlib.closing(_manager(self._aside("interrupted"), 1)) as manager:
+            _save(manager, step, state, {"pending": pending})
+
+    def resume(self, like: Any) -> Resumed | None:
+        """The last state that can be read; None where there is none.
+
+        Damaged ones are set aside, and said.
+
+        Raises: ValueError if none can be read, or they are of another network.
+        """
+        with contextlib.ExitStack() as stack:
+            managers = [self._manager]
+            if self._aside("interrupted").exists():
+                managers.append(_manager(self._aside("interrupted"), 1))
+                stack.callback(managers[-1].close)
+            return self._last_sound(managers, like)
+
+    def _last_sound(self, managers, like):
+        errors = {}
+        found = [(manager, step) for manager in managers for step in manager.all_steps()]
+        for manager, step in sorted(found, key=lambda pair: pair[1], reverse=True):
+            try:
+                state, custom = _read(manager, step, like)
+            except ValueError as error:
+                errors[manager, step] = error
+                continue
+            for damaged, error in errors.items():
+                logger.warning("%s; going on from step %d", error, step)
+                self._set_aside(*damaged)
+            return Resumed(step, state, custom.get("pending", {}))
+        for error in errors.values():
+            raise error
+        return None
+
+    def _aside(self, name):
+        return self._directory.with_name(name)
+
+    def _set_aside(self, manager, step):
+        target = self._aside("damaged") / str(step)
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(exist_ok=True)
+        shutil.move(Path(manager.directory) / str(step), target)
+        manager.reload()
 
     def restore(self, step: int, like: Any) -> Any:
-        """The state of `step`, on this process's first device.
+        """The state of a regular step, on this process's first device.
 
         Args:
           step: a step that was saved.
           like: a state of the same structure, shapes and dtypes; its values are not read.
 
-        Raises: ValueError if the checkpoint is of another structure, size or dtype.
+        Raises: ValueError if the checkpoint is damaged, or of another structure, size or dtype.
         """
-        self._check(step, like)
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        abstract = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
-            like._asdict(),
-        )
-        saved = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
-        return type(like)(**saved)
+        return _read(self._manager, step, like)[0]
 
-    def _check(self, step, like):
-        # Before anything is read: Orbax would cast other dtypes without a word.
-        saved = _forms(self._manager.item_metadata(step).tree)
-        wanted = _forms(like._asdict())
-        for name in sorted(saved.keys() | wanted.keys()):
-            there, here = (forms.get(name, "absent") for forms in (saved, wanted))
-            if there != here:
-                raise ValueError(
-                    f"checkpoint {self._manager.directory}/{step} does not fit this network "
-                    f"(another space, width or optimiser?): {name} is {there} there and {here} here"
-                )
+
+def _manager(directory, keep):
+    return ocp.CheckpointManager(
+        directory,
+        options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+        item_handlers=ocp.StandardCheckpointHandler(),  # so that item_metadata can be read
+    )
+
+
+def _save(manager, step, state, custom):
+    custom = custom | {"digest": _digest(state)}
+    manager.save(step, args=ocp.args.StandardSave(state._asdict()), custom_metadata=custom)
+
+
+def _read(manager, step, like):
+    """(state, plain data) of a step, checked."""
+    path = f"{manager.directory}/{step}"
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    abstract = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like._asdict()
+    )
+    try:
+        there = _forms(manager.item_metadata(step).tree)
+        custom = manager.metadata(step).custom_metadata or {}
+        _check_fits(path, there, _forms(like._asdict()))
+        saved = manager.restore(step, args=ocp.args.StandardRestore(abstract))
+    except (_Unfit, jax.errors.JaxRuntimeError):  # the latter: no memory
+        raise
+    except Exception as error:  # whatever Orbax meets in a file that is not as it wrote it
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"checkpoint {path} is damaged ({reason})") from error
+    state = type(like)(**saved)
+    if custom.get("digest", _digest(state)) != _digest(state):
+        raise ValueError(f"checkpoint {path} is damaged (its arrays are not those that were saved)")
+    return state, custom
+
+
+class _Unfit(ValueError):
+    """A checkpoint of another network."""
+
+
+def _check_fits(path, saved, wanted):
+    # Before anything is read: Orbax would cast other dtypes without a word.
+    for name in sorted(saved.keys() | wanted.keys()):
+        there, here = (forms.get(name, "absent") for forms in (saved, wanted))
+        if there != here:
+            raise _Unfit(
+                f"checkpoint {path} does not fit this network "
+                f"(another space, width or optimiser?): {name} is {there} there and {here} here"
+            )
 
 
 def _forms(tree):
@@ -79,3 +176,11 @@ def _forms(tree):
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
     return {n: f"{leaf.dtype}{list(leaf.shape)}" for n, (_, leaf) in zip(names, leaves)}
+
+
+def _digest(state):
+    """Of all arrays, in order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for leaf in jax.tree.leaves(state._asdict()):
+        digest.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
+    return digest.hexdigest()

@@ -174,6 +174,9 @@ def _train() -> ConfigDict:
     t.log_every = 100  # steps
     t.checkpoint_every = 1000  # steps, a multiple of log_every; 0: at the end only
     t.keep_checkpoints = 2
+    # How often a training that diverged goes on from its last checkpoint, each time with a tenth of
+    # the learning rate; not in the paper.
+    t.restarts = 0
     return t
 
 

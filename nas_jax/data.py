@@ -7,6 +7,7 @@ C channels. What tensorflow-datasets (TFDS) has prepared is read without importi
 import abc
 import dataclasses
 import functools
+import hashlib
 import io
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 
 NUM_THREADS, NUM_PREFETCHED = 16, 512  # images that are decoded at once, and ahead of use
 FOREVER = 2**31  # batches
+NUM_SAMPLED = 100  # images of a streamed set that its fingerprint reads
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # channels -> Pillow's name
 BILINEAR = 2  # Pillow's number; it averages over all pixels where an image becomes smaller
 
@@ -44,6 +46,18 @@ class Data(abc.ABC):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     sizes: tuple[int, int, int]
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Equal for equal images and labels in equal splits; of streamed sets a sample is read."""
+        digest = hashlib.blake2b(repr(tuple(self.sizes)).encode(), digest_size=16)
+        for part in self._content():
+            digest.update(part)
+        return digest.hexdigest()
+
+    @abc.abstractmethod
+    def _content(self) -> Iterator[Any]:
+        """Buffers that the fingerprint is of."""
 
     def num_images(self, split: str) -> int:
         """N of "train", "valid", "train+valid" or "test"; a ValueError for others."""
@@ -139,6 +153,9 @@ class InMemory(Data):
     images: np.ndarray
     labels: np.ndarray
 
+    def _content(self):
+        yield from map(np.ascontiguousarray, (self.images, self.labels))
+
     def _read(self, plan, numbers):
         for number in numbers:
             records, _ = plan(number)
@@ -154,6 +171,11 @@ class Streamed(Data):
     """
 
     source: Sequence[dict[str, Any]]
+
+    def _content(self):
+        for record in np.linspace(0, sum(self.sizes) - 1, NUM_SAMPLED).astype(int).tolist():
+            row = self.source[record]
+            yield from (row["image"], np.int64(row["label"]).tobytes())
 
     def _read(self, plan, numbers):
         import grain

@@ -3,6 +3,7 @@
 What tensorflow-datasets (TFDS) has prepared is read without importing TensorFlow.
 """
 
+import contextlib
 import difflib
 import itertools
 from typing import Any
@@ -69,12 +70,14 @@ def _load_tfds(builder, specs, image_size):
     features = builder.info.features
     num_classes, channels = features["label"].num_classes, features["image"].shape[-1] or 3
     sizes, _ = _resolve(specs, builder.info.splits)
-    source = _source(builder, specs, sizes)
+    with _damage_explained(builder):
+        source = _source(builder, specs, sizes)
     if builder.name in STREAMED:
         size = image_size or STREAMED_IMAGE_SIZE
         known = (size, size, channels), IMAGENET_MEAN, IMAGENET_STD
         return Streamed(builder.name, num_classes, *known, sizes, source)
-    images, labels = _read_all(source, channels, image_size)
+    with _damage_explained(builder):
+        images, labels = _read_all(source, channels, image_size)
     return _in_memory(builder.name, num_classes, sizes, images, labels)
 
 
@@ -137,10 +140,33 @@ def _source(builder, specs, sizes):
             f"data.name={builder.name!r} is stored as {stored}, which has no random access; "
             f"{_how_to_get(builder.name)}"
         ) from error
+    _check_files(builder, specs)
     for (field, spec), first in zip(specs.items(), itertools.accumulate((0, *sizes))):
         if source[first]["label"] < 0:
             raise ValueError(f"data.{field}={spec!r} of {builder.name} has no labels")
     return source
+
+
+@contextlib.contextmanager
+def _damage_explained(builder):
+    try:
+        yield
+    except RuntimeError as error:  # array_record's, which has checksums
+        raise ValueError(
+            f"data.name={builder.name!r}: a file in {builder.data_dir} is damaged "
+            f"({_reason(error)}); {_how_to_get(builder.name)}"
+        ) from error
+
+
+def _check_files(builder, specs):
+    """Raises: ValueError if a file that a split needs is not there: reading would say it worse."""
+    for field, spec in specs.items():
+        for file in builder.info.splits[spec].filepaths:
+            if not file.exists():
+                raise ValueError(
+                    f"data.{field}={spec!r} of {builder.name} needs {file}, which is missing; "
+                    f"{_how_to_get(builder.name)}"
+                )
 
 
 def _read_all(source, channels, image_size):

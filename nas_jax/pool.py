@@ -72,7 +72,7 @@ class Pool:
         else:
             del parts["supernet"]["strategy_every"]
         directory = self.directory / "supernets" / _id(parts)
-        workdir.open_workdir(directory, parts)
+        workdir.open_workdir(directory, parts, self.data.fingerprint)
         return directory
 
     def scores_file(self, config: ConfigDict, step: int | None = None) -> Path:
@@ -140,7 +140,7 @@ class Pool:
         """Where the trials of a config's strategy are, or will be."""
         parts = _parts(config, ("seed", "table", *SHARED, "supernet", "sweep"))
         directory = self.directory / "searches" / _id(parts)
-        workdir.open_workdir(directory, parts)
+        workdir.open_workdir(directory, parts, self.data.fingerprint)
         return directory
 
     def tune(self, jobs: Sequence[tuple[ConfigDict, str, int, int]]) -> list[dict]:
@@ -162,7 +162,7 @@ class Pool:
             "train": config.retrain.short.train.to_dict(),
         }
         root = self.directory / "widths" / _id(parts)
-        workdir.open_workdir(root, parts)
+        workdir.open_workdir(root, parts, self.data.fingerprint)
         return root / f"F{filters}" / arch_id(text) / f"seed{seed}"
 
     def networks(
@@ -172,7 +172,7 @@ class Pool:
         settings = config.retrain[protocol]
         parts = _parts(config, SHARED) | {protocol: settings.train.to_dict()}
         root = self.directory / "networks" / _id(parts)
-        workdir.open_workdir(root, parts)
+        workdir.open_workdir(root, parts, self.data.fingerprint)
         return retrain.jobs(settings, root, selection)
 
     def train_networks(

@@ -36,16 +36,29 @@ class Progress:
       total: steps in all.
       log_every: steps per line.
       batch_size: images per step.
+      pending: of the run that was interrupted at `start`, {} of none.
     """
 
     def __init__(
-        self, directory: Path, name: str, *, start: int, total: int, log_every: int, batch_size: int
+        self,
+        directory: Path,
+        name: str,
+        *,
+        start: int,
+        total: int,
+        log_every: int,
+        batch_size: int,
+        pending: dict | None = None,
     ):
         self._path, self._name, self._total = directory / "metrics.jsonl", name, total
         self._log_every, self._batch_size = log_every, batch_size
         workdir.cut_jsonl(self._path, start)
         self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=start or None)
-        self._pending: list[Any] = []
+        pending = {"rows": [], "known": {}} | (pending or {})
+        self._pending: list[Any] = [
+            {name: np.float32(value) for name, value in row.items()} for row in pending["rows"]
+        ]
+        self._known = pending["known"]
         self._timed, self._since = 0, None  # steps since, and when
         self._made = time.perf_counter()
 
@@ -54,6 +67,17 @@ class Progress:
 
     def __exit__(self, *_):
         self._writer.close()
+
+    @property
+    def pending(self) -> dict:
+        """What the next line will be made of, as plain data; float32 come back the same."""
+        rows = jax.device_get(self._pending)
+        rows = [{name: float(value) for name, value in row.items()} for row in rows]
+        return {"rows": rows, "known": self._known}
+
+    def know(self, **known: float) -> None:
+        """Take what the next line should say beside the means."""
+        self._known = {name: float(value) for name, value in known.items()}
 
     def add(self, step: int, metrics: dict[str, jax.Array], last_checkpoint: int | None) -> bool:
         """Take one step's metrics; returns whether a line is due (`write` must follow).
@@ -85,7 +109,8 @@ class Progress:
         """Write the line of `step`: the means, and what the caller knows of this step."""
         now = time.perf_counter()
         speed = max(self._timed, 1) * self._batch_size / (now - self._since)
-        row = {"step": step, **self._means, **known, "images_per_second": round(speed, 1)}
+        row = {"step": step, **self._means, **known, **self._known}
+        row["images_per_second"] = round(speed, 1)
         workdir.append_jsonl(self._path, [row])
         for key, value in row.items():
             self._writer.add_scalar(key, value, step)
@@ -100,4 +125,4 @@ class Progress:
             speed,
             f"{left / 60:.0f} min" if left > 120 else f"{left:.0f} s",
         )
-        self._pending, self._timed, self._since = [], 0, now
+        self._pending, self._known, self._timed, self._since = [], {}, 0, now

@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import rng, strategies, supernet_task, tables, workdir
+from nas_jax import interruption, rng, strategies, supernet_task, tables, workdir
 from nas_jax.constraints import Constraints
 from nas_jax.scorer import Scorer
 from nas_jax.spaces import Space
@@ -59,6 +59,7 @@ def run(
     root, progress = jax.random.key(sweep.seed), _Progress(len(rows), sweep.num_candidates)
     size = sweep.candidates_per_batch
     for number, first in enumerate(range(0, sweep.num_candidates, size)):
+        interruption.check()
         key = rng.stream(root, "ask", number)
         archs = strategies.ask_allowed(key, strategy, state, size, constraints.allows)
         old = rows[first : first + size]

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import functools
+import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,11 +14,24 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from nas_jax import augment, execution, optim, parallel, supernet, train_step
+from nas_jax import (
+    augment,
+    execution,
+    interruption,
+    optim,
+    parallel,
+    supernet,
+    train_step,
+    workdir,
+)
 from nas_jax import data as data_lib
-from nas_jax.checkpoints import Checkpoints
-from nas_jax.progress import Progress
+from nas_jax.checkpoints import Checkpoints, Resumed
+from nas_jax.progress import Diverged, Progress
 from nas_jax.train_step import TrainState
+
+logger = logging.getLogger(__name__)
+
+SLOWER = 0.1  # the learning rate after a restart
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +114,14 @@ class BaseTraining(abc.ABC):
     ):
         self.task, self._train, self._data, self._devices = task, train, data, devices
         self.total = count_steps(train, data.num_images(task.split))
+        self._optimise(train.base_lr)
+
+    def _optimise(self, base_lr):
+        train = self._train
+        vars(self).pop("_step", None)  # what was compiled for another rate
         self._learning_rate = optim.schedule(
             train.schedule,
-            base_lr=train.base_lr,
+            base_lr=base_lr,
             batch_size=train.batch_size,
             num_steps=self.total,
             warmup_share=train.warmup_share,
@@ -120,7 +139,8 @@ class BaseTraining(abc.ABC):
         """Train from the last checkpoint, or from the start, to the end.
 
         Args:
-          directory: gets `checkpoints/`, `metrics.jsonl` and `tensorboard/`.
+          directory: gets `checkpoints/`, `metrics.jsonl` and `tensorboard/`. Where the last
+            checkpoint is damaged, the one before serves.
           seed: of initial weights, data order, augmentation and masks.
           params: to start from, float32; None: random ones.
           policy: of the first state; None: the task's.
@@ -129,17 +149,30 @@ class BaseTraining(abc.ABC):
           The last state. A resumed run equals the uninterrupted one bit for bit.
 
         Raises:
-          Diverged: the loss is not finite.
+          Diverged: the loss is not finite, once more than `train.restarts`.
+          Interrupted: the process was asked to stop; there is a checkpoint of the last step.
         """
+        path = directory / "restarts.jsonl"
+        while True:
+            done = len(workdir.read_jsonl(path))
+            if done:
+                self._optimise(self._train.base_lr * SLOWER**done)
+            try:
+                return self._fit(directory, seed, params, policy)
+            except Diverged as error:
+                if done == self._train.restarts:
+                    raise
+                logger.warning("%s; going on with %g times the learning rate", error, SLOWER)
+                workdir.append_jsonl(path, [{"error": str(error)}])
+
+    def _fit(self, directory, seed, params, policy):
         with Checkpoints(directory / "checkpoints", self._train.keep_checkpoints) as checkpoints:
-            start = checkpoints.latest or 0
-            if start:
-                state = checkpoints.restore(start, self._state_shape)
-            else:
-                state = self._first_state(seed, params, policy)
-            if start < self.total:
-                state = self._loop(directory, checkpoints, start, state, seed)
-        return state
+            found = checkpoints.resume(self._state_shape)
+            if found is None:
+                found = Resumed(0, self._first_state(seed, params, policy), {})
+            if found.step == self.total:
+                return found.state
+            return self._loop(directory, checkpoints, found, seed)
 
     def restore(self, directory: Path, last: int = 1) -> list[TrainState]:
         """The states of the `last` checkpoints of a training that is done, the final one first.
@@ -169,10 +202,10 @@ class BaseTraining(abc.ABC):
                 raise ValueError(f"{directory}/checkpoints has none of step {step}")
             return self._read(checkpoints, step)
 
-    def _loop(self, directory, checkpoints, start, state, seed):
-        task, train = self.task, self._train
-        update = self._updater(directory, start, state, seed)
-        state, root = self._place(state, seed)
+    def _loop(self, directory, checkpoints, found, seed):
+        task, train, start = self.task, self._train, found.step
+        update = self._updater(directory, start, found.state, seed)
+        state, root = self._place(found.state, seed)
         batches = self._batches(seed, start)
         progress = Progress(
             directory,
@@ -181,21 +214,24 @@ class BaseTraining(abc.ABC):
             total=self.total,
             log_every=train.log_every,
             batch_size=train.batch_size,
+            pending=found.pending,
         )
-        found = {}  # by the last update, if there was one since the last line
         with progress:
             for step in range(start + 1, self.total + 1):
                 state, metrics = self._step(state, next(batches), root)
                 if task.is_due(step):
-                    state, found = update(step, jax.block_until_ready(state), root)
+                    state, known = update(step, jax.block_until_ready(state), root)
+                    progress.know(**known)
                 if progress.add(step, metrics, checkpoints.latest):
                     rate = float(self._learning_rate(step - 1))
-                    progress.write(step, learning_rate=rate, **task.known(step), **found)
-                    found = {}
+                    progress.write(step, learning_rate=rate, **task.known(step))
                 if step == self.total or (
                     train.checkpoint_every and step % train.checkpoint_every == 0
                 ):
                     checkpoints.save(step, state)
+                elif interruption.requested():
+                    checkpoints.interrupt(step, state, progress.pending)
+                    raise interruption.Interrupted
         return state
 
     # -- what subclasses say ----------------------------------------------------------------------

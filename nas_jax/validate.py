@@ -35,6 +35,7 @@ _AT_LEAST = {  # the last part of a field's name -> its least value
     "log_every": 1,
     "checkpoint_every": 0,
     "keep_checkpoints": 1,
+    "restarts": 0,
     "course": 1,
     "top_pool": 1,
     "image_size": 0,

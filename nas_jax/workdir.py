@@ -111,8 +111,9 @@ def claim(directory: Path, wait: bool) -> Iterator[bool]:
         yield True
 
 
-def open_workdir(workdir: Path, config: dict) -> None:
-    """Make the workdir, or check that the one there belongs to `config` (resolved, plain dict).
+def open_workdir(workdir: Path, config: dict, images: str) -> None:
+    """Make the workdir, or check that the one there belongs to `config` (resolved, plain dict) and
+    to the images with that fingerprint.
 
     Raises: ValueError that names the fields that differ and proposes another workdir.
     """
@@ -128,7 +129,19 @@ def open_workdir(workdir: Path, config: dict) -> None:
             )
     else:
         write_json(path, config)
+    _check_images(workdir, images)
     write_json(workdir / "versions.json", versions())
+
+
+def _check_images(workdir, images):
+    path = workdir / "data.json"
+    if not path.exists():
+        write_json(path, {"fingerprint": images})
+    elif read_json(path)["fingerprint"] != images:
+        raise ValueError(
+            f"--workdir={workdir} holds a run on other images: the data set has changed since. Put "
+            f"the old one back, or use another folder: --workdir={next_free(workdir)}"
+        )
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> Iterable[str]:

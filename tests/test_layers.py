@@ -11,7 +11,8 @@ import nas_jax
 ROOT = pathlib.Path(nas_jax.__file__).parent
 LAYERS = {
     0: "choices rng analysis kernels runtime variants",
-    1: "ops execution workdir parallel checkpoints data digits validate figures markdown trust",
+    1: "ops execution workdir parallel checkpoints data digits validate figures markdown trust "
+    "interruption",
     2: "supernet progress lineage",
     3: "spaces",
     4: "path_dropout cost datasets augment optim tables latency widths",
@@ -26,6 +27,7 @@ LAYERS = {
     13: "pool",
     14: "studies",
     15: "config",
+    16: "stages",
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 CONFIG_DICT_FROM = LAYER["trainer"]  # below, keyword arguments

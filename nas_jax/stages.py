@@ -1,0 +1,98 @@
+"""The stages of a mode in a workdir: who may run them, how they end, what status.json says."""
+
+import contextlib
+import errno
+import functools
+import importlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from nas_jax import config as config_lib
+from nas_jax import interruption, workdir
+
+SHARED = ("report", "study")  # modes that may run beside another process in the same workdir
+_MODULES = {"supernet": "supernet_task", "study": "studies"}
+# What to lower where a stage runs out of memory.
+_MEMORY = {
+    "supernet": "supernet.train.batch_size or supernet.filters",
+    "sweep": "sweep.candidates_per_batch or sweep.batch_size",
+    "study": "supernet.train.batch_size, sweep.candidates_per_batch or retrain.*.train.batch_size",
+    "retrain": "retrain.short.train.batch_size, that of retrain.final, or retrain.eval_batch_size",
+}
+_FULL, _READ_ONLY = (errno.ENOSPC, errno.EDQUOT), (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def run(config: ConfigDict, mode: str, directory: Path) -> None:
+    """Run the stages of `mode` in `directory`; what is there already is not done again.
+
+    Raises:
+      ValueError: the input is wrong, the workdir is another config's, in use or cannot be written,
+        or there is too little memory; says what to do.
+      FloatingPointError: a training diverged.
+      Interrupted: SIGTERM came; run again, it goes on from there.
+    """
+    space, data = config_lib.build(config)
+    with _explained(directory), workdir.claim(directory, wait=False) as mine:
+        if not mine and mode not in SHARED:
+            raise ValueError(
+                f"--workdir={directory} is in use by another process; wait for that, or use "
+                f"another folder: --workdir={workdir.next_free(directory)}"
+            )
+        workdir.open_workdir(directory, config.to_dict(), data.fingerprint)
+        say = functools.partial(workdir.set_status, directory) if mine else _say_nothing
+        for stage in config_lib.STAGES if mode == "search" else (mode,):
+            module = importlib.import_module(f"nas_jax.{_MODULES.get(stage, stage)}")
+            recorded = _recorded(functools.partial(say, stage=stage))
+            with interruption.on_sigterm(), recorded, _memory_explained(stage):
+                module.run(config, space, data, directory)
+                interruption.check()
+        say("done", stage=mode)
+
+
+def _say_nothing(status, **details):
+    """status.json is the other process's."""
+
+
+@contextlib.contextmanager
+def _recorded(say: Callable) -> Iterator[None]:
+    """What status.json says of a stage while it runs, and after it failed."""
+    say("running")
+    try:
+        yield
+    except BaseException as error:
+        status = "failed"
+        if isinstance(error, KeyboardInterrupt):
+            status = "interrupted"
+        elif isinstance(error, FloatingPointError):
+            status = "diverged"
+        with contextlib.suppress(OSError):  # a full disk must not hide why
+            say(status, error=" ".join(str(error).split()))
+        raise
+
+
+@contextlib.contextmanager
+def _explained(directory: Path) -> Iterator[None]:
+    """A disk that fails becomes a ValueError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            way_out = "free some space, then start again: it goes on from there"
+        elif error.errno in _READ_ONLY:
+            way_out = "use a folder that can be written to: --workdir=<folder>"
+        else:
+            raise
+        raise ValueError(f"--workdir={directory}: {error}; {way_out}") from error
+
+
+@contextlib.contextmanager
+def _memory_explained(stage: str) -> Iterator[None]:
+    """Too little memory becomes a ValueError that says what to lower."""
+    try:
+        yield
+    except RuntimeError as error:  # JAX's
+        if "RESOURCE_EXHAUSTED" not in str(error) or stage not in _MEMORY:
+            raise
+        raise ValueError(f"{stage} ran out of memory; lower {_MEMORY[stage]} ({error})") from error
