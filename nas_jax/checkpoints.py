@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import logging
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,9 +91,10 @@ class Checkpoints:
             except ValueError as error:
                 errors[manager, step] = error
                 continue
-            for damaged, error in errors.items():
+            for (damaged, number), error in errors.items():
                 logger.warning("%s; going on from step %d", error, step)
-                self._set_aside(*damaged)
+                _set_aside(Path(damaged.directory) / str(number))
+                damaged.reload()
             return Resumed(step, state, custom.get("pending", {}))
         for error in errors.values():
             raise error
@@ -100,13 +102,6 @@ class Checkpoints:
 
     def _aside(self, name):
         return self._directory.with_name(name)
-
-    def _set_aside(self, manager, step):
-        target = self._aside("damaged") / str(step)
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(exist_ok=True)
-        shutil.move(Path(manager.directory) / str(step), target)
-        manager.reload()
 
     def restore(self, step: int, like: Any) -> Any:
         """The state of a regular step, on this process's first device.
@@ -121,11 +116,33 @@ class Checkpoints:
 
 
 def _manager(directory, keep):
-    return ocp.CheckpointManager(
-        directory,
-        options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
-        item_handlers=ocp.StandardCheckpointHandler(),  # so that item_metadata can be read
-    )
+    def make(directory):
+        return ocp.CheckpointManager(
+            directory,
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+            item_handlers=ocp.StandardCheckpointHandler(),  # so that item_metadata can be read
+        )
+
+    try:
+        return make(directory)
+    except ValueError:  # of one step that it cannot even list
+        for path in directory.iterdir():
+            with tempfile.TemporaryDirectory() as alone:
+                Path(alone, path.name).symlink_to(path)
+                try:
+                    make(Path(alone)).close()
+                except ValueError as error:
+                    logger.warning("checkpoint %s is damaged (%s)", path, error)
+                    _set_aside(path)
+        return make(directory)
+
+
+def _set_aside(path):
+    """Move a step's folder to damaged/."""
+    target = path.parent.with_name("damaged") / path.name
+    shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(exist_ok=True)
+    shutil.move(path, target)
 
 
 def _save(manager, step, state, custom):
