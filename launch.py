@@ -76,6 +76,8 @@ def main(argv=None):
         level=logging.WARNING, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S"
     )
     logging.getLogger("nas_jax").setLevel(logging.INFO)
+    for library in ("absl", "asyncio"):  # Orbax logs at length what it then raises
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     runtime.configure()
     try:
         stray = flags.FLAGS(argv)[1:]

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import functools
 import importlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,21 +35,26 @@ def run(config: ConfigDict, mode: str, directory: Path) -> None:
       Interrupted: SIGTERM came; run again, it goes on from there.
     """
     space, data = config_lib.build(config)
-    with _explained(directory), workdir.claim(directory, wait=False) as mine:
-        if not mine and mode not in SHARED:
-            raise ValueError(
-                f"--workdir={directory} is in use by another process; wait for that, or use "
-                f"another folder: --workdir={workdir.next_free(directory)}"
-            )
-        workdir.open_workdir(directory, config.to_dict(), data.fingerprint)
+    with contextlib.ExitStack() as stack:
+        with _explained(directory, mode):
+            mine = stack.enter_context(workdir.claim(directory, wait=False))
+            if not mine and mode not in SHARED:
+                raise ValueError(
+                    f"--workdir={directory} is in use by another process; wait for that, or use "
+                    f"another folder: --workdir={workdir.next_free(directory)}"
+                )
+            workdir.open_workdir(directory, config.to_dict(), data.fingerprint)
         say = functools.partial(workdir.set_status, directory) if mine else _say_nothing
         for stage in config_lib.STAGES if mode == "search" else (mode,):
-            module = importlib.import_module(f"nas_jax.{_MODULES.get(stage, stage)}")
             recorded = _recorded(functools.partial(say, stage=stage))
-            with interruption.on_sigterm(), recorded, _memory_explained(stage):
-                module.run(config, space, data, directory)
+            with interruption.on_sigterm(), _explained(directory, stage), recorded:
+                _module(stage).run(config, space, data, directory)
                 interruption.check()
         say("done", stage=mode)
+
+
+def _module(stage):
+    return importlib.import_module(f"nas_jax.{_MODULES.get(stage, stage)}")
 
 
 def _say_nothing(status, **details):
@@ -73,26 +79,23 @@ def _recorded(say: Callable) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explained(directory: Path) -> Iterator[None]:
-    """A disk that fails becomes a ValueError that says what to do."""
+def _explained(directory: Path, stage: str) -> Iterator[None]:
+    """Where memory or disk fail: a ValueError that says what to do."""
     try:
         yield
-    except OSError as error:
-        if error.errno in _FULL:
-            way_out = "free some space, then start again: it goes on from there"
-        elif error.errno in _READ_ONLY:
-            way_out = "use a folder that can be written to: --workdir=<folder>"
-        else:
+    except Exception as error:
+        way_out = _way_out(error, stage)
+        if way_out is None:
             raise
         raise ValueError(f"--workdir={directory}: {error}; {way_out}") from error
 
 
-@contextlib.contextmanager
-def _memory_explained(stage: str) -> Iterator[None]:
-    """Too little memory becomes a ValueError that says what to lower."""
-    try:
-        yield
-    except RuntimeError as error:  # JAX's
-        if "RESOURCE_EXHAUSTED" not in str(error) or stage not in _MEMORY:
-            raise
-        raise ValueError(f"{stage} ran out of memory; lower {_MEMORY[stage]} ({error})") from error
+def _way_out(error, stage):
+    if getattr(error, "errno", None) in _READ_ONLY:
+        return "use a folder that can be written to: --workdir=<folder>"
+    # Orbax and TensorStore raise other errors, which quote it.
+    if getattr(error, "errno", None) in _FULL or any(os.strerror(n) in str(error) for n in _FULL):
+        return "free some space, then start again: it goes on from there"
+    if "RESOURCE_EXHAUSTED" in str(error) and stage in _MEMORY:
+        return f"{stage} ran out of memory; lower {_MEMORY[stage]}"
+    return None
