@@ -9,13 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 
-from nas_jax import config as config_lib
-from nas_jax import cost, spaces, supernet_task, trainer
-from tests.configs import tiny
+from nas_jax import cost, spaces
 from tests.stress import kills
 
 ROOT = Path(__file__).parents[1]
@@ -64,15 +60,6 @@ def _results(workdir):
     paths = sorted(workdir.glob("retrain/*/F*/*/seed*/result.json"))
     results = {str(p.relative_to(workdir)): json.loads(p.read_text()) for p in paths}
     return {k: {f: v for f, v in r.items() if f != "seconds"} for k, r in results.items()}
-
-
-def _state(workdir):
-    config = tiny.get_config()
-    config.update_from_flattened_dict(ENAS)
-    space, data = config_lib.build(config)
-    task = supernet_task.make(config, space, data)
-    [state] = trainer.Training(task, config.supernet.train, data).restore(workdir)
-    return state
 
 
 def test_search_leaves_a_report_and_all_that_the_modes_promise(whole):
