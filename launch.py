@@ -19,19 +19,23 @@ Exit codes: 0 done, 1 the training diverged, 2 wrong input or too little memory 
 143 SIGTERM (with a checkpoint). Whatever ended it, the same command goes on from there.
 """
 
+import importlib
 import logging
+import os
 import sys
+import traceback
 from pathlib import Path
 
 from absl import app, flags
 from ml_collections import config_flags
 
 from nas_jax import config as config_lib
-from nas_jax import runtime, stages
+from nas_jax import runtime
 from nas_jax.interruption import Interrupted
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/, FILE[:variant].")
 _MODE = flags.DEFINE_enum("mode", "search", config_lib.MODES, "What to do.")
+_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes of a run.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/<config name>.")
 
 
@@ -40,8 +44,25 @@ def _default_workdir():
     return Path("runs", "-".join(filter(None, (Path(path).stem, variant))))
 
 
+def _run_joined():
+    """As one of several processes. JAX would wait for them at the end of this one, and they for it:
+    after a failure it leaves at once, which ends the others.
+    """
+    code = 1
+    try:
+        importlib.import_module("nas_jax.parallel").initialize()
+        code = _run()
+    except Exception:
+        traceback.print_exc()
+    if code:
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
 def _run():
     directory = Path(_WORKDIR.value or _default_workdir())
+    stages = importlib.import_module("nas_jax.stages")  # imports JAX, and --help must be quick
     try:
         stages.run(_CONFIG.value, _MODE.value, directory)
     except KeyboardInterrupt as stop:
@@ -88,7 +109,7 @@ def main(argv=None):
         _CONFIG.value.to_dict()  # the file is read when the flag is first used
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         return _fail(_last_words(error), 2)
-    return _run()
+    return _run_joined() if _DISTRIBUTED.value else _run()
 
 
 if __name__ == "__main__":

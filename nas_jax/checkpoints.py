@@ -36,35 +36,41 @@ class Checkpoints:
     Args:
       directory: made if it is not there.
       keep: how many of the latest to keep; None keeps all.
+      owner: whether this process reads and writes them; else there are none, and nothing is saved.
     """
 
-    def __init__(self, directory: Path, keep: int | None = None):
+    def __init__(self, directory: Path, keep: int | None = None, owner: bool = True):
         self._directory = Path(directory).absolute()
-        self._manager = _manager(self._directory, keep)
+        self._manager = _manager(self._directory, keep) if owner else None
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self._manager.close()
+        if self._manager:
+            self._manager.close()
 
     @property
     def latest(self) -> int | None:
         """The last regular step that was saved whole; None if there is none."""
-        return self._manager.latest_step()
+        return self._manager and self._manager.latest_step()
 
     @property
     def steps(self) -> list[int]:
         """All regular steps that were saved whole, the last one last."""
-        return sorted(self._manager.all_steps())
+        return sorted(self._manager.all_steps()) if self._manager else []
 
     def save(self, step: int, state: Any) -> None:
-        """Save a NamedTuple of arrays; returns before the files are written."""
+        """Save a NamedTuple of NumPy arrays; returns before the files are written."""
+        if self._manager is None:
+            return
         _save(self._manager, step, state, {})
         shutil.rmtree(self._aside("interrupted"), ignore_errors=True)
 
     def interrupt(self, step: int, state: Any, pending: dict) -> None:
         """Save between two regular steps, with plain data beside it; returns when it is written."""
+        if self._manager is None:
+            return
         with contextlib.closing(_manager(self._aside("interrupted"), 1)) as manager:
             _save(manager, step, state, {"pending": pending})
 
@@ -75,6 +81,8 @@ class Checkpoints:
 
         Raises: ValueError if none can be read, or they are of another network.
         """
+        if self._manager is None:
+            return None
         with contextlib.ExitStack() as stack:
             managers = [self._manager]
             if self._aside("interrupted").exists():
@@ -104,7 +112,7 @@ class Checkpoints:
         return self._directory.with_name(name)
 
     def restore(self, step: int, like: Any) -> Any:
-        """The state of a regular step, on this process's first device.
+        """The state of a regular step, as NumPy arrays.
 
         Args:
           step: a step that was saved.
@@ -119,10 +127,13 @@ def _manager(directory, keep):
     def make(directory):
         return ocp.CheckpointManager(
             directory,
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep, create=False, multiprocessing_options=_alone()
+            ),
             item_handlers=ocp.StandardCheckpointHandler(),  # so that item_metadata can be read
         )
 
+    directory.mkdir(parents=True, exist_ok=True)
     try:
         return make(directory)
     except ValueError:  # of one step that it cannot even list
@@ -135,6 +146,16 @@ def _manager(directory, keep):
                     logger.warning("checkpoint %s is damaged (%s)", path, error)
                     _set_aside(path)
         return make(directory)
+
+
+def _alone():
+    """One process saves for all; Orbax must not wait for the others."""
+    index, prefix = jax.process_index(), f"owner{jax.process_index()}"
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=prefix
+    )
 
 
 def _set_aside(path):
@@ -153,10 +174,7 @@ def _save(manager, step, state, custom):
 def _read(manager, step, like):
     """(state, plain data) of a step, checked."""
     path = f"{manager.directory}/{step}"
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    abstract = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like._asdict()
-    )
+    abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like._asdict())
     try:
         there = _forms(manager.item_metadata(step).tree)
         custom = manager.metadata(step).custom_metadata or {}
@@ -199,5 +217,5 @@ def _digest(state):
     """Of all arrays, in order."""
     digest = hashlib.blake2b(digest_size=16)
     for leaf in jax.tree.leaves(state._asdict()):
-        digest.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import cost, latency, tables
+from nas_jax import cost, latency, parallel, tables
 from nas_jax import data as data_lib
 from nas_jax.spaces import Space
 from nas_jax.trainer import network_options
@@ -43,14 +43,15 @@ class Constraints:
             for field in cost.Cost._fields
         }
         if sweep.latency.num_archs:
-            self._per_option["latency_ms"] = latency.per_option(
-                space,
-                directory / "latency.json",
-                filters=filters,
-                **sweep.latency,
-                **cost.image_options(data),
-                dtype=network_options(config, "running")["dtype"],
-            )
+            with parallel.owner_first("latency"):  # no other may measure another
+                self._per_option["latency_ms"] = latency.per_option(
+                    space,
+                    directory / "latency.json",
+                    filters=filters,
+                    **sweep.latency,
+                    **cost.image_options(data),
+                    dtype=network_options(config, "running")["dtype"],
+                )
         self._limits = {name: limit for name, limit in sweep.constraints.items() if limit}
         self._allowed = table and set(map(bytes, self._decisions(space.from_strs([*table.rows]))))
         self._check_possible()

@@ -55,7 +55,9 @@ def measure(
     """
     net = space.standalone(arch, num_classes=num_classes, filters=filters, bn="running", **options)
     images = jnp.zeros((batch_size, image_size, image_size, channels), jnp.float32)
-    variables = jax.device_put(supernet.init(jax.random.key(0), net, images), jax.devices()[0])
+    variables = jax.device_put(
+        supernet.init(jax.random.key(0), net, images), jax.local_devices()[0]
+    )
     predict, times = jax.jit(net.apply), []
     for _ in range(warm_up + repeats):
         start = time.perf_counter()
@@ -96,7 +98,7 @@ def per_option(
             times.append(measure(space, text, **size).median)
             logger.info("latency  %d/%d  %.3f ms  %s", len(times), num_archs, times[-1], text)
         found = _estimate(space, archs, np.asarray(times))
-        device = jax.devices()[0].device_kind
+        device = jax.local_devices()[0].device_kind
         workdir.write_json(path, found | {"batch_size": batch_size, "device": device})
         logger.info("latency  median error of the estimate: %.1f %%", found["error_percent"])
     found = workdir.read_json(path)

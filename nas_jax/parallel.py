@@ -5,15 +5,25 @@ None. What is split has a leading axis [devices, ...].
 
 A population's states are one tree with a leading axis [members, ...], spread over a grid of
 devices: rows share the members, and the devices of a row share a member's batch.
+
+Where several processes are joined (`initialize`), what runs on all devices runs on all processes
+alike, each with its part of the data, and one of them, the owner, reads and writes the files. What
+runs on some devices is its process's own.
 """
 
+import contextlib
+import itertools
 import math
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from nas_jax import interruption
 
 AXIS, MEMBER, WHOLE = "replica", "member", ""  # the axes of devices, and none
 
@@ -50,8 +60,8 @@ def pmap(
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
-    """Put a copy of every leaf on each device, once, so that no call has to."""
-    mesh = Mesh(np.asarray(devices or jax.devices()), (AXIS,))
+    """Put a copy of every leaf on each device of this process, so that no call has to."""
+    mesh = Mesh(np.asarray(devices or jax.local_devices()), (AXIS,))
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
@@ -120,6 +130,30 @@ def shard(tree: Any, num_devices: int) -> Any:
     return jax.tree.map(lambda x: x.reshape(num_devices, -1, *x.shape[1:]), tree)
 
 
+def part(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
+    """[N, ...] -> [local devices, N / devices, ...] at every leaf: this process's part of it."""
+    index, count = process(devices)
+
+    def own(x):
+        size = len(x) // count
+        return x[index * size : (index + 1) * size]
+
+    return shard(jax.tree.map(own, tree), num_local(devices))
+
+
+def whole(array: jax.Array, devices: Sequence[jax.Device] | None = None) -> np.ndarray:
+    """[local devices, N / devices, ...] -> [N, ...], of all processes: `part`'s inverse."""
+    flat = np.asarray(array).reshape(-1, *array.shape[2:])
+    if process(devices)[1] == 1:
+        return flat
+    return multihost_utils.process_allgather(flat, tiled=True)
+
+
+def own_devices() -> list[jax.Device] | None:
+    """Those of this process, for work that it does not share; None where it is alone."""
+    return jax.local_devices() if jax.process_count() > 1 else None
+
+
 def num_local(devices: Sequence[jax.Device] | None = None) -> int:
     """Devices of this process (or of `devices`)."""
     return len(devices) if devices else jax.local_device_count()
@@ -130,6 +164,85 @@ def num_global(devices: Sequence[jax.Device] | None = None) -> int:
     return len(devices) if devices else jax.device_count()
 
 
-def process() -> tuple[int, int]:
-    """(number of this process, number of processes)."""
-    return jax.process_index(), jax.process_count()
+def process(devices: Sequence[jax.Device] | None = None) -> tuple[int, int]:
+    """(number of this process, number of processes) that run on `devices`."""
+    return (jax.process_index(), jax.process_count()) if devices is None else (0, 1)
+
+
+# -- several processes ----------------------------------------------------------------------------
+
+
+def initialize(timeout: int = 30) -> None:
+    """Join the processes of a run: call it before JAX's first computation.
+
+    Where they are is found by `jax.distributed.initialize` (TPU pods, SLURM, Open MPI, Kubernetes),
+    or given as JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
+    JAX_PROCESS_ID.
+
+    Args:
+      timeout: seconds after which a process that is lost ends the others.
+
+    Raises: ValueError if they are not found.
+    """
+    names = ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    numbers = [int(os.environ[name]) for name in names if name in os.environ]
+    try:
+        jax.distributed.initialize(
+            num_processes=numbers[0] if len(numbers) == 2 else None,
+            process_id=numbers[1] if len(numbers) == 2 else None,
+            heartbeat_timeout_seconds=timeout,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"--distributed: {error}; set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
+            "JAX_PROCESS_ID, or start it where JAX finds them (a TPU pod, SLURM)"
+        ) from error
+
+
+def is_owner(devices: Sequence[jax.Device] | None = None) -> bool:
+    """Whether this process reads and writes the files of what runs on `devices` (None: all)."""
+    return process(devices)[0] == 0
+
+
+def of_owner(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
+    """The owner's values, at every process that runs on `devices`; all give the same shapes."""
+    if process(devices)[1] == 1:
+        return tree
+    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
+
+
+def fetch(tree: Any) -> Any:
+    """NumPy arrays; what is spread over processes is gathered, so that all must call it."""
+
+    def one(x):
+        if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:
+            return jax.device_get(x)
+        return multihost_utils.process_allgather(x, tiled=True)
+
+    return jax.tree.map(one, tree)
+
+
+def barrier(name: str) -> None:
+    """Wait for all processes: what one of them wrote before, all can read after it."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+@contextlib.contextmanager
+def owner_first(name: str) -> Iterator[None]:
+    """The owner goes through the block, then the others, who find what it wrote."""
+    if not is_owner():
+        barrier(name)
+    yield
+    if is_owner():
+        barrier(name)
+
+
+_asked = itertools.count()  # JAX wants growing numbers
+
+
+def stop_requested(devices: Sequence[jax.Device] | None = None) -> bool:
+    """Whether a run on `devices` should stop here, at the same place in all processes."""
+    if process(devices)[1] == 1:
+        return interruption.requested()
+    return multihost_utils.reached_preemption_sync_point(next(_asked))

@@ -120,7 +120,8 @@ class Population(BaseTraining):
 
     def _updater(self, directory, start, state, seed):
         path = directory / "lineage.jsonl"
-        workdir.cut_jsonl(path, start if start else -1)
+        if self._owner:
+            workdir.cut_jsonl(path, start if start else -1)
         if not start:
             own = np.arange(self._size)
             self._record(path, 0, None, own, jax.device_get(state.policy))
@@ -180,7 +181,8 @@ class Population(BaseTraining):
         row["l2"] = self._train.l2 * policy["l2"]
         if self._r is not None:
             row["r"] = path_dropout.tuned(self._r, policy["r"])
-        workdir.append_jsonl(path, [row])
+        if self._owner:
+            workdir.append_jsonl(path, [row])
 
 
 def _mean_of_sound(metrics):

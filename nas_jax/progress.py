@@ -37,6 +37,7 @@ class Progress:
       log_every: steps per line.
       batch_size: images per step.
       pending: of the run that was interrupted at `start`, {} of none.
+      owner: whether this process writes it.
     """
 
     def __init__(
@@ -49,11 +50,14 @@ class Progress:
         log_every: int,
         batch_size: int,
         pending: dict | None = None,
+        owner: bool = True,
     ):
         self._path, self._name, self._total = directory / "metrics.jsonl", name, total
         self._log_every, self._batch_size = log_every, batch_size
-        workdir.cut_jsonl(self._path, start)
-        self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=start or None)
+        self._writer = None
+        if owner:
+            workdir.cut_jsonl(self._path, start)
+            self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=start or None)
         pending = {"rows": [], "known": {}} | (pending or {})
         self._pending: list[Any] = [
             {name: np.float32(value) for name, value in row.items()} for row in pending["rows"]
@@ -66,7 +70,8 @@ class Progress:
         return self
 
     def __exit__(self, *_):
-        self._writer.close()
+        if self._writer:
+            self._writer.close()
 
     @property
     def pending(self) -> dict:
@@ -111,9 +116,10 @@ class Progress:
         speed = max(self._timed, 1) * self._batch_size / (now - self._since)
         row = {"step": step, **self._means, **known, **self._known}
         row["images_per_second"] = round(speed, 1)
-        workdir.append_jsonl(self._path, [row])
-        for key, value in row.items():
-            self._writer.add_scalar(key, value, step)
+        if self._writer:
+            workdir.append_jsonl(self._path, [row])
+            for key, value in row.items():
+                self._writer.add_scalar(key, value, step)
         left = (self._total - step) * self._batch_size / speed
         logger.info(
             "%s  step %d/%d  loss %.3f  accuracy %.1f %%  %.0f images/s  %s left",

@@ -17,7 +17,17 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import analysis, augment, cost, findings, score, widths, widths_task, workdir
+from nas_jax import (
+    analysis,
+    augment,
+    cost,
+    findings,
+    parallel,
+    score,
+    widths,
+    widths_task,
+    workdir,
+)
 from nas_jax import data as data_lib
 from nas_jax.spaces import Space, arch_id
 from nas_jax.trainer import Task, Training, network_options
@@ -33,6 +43,8 @@ CLEAR_EVERY = 20
 def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) -> None:
     """Train what both protocols ask for; networks that have a result are skipped.
 
+    Several processes share the networks, each trains its own on its own devices.
+
     Raises: ValueError if trials.jsonl is not complete.
     """
     trials = workdir.read_jsonl(directory / "trials.jsonl")
@@ -47,12 +59,16 @@ def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) 
         tune = functools.partial(_tune, config, space, data, directory, settings.filters[0])
         selection = widths_task.resolve(selection, tune)
         root = directory / "retrain" / protocol
-        workdir.write_json(root / "selection.json", selection)
-        for number, (path, job) in enumerate(jobs(settings, root, selection).items(), 1):
-            if not is_done(path):
-                train_one(config, space, data, protocol, path, *job)
+        if parallel.is_owner():
+            workdir.write_json(root / "selection.json", selection)
+        index, count = parallel.process()
+        todo = [job for job in jobs(settings, root, selection).items() if not is_done(job[0])]
+        parallel.barrier(protocol)  # all have seen the same
+        for number, (path, job) in enumerate(todo[index::count], 1):
+            train_one(config, space, data, protocol, path, *job)
             if number % CLEAR_EVERY == 0:
                 jax.clear_caches()
+        parallel.barrier(protocol)
 
 
 def _tune(config, space, data, directory, filters, text):
@@ -110,7 +126,7 @@ def train_one(
         net=net,
         split="train+valid" if final else "train",
     )
-    training = Training(task, settings.train, data)
+    training = Training(task, settings.train, data, parallel.own_devices())
     state = training.fit(directory, seed=seed)
     split = "test" if final else "valid"
     measured = score.accuracy(

@@ -52,7 +52,6 @@ def one_shot_accuracy(
         raise ValueError(
             f"sweep.num_images={len(images)} is not a multiple of sweep.batch_size={batch_size}"
         )
-    num_devices = parallel.num_local(devices)
     fixed = calibration is not None or "batch_stats" in variables
     scored = net.clone(bn="running") if fixed else net
 
@@ -74,10 +73,10 @@ def one_shot_accuracy(
         calibration = parallel.replicate(calibration, devices)
 
     def score(archs):
-        archs = parallel.shard(archs, num_devices)
+        archs = parallel.part(archs, devices)
         own = {} if calibration is None else own_of(variables, calibration, archs)
         counts = [counted(variables, own, *batch, archs) for batch in batches]
-        return np.sum(jax.device_get(counts), 0).reshape(-1) / len(images)
+        return parallel.whole(np.sum(jax.device_get(counts), 0), devices) / len(images)
 
     return score
 
@@ -148,8 +147,8 @@ def kl_divergence(
     compared = parallel.pmap(divergence, split=split, split_out=True, devices=devices)
 
     def score(archs):
-        archs = parallel.shard(archs, parallel.num_local(devices))
-        return np.asarray(compared(*common, archs), np.float64).reshape(-1)
+        divergences = compared(*common, parallel.part(archs, devices))
+        return parallel.whole(divergences, devices).astype(np.float64)
 
     return score
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from nas_jax import config as config_lib
-from nas_jax import interruption, workdir
+from nas_jax import interruption, parallel, workdir
 
 SHARED = ("report", "study")  # modes that may run beside another process in the same workdir
 _MODULES = {"supernet": "supernet_task", "study": "studies"}
@@ -36,21 +36,40 @@ def run(config: ConfigDict, mode: str, directory: Path) -> None:
     """
     space, data = config_lib.build(config)
     with contextlib.ExitStack() as stack:
-        with _explained(directory, mode):
-            mine = stack.enter_context(workdir.claim(directory, wait=False))
-            if not mine and mode not in SHARED:
-                raise ValueError(
-                    f"--workdir={directory} is in use by another process; wait for that, or use "
-                    f"another folder: --workdir={workdir.next_free(directory)}"
-                )
-            workdir.open_workdir(directory, config.to_dict(), data.fingerprint)
+        with _explained(directory, mode), parallel.owner_first("workdir"):
+            mine = stack.enter_context(_claim(directory, mode))
+            if parallel.is_owner():
+                workdir.open_workdir(directory, config.to_dict(), data.fingerprint)
         say = functools.partial(workdir.set_status, directory) if mine else _say_nothing
         for stage in config_lib.STAGES if mode == "search" else (mode,):
             recorded = _recorded(functools.partial(say, stage=stage))
-            with interruption.on_sigterm(), _explained(directory, stage), recorded:
-                _module(stage).run(config, space, data, directory)
+            with _on_sigterm(), _explained(directory, stage), recorded:
+                if parallel.is_owner() or stage not in SHARED:
+                    _module(stage).run(config, space, data, directory)
                 interruption.check()
+                parallel.barrier(stage)
         say("done", stage=mode)
+
+
+@contextlib.contextmanager
+def _claim(directory: Path, mode: str) -> Iterator[bool]:
+    """Whether this process says what status.json says: the owner, if there is no other run."""
+    if not parallel.is_owner():
+        yield False
+        return
+    with workdir.claim(directory, wait=False) as mine:
+        if not mine and mode not in SHARED:
+            raise ValueError(
+                f"--workdir={directory} is in use by another process; wait for that, or use "
+                f"another folder: --workdir={workdir.next_free(directory)}"
+            )
+        yield mine
+
+
+def _on_sigterm():
+    """Of several processes JAX itself tells all when one is to stop."""
+    alone = parallel.process()[1] == 1
+    return interruption.on_sigterm() if alone else contextlib.nullcontext()
 
 
 def _module(stage):

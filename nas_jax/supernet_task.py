@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import augment, cost, parallel, path_dropout, rng, samplers, score, strategies
@@ -205,9 +204,9 @@ def _updating(config, strategy, net, data, constraints, devices):
     def update(step, state, root):
         policy, key = jax.device_get(state.policy), rng.stream(root, "strategy", step)
         archs, images, labels = examine(key, step, policy)
-        sharded = parallel.shard(archs, parallel.num_local(devices))
-        right = count({"params": state.params}, {}, images, labels, sharded)
-        accuracies = np.asarray(right).reshape(-1) / len(labels)
+        part = parallel.part(archs, devices)
+        right = count({"params": state.params}, {}, images, labels, part)
+        accuracies = parallel.whole(right, devices) / len(labels)
         policy = parallel.replicate(strategy.tell(policy, archs, accuracies), devices)
         return state._replace(policy=policy), {"asked_accuracy": accuracies.mean()}
 

@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import interruption, rng, strategies, supernet_task, tables, workdir
+from nas_jax import interruption, parallel, rng, strategies, supernet_task, tables, workdir
 from nas_jax.constraints import Constraints
 from nas_jax.scorer import Scorer
 from nas_jax.spaces import Space
@@ -45,10 +45,12 @@ def run(
     """
     sweep = config.sweep
     path = directory / "trials.jsonl"
-    rows = workdir.read_jsonl(path)
+    with parallel.owner_first("trials"):
+        rows = workdir.read_jsonl(path)
+        if len(rows) < sweep.num_candidates and parallel.is_owner():
+            workdir.rewrite_jsonl(path, rows)  # drops a last line that was cut short
     if len(rows) >= sweep.num_candidates:
         return rows[: sweep.num_candidates]
-    workdir.rewrite_jsonl(path, rows)  # drops a last line that was cut short
     table = tables.load(config.table, space) if config.table else None
     searched = table if sweep.score == "table" else None
     constraints = Constraints(config, space, data, directory, searched)
@@ -59,13 +61,15 @@ def run(
     root, progress = jax.random.key(sweep.seed), _Progress(len(rows), sweep.num_candidates)
     size = sweep.candidates_per_batch
     for number, first in enumerate(range(0, sweep.num_candidates, size)):
-        interruption.check()
+        if parallel.stop_requested():
+            raise interruption.Interrupted
         key = rng.stream(root, "ask", number)
         archs = strategies.ask_allowed(key, strategy, state, size, constraints.allows)
         old = rows[first : first + size]
         if len(old) < min(size, sweep.num_candidates - first):
             new = scorer.rows(archs)[: sweep.num_candidates - first]
-            workdir.append_jsonl(path, new[len(old) :])
+            if parallel.is_owner():
+                workdir.append_jsonl(path, new[len(old) :])
             rows[first:] = new
             progress.log(rows)
         _check_same(space, archs, old, first)

@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import (
@@ -154,7 +155,7 @@ class BaseTraining(abc.ABC):
         """
         path = directory / "restarts.jsonl"
         while True:
-            done = len(workdir.read_jsonl(path))
+            done = int(parallel.of_owner(np.int32(self._count(path)), self._devices))
             if done:
                 self._optimise(self._train.base_lr * SLOWER**done)
             try:
@@ -163,13 +164,24 @@ class BaseTraining(abc.ABC):
                 if done == self._train.restarts:
                     raise
                 logger.warning("%s; going on with %g times the learning rate", error, SLOWER)
-                workdir.append_jsonl(path, [{"error": str(error)}])
+                if self._owner:
+                    workdir.append_jsonl(path, [{"error": str(error)}])
+
+    def _count(self, path):
+        return len(workdir.read_jsonl(path)) if self._owner else 0
+
+    @property
+    def _owner(self):
+        return parallel.is_owner(self._devices)
 
     def _fit(self, directory, seed, params, policy):
-        with Checkpoints(directory / "checkpoints", self._train.keep_checkpoints) as checkpoints:
+        folder, keep = directory / "checkpoints", self._train.keep_checkpoints
+        with Checkpoints(folder, keep, self._owner) as checkpoints:
             found = checkpoints.resume(self._state_shape)
             if found is None:
                 found = Resumed(0, self._first_state(seed, params, policy), {})
+            step, state = parallel.of_owner((found.step, found.state), self._devices)
+            found = Resumed(int(step), state, found.pending)
             if found.step == self.total:
                 return found.state
             return self._loop(directory, checkpoints, found, seed)
@@ -215,6 +227,7 @@ class BaseTraining(abc.ABC):
             log_every=train.log_every,
             batch_size=train.batch_size,
             pending=found.pending,
+            owner=self._owner,
         )
         with progress:
             for step in range(start + 1, self.total + 1):
@@ -228,9 +241,9 @@ class BaseTraining(abc.ABC):
                 if step == self.total or (
                     train.checkpoint_every and step % train.checkpoint_every == 0
                 ):
-                    checkpoints.save(step, state)
-                elif interruption.requested():
-                    checkpoints.interrupt(step, state, progress.pending)
+                    checkpoints.save(step, parallel.fetch(state))
+                elif parallel.stop_requested(self._devices):
+                    checkpoints.interrupt(step, parallel.fetch(state), progress.pending)
                     raise interruption.Interrupted
         return state
 
@@ -326,7 +339,8 @@ class Training(BaseTraining):
         return parallel.replicate((state, jax.random.key(seed)), self._devices)
 
     def _batches(self, seed, start):
-        split, size, shard = self.task.split, self._train.batch_size, parallel.process()
+        split, size = self.task.split, self._train.batch_size
+        shard = parallel.process(self._devices)
         for batch in self._data.batches(split, size, seed=seed, start=start, shard=shard):
             yield parallel.shard(batch, parallel.num_local(self._devices))
 

@@ -10,7 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import workdir
+from nas_jax import parallel, workdir
 from nas_jax.spaces import Space, base
 from nas_jax.trainer import Task, Training, network_options
 from nas_jax.widths import Widths, join
@@ -66,7 +66,8 @@ def tune(
     left = _widths_of(config, space, data, left_text, filters)
     row = {"arch": text, "filters": filters, "seed": seed, "resource": settings.resource}
     row |= _of_equal_cost(full, left, left_widths, settings.share)
-    workdir.write_json(path, row)
+    if parallel.is_owner():
+        workdir.write_json(path, row)
     return row
 
 
