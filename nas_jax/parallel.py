@@ -110,6 +110,18 @@ def of_members(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(MEMBER))
 
 
+def put(tree: Any, sharding: NamedSharding) -> Any:
+    """Arrays laid out over all devices, from values that are the same at every process."""
+
+    def one(x):
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(one(jax.random.key_data(x)))
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+    return jax.tree.map(one, tree)
+
+
 def all_members(tree: Any) -> Any:
     """[members of this device, ...] -> [members, ...], inside a function of `spread`."""
     return jax.lax.all_gather(tree, MEMBER, tiled=True)

@@ -79,7 +79,7 @@ class Population(BaseTraining):
 
     def _place(self, state, seed):
         roots = jax.vmap(jax.random.key)(self._seeds(seed))
-        return jax.device_put((state, roots), parallel.of_members(self._mesh))
+        return parallel.put((state, roots), parallel.of_members(self._mesh))
 
     def _seeds(self, seed):
         """uint32 [M], others for every seed; that of a population of one is the seed itself."""

@@ -55,8 +55,8 @@ def append_jsonl(path: Path, rows: Iterable[dict]) -> None:
 def read_jsonl(path: Path) -> list[dict]:
     """Read the rows of a file that `append_jsonl` wrote; no file is no rows.
 
-    A last line cut short by a kill is left out, with a warning. Raises: ValueError that names the
-    line if another one is damaged.
+    A last line that is cut short or damaged is left out, with a warning. Raises: ValueError that
+    names the line if another one is damaged.
     """
     if not path.exists():
         return []
@@ -68,6 +68,9 @@ def read_jsonl(path: Path) -> list[dict]:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError as error:
+            if number == len(lines) and not unended:
+                warnings.warn(f"{path}: the last line is damaged and is left out", stacklevel=2)
+                break
             raise ValueError(f"{path}, line {number} is damaged: {line[:60]!r}") from error
     return rows
 

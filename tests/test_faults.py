@@ -8,12 +8,13 @@ import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.traverse_util
 import jax
 import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import interruption, report, stages, trainer, workdir
+from nas_jax import interruption, report, stages, supernet_task, sweep, trainer, workdir
 from nas_jax.checkpoints import Checkpoints
 from nas_jax.progress import Diverged
 from tests import trainings
@@ -163,6 +164,43 @@ def test_a_training_that_diverged_goes_on_more_slowly(built, tmp_path, monkeypat
     assert len(workdir.read_jsonl(tmp_path / "once/restarts.jsonl")) == 1
     assert rows[0]["learning_rate"] < 1
     trainings.assert_resumes((config, space, data), tmp_path / "stopped", state, rows)
+
+
+def test_candidates_that_score_nan_fail_and_the_others_do_not(built, whole, tmp_path):
+    """With NaN in the weights of one op, those that have it."""
+    config, space, data = built
+    [state] = supernet_task.training(config, space, data).restore(whole[0])
+    params = flax.traverse_util.flatten_dict(jax.tree.map(np.array, state.params))
+    for path, leaf in params.items():
+        if path[:3] == ("cell0", "block0_ops", "1"):
+            leaf[...] = np.nan
+    params = flax.traverse_util.unflatten_dict(params)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(40, state._replace(params=params))
+    rows = sweep.run(config, space, data, tmp_path)
+    has_it = [bool(space.from_str(row["arch"])[0]["ops"][1]) for row in rows]
+    assert [row["status"] for row in rows] == ["failed" if bad else "ok" for bad in has_it]
+    assert [row["value"] is None for row in rows] == has_it
+    assert 0 < sum(has_it) < len(rows)
+
+
+@pytest.mark.parametrize("damage", ['{"arch": "0', '{"arch": 1}x\n', "\0" * 30 + "\n"])
+def test_a_damaged_last_trial_is_scored_again_and_one_before_it_named(
+    built, whole, tmp_path, damage
+):
+    config, space, data = built
+    shutil.copytree(whole[0] / "checkpoints", tmp_path / "checkpoints")
+    path = tmp_path / "trials.jsonl"
+    sweep.run(config, space, data, tmp_path)
+    text = path.read_text()
+    lines = text.splitlines(keepends=True)
+    path.write_text("".join(lines[:20]) + damage)
+    with pytest.warns(UserWarning, match="the last line"):
+        sweep.run(config, space, data, tmp_path)
+    assert path.read_text() == text
+    path.write_text("".join(lines[:20]) + damage.rstrip() + "\n" + "".join(lines[21:]))
+    with pytest.raises(ValueError, match=r"trials.jsonl, line 21 is damaged"):
+        sweep.run(config, space, data, tmp_path)
 
 
 # -- how a run ends -------------------------------------------------------------------------------

@@ -1,0 +1,129 @@
+"""Several processes, joined on this machine: the same numbers, and what is lost when one is."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas_jax import config as config_lib
+from nas_jax import sweep, workdir
+from tests import trainings
+from tests.configs import tiny
+
+ROOT = Path(__file__).parents[1]
+LIMIT = 120  # seconds; a lost process ends the others after 30
+
+
+def _start(directory, *arguments):
+    """Two processes of four devices each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    env = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_COORDINATOR_ADDRESS": address,
+        "JAX_NUM_PROCESSES": "2",
+    }
+    command = [sys.executable, "launch.py", "--distributed", "--config=tests/configs/tiny.py"]
+    command += [f"--workdir={directory}", *arguments]
+    return [
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**env, "JAX_PROCESS_ID": str(number)},
+            stderr=(directory.parent / f"{directory.name}{number}.log").open("a"),
+        )
+        for number in range(2)
+    ]
+
+
+def _codes(processes):
+    return [process.wait(LIMIT) for process in processes]
+
+
+def _after_lines(directory, count, processes):
+    """Wait until metrics.jsonl has so many."""
+    path = directory / "metrics.jsonl"
+    while not path.exists() or path.read_bytes().count(b"\n") < count:
+        assert all(process.poll() is None for process in processes), "ended too early"
+        time.sleep(0.01)
+
+
+def _losses(directory):
+    return [row["loss"] for row in workdir.read_jsonl(directory / "metrics.jsonl")]
+
+
+@pytest.fixture(scope="module")
+def built():
+    config = tiny.get_config()
+    return config, *config_lib.build(config)
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory):
+    """A whole search by two processes."""
+    directory = tmp_path_factory.mktemp("hosts") / "joined"
+    assert _codes(_start(directory)) == [0, 0]
+    return directory
+
+
+@pytest.mark.parametrize("num_devices", [1, 8])
+def test_losses_are_those_of_one_process(built, joined, tmp_path, num_devices):
+    """Every fifth of the first 20 steps; later, rounding grows."""
+    _, rows = trainings.fit(built, tmp_path, num_devices)
+    np.testing.assert_allclose([row["loss"] for row in rows[:4]], _losses(joined)[:4], rtol=1e-5)
+
+
+def test_trials_are_those_of_one_process(built, joined, tmp_path):
+    """With the supernet that both trained."""
+    shutil.copytree(joined / "checkpoints", tmp_path / "checkpoints")
+    sweep.run(*built, tmp_path)
+    alone, both = (workdir.read_jsonl(path / "trials.jsonl") for path in (tmp_path, joined))
+    assert alone == both
+
+
+def test_networks_are_shared_and_the_report_has_them_all(joined):
+    config = tiny.get_config()
+    found = [workdir.read_json(path) for path in joined.glob("retrain/*/*/*/*/result.json")]
+    assert len(found) >= 2
+    assert workdir.read_json(joined / "status.json")["status"] == "done"
+    assert (joined / "report/report.md").exists()
+    logs = [Path(f"{joined}{number}.log").read_text() for number in range(2)]
+    shares = [log.count("retrain short  accuracy") for log in logs]
+    assert shares == [1, 1]
+    assert config.retrain.short.groups.random == 1
+
+
+def test_a_request_to_one_stops_all_and_a_lost_one_ends_the_others(joined, tmp_path):
+    """Then one process goes on, with as many devices; nothing is lost."""
+    directory = tmp_path / "run"
+    processes = _start(directory, "--mode=supernet")
+    _after_lines(directory, 3, processes)
+    processes[1].send_signal(signal.SIGTERM)
+    assert _codes(processes) == [143, 143]
+    [step] = [int(path.name) for path in (directory / "interrupted").iterdir()]
+    assert 15 < step < 40
+    processes = _start(directory, "--mode=supernet")
+    _after_lines(directory, step // 5 + 1, processes)
+    processes[1].kill()
+    assert _codes(processes) == [-signal.SIGABRT, -signal.SIGKILL]
+    command = [sys.executable, "launch.py", "--config=tests/configs/tiny.py", "--mode=supernet"]
+    assert subprocess.run([*command, f"--workdir={directory}"], cwd=ROOT).returncode == 0
+    np.testing.assert_allclose(_losses(directory), _losses(joined), rtol=1e-3)
+
+
+def test_processes_that_cannot_be_found_are_said(tmp_path):
+    command = [sys.executable, "launch.py", "--distributed", "--config=tests/configs/tiny.py"]
+    found = subprocess.run(
+        [*command, f"--workdir={tmp_path}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert found.returncode == 2
+    assert "set JAX_COORDINATOR_ADDRESS" in found.stderr
