@@ -48,9 +48,12 @@ def _run_joined():
     """As one of several processes. JAX would wait for them at the end of this one, and they for it:
     after a failure it leaves at once, which ends the others.
     """
-    code = 1
     try:
         importlib.import_module("nas_jax.parallel").initialize()
+    except ValueError as error:
+        return _fail(error, 2)
+    code = 1
+    try:
         code = _run()
     except Exception:
         traceback.print_exc()
