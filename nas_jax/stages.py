@@ -34,6 +34,11 @@ def run(config: ConfigDict, mode: str, directory: Path) -> None:
       FloatingPointError: a training diverged.
       Interrupted: SIGTERM came; run again, it goes on from there.
     """
+    if mode == "study" and parallel.process()[1] > 1:
+        raise ValueError(
+            "--distributed: a study is shared by its pool; start the same command on every machine "
+            "without it, on one file system"
+        )
     space, data = config_lib.build(config)
     with contextlib.ExitStack() as stack:
         with _explained(directory, mode), parallel.owner_first("workdir"):
