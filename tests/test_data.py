@@ -3,6 +3,7 @@
 import io
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -251,6 +252,24 @@ def test_bad_arguments_are_named(small_dir, name, arguments, fragments):
     with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
         datasets.load(name, **{"data_dir": str(small_dir), **odd_valid, **arguments})
     for fragment in fragments:
+        assert fragment in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "fragments"),
+    [
+        (Path.unlink, ["data.train='train[:90%]'", "small-train", "is missing"]),
+        (lambda file: file.write_bytes(file.read_bytes()[:-20_000]), ["data.name='small'"]),
+        (lambda file: file.write_bytes(b""), ["data.name='small'", "is damaged"]),
+    ],
+)
+def test_files_that_are_missing_or_damaged_are_named(small_dir, tmp_path, damage, fragments):
+    shutil.copytree(small_dir, tmp_path, dirs_exist_ok=True)
+    [file] = tmp_path.glob("small/*/small-train.array_record*")
+    damage(file)
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
+        datasets.load("small", data_dir=str(tmp_path))
+    for fragment in [*fragments, "download_and_prepare"]:
         assert fragment in str(error.value)
 
 
