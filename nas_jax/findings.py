@@ -75,7 +75,7 @@ class Findings:
         score = self.config.get("sweep", {}).get("score", "accuracy")
         self.score, self.searched_table = SCORES[score], score == "table"
         self.metrics = workdir.read_jsonl(directory / "metrics.jsonl")
-        self.trials = workdir.read_jsonl(directory / "trials.jsonl")
+        self.trials = workdir.read_trials(directory / "trials.jsonl")
         self.lineage = workdir.read_jsonl(directory / "lineage.jsonl")
         self.scored = [row for row in self.trials if row["value"] is not None]
         self.ranked = ranked(self.trials)

@@ -91,7 +91,7 @@ class Pool:
         space, path = spaces.make(**config.space.to_dict()), self.scores_file(config, step)
         own = {text: space.repeated(text) for text in archs}
         with workdir.claim(path.parent, wait=True):
-            known = {row["arch"]: row for row in workdir.read_jsonl(path)}
+            known = {row["arch"]: row for row in workdir.read_trials(path)}
             workdir.rewrite_jsonl(path, known.values())  # drops a last line that was cut short
             missing = [text for text in dict.fromkeys(own.values()) if text not in known]
             for rows in self._scored(config, space, missing, step):
@@ -121,7 +121,7 @@ class Pool:
         jobs = {self.search_folder(config): config for config in configs}
 
         def is_done(directory):
-            rows = workdir.read_jsonl(directory / "trials.jsonl")
+            rows = workdir.read_trials(directory / "trials.jsonl")
             return len(rows) >= jobs[directory].sweep.num_candidates
 
         def do(directory, config):
@@ -134,7 +134,7 @@ class Pool:
 
         _share(jobs, is_done, do)
         files = [self.search_folder(config) / "trials.jsonl" for config in every]
-        return [workdir.read_jsonl(file) for file in files]
+        return [workdir.read_trials(file) for file in files]
 
     def search_folder(self, config: ConfigDict) -> Path:
         """Where the trials of a config's strategy are, or will be."""

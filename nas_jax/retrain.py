@@ -47,7 +47,7 @@ def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) 
 
     Raises: ValueError if trials.jsonl is not complete.
     """
-    trials = workdir.read_jsonl(directory / "trials.jsonl")
+    trials = workdir.read_trials(directory / "trials.jsonl")
     if len(trials) < config.sweep.num_candidates:
         raise ValueError(
             f"{directory}/trials.jsonl has {len(trials)} of {config.sweep.num_candidates} "

@@ -46,7 +46,7 @@ def run(
     sweep = config.sweep
     path = directory / "trials.jsonl"
     with parallel.owner_first("trials"):
-        rows = workdir.read_jsonl(path)
+        rows = workdir.read_trials(path)
         if len(rows) < sweep.num_candidates and parallel.is_owner():
             workdir.rewrite_jsonl(path, rows)  # drops a last line that was cut short
     if len(rows) >= sweep.num_candidates:

@@ -60,7 +60,7 @@ class Trained:
     def __call__(self, archs: Any) -> np.ndarray:
         """Train each in turn; parents are candidates of the rounds before."""
         parallel.barrier("trials")  # the owner has written those of the round before
-        trials = workdir.read_jsonl(self._directory / "trials.jsonl")
+        trials = workdir.read_trials(self._directory / "trials.jsonl")
         trials = [row for row in trials if row["value"] is not None]
         return np.asarray([self._accuracy(arch, trials) for arch in unstack(archs)])
 

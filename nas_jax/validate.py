@@ -52,6 +52,10 @@ _AT_LEAST = {  # the last part of a field's name -> its least value
     "small": 0,
     "all_on": 0,
 }
+_AT_MOST = {"image_size": 4096, "clutter": 100, "num_cells": 1000, "num_blocks": 16}
+_LARGEST = {int: 2**31 - 1, float: 1e30}  # of the others
+_LONG = ("max_params", "max_flops")  # which may be larger
+_ITEMS = {"filters": int, "parts": str, "ops": str, "paper_columns": str}  # of tuples
 _SHARES = ("r", "warmup_share", "momentum", "label_smoothing", "small_quantile", "bn_momentum")
 _NAMES = {
     "supernet.sampler": ("path_dropout", "single_path", "fair", "sandwich", "strategy"),
@@ -83,6 +87,7 @@ def config(given: ConfigDict, known: ConfigDict) -> None:
         if name not in fields:
             raise ValueError(f"config.{name} is missing; start from nas_jax.config.default()")
     for name, value in fields.items():
+        _check_type(name, value, allowed[name])
         _check_value(name, value)
     for name in _TRAININGS:
         _check_training(name, given)
@@ -105,6 +110,27 @@ def _fail_unknown(name, allowed):
         last[match] for match in difflib.get_close_matches(name.rpartition(".")[2], last, 1, 0)
     ]
     raise ValueError(f"config.{name} is no field; nearest: config.{near[0]}")
+
+
+def _check_type(name, value, default):
+    """A value is of the type of its default, or an int where that is a float; and not beyond all
+    measure, which would take for ever to find out.
+    """
+    kinds = {float: (int, float), tuple: (tuple, list)}.get(type(default), type(default))
+    if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool):
+        kind = type(default).__name__
+        raise ValueError(f"config.{name}={value!r} must be of type {kind}, as {default!r} is")
+    last = name.rpartition(".")[2]
+    if (
+        isinstance(default, tuple)
+        and last in _ITEMS
+        and not all(type(item) is _ITEMS[last] for item in value)
+    ):
+        raise ValueError(f"config.{name}={value!r} must hold {_ITEMS[last].__name__} alone")
+    if isinstance(value, int | float) and last not in _LONG:
+        most = _AT_MOST.get(last, _LARGEST.get(type(default)))
+        if most is not None and not abs(value) <= most:  # NaN, too
+            raise ValueError(f"config.{name}={value} must be a number of at most {most}")
 
 
 def _check_value(name, value):

@@ -38,7 +38,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file. Raises: ValueError that names the file if it is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of UTF-8 or JSON; nested without end
         raise ValueError(f"{path} is not JSON ({error})") from error
 
 
@@ -52,11 +52,11 @@ def append_jsonl(path: Path, rows: Iterable[dict]) -> None:
         os.fsync(file.fileno())
 
 
-def read_jsonl(path: Path) -> list[dict]:
+def read_jsonl(path: Path, needed: Iterable[str] = ()) -> list[dict]:
     """Read the rows of a file that `append_jsonl` wrote; no file is no rows.
 
     A last line that is cut short or damaged is left out, with a warning. Raises: ValueError that
-    names the line if another one is damaged.
+    names the line if another one is damaged, or has not the `needed` fields.
     """
     if not path.exists():
         return []
@@ -66,13 +66,25 @@ def read_jsonl(path: Path) -> list[dict]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            rows.append(_object(line, needed))
+        except (ValueError, RecursionError) as error:
             if number == len(lines) and not unended:
                 warnings.warn(f"{path}: the last line is damaged and is left out", stacklevel=2)
                 break
             raise ValueError(f"{path}, line {number} is damaged: {line[:60]!r}") from error
     return rows
+
+
+def read_trials(path: Path) -> list[dict]:
+    """The rows of a file of scores, as `read_jsonl` reads them; each has "arch" and "value"."""
+    return read_jsonl(path, ("arch", "value"))
+
+
+def _object(line, needed):
+    row = json.loads(line)
+    if not isinstance(row, dict) or set(needed) - row.keys():
+        raise ValueError("no object with the fields that are needed")
+    return row
 
 
 def rewrite_jsonl(path: Path, rows: Iterable[dict]) -> None:
@@ -82,7 +94,7 @@ def rewrite_jsonl(path: Path, rows: Iterable[dict]) -> None:
 
 def cut_jsonl(path: Path, step: int) -> None:
     """Drop the rows after `step`, which a training that goes on from there writes again."""
-    rewrite_jsonl(path, [row for row in read_jsonl(path) if row["step"] <= step])
+    rewrite_jsonl(path, [row for row in read_jsonl(path, ["step"]) if row["step"] <= step])
 
 
 def _finite(value: Any) -> Any:
