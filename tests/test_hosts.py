@@ -19,7 +19,7 @@ from tests.configs import tiny
 ROOT = Path(__file__).parents[1]
 # At a tenth of the rate rounding grows more slowly.
 CONFIG = ["--config=tests/configs/tiny.py", "--config.supernet.train.base_lr=0.32"]
-LIMIT = 120  # seconds; a lost process ends the others after 30
+LIMIT = 300  # seconds; a lost process ends the others after 30
 
 
 def _start(directory, *arguments):
