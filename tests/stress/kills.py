@@ -37,9 +37,9 @@ def _start(arguments: Sequence[str], log: Path) -> int:
         os.dup2(file.fileno(), 1)
     import launch
 
-    code = 1
+    code, sys.argv = 1, ["launch.py", *arguments]  # config_flags looks there
     try:
-        code = launch.main(["launch.py", *arguments])
+        code = launch.main()
     finally:
         os._exit(code)
 
