@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import math
+import mmap
 import os
 import platform
 import warnings
@@ -93,8 +94,30 @@ def rewrite_jsonl(path: Path, rows: Iterable[dict]) -> None:
 
 
 def cut_jsonl(path: Path, step: int) -> None:
-    """Drop the rows after `step`, which a training that goes on from there writes again."""
-    rewrite_jsonl(path, [row for row in read_jsonl(path, ["step"]) if row["step"] <= step])
+    """Drop the rows after `step`, which a training that goes on from there writes again.
+
+    The file grows by steps, so only its end is read, however long it is; and it is cut where a line
+    ends, at once. Damaged lines there go, too.
+    """
+    if not path.exists() or not path.stat().st_size:
+        return
+    with open(path, "r+b") as file:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            end = text.rfind(b"\n") + 1
+            while end:
+                start = text.rfind(b"\n", 0, end - 1) + 1
+                if _step(text[start:end]) <= step:
+                    break
+                end = start
+        file.truncate(end)
+        os.fsync(file.fileno())
+
+
+def _step(line):
+    try:
+        return _object(line, ["step"])["step"]
+    except (ValueError, RecursionError):
+        return math.inf
 
 
 def _finite(value: Any) -> Any:

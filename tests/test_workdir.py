@@ -85,6 +85,23 @@ def test_lines_appended_after_a_cut_can_be_read(tmp_path):
     assert workdir.read_jsonl(path) == [{"a": 1}, {"a": 3}]
 
 
+@pytest.mark.parametrize(
+    ("end", "kept"),
+    [("", 1000), ('{"step": 1000, "lo', 1000), ('{"step": 2\n', 1000), ('{"step": 2000}\n', 1000)],
+)
+@pytest.mark.parametrize("step", [-1, 0, 500, 999, 5000])
+def test_rows_after_a_step_are_cut_and_only_the_end_is_read(tmp_path, monkeypatch, end, kept, step):
+    path, read = tmp_path / "metrics.jsonl", []
+    lines = [json.dumps({"step": number}) + "\n" for number in range(kept)]
+    path.write_text("".join(lines) + end)
+    loads = json.loads
+    monkeypatch.setattr(json, "loads", lambda text: read.append(text) or loads(text))
+    workdir.cut_jsonl(path, step)
+    later = [end] if end.endswith("0}\n") and step == 5000 else []
+    assert path.read_text() == "".join(lines[: step + 1] + later)
+    assert len(read) <= max(0, kept - 1 - step) + 2
+
+
 def test_a_damaged_line_in_the_middle_is_refused(tmp_path):
     path = tmp_path / "trials.jsonl"
     path.write_text('{"a": 1}\n{"a": \n{"a": 3}\n')
