@@ -215,7 +215,8 @@ def retrain_nothing(config: ConfigDict) -> None:
 def known_fields(space_name: str) -> ConfigDict:
     """A config with every field that there is where the space is that of this name."""
     if not isinstance(space_name, str):
-        raise ValueError(f"config.space.name={space_name!r} must be a name, such as 'cell'")
+        kind = type(space_name).__name__
+        raise ValueError(f"config.space.name is a {kind}; it must be a name, such as 'cell'")
     known = default()
     fields = importlib.import_module("nas_jax.spaces").defaults(space_name)
     known.space = ConfigDict({"name": space_name, **fields})

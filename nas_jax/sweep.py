@@ -4,6 +4,7 @@ A sweep goes in rounds of a fixed number of candidates. Round i depends on the s
 scores before it only, so a resumed sweep asks again, finds its lines and goes on where they end.
 """
 
+import itertools
 import logging
 import time
 from pathlib import Path
@@ -28,16 +29,13 @@ def run(
     data: data_lib.Data,
     directory: Path,
     supernet: Path | None = None,
-) -> list[dict]:
+) -> None:
     """Score `sweep.num_candidates` architectures with the supernet in `directory`.
 
     Args:
       config, space, data: of the run.
       directory: gets trials.jsonl; what it held already is kept.
       supernet: folder of the supernet, if it is not `directory`.
-
-    Returns:
-      The rows of trials.jsonl.
 
     Raises:
       ValueError: no finished supernet, the trials there are not of this sweep, or there are no
@@ -46,11 +44,11 @@ def run(
     sweep = config.sweep
     path = directory / "trials.jsonl"
     with parallel.owner_first("trials"):
-        rows = workdir.read_trials(path)
-        if len(rows) < sweep.num_candidates and parallel.is_owner():
-            workdir.rewrite_jsonl(path, rows)  # drops a last line that was cut short
-    if len(rows) >= sweep.num_candidates:
-        return rows[: sweep.num_candidates]
+        if parallel.is_owner():
+            workdir.trim_jsonl(path, lambda row: True, workdir.TRIAL)
+    there = workdir.count_lines(path)
+    if there >= sweep.num_candidates:
+        return
     table = tables.load(config.table, space) if config.table else None
     searched = table if sweep.score == "table" else None
     constraints = Constraints(config, space, data, directory, searched)
@@ -58,25 +56,25 @@ def run(
     told = _told(sweep, space, table, constraints)
     strategy = supernet_task.make_strategy(config, space, constraints, **told)
     state = scorer.policy or supernet_task.first_policy(config, strategy)
-    root, progress = jax.random.key(sweep.seed), _Progress(len(rows), sweep.num_candidates)
-    size = sweep.candidates_per_batch
+    root, progress = jax.random.key(sweep.seed), _Progress(there, sweep.num_candidates)
+    lines, size = workdir.iterate_jsonl(path, workdir.TRIAL), sweep.candidates_per_batch
     for number, first in enumerate(range(0, sweep.num_candidates, size)):
         if parallel.stop_requested():
             raise interruption.Interrupted
         key = rng.stream(root, "ask", number)
         archs = strategies.ask_allowed(key, strategy, state, size, constraints.allows)
-        old = rows[first : first + size]
-        if len(old) < min(size, sweep.num_candidates - first):
-            new = scorer.rows(archs)[: sweep.num_candidates - first]
+        wanted = min(size, sweep.num_candidates - first)
+        rows = list(itertools.islice(lines, wanted))  # none is kept for longer than its round
+        _check_same(space, archs, rows, first)
+        is_new = len(rows) < wanted
+        if is_new:
+            rows, old = scorer.rows(archs)[:wanted], rows
             if parallel.is_owner():
-                workdir.append_jsonl(path, new[len(old) :])
-            rows[first:] = new
-            progress.log(rows)
-        _check_same(space, archs, old, first)
-        values = [row["value"] for row in rows[first : first + size]]
+                workdir.append_jsonl(path, rows[len(old) :])
+        values = [row["value"] for row in rows]
+        progress.add(values, is_new)
         if len(values) == size:  # else it was the last
             state = strategy.tell(state, archs, np.asarray(values, np.float64))
-    return rows
 
 
 def _check_same(space, archs, old, first):
@@ -93,16 +91,24 @@ class _Progress:
 
     def __init__(self, resumed, total):
         self._resumed, self._total, self._began = resumed, total, time.perf_counter()
+        self._done, self._best = 0, None
 
-    def log(self, rows):
-        done = len(rows)
+    def add(self, values, is_new):
+        """Values of a round; a new one is said."""
+        self._done += len(values)
+        known = [value for value in (self._best, *values) if value is not None]
+        self._best = max(known, default=None)
+        if is_new:
+            self._log()
+
+    def _log(self):
+        done, best = self._done, self._best
         per_second = (done - self._resumed) / (time.perf_counter() - self._began)
-        values = [row["value"] for row in rows if row["value"] is not None]
         logger.info(
             "sweep  %d/%d architectures  best %s  %.1f a second  %.0f s left",
             done,
             self._total,
-            f"{max(values):.4f}" if values else "none",
+            "none" if best is None else f"{best:.4f}",
             per_second,
             (self._total - done) / per_second,
         )

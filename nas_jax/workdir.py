@@ -11,7 +11,7 @@ import mmap
 import os
 import platform
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -59,26 +59,51 @@ def read_jsonl(path: Path, needed: Iterable[str] = ()) -> list[dict]:
     A last line that is cut short or damaged is left out, with a warning. Raises: ValueError that
     names the line if another one is damaged, or has not the `needed` fields.
     """
+    return list(iterate_jsonl(path, needed))
+
+
+def iterate_jsonl(path: Path, needed: Iterable[str] = ()) -> Iterator[dict]:
+    """What `read_jsonl` reads, one after the other."""
     if not path.exists():
-        return []
-    *lines, unended = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    if unended:
-        warnings.warn(f"{path}: the last line was cut short and is left out", stacklevel=2)
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(_object(line, needed))
-        except (ValueError, RecursionError) as error:
-            if number == len(lines) and not unended:
-                warnings.warn(f"{path}: the last line is damaged and is left out", stacklevel=2)
-                break
-            raise ValueError(f"{path}, line {number} is damaged: {line[:60]!r}") from error
-    return rows
+        return
+    with open(path, encoding="utf-8", errors="replace") as file:
+        lines = enumerate(file, 1)
+        number, line = next(lines, (0, ""))
+        while line:
+            following, later = next(lines, (0, ""))
+            try:
+                row = _object(line, needed) if line.endswith("\n") else None
+            except (ValueError, RecursionError) as error:
+                if later:
+                    text = line.rstrip("\n")[:60]
+                    raise ValueError(f"{path}, line {number} is damaged: {text!r}") from error
+                row = None
+            if row is None:
+                _warn_of_last(path, line)
+                return
+            yield row
+            number, line = following, later
+
+
+def _warn_of_last(path, line):
+    how = "is damaged" if line.endswith("\n") else "was cut short"
+    warnings.warn(f"{path}: the last line {how} and is left out", stacklevel=3)
+
+
+def count_lines(path: Path) -> int:
+    """Lines of a file that `append_jsonl` wrote; no file is none."""
+    if not path.exists():
+        return 0
+    with open(path, "rb") as file:
+        return sum(line.endswith(b"\n") for line in file)
+
+
+TRIAL = ("arch", "value")  # what every row of scores has
 
 
 def read_trials(path: Path) -> list[dict]:
-    """The rows of a file of scores, as `read_jsonl` reads them; each has "arch" and "value"."""
-    return read_jsonl(path, ("arch", "value"))
+    """The rows of a file of scores, as `read_jsonl` reads them."""
+    return read_jsonl(path, TRIAL)
 
 
 def _object(line, needed):
@@ -94,30 +119,38 @@ def rewrite_jsonl(path: Path, rows: Iterable[dict]) -> None:
 
 
 def cut_jsonl(path: Path, step: int) -> None:
-    """Drop the rows after `step`, which a training that goes on from there writes again.
+    """Drop the rows after `step`, which a training that goes on from there writes again."""
+    trim_jsonl(path, lambda row: row["step"] <= step, ["step"])
 
-    The file grows by steps, so only its end is read, however long it is; and it is cut where a line
-    ends, at once. Damaged lines there go, too.
+
+def trim_jsonl(path: Path, keeps: Callable[[dict], bool], needed: Iterable[str] = ()) -> None:
+    """Drop the last rows, up to one that `keeps`, and damaged lines there.
+
+    Only the end of the file is read, however long it is; and it is cut where a line ends, at once.
     """
     if not path.exists() or not path.stat().st_size:
         return
     with open(path, "r+b") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            end = text.rfind(b"\n") + 1
+            end = len(text)
             while end:
                 start = text.rfind(b"\n", 0, end - 1) + 1
-                if _step(text[start:end]) <= step:
+                if _is_kept(path, text[start:end], keeps, needed):
                     break
                 end = start
         file.truncate(end)
         os.fsync(file.fileno())
 
 
-def _step(line):
+def _is_kept(path, line, keeps, needed):
+    line = line.decode(errors="replace")
     try:
-        return _object(line, ["step"])["step"]
+        if line.endswith("\n"):
+            return keeps(_object(line, needed))
     except (ValueError, RecursionError):
-        return math.inf
+        pass
+    _warn_of_last(path, line)
+    return False
 
 
 def _finite(value: Any) -> Any:

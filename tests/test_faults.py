@@ -176,7 +176,7 @@ def test_candidates_that_score_nan_fail_and_the_others_do_not(built, whole, tmp_
 
     monkeypatch.setattr(score, "one_shot_accuracy", poisoned)
     shutil.copytree(whole[0] / "checkpoints", tmp_path / "checkpoints")
-    rows = sweep.run(config, space, data, tmp_path)
+    rows = trainings.swept(config, space, data, tmp_path)
     has_it = [bool(space.from_str(row["arch"])[0]["ops"][1]) for row in rows]
     assert [row["status"] for row in rows] == ["failed" if bad else "ok" for bad in has_it]
     assert [row["value"] is None for row in rows] == has_it

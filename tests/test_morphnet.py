@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import report, retrain, supernet_task, sweep, widths_task, workdir
+from nas_jax import report, retrain, supernet_task, widths_task, workdir
 from tests import trainings
 from tests.configs import tiny
 
@@ -59,7 +59,7 @@ def test_a_search_goes_on_with_what_is_left_and_tunes_widths(penalised):
     """Sweep, tuning, both networks and the report; nothing is done twice."""
     directory, state, _ = penalised
     config, space, data = _search()
-    trials = sweep.run(config, space, data, directory)
+    trials = trainings.swept(config, space, data, directory)
     strategy = supernet_task.make_strategy(config, space, None)
     left = jax.device_get(strategy.read_out(state.params))
     assert not all(mask.all() for mask in jax.tree.leaves(left))

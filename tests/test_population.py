@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import lineage, report, spaces, strategies, supernet_task, sweep
+from nas_jax import lineage, report, spaces, strategies, supernet_task
 from nas_jax.constraints import Constraints
 from nas_jax.population import Population
 from nas_jax.progress import Diverged
 from nas_jax.trainer import Training
+from tests import trainings
 from tests.configs import tiny
 from tests.trainings import Stop, Stopping
 
@@ -249,7 +250,7 @@ def test_a_sweep_and_a_report_of_it(trained):
     """With the best member's weights; the first round is that of random search."""
     directory, _, _ = trained
     config, space, data = _build()
-    rows = sweep.run(config, space, data, directory)
+    rows = trainings.swept(config, space, data, directory)
     assert len(rows) == 8
     assert all(row["checkpoint_step"] == 30 for row in rows)
     text = report.write(directory, space).read_text()

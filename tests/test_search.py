@@ -26,6 +26,7 @@ from nas_jax import (
 from nas_jax import config as config_lib
 from nas_jax.checkpoints import Checkpoints
 from nas_jax.constraints import Constraints
+from tests import trainings
 from tests.configs import tiny, tiny_macro
 from tests.trainings import Stop, Stopping
 
@@ -104,7 +105,7 @@ def test_every_strategy_keeps_to_the_constraints_and_to_the_table(tmp_path, tabl
         "sweep.constraints.max_flops": int(flops[20]),
     } | OPTIONS.get(strategy, {})
     config, space, data = _changed(tiny_macro.get_config(), *fields.items())
-    rows = sweep.run(config, space, data, tmp_path / "run")
+    rows = trainings.swept(config, space, data, tmp_path / "run")
     assert len(rows) == config.sweep.num_candidates
     assert all(row["params"] <= params[18] and row["flops"] <= flops[20] for row in rows)
     assert all(row["arch"] != "000" and row["value"] is not None for row in rows)
@@ -175,7 +176,7 @@ def test_a_search_that_was_cut_off_goes_on_the_same(tmp_path, table, strategy):
     fields |= {"sweep.num_candidates": 26 if strategy == "exhaustive" else 60}
     fields |= OPTIONS.get(strategy, {})
     run = *_changed(tiny_macro.get_config(), *fields.items()), tmp_path
-    rows = sweep.run(*run)
+    rows = trainings.swept(*run)
     path = tmp_path / "trials.jsonl"
     whole = path.read_bytes()
     lines = whole.splitlines(keepends=True)
@@ -183,8 +184,8 @@ def test_a_search_that_was_cut_off_goes_on_the_same(tmp_path, table, strategy):
         path.write_bytes(cut)
         if not cut.endswith(b"\n"):
             with pytest.warns(UserWarning, match="cut short"):
-                assert sweep.run(*run) == rows
-        assert sweep.run(*run) == rows
+                assert trainings.swept(*run) == rows
+        assert trainings.swept(*run) == rows
         assert path.read_bytes() == whole
 
 
@@ -224,7 +225,7 @@ def test_a_controller_learns_while_the_supernet_trains(alternating):
     assert int(state.policy["told"]) == 10
     assert all(0 <= row["asked_accuracy"] <= 1 for row in rows if row["step"] % 2 == 0)
     config, space, data = _enas()
-    trials = sweep.run(config, space, data, directory)
+    trials = trainings.swept(config, space, data, directory)
     constraints = Constraints(config, space, data, directory)
     strategy = supernet_task.make_strategy(config, space, constraints)
     fresh = supernet_task.first_policy(config, strategy)
@@ -284,7 +285,7 @@ def by_training(tmp_path_factory):
         directory = tmp_path_factory.mktemp("trained")
         supernet_task.run(*run, directory)
         assert not (directory / "checkpoints").exists()  # there is no supernet to train
-        found[inherit] = run, directory, sweep.run(*run, directory)
+        found[inherit] = run, directory, trainings.swept(*run, directory)
     return found
 
 
@@ -334,7 +335,7 @@ def test_a_search_by_training_that_was_cut_off_goes_on_the_same(by_training):
     path.write_bytes(b"".join(lines[:8]))
     last = directory / "candidates" / spaces.arch_id(rows[-1]["arch"])
     shutil.rmtree(last / "checkpoints" / "10")  # its training was cut off, too
-    assert sweep.run(*run, directory) == rows
+    assert trainings.swept(*run, directory) == rows
 
 
 def test_unstacked_masks_are_those_of_each():

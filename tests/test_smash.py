@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import ops, spaces, strategies, supernet, supernet_task, sweep
+from nas_jax import ops, spaces, strategies, supernet, supernet_task
 from nas_jax.spaces import base
 from nas_jax.strategies import smash
 from tests import trainings
@@ -178,7 +178,7 @@ def test_candidates_are_ranked_with_generated_weights(trained):
     """The sweep's scores are the accuracies of the kernels that are generated for each."""
     directory, state, _ = trained
     config, space, data = _search()
-    rows = sweep.run(config, space, data, directory)
+    rows = trainings.swept(config, space, data, directory)
     assert len(rows) == 8
     strategy = supernet_task.training_strategy(config, space)
     net = strategy.wrap(space.supernet(num_classes=10, filters=4))

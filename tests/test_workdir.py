@@ -90,6 +90,7 @@ def test_lines_appended_after_a_cut_can_be_read(tmp_path):
     [("", 1000), ('{"step": 1000, "lo', 1000), ('{"step": 2\n', 1000), ('{"step": 2000}\n', 1000)],
 )
 @pytest.mark.parametrize("step", [-1, 0, 500, 999, 5000])
+@pytest.mark.filterwarnings("ignore:.*the last line")
 def test_rows_after_a_step_are_cut_and_only_the_end_is_read(tmp_path, monkeypatch, end, kept, step):
     path, read = tmp_path / "metrics.jsonl", []
     lines = [json.dumps({"step": number}) + "\n" for number in range(kept)]

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from nas_jax import supernet_task, workdir
+from nas_jax import supernet_task, sweep, workdir
 
 
 class Stop(Exception):
@@ -46,3 +46,9 @@ def assert_resumes(built, directory, state, rows):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
     for ours, theirs in zip(rows, again, strict=True):
         assert ours | {"images_per_second": 0} == theirs | {"images_per_second": 0}
+
+
+def swept(config, space, data, directory):
+    """The trials of a sweep in `directory`."""
+    sweep.run(config, space, data, directory)
+    return workdir.read_trials(directory / "trials.jsonl")

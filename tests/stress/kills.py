@@ -18,8 +18,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-# What a clock says, and nothing else, may differ.
-CLOCKS = {"images_per_second", "seconds"}
+# What a clock says, and where a pool lies, may differ, and nothing else.
+OWN = {"images_per_second", "seconds", "pool"}
 
 
 def _size(workdir: Path) -> int:
@@ -104,16 +104,16 @@ def _contents(folder: Path) -> Iterator[tuple[str, Any]]:
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.suffix == ".jsonl":
-            yield name, [_without_clocks(json.loads(row)) for row in path.read_text().splitlines()]
+            yield name, [_without_own(json.loads(row)) for row in path.read_text().splitlines()]
         elif path.suffix == ".json" and path.parent.name != "default":
-            yield name, _without_clocks(json.loads(path.read_text()))
+            yield name, _without_own(json.loads(path.read_text()))
         elif path.name == "_METADATA":
             yield str(path.parent.relative_to(folder)), _arrays(path.parent)
 
 
-def _without_clocks(row):
+def _without_own(row):
     if isinstance(row, dict):
-        return {k: _without_clocks(v) for k, v in row.items() if k not in CLOCKS}
+        return {k: _without_own(v) for k, v in row.items() if k not in OWN}
     return row
 
 
