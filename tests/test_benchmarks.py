@@ -6,8 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks import train_step
 from benchmarks.baselines import naive_jax
 from benchmarks.workload import Workload, torch_supernet
+from nas_jax import path_dropout
 
 
 def test_torch_baseline_has_the_same_parameters_and_logits():
@@ -42,3 +44,19 @@ def test_naive_baseline_has_the_same_logits_and_none_of_our_kernels():
     assert grouped == [False, True, False]
     logits = [form.compile()(*given) for form in (ours, naive)]
     np.testing.assert_allclose(*logits, rtol=1e-4, atol=1e-4)
+
+
+def test_the_training_step_that_is_timed_is_the_same_in_every_form():
+    """Eight ghost batches, of which each drops paths of its own."""
+    args = argparse.Namespace(cells=1, filters=4, image_size=8, threads=1, dtype="float32")
+    workload = Workload(args)
+    images, labels = workload.images(16), np.arange(16, dtype=np.int32) % 10
+    masks = path_dropout.sample(
+        jax.random.key(2), workload.space.choices, np.arange(8), r=0.1, share=1.0
+    )
+    losses = [
+        train_step.jax_step(workload, form, images, labels, 8)(masks)()
+        for form in ("masked", "switch")
+    ]
+    assert np.isfinite(losses).all()
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
