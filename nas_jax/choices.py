@@ -151,9 +151,7 @@ def enumerate_decisions(choices: Any, batch: int) -> Iterator[np.ndarray]:
 
 def to_indices(choices: Any, arch: Arch) -> Any:
     """The tree of Choices with a tuple of the options that are on at each leaf (no batch axis)."""
-    return jax.tree.map(
-        lambda _, mask: tuple(int(j) for j in np.flatnonzero(np.asarray(mask))), choices, arch
-    )
+    return jax.tree.map(lambda _, mask: tuple(np.flatnonzero(mask).tolist()), choices, arch)
 
 
 def from_indices(choices: Any, indices: Any) -> Arch:

@@ -1,5 +1,6 @@
 """What the files of a run say, read once and joined: the numbers that a report is written from."""
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from nas_jax import cost, tables, workdir
 from nas_jax.spaces import Space
 
 SAMPLES = ("random", "stratified")  # what ranking is measured on
+MOST_POINTS = 5000  # of a training curve; a figure has no room for more
 GROUPS = ("top", "small", "pareto", "tuned", "narrowed", *SAMPLES, "all_on")
 
 
@@ -57,7 +59,7 @@ class Findings:
 
     Attributes:
       config, versions, latency: config.json, versions.json and latency.json.
-      metrics, trials, lineage: the lines of the three .jsonl files.
+      metrics, trials, lineage: the lines of the three .jsonl files (of a long metrics.jsonl, some).
       score: what the trials' values are.
       scored: the trials that have a value.
       searched_table: whether the scores are a table's own, which has nothing to judge then.
@@ -74,7 +76,7 @@ class Findings:
         self.latency = self._json("latency.json")
         score = self.config.get("sweep", {}).get("score", "accuracy")
         self.score, self.searched_table = SCORES[score], score == "table"
-        self.metrics = workdir.read_jsonl(directory / "metrics.jsonl")
+        self.metrics = _thinned(directory / "metrics.jsonl")
         self.trials = workdir.read_trials(directory / "trials.jsonl")
         self.lineage = workdir.read_jsonl(directory / "lineage.jsonl")
         self.scored = [row for row in self.trials if row["value"] is not None]
@@ -168,3 +170,11 @@ def _network(rows, scores):
 def columns(networks: list[Network], *fields: str) -> list[list]:
     """The values of each field, a list per field."""
     return [[getattr(network, field) for network in networks] for field in fields]
+
+
+def _thinned(path):
+    """Rows spread evenly over the file, with the last; all of them if there are few."""
+    count = workdir.count_lines(path)
+    every = math.ceil(count / MOST_POINTS)
+    rows = enumerate(workdir.iterate_jsonl(path), 1)
+    return [row for number, row in rows if (count - number) % every == 0]

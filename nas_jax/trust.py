@@ -61,7 +61,8 @@ def biases(
     *,
     num_resamples: int = 1000,
 ) -> dict[str, Bias]:
-    """The `Bias` of each label, with 95 % intervals of a bootstrap over architectures.
+    """The `Bias` of each label, with 95 % intervals of a bootstrap over architectures, or over a
+    random 5,000 of them (shrunk to the interval of all, as in `analysis.rank_correlations`).
 
     Args:
       uses: per label how often each architecture uses it, [n]; at least one does.
@@ -71,19 +72,26 @@ def biases(
     scores, truth = np.asarray(scores, float), np.asarray(truth, float)
     table = np.asarray(list(uses.values()), float)  # [m, n]
     gap = (stats.rankdata(scores) - stats.rankdata(truth)) / len(scores)
-    counts = _resampled_counts(len(scores), num_resamples)
+    shares = [_shares(table)] + [_shares(table[:, _best(x, TOP)]) for x in (scores, truth)]
+    ranks = _mean_gaps(table, gap, num_resamples)
+    return {
+        label: Bias(rank, *(float(share[i]) for share in shares))
+        for i, (label, rank) in enumerate(zip(uses, ranks))
+    }
+
+
+def _mean_gaps(table, gap, num_resamples):
+    """The mean of `gap` [n] over the uses in `table` [m, n]: m estimates."""
+    n, values = len(gap), table @ gap / table.sum(1)
+    if n > analysis.DRAWN:
+        drawn = np.random.default_rng(1).choice(n, analysis.DRAWN, replace=False)
+        table, gap = table[:, drawn], gap[drawn]
+    counts = _resampled_counts(len(gap), num_resamples)
     used = counts @ table.T  # [1 + num_resamples, m]; in a resample an option may have no use
     means = (counts * gap) @ table.T / np.where(used, used, np.nan)
-    shares = [_shares(table[:, _best(x, TOP)]) for x in (scores, truth)]
-    low, high = np.nanquantile(means[1:], (0.025, 0.975), axis=0)
-    return {
-        label: Bias(
-            analysis.Estimate(float(means[0, i]), float(low[i]), float(high[i])),
-            float(_shares(table)[i]),
-            *(float(share[i]) for share in shares),
-        )
-        for i, label in enumerate(uses)
-    }
+    for value, (center, *resampled) in zip(values.tolist(), means.T):
+        known = value if math.isnan(center) else center  # of those drawn nobody may use it
+        yield analysis.shrunk(value, resampled, analysis.shrinkage(n), known)
 
 
 def _shares(table):

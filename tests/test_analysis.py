@@ -183,3 +183,15 @@ def test_single_seeds_show_no_noise():
     assert math.isnan(seeds.within)
     assert math.isnan(seeds.ratio)
     assert seeds.between == pytest.approx(math.sqrt(0.5))
+
+
+def test_of_many_pairs_a_part_is_resampled_and_the_interval_is_that_of_all():
+    """Of 20,000 pairs 5,000 at a time: half as wide as the interval of a fourth of them."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=20_000)
+    y = x + generator.normal(size=20_000)
+    of_all = analysis.rank_correlations(x, y, num_resamples=200).kendall
+    of_some = analysis.rank_correlations(x[:5000], y[:5000], num_resamples=200).kendall
+    assert of_all.low < of_all.value < of_all.high
+    widths = [found.high - found.low for found in (of_all, of_some)]
+    assert widths[0] / widths[1] == pytest.approx(0.5, rel=0.25)
