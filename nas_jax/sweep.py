@@ -46,7 +46,7 @@ def run(
     with parallel.owner_first("trials"):
         if parallel.is_owner():
             workdir.trim_jsonl(path, lambda row: True, workdir.TRIAL)
-    there = workdir.count_lines(path)
+    there = sum(1 for _ in workdir.iterate_jsonl(path, workdir.TRIAL))  # and none is damaged
     if there >= sweep.num_candidates:
         return
     table = tables.load(config.table, space) if config.table else None

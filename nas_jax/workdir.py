@@ -138,8 +138,10 @@ def trim_jsonl(path: Path, keeps: Callable[[dict], bool], needed: Iterable[str] 
                 if _is_kept(path, text[start:end], keeps, needed):
                     break
                 end = start
-        file.truncate(end)
-        os.fsync(file.fileno())
+            is_cut = end < len(text)
+        if is_cut:
+            file.truncate(end)
+            os.fsync(file.fileno())
 
 
 def _is_kept(path, line, keeps, needed):
