@@ -86,7 +86,7 @@ def rank_correlations(
         return Correlations(None, None, None, len(x), dropped, reason)
     picks = _resamples(len(x), num_resamples, seed)
     values, resampled = _coefficients(x[None], y[None]), _coefficients(x[picks], y[picks])
-    estimates = (shrunk(float(v[0]), r, shrinkage(len(x))) for v, r in zip(values, resampled))
+    estimates = (_estimate(v, r, len(x)) for v, r in zip(values, resampled))
     return Correlations(*estimates, len(x), dropped)
 
 
@@ -104,24 +104,7 @@ def kendall_gain(
     picks = _resamples(len(x), num_resamples, seed)
     value = _kendall(x[None], y[None]) - _kendall(baseline[None], y[None])
     resampled = _kendall(x[picks], y[picks]) - _kendall(baseline[picks], y[picks])
-    return shrunk(float(value[0]), resampled, shrinkage(len(x)))
-
-
-def shrinkage(n: int) -> float:
-    """How much narrower an interval of n is than that of resamples of at most `DRAWN` of them."""
-    return math.sqrt(min(1, DRAWN / n))
-
-
-def shrunk(
-    value: float, resampled: Sequence[float], factor: float, center: float | None = None
-) -> Estimate:
-    """`value` with the 2.5 and 97.5 % percentiles of what resamples gave, drawn to it by `factor`.
-
-    `center`: the value of what the resamples were drawn from; None for `value`. NaN are left out.
-    """
-    center = value if center is None else center
-    low, high = factor * np.nanquantile(resampled, (0.025, 0.975)) + (value - factor * center)
-    return Estimate(value, float(low), float(high))
+    return _estimate(value, resampled, len(x))
 
 
 def top_k_regret(
@@ -248,6 +231,13 @@ def _pearson(x, y):
 def _kendall(x, y):
     # the p-value is not used, and "asymptotic" is the quicker one
     return [stats.kendalltau(a, b, method="asymptotic").statistic for a, b in zip(x, y)]
+
+
+def _estimate(value, resampled, n):
+    """`value` [1] of n pairs with its interval, from resamples of at most `DRAWN` of them."""
+    value, shrinkage = float(value[0]), math.sqrt(min(1, DRAWN / n))
+    ends = np.nanquantile(resampled, (0.025, 0.975))
+    return Estimate(value, *(shrinkage * ends + (1 - shrinkage) * value).tolist())
 
 
 def _sd(values):

@@ -91,8 +91,8 @@ class Pool:
         space, path = spaces.make(**config.space.to_dict()), self.scores_file(config, step)
         own = {text: space.repeated(text) for text in archs}
         with workdir.claim(path.parent, wait=True):
+            workdir.trim_jsonl(path, workdir.TRIAL)
             known = {row["arch"]: row for row in workdir.read_trials(path)}
-            workdir.rewrite_jsonl(path, known.values())  # drops a last line that was cut short
             missing = [text for text in dict.fromkeys(own.values()) if text not in known]
             for rows in self._scored(config, space, missing, step):
                 workdir.append_jsonl(path, rows)

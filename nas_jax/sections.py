@@ -30,9 +30,10 @@ SETTINGS = (  # beginnings of the config's fields that the report repeats
     *(f"retrain.{protocol}." for protocol in ACCURACY),
 )
 RANKING = """Correlation of what ranks architectures with their stand-alone accuracy (mean over
-seeds), with 95 % intervals of a bootstrap over the n architectures. A stratified sample holds more
-of the extremes than the candidates do, so it is easier to rank; only the random sample speaks for
-them. The top half and the top tenth are the best by stand-alone accuracy."""
+seeds), with 95 % intervals of a bootstrap over the n architectures (5,000 at a time where there are
+more). A stratified sample holds more of the extremes than the candidates do, so it is easier to
+rank; only the random sample speaks for them. The top half and the top tenth are the best by
+stand-alone accuracy."""
 REGRET = """Stand-alone accuracy, in percentage points, lost by training only the k best-scored of
 the n architectures, and by training k at random (exact mean). Both train k networks; the
 supernet's own training comes on top."""
@@ -257,8 +258,8 @@ def _points(networks, field, unit=1):
     """Accuracy against `field`; error bars are the sd over seeds, where there are several."""
     known = [network for network in networks if getattr(network, field) is not None]
     x, y = columns(known, field, "accuracy")
-    sds = [analysis.summary(network.accuracies).sd for network in known]
-    return figures.Points([unit * value for value in x], y, sds)
+    sds = _over_seeds(known).sds
+    return figures.Points([unit * value for value in x], y, [sds[n.arch] for n in known])
 
 
 def _labelled(samples):

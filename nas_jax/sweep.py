@@ -43,11 +43,8 @@ def run(
     """
     sweep = config.sweep
     path = directory / "trials.jsonl"
-    with parallel.owner_first("trials"):
-        if parallel.is_owner():
-            workdir.trim_jsonl(path, lambda row: True, workdir.TRIAL)
-    there = sum(1 for _ in workdir.iterate_jsonl(path, workdir.TRIAL))  # and none is damaged
-    if there >= sweep.num_candidates:
+    resumed = int(parallel.of_owner(np.int32(_mended(path))))
+    if resumed >= sweep.num_candidates:
         return
     table = tables.load(config.table, space) if config.table else None
     searched = table if sweep.score == "table" else None
@@ -56,8 +53,8 @@ def run(
     told = _told(sweep, space, table, constraints)
     strategy = supernet_task.make_strategy(config, space, constraints, **told)
     state = scorer.policy or supernet_task.first_policy(config, strategy)
-    root, progress = jax.random.key(sweep.seed), _Progress(there, sweep.num_candidates)
-    lines, size = workdir.iterate_jsonl(path, workdir.TRIAL), sweep.candidates_per_batch
+    root, progress = jax.random.key(sweep.seed), _Progress(resumed, sweep.num_candidates)
+    lines, size = _lines(path, resumed), sweep.candidates_per_batch
     for number, first in enumerate(range(0, sweep.num_candidates, size)):
         if parallel.stop_requested():
             raise interruption.Interrupted
@@ -77,7 +74,22 @@ def run(
             state = strategy.tell(state, archs, np.asarray(values, np.float64))
 
 
+def _mended(path):
+    """How many lines there are, once a damaged last one is gone: the owner knows. None is kept."""
+    if not parallel.is_owner():
+        return 0
+    workdir.trim_jsonl(path, workdir.TRIAL)
+    return sum(1 for _ in workdir.iterate_jsonl(path, workdir.TRIAL))
+
+
+def _lines(path, count):
+    """The first `count` rows, each read when it is asked for; the owner may append meanwhile."""
+    return itertools.islice(workdir.iterate_jsonl(path, workdir.TRIAL), count)
+
+
 def _check_same(space, archs, old, first):
+    if not old:  # else strings would be made of all
+        return
     for number, (row, text) in enumerate(zip(old, space.to_strs(archs)), first + 1):
         if row["arch"] != text:
             raise ValueError(

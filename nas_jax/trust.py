@@ -61,8 +61,8 @@ def biases(
     *,
     num_resamples: int = 1000,
 ) -> dict[str, Bias]:
-    """The `Bias` of each label, with 95 % intervals of a bootstrap over architectures, or over a
-    random 5,000 of them (shrunk to the interval of all, as in `analysis.rank_correlations`).
+    """The `Bias` of each label, with 95 % intervals of a bootstrap over architectures; of more than
+    5,000, of the normal distribution to which that comes close (delta method of a ratio of means).
 
     Args:
       uses: per label how often each architecture uses it, [n]; at least one does.
@@ -75,23 +75,22 @@ def biases(
     shares = [_shares(table)] + [_shares(table[:, _best(x, TOP)]) for x in (scores, truth)]
     ranks = _mean_gaps(table, gap, num_resamples)
     return {
-        label: Bias(rank, *(float(share[i]) for share in shares))
-        for i, (label, rank) in enumerate(zip(uses, ranks))
+        label: Bias(analysis.Estimate(*ranks[:, i].tolist()), *(float(s[i]) for s in shares))
+        for i, label in enumerate(uses)
     }
 
 
 def _mean_gaps(table, gap, num_resamples):
-    """The mean of `gap` [n] over the uses in `table` [m, n]: m estimates."""
-    n, values = len(gap), table @ gap / table.sum(1)
-    if n > analysis.DRAWN:
-        drawn = np.random.default_rng(1).choice(n, analysis.DRAWN, replace=False)
-        table, gap = table[:, drawn], gap[drawn]
+    """The mean of `gap` [n] over the uses in `table` [m, n]: values, low and high ends, [3, m]."""
+    if len(gap) > analysis.DRAWN:
+        means = table @ gap / table.sum(1)
+        errors = np.linalg.norm(table * (gap - means[:, None]), axis=1) / table.sum(1)
+        half = stats.norm.ppf(0.975) * errors
+        return np.stack([means, means - half, means + half])
     counts = _resampled_counts(len(gap), num_resamples)
     used = counts @ table.T  # [1 + num_resamples, m]; in a resample an option may have no use
     means = (counts * gap) @ table.T / np.where(used, used, np.nan)
-    for value, (center, *resampled) in zip(values.tolist(), means.T):
-        known = value if math.isnan(center) else center  # of those drawn nobody may use it
-        yield analysis.shrunk(value, resampled, analysis.shrinkage(n), known)
+    return np.stack([means[0], *np.nanquantile(means[1:], (0.025, 0.975), axis=0)])
 
 
 def _shares(table):

@@ -8,8 +8,8 @@ from nas_jax.findings import columns
 
 BIAS = """How options are rated: mean difference, in per cent of n, between an architecture's rank
 by score and by stand-alone accuracy, over the architectures that use the option (above 0: rated too
-high), with 95 % intervals of a bootstrap; and the option's share of all of its kind, in all
-architectures, the best tenth by score and the best tenth by accuracy."""
+high), with 95 % intervals of a bootstrap (of more than 5,000, of its normal limit); and the
+option's share of all of its kind, in all architectures, the best tenth by score and by accuracy."""
 
 
 def write(found) -> str:

@@ -113,18 +113,15 @@ def _object(line, needed):
     return row
 
 
-def rewrite_jsonl(path: Path, rows: Iterable[dict]) -> None:
-    """Replace a JSON-lines file by these rows: how a resumed run drops lines it will redo."""
-    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
-
-
 def cut_jsonl(path: Path, step: int) -> None:
     """Drop the rows after `step`, which a training that goes on from there writes again."""
-    trim_jsonl(path, lambda row: row["step"] <= step, ["step"])
+    trim_jsonl(path, ["step"], lambda row: row["step"] <= step)
 
 
-def trim_jsonl(path: Path, keeps: Callable[[dict], bool], needed: Iterable[str] = ()) -> None:
-    """Drop the last rows, up to one that `keeps`, and damaged lines there.
+def trim_jsonl(
+    path: Path, needed: Iterable[str] = (), keeps: Callable[[dict], bool] = lambda row: True
+) -> None:
+    """Drop damaged lines at the end and, up to one that `keeps`, the last rows: lines can follow.
 
     Only the end of the file is read, however long it is; and it is cut where a line ends, at once.
     """

@@ -185,13 +185,14 @@ def test_single_seeds_show_no_noise():
     assert seeds.between == pytest.approx(math.sqrt(0.5))
 
 
-def test_of_many_pairs_a_part_is_resampled_and_the_interval_is_that_of_all():
-    """Of 20,000 pairs 5,000 at a time: half as wide as the interval of a fourth of them."""
-    generator = np.random.default_rng(0)
-    x = generator.normal(size=20_000)
-    y = x + generator.normal(size=20_000)
-    of_all = analysis.rank_correlations(x, y, num_resamples=200).kendall
-    of_some = analysis.rank_correlations(x[:5000], y[:5000], num_resamples=200).kendall
-    assert of_all.low < of_all.value < of_all.high
-    widths = [found.high - found.low for found in (of_all, of_some)]
-    assert widths[0] / widths[1] == pytest.approx(0.5, rel=0.25)
+def test_an_interval_of_many_pairs_is_shrunk_to_theirs():
+    """Of independent normal pairs: tau's sd is 2 / (3 root n), Pearson's is 1 / root n."""
+    n = 20_000
+    x, y = np.random.default_rng(0).normal(size=(2, n))
+    found = analysis.rank_correlations(x, y)
+    for estimate, sd in ((found.kendall, 2 / 3), (found.spearman, 1), (found.pearson, 1)):
+        width = 2 * 1.96 * sd / n**0.5
+        assert estimate.high - estimate.low == pytest.approx(width, rel=0.15)
+        assert estimate.low < estimate.value < estimate.high
+    gain = analysis.kendall_gain(x, -x, y)
+    assert gain.high - gain.low == pytest.approx(2 * 2 * 1.96 * 2 / 3 / n**0.5, rel=0.15)

@@ -78,3 +78,18 @@ def test_merged_are_means_over_groups():
     scores, truth = trust.merged(["x", "y", "x"], [1, 5, 3], [10, 50, 20])
     np.testing.assert_array_equal(scores, [2, 5])
     np.testing.assert_array_equal(truth, [15, 50])
+
+
+def test_intervals_of_many_are_those_of_a_bootstrap(monkeypatch):
+    """Of 4,000 architectures, an option of one in 40 among them."""
+    n, generator = 4_000, np.random.default_rng(0)
+    uses = {"a": generator.integers(3, size=n), "rare": generator.random(n) < 1 / 40}
+    truth = generator.normal(size=n)
+    scores = truth + generator.normal(size=n) + 0.3 * uses["a"]
+    slow = trust.biases(uses, scores, truth)
+    monkeypatch.setattr(trust.analysis, "DRAWN", 1_000)
+    for label, quick in trust.biases(uses, scores, truth).items():
+        assert quick.rank.value == pytest.approx(slow[label].rank.value)
+        width = slow[label].rank.high - slow[label].rank.low
+        np.testing.assert_allclose(quick.rank, slow[label].rank, atol=0.1 * width)
+        assert quick[1:] == slow[label][1:]

@@ -83,7 +83,7 @@ class CellSpace(base.Space):
             if op not in OPS:
                 raise ValueError(f"space.ops has {op!r}, which is none of {', '.join(OPS)}")
 
-    @property
+    @functools.cached_property
     def choices(self) -> tuple:
         """Per block {"inputs": 1..2+i of 2+i, "ops": 1 or 2 of the ops}; untied, that per cell."""
         if self.tied:
@@ -173,7 +173,7 @@ class CellSpace(base.Space):
             return self._labels
         return tuple(f"input {j}" for j in range(choice.num_options))
 
-    @property
+    @functools.cached_property
     def _labels(self) -> tuple[str, ...]:
         """Names of the options; an op that comes again is numbered."""
         seen = [self.ops[:j].count(op) for j, op in enumerate(self.ops)]

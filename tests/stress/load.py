@@ -1,71 +1,196 @@
-"""A sweep of many candidates of a table, and a report on them: does either grow or slow down?
+"""Sweeps, files and reports of the size of a week's search: seconds and memory.
 
-python -m tests.stress.load --candidates 100000
+  python -m tests.stress.load
+  python -m tests.stress.load --candidates 5000 --scored 400 --lines 10000 --trials 2000
+
+Seconds and memory must not depend on how far a sweep is; what is read at a start must not depend
+on how long metrics.jsonl is.
 """
 
 import argparse
-import itertools
+import csv
+import json
 import logging
-import os
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import config as config_lib
-from nas_jax import report, spaces, sweep, workdir
-from tests.configs import tiny_macro
+from nas_jax import markdown, report, spaces, supernet_task, sweep, workdir
+from nas_jax.spaces import Space
+from tests.configs import tiny
+
+HEADER = ("what", "n", "seconds", "a second, first", "a second, last", "MB, first", "MB, last")
+BENCHMARK = {"name": "nasbench201", "num_cells": 1, "num_stages": 1}  # 15,625 architectures
+WARM, SPAN = 2_000, 1_000  # candidates before the first measurement, and of each
 
 
-class Watch(logging.Handler):
-    """Notes when a round was done, and how much memory the process then had, in MB."""
+def resident() -> float:
+    """Megabytes of this process in memory."""
+    status = Path("/proc/self/status").read_text().split()
+    return int(status[status.index("VmRSS:") + 1]) / 1024
 
-    def __init__(self):
+
+class Rounds(logging.Handler):
+    """(candidates so far, what the clock says, memory) after each round of a sweep that is run
+    while this listens to it; `memory` measures."""
+
+    def __init__(self, memory: Callable[[], float] = resident):
         super().__init__()
-        self.rounds = []
+        self.memory, self.samples = memory, []
 
     def emit(self, record):
-        """Called with every line of the sweep's log."""
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        self.rounds.append((time.monotonic(), pages * os.sysconf("SC_PAGE_SIZE") / 1e6))
+        """A round's line in the log."""
+        self.samples.append((record.args[0], time.perf_counter(), self.memory()))
+
+    def __enter__(self):
+        sweep.logger.addHandler(self)
+        sweep.logger.setLevel(logging.INFO)
+        sweep.logger.propagate = False
+        return self
+
+    def __exit__(self, *_):
+        sweep.logger.removeHandler(self)
+        sweep.logger.propagate = True
+
+    def near(self, candidates: int) -> tuple:
+        """The first sample after so many candidates, or the last."""
+        later = (sample for sample in self.samples if sample[0] >= candidates)
+        return next(later, self.samples[-1])
+
+    def speed(self, first: int, last: int) -> float:
+        """Candidates a second between two numbers of candidates."""
+        (done, began, _), (more, ended, _) = self.near(first), self.near(last)
+        return (more - done) / (ended - began)
 
 
-def write_table(path: Path) -> None:
-    """A made-up table of all 6,561 networks of NAS-Bench-Macro's space."""
-    texts = map("".join, itertools.product("012", repeat=8))
-    lines = [f"{text},{50 + int(text, 3) % 997 / 50:.3f}\n" for text in texts]
-    path.write_text("arch,digits_test_accuracy\n" + "".join(lines))
+# -- made-up files --------------------------------------------------------------------------------
+
+
+def write_table(path: Path, archs: Iterable[str], seed: int = 0) -> None:
+    """A CSV table of made-up accuracies."""
+    generator = np.random.default_rng(seed)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["arch", "digits_valid_accuracy", "digits_test_accuracy"])
+        for arch in archs:
+            valid, test = 70 + generator.normal(0, 5) + generator.normal(0, 2, 2)
+            writer.writerow([arch, f"{valid:.2f}", f"{test:.2f}"])
+
+
+def _write_lines(path: Path, rows: Iterable[dict]) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def write_metrics(path: Path, lines: int) -> None:
+    """A metrics.jsonl of a training that logs every 10 steps."""
+    fields = {"accuracy": 0.5, "learning_rate": 0.1, "drop_rate": 0.3, "images_per_second": 1e4}
+    rows = ({"step": 10 * i, "loss": 2 / i**0.2, **fields} for i in range(1, lines + 1))
+    _write_lines(path, rows)
+
+
+def write_trials(path: Path, archs: Iterable[str], seed: int = 0) -> None:
+    """A trials.jsonl of made-up accuracies."""
+    generator = np.random.default_rng(seed)
+    fields = {"num_images": 10_000, "latency_ms": None, "status": "ok", "score": "accuracy"}
+    fields |= {"bn": "batch", "num_batches": 10, "strategy": "random_search", "seed": 0}
+    rows = (
+        {
+            "arch": arch,
+            "value": round(generator.uniform(0.2, 0.9), 4),
+            "params": int(generator.integers(10**6, 10**7)),
+            "flops": int(generator.integers(10**7, 10**9)),
+            **fields,
+        }
+        for arch in archs
+    )
+    _write_lines(path, rows)
+
+
+def different(space: Space, count: int) -> list[str]:
+    """So many random architectures, each once."""
+    found: dict[str, None] = {}
+    for number in range(100):
+        key = jax.random.fold_in(jax.random.key(0), number)
+        found |= dict.fromkeys(space.to_strs(space.sample(key, (count,))))
+        if len(found) >= count:
+            break
+    return list(found)[:count]
+
+
+# -- what is measured -----------------------------------------------------------------------------
+
+
+def table_config(path: Path, candidates: int, options: dict = BENCHMARK) -> ConfigDict:
+    """A search by evolution in a table of a whole space, which is written."""
+    config = tiny.get_config()
+    config.space = ConfigDict(options)
+    space = spaces.make(**options)
+    decisions = np.concatenate(list(space.enumerate_decisions()))
+    write_table(path, space.to_strs(space.from_decisions(decisions)))
+    config.table, config.sweep.score, config.sweep.strategy = str(path), "table", "evolution"
+    config.sweep.num_candidates, config.sweep.candidates_per_batch = candidates, 200
+    return config
+
+
+def _swept(what: str, config: ConfigDict, directory: Path) -> Iterator[tuple]:
+    space, data = config_lib.build(config)
+    supernet_task.run(config, space, data, directory)
+    n, began = config.sweep.num_candidates, time.perf_counter()
+    with Rounds() as rounds:
+        sweep.run(config, space, data, directory)
+    warm, span = min(WARM, n // 4), min(SPAN, n // 4)
+    speeds = rounds.speed(warm, warm + span), rounds.speed(n - span, n)
+    seconds, memory = time.perf_counter() - began, (rounds.near(warm)[2], rounds.near(n)[2])
+    yield what, n, seconds, *speeds, *memory
+    yield from _timed(f"{what}, again", n, lambda: sweep.run(config, space, data, directory))
+
+
+def _timed(what: str, n: int, run: Callable[[], object]) -> Iterator[tuple]:
+    first, began = resident(), time.perf_counter()
+    run()
+    yield what, n, time.perf_counter() - began, "", "", first, resident()
+
+
+def measure(directory: Path, sizes: argparse.Namespace) -> Iterator[tuple]:
+    """Rows of a table with the header `HEADER`."""
+    config = table_config(directory / "table.csv", sizes.candidates)
+    yield from _swept("sweep in a table", config, directory / "table")
+    config = tiny.get_config()
+    config.sweep.num_candidates = sizes.scored
+    yield from _swept("sweep with a supernet", config, directory / "supernet")
+    run = directory / "run"
+    run.mkdir()
+    write_metrics(run / "metrics.jsonl", sizes.lines)
+    cut = 10 * sizes.lines - 500
+    metrics = run / "metrics.jsonl"
+    yield from _timed("cut metrics.jsonl", sizes.lines, lambda: workdir.cut_jsonl(metrics, cut))
+    space = spaces.make("cell")
+    archs = different(space, sizes.trials)
+    write_trials(run / "trials.jsonl", archs)
+    write_table(run / "table.csv", archs)
+    for what, fields in {"report": {}, "with a table": {"table": str(run / "table.csv")}}.items():
+        workdir.write_json(run / "config.json", fields)
+        yield from _timed(what, sizes.trials, lambda: report.write(run, space))
 
 
 def main() -> None:
-    """Search, report, and say what was measured."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--candidates", type=int, default=100_000)
-    parser.add_argument("--strategy", default="random_search")
-    args = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="load_"))
-    write_table(directory / "table.csv")
-    config = tiny_macro.get_config()
-    name = "nasbench_macro"
-    config.space = ConfigDict({"name": name, **spaces.defaults(name)})
-    config.table, config.sweep.score = str(directory / "table.csv"), "table"
-    config.sweep.strategy, config.sweep.num_candidates = args.strategy, args.candidates
-    config.sweep.candidates_per_batch = 100
-    space, data = config_lib.build(config)
-    workdir.open_workdir(directory, config.to_dict(), data.fingerprint)
-    watch, logger = Watch(), logging.getLogger(sweep.__name__)
-    logger.setLevel(logging.INFO)
-    logger.addHandler(watch)
-    sweep.run(config, space, data, directory)
-    for name, part in (("first", watch.rounds[10:20]), ("last", watch.rounds[-10:])):
-        rate = 100 * (len(part) - 1) / (part[-1][0] - part[0][0])
-        print(f"{name} 1,000 candidates: {rate:.0f} a second, {part[-1][1]:.0f} MB")
-    began = time.monotonic()
-    report.write(directory, space)
-    print(f"report on {args.candidates} trials: {time.monotonic() - began:.1f} s")
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--candidates", type=int, default=100_000, help="of the sweep in a table")
+    parser.add_argument("--scored", type=int, default=5_000, help="of the sweep with a supernet")
+    parser.add_argument("--lines", type=int, default=600_000, help="of metrics.jsonl")
+    parser.add_argument("--trials", type=int, default=100_000, help="of the report")
+    sizes = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        rows = list(measure(Path(directory), sizes))
+    print(markdown.table(HEADER, rows))
 
 
 if __name__ == "__main__":
