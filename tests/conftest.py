@@ -7,3 +7,14 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="nas_jax_cache_"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+# Imported after that: it reads them.
+import jax
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_programs_go_with_their_file():
+    """Each takes several memory maps, of which Linux allows a process 65,530; XLA then crashes."""
+    yield
+    jax.clear_caches()
