@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#D
 MARKERS = "osD^*vP"
 DARK, PALE = "0.2", "0.78"
 DPI, WIDTH = 150, 6.5  # inches
+MOST_BINS = 500  # of a histogram
 CROWD = 300  # points of a sample; more are drawn small
 
 
@@ -79,7 +81,8 @@ def histogram(
     Bins are whole multiples of the resolution: others would show a comb that is not in the data.
     """
     automatic = np.diff(np.histogram_bin_edges(values, "auto")[:2]).item()
-    width = max(1, round(automatic / resolution)) * resolution
+    least = (max(values) - min(values)) / MOST_BINS
+    width = max(1, round(automatic / resolution), math.ceil(least / resolution)) * resolution
     edges = np.arange(min(values) - resolution / 2, max(values) + width, width)
     with _page(path, 1, 1, 3.3) as axes:
         ax = axes.item()

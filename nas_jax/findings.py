@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nas_jax import cost, tables, workdir
+from nas_jax import cost, lineage, records, tables, workdir
 from nas_jax.spaces import Space
 
 SAMPLES = ("random", "stratified")  # what ranking is measured on
@@ -73,18 +73,18 @@ class Findings:
     def __init__(self, directory: Path, space: Space):
         self.directory, self.space, self.out = directory, space, directory / "report"
         self.config, self.versions = self._json("config.json"), self._json("versions.json")
-        self.latency = self._json("latency.json")
+        self.latency = self._json("latency.json", records.LATENCY)
         score = self.config.get("sweep", {}).get("score", "accuracy")
         self.score, self.searched_table = SCORES[score], score == "table"
         self.metrics = _thinned(directory / "metrics.jsonl")
         self.trials = workdir.read_trials(directory / "trials.jsonl")
-        self.lineage = workdir.read_jsonl(directory / "lineage.jsonl")
+        self.lineage = lineage.read(directory / "lineage.jsonl")
         self.scored = [row for row in self.trials if row["value"] is not None]
         self.ranked = ranked(self.trials)
         self._one_shot = {row["arch"]: self.score.factor * row["value"] for row in self.ranked}
         self.short, self.final = self._groups("short"), self._groups("final")
         paths = sorted((directory / "retrain" / "widths").glob("F*/*/widths.json"))
-        self.widths = list(map(workdir.read_json, paths))
+        self.widths = [workdir.read_json(path, records.WIDTHS) for path in paths]
         self.samples = {
             (f"F = {filters}", name): group
             for (filters, name), group in self.short.items()
@@ -93,9 +93,9 @@ class Findings:
         if published := self._published():
             self.samples["published", "table"] = published
 
-    def _json(self, name):
+    def _json(self, name, schema=records.OBJECT):
         path = self.directory / name
-        return workdir.read_json(path) if path.exists() else {}
+        return workdir.read_json(path, schema) if path.exists() else {}
 
     def _published(self):
         """The scored architectures that the config's table has."""
@@ -126,9 +126,17 @@ class Findings:
         return zip(found.params.tolist(), found.flops.tolist())
 
     def _groups(self, protocol):
-        selection = self._json(f"retrain/{protocol}/selection.json")
+        selection = self._json(f"retrain/{protocol}/selection.json", records.SELECTION)
         paths = (self.directory / "retrain" / protocol).glob("F*/*/seed*/result.json")
-        return grouped(map(workdir.read_json, paths), selection, self._one_shot)
+        return grouped(map(read_result, paths), selection, self._one_shot)
+
+
+def read_result(path: Path) -> dict:
+    """A result.json. Raises: ValueError: it is damaged."""
+    row = workdir.read_json(path, records.RESULT)
+    if row["valid_accuracy"] is None and row["test_accuracy"] is None:
+        raise ValueError(f"{path} is damaged: it has no accuracy")
+    return row
 
 
 def ranked(trials: Iterable[dict]) -> list[dict]:
@@ -161,8 +169,8 @@ def grouped(
 
 def _network(rows, scores):
     rows = sorted(rows, key=lambda row: row["seed"])
-    split = "test" if rows[0]["valid_accuracy"] is None else "valid"
-    accuracies = [100 * row[f"{split}_accuracy"] for row in rows]
+    pairs = [(row["valid_accuracy"], row["test_accuracy"]) for row in rows]
+    accuracies = [100 * (test if valid is None else valid) for valid, test in pairs]
     arch, params, flops = (rows[0][field] for field in ("arch", "params", "flops"))
     return Network(arch, params, flops, accuracies, scores.get(arch))
 
@@ -176,5 +184,5 @@ def _thinned(path):
     """Rows spread evenly over the file, with the last; all of them if there are few."""
     count = workdir.count_lines(path)
     every = math.ceil(count / MOST_POINTS)
-    rows = enumerate(workdir.iterate_jsonl(path), 1)
+    rows = enumerate(workdir.iterate_jsonl(path, records.METRIC), 1)
     return [row for number, row in rows if (count - number) % every == 0]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize, stats
 
-from nas_jax import supernet, workdir
+from nas_jax import records, supernet, workdir
 from nas_jax.spaces import Space
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def per_option(
         device = jax.local_devices()[0].device_kind
         workdir.write_json(path, found | {"batch_size": batch_size, "device": device})
         logger.info("latency  median error of the estimate: %.1f %%", found["error_percent"])
-    found = workdir.read_json(path)
+    found = workdir.read_json(path, records.LATENCY)
     named = {name: np.asarray(row) for name, row in found["options_ms"].items()}
     return {None: np.asarray(found["base_ms"]), **named}
 

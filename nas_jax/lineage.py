@@ -6,8 +6,32 @@ a list [members] each}. At the end all are their own parents.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
+
+from nas_jax import records, workdir
 
 NOT_TUNED = ("step", "scores", "parents")
+
+
+def read(path: Path) -> list[dict]:
+    """The rows of lineage.jsonl; no file is no rows. Raises: ValueError: a line is damaged."""
+    rows = workdir.read_jsonl(path, records.MEMBERS)
+    for number, row in enumerate(rows, 1):
+        if problem := _problem(rows, row):
+            raise ValueError(f"{path}, line {number} is damaged: {problem}")
+    return rows
+
+
+def _problem(rows, row):
+    """What does not go with the first row, '' if all does."""
+    schema, size = {name: [records.NUMBER] for name in tuned(rows)}, len(rows[0]["parents"])
+    if row is not rows[0]:
+        schema["scores"] = [records.NUMBER.or_null()]
+    if problem := records.problem(schema, row):
+        return problem
+    if any(len(row[name]) != size for name in (*schema, "parents")):
+        return f"the first line is of {size} members"
+    return "" if max(row["parents"], default=0) < size else f"of {size} members none is a parent"
 
 
 def tuned(rows: Sequence[dict]) -> list[str]:

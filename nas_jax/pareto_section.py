@@ -16,7 +16,11 @@ and parameters."""
 def write(found) -> str:
     """Markdown of the fronts, of every cost that the trials have; draws them."""
     rows, values = found.ranked, [found.score.factor * row["value"] for row in found.ranked]
-    known = {field: cost for field, cost in COSTS.items() if rows[0].get(field) is not None}
+    known = {
+        field: cost
+        for field, cost in COSTS.items()
+        if all(row.get(field) is not None for row in rows)
+    }
     fronts, panels = {}, {}
     for field, (label, unit) in known.items():
         costs = [row[field] / unit for row in rows]

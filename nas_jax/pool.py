@@ -22,7 +22,16 @@ import jax
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import retrain, spaces, supernet_task, sweep, widths_task, workdir
+from nas_jax import (
+    findings,
+    records,
+    retrain,
+    spaces,
+    supernet_task,
+    sweep,
+    widths_task,
+    workdir,
+)
 from nas_jax.constraints import Constraints
 from nas_jax.scorer import Scorer
 from nas_jax.spaces import arch_id
@@ -91,7 +100,7 @@ class Pool:
         space, path = spaces.make(**config.space.to_dict()), self.scores_file(config, step)
         own = {text: space.repeated(text) for text in archs}
         with workdir.claim(path.parent, wait=True):
-            workdir.trim_jsonl(path, workdir.TRIAL)
+            workdir.trim_jsonl(path, records.TRIAL)
             known = {row["arch"]: row for row in workdir.read_trials(path)}
             missing = [text for text in dict.fromkeys(own.values()) if text not in known]
             for rows in self._scored(config, space, missing, step):
@@ -154,7 +163,7 @@ class Pool:
             widths_task.tune(*given, filters=filters, seed=seed)
 
         _share(folders, lambda directory: (directory / "widths.json").exists(), do)
-        return [workdir.read_json(self._widths_folder(*job) / "widths.json") for job in jobs]
+        return [widths_task.read(self._widths_folder(*job)) for job in jobs]
 
     def _widths_folder(self, config, text, filters, seed):
         parts = _parts(config, SHARED) | {
@@ -188,7 +197,7 @@ class Pool:
 
         jobs = self.networks(config, protocol, selection)
         _share(jobs, retrain.is_done, train)
-        return [workdir.read_json(directory / "result.json") for directory in jobs]
+        return [findings.read_result(directory / "result.json") for directory in jobs]
 
 
 def _parts(config, names):
@@ -202,7 +211,9 @@ def _id(parts):
 
 def _status(directory):
     path = directory / "status.json"
-    return workdir.read_json(path)["status"] if path.exists() else "absent"
+    if not path.exists():
+        return "absent"
+    return workdir.read_json(path, {"status": records.TEXT})["status"]
 
 
 def _is_done(directory):

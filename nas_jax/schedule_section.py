@@ -19,7 +19,8 @@ def write(found) -> str:
     schedule, names = lineage.schedule(rows), lineage.tuned(rows)
     steps = schedule["step"]
     panels = {
-        LABELS[name]: ([row[name] for row in rows[:-1]], schedule[name][:-1]) for name in names
+        LABELS.get(name, name): ([row[name] for row in rows[:-1]], schedule[name][:-1])
+        for name in names
     }
     figures.descent(found.out / "schedule.png", steps, panels)
     line, own = lineage.ancestors(rows), list(range(len(rows[0]["parents"])))
@@ -31,7 +32,7 @@ def write(found) -> str:
     )
     shown = range(0, turns, -(-turns // MOST_ROWS))
     table = markdown.table(
-        ("from step", *(LABELS[name] for name in names)),
+        ("from step", *(LABELS.get(name, name) for name in names)),
         [(steps[i], *(f"{schedule[name][i]:.3g}" for name in names)) for i in shown],
     )
     return f"![Found schedule](schedule.png)\n\n{about}\n\n{table}"

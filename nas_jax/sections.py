@@ -57,7 +57,7 @@ def _training(found):
         "training accuracy (%)": [100 * row["accuracy"] for row in rows],
         "learning rate": [row["learning_rate"] for row in rows],
     }
-    if "drop_rate" in last:
+    if all(row.get("drop_rate") is not None for row in rows):
         dropped = [100 * row["drop_rate"] for row in rows]
         series["path dropout (% of its final rate)"] = dropped
     figures.curves(found.out / "training.png", [row["step"] for row in rows], series)

@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import interruption, parallel, rng, strategies, supernet_task, tables, workdir
+from nas_jax import interruption, parallel, records, rng, strategies, supernet_task, tables, workdir
 from nas_jax.constraints import Constraints
 from nas_jax.scorer import Scorer
 from nas_jax.spaces import Space
@@ -78,13 +78,13 @@ def _mended(path):
     """How many lines there are, once a damaged last one is gone: the owner knows. None is kept."""
     if not parallel.is_owner():
         return 0
-    workdir.trim_jsonl(path, workdir.TRIAL)
-    return sum(1 for _ in workdir.iterate_jsonl(path, workdir.TRIAL))
+    workdir.trim_jsonl(path, records.TRIAL)
+    return sum(1 for _ in workdir.iterate_jsonl(path, records.TRIAL))
 
 
 def _lines(path, count):
     """The first `count` rows, each read when it is asked for; the owner may append meanwhile."""
-    return itertools.islice(workdir.iterate_jsonl(path, workdir.TRIAL), count)
+    return itertools.islice(workdir.iterate_jsonl(path, records.TRIAL), count)
 
 
 def _check_same(space, archs, old, first):

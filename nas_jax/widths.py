@@ -18,7 +18,6 @@ import numpy as np
 from nas_jax.spaces import Space
 from nas_jax.spaces.base import Path
 
-RESOURCES = ("flops", "params")
 _SEPARATOR = "@"
 
 

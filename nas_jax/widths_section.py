@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-from nas_jax import figures, markdown, widths
+from nas_jax import figures, markdown, records, widths
 
 TEXT = """The network of an architecture is trained with MorphNet's penalty; what is left of it is
 scaled uniformly to a share of the full network's cost (tuned), and so is the full network
 (narrowed). An op with no channel left vanishes."""
-NETWORKS = ("full", "left", "tuned", "narrowed")
 UNITS = {"flops": "multiply-adds (M)", "params": "parameters (M)"}
 
 
@@ -25,12 +24,12 @@ def table(found, rows: Sequence[dict]) -> str:
         (
             f"`{row['arch']}`",
             row["seed"],
-            *(markdown.millions(row["costs"][name]) for name in NETWORKS),
+            *(markdown.millions(row["costs"][name]) for name in records.NETWORKS),
             _changed(row),
         )
         for row in rows
     ]
-    header = ("architecture", "seed", f"full: {unit}", *NETWORKS[1:], "what is left")
+    header = ("architecture", "seed", f"full: {unit}", *records.NETWORKS[1:], "what is left")
     return "\n\n".join(
         [
             "![Widths](widths.png)",

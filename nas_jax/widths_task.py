@@ -10,7 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import parallel, workdir
+from nas_jax import parallel, records, workdir
 from nas_jax.spaces import Space, base
 from nas_jax.trainer import Task, Training, network_options
 from nas_jax.widths import Widths, join
@@ -53,7 +53,7 @@ def tune(
     """
     path, settings = directory / "widths.json", config.retrain.widths
     if path.exists():
-        return workdir.read_json(path)
+        return read(directory)
     logger.info("widths  F = %d, seed %d  %s", filters, seed, text)
     full = _widths_of(config, space, data, text, filters)
 
@@ -69,6 +69,11 @@ def tune(
     if parallel.is_owner():
         workdir.write_json(path, row)
     return row
+
+
+def read(directory: Path) -> dict:
+    """What `tune` returned for this folder."""
+    return workdir.read_json(directory / "widths.json", records.WIDTHS)
 
 
 def _of_equal_cost(full, left, left_widths, share):

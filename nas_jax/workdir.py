@@ -16,6 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from nas_jax import records
+
 VERSIONED = ("nas_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -35,12 +37,18 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises: ValueError that names the file if it is not JSON."""
+def read_json(path: Path, schema: Any = records.ANY) -> Any:
+    """Read a JSON file that holds what `schema` says (`records`).
+
+    Raises: ValueError that names the file if it does not, or is not JSON.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # of UTF-8 or JSON; nested without end
         raise ValueError(f"{path} is not JSON ({error})") from error
+    if problem := records.problem(schema, value):
+        raise ValueError(f"{path} is damaged: {problem}")
+    return value
 
 
 def append_jsonl(path: Path, rows: Iterable[dict]) -> None:
@@ -53,16 +61,16 @@ def append_jsonl(path: Path, rows: Iterable[dict]) -> None:
         os.fsync(file.fileno())
 
 
-def read_jsonl(path: Path, needed: Iterable[str] = ()) -> list[dict]:
+def read_jsonl(path: Path, schema: Any = records.OBJECT) -> list[dict]:
     """Read the rows of a file that `append_jsonl` wrote; no file is no rows.
 
     A last line that is cut short or damaged is left out, with a warning. Raises: ValueError that
-    names the line if another one is damaged, or has not the `needed` fields.
+    names the line if another one is damaged, or does not hold what `schema` says (`records`).
     """
-    return list(iterate_jsonl(path, needed))
+    return list(iterate_jsonl(path, schema))
 
 
-def iterate_jsonl(path: Path, needed: Iterable[str] = ()) -> Iterator[dict]:
+def iterate_jsonl(path: Path, schema: Any = records.OBJECT) -> Iterator[dict]:
     """What `read_jsonl` reads, one after the other."""
     if not path.exists():
         return
@@ -72,11 +80,10 @@ def iterate_jsonl(path: Path, needed: Iterable[str] = ()) -> Iterator[dict]:
         while line:
             following, later = next(lines, (0, ""))
             try:
-                row = _object(line, needed) if line.endswith("\n") else None
-            except (ValueError, RecursionError) as error:
+                row = _row(line, schema) if line.endswith("\n") else None
+            except ValueError as error:
                 if later:
-                    text = line.rstrip("\n")[:60]
-                    raise ValueError(f"{path}, line {number} is damaged: {text!r}") from error
+                    raise ValueError(f"{path}, line {number} is damaged: {error}") from error
                 row = None
             if row is None:
                 _warn_of_last(path, line)
@@ -98,28 +105,28 @@ def count_lines(path: Path) -> int:
         return sum(line.endswith(b"\n") for line in file)
 
 
-TRIAL = ("arch", "value")  # what every row of scores has
-
-
 def read_trials(path: Path) -> list[dict]:
     """The rows of a file of scores, as `read_jsonl` reads them."""
-    return read_jsonl(path, TRIAL)
+    return read_jsonl(path, records.TRIAL)
 
 
-def _object(line, needed):
-    row = json.loads(line)
-    if not isinstance(row, dict) or set(needed) - row.keys():
-        raise ValueError("no object with the fields that are needed")
+def _row(line, schema):
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{line.strip()[:60]!r} is not JSON") from None
+    if problem := records.problem(schema, row):
+        raise ValueError(problem)
     return row
 
 
 def cut_jsonl(path: Path, step: int) -> None:
     """Drop the rows after `step`, which a training that goes on from there writes again."""
-    trim_jsonl(path, ["step"], lambda row: row["step"] <= step)
+    trim_jsonl(path, records.STEP, lambda row: row["step"] <= step)
 
 
 def trim_jsonl(
-    path: Path, needed: Iterable[str] = (), keeps: Callable[[dict], bool] = lambda row: True
+    path: Path, schema: Any = records.OBJECT, keeps: Callable[[dict], bool] = lambda row: True
 ) -> None:
     """Drop damaged lines at the end and, up to one that `keeps`, the last rows: lines can follow.
 
@@ -132,7 +139,7 @@ def trim_jsonl(
             end = len(text)
             while end:
                 start = text.rfind(b"\n", 0, end - 1) + 1
-                if _is_kept(path, text[start:end], keeps, needed):
+                if _is_kept(path, text[start:end], keeps, schema):
                     break
                 end = start
             is_cut = end < len(text)
@@ -141,12 +148,12 @@ def trim_jsonl(
             os.fsync(file.fileno())
 
 
-def _is_kept(path, line, keeps, needed):
+def _is_kept(path, line, keeps, schema):
     line = line.decode(errors="replace")
     try:
         if line.endswith("\n"):
-            return keeps(_object(line, needed))
-    except (ValueError, RecursionError):
+            return keeps(_row(line, schema))
+    except ValueError:
         pass
     _warn_of_last(path, line)
     return False
@@ -207,7 +214,7 @@ def _check_images(workdir, images):
     path = workdir / "data.json"
     if not path.exists():
         write_json(path, {"fingerprint": images})
-    elif read_json(path)["fingerprint"] != images:
+    elif read_json(path, {"fingerprint": records.TEXT})["fingerprint"] != images:
         raise ValueError(
             f"--workdir={workdir} holds a run on other images: the data set has changed since. Put "
             f"the old one back, or use another folder: --workdir={next_free(workdir)}"

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 import nas_jax
+from nas_jax import analysis, records, report, spaces, stages, tables, widths, workdir
 from nas_jax import config as config_lib
-from nas_jax import spaces, tables, widths, workdir
 from nas_jax.variants import flatten
+from tests import test_report
 from tests.configs import tiny
 
 ROOT = Path(nas_jax.__file__).parent
@@ -143,6 +145,125 @@ def test_a_table_is_read_or_refused(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("tables") / name
     path.write_bytes(_damaged(data, text.encode()))
     refused(tables.load, str(path), SPACES["nasbench_macro"], naming=path.name)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run with every file that a report reads."""
+    directory = test_report.make_run(tmp_path_factory.mktemp("run"))
+    for name, rows in RUN.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return directory
+
+
+ARCH = test_report.ARCHS[0]
+OWN = {"cell0/0": 8, "cell0/1": 4}
+RUN = {
+    "lineage.jsonl": [
+        {"step": 0, "scores": None, "parents": [0, 1], "learning_rate": [0.1, 0.2]},
+        {"step": 10, "scores": [0.5, None], "parents": [0, 0], "learning_rate": [0.1, 0.12]},
+        {"step": 20, "scores": [0.5, 0.6], "parents": [0, 1], "learning_rate": [0.1, 0.12]},
+    ],
+    "latency.json": [
+        {
+            "num_archs": 9,
+            "error_percent": 3.5,
+            "base_ms": 1.0,
+            "batch_size": 8,
+            "device": "cpu",
+            "options_ms": {"block0_inputs": [0.1, 0.2]},
+        }
+    ],
+    "retrain/widths/F8/0/widths.json": [
+        {
+            "arch": ARCH,
+            "seed": 0,
+            "resource": "flops",
+            "tuned": f"{ARCH}@8,4",
+            "costs": {name: 1000 for name in records.NETWORKS},
+            "widths": {name: OWN for name in records.NETWORKS},
+        }
+    ],
+}
+
+
+def _places(value, path=()):
+    """The ways to everything inside a JSON value."""
+    yield path
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    for key, inside in value.items() if isinstance(value, dict) else ():
+        yield from _places(inside, (*path, key))
+
+
+def _replaced(data, value):
+    """The value with one thing in it replaced or gone."""
+    *way, last = data.draw(st.sampled_from([p for p in _places(value) if p]))
+    node = value
+    for key in way:
+        node = node[key]
+    if data.draw(st.integers(0, 3)):
+        node[last] = data.draw(JSON_VALUES)
+    else:
+        del node[last]
+    return value
+
+
+JSON_VALUES = st.one_of(SCALARS, st.lists(SCALARS, max_size=3), st.dictionaries(st.text(), SCALARS))
+
+
+@examples(60)
+@given(data=st.data())
+@pytest.mark.filterwarnings("ignore:.*the last line")
+def test_a_report_is_written_or_names_the_damaged_file(run, monkeypatch, data):
+    for name in ("MOST", "LEAST"):
+        monkeypatch.setattr(analysis, name, 10)  # resamples, which are slow
+    files = {path.name: path for path in run.rglob("*.json*") if path.name != "config.json"}
+    path = files[data.draw(st.sampled_from(sorted(files)))]
+    sound = path.read_bytes()
+    _spoil(data, path)
+    refused(report.write, run, test_report.SPACE)
+    path.write_bytes(sound)
+
+
+def _spoil(data, path):
+    """The file gets other bytes, or another value somewhere."""
+    sound = path.read_text()
+    if data.draw(st.booleans()):
+        path.write_bytes(_damaged(data, sound.encode()))
+        return
+    lines = sound.splitlines() if path.suffix == ".jsonl" else [sound]
+    number = data.draw(st.integers(0, len(lines) - 1))
+    lines[number] = json.dumps(_replaced(data, json.loads(lines[number])))
+    path.write_text("".join(line + "\n" for line in lines))
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """(config, folder) of a search that is done."""
+    config, directory = tiny.get_config(), tmp_path_factory.mktemp("searched") / "run"
+    config.supernet.train.num_steps = 10
+    config.retrain.short.groups.update({"random": 2, "stratified": 0})
+    config.retrain.short.train.num_steps = config.retrain.final.train.num_steps = 3
+    stages.run(config, "search", directory)
+    return config, directory
+
+
+@examples(30)
+@given(data=st.data())
+@pytest.mark.filterwarnings("ignore:.*the last line")
+def test_a_mode_runs_in_a_damaged_workdir_or_is_refused(searched, tmp_path_factory, data):
+    config, whole = searched
+    directory = tmp_path_factory.mktemp("damaged") / "run"
+    shutil.copytree(whole, directory)
+    paths = [path for path in directory.rglob("*.json*") if "checkpoints" not in path.parts]
+    files = {path.name: path for path in paths}
+    _spoil(data, files[data.draw(st.sampled_from(sorted(files)))])
+    mode = data.draw(st.sampled_from(["search", "sweep", "report"]))
+    refused(stages.run, config, mode, directory)
+    shutil.rmtree(directory)
 
 
 def test_nothing_that_a_file_contains_is_executed():

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from nas_jax import config as config_lib
 from nas_jax import (
     cost,
+    records,
     spaces,
     strategies,
     validate,
@@ -101,7 +102,7 @@ def test_the_penalty_is_counted_by_hand():
 
 
 @pytest.mark.parametrize(("space", "text"), CASES)
-@pytest.mark.parametrize("resource", widths.RESOURCES)
+@pytest.mark.parametrize("resource", records.RESOURCES)
 def test_costs_are_those_of_the_network_with_these_widths(space, text, resource):
     found = _widths(space, text, resource=resource)
     generator = np.random.default_rng(0)

@@ -104,7 +104,9 @@ def test_rows_after_a_step_are_cut_and_only_the_end_is_read(tmp_path, monkeypatc
 def test_a_damaged_line_in_the_middle_is_refused(tmp_path):
     path = tmp_path / "trials.jsonl"
     path.write_text('{"a": 1}\n{"a": \n{"a": 3}\n')
-    with pytest.raises(ValueError, match=r"trials\.jsonl, line 2 is damaged: '\{\"a\": '"):
+    with pytest.raises(
+        ValueError, match=r"trials\.jsonl, line 2 is damaged: '\{\"a\":' is not JSON"
+    ):
         workdir.read_jsonl(path)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nas_jax import choices, widths
+from nas_jax import choices, records, widths
 from nas_jax.spaces import Space, base
 from nas_jax.strategies.base import Strategy, check_range
 
@@ -40,8 +40,8 @@ def make(
     """
     check_range(0, None, strength=strength, threshold=threshold)
     check_range(0, 1, min_share=min_share)
-    if resource not in widths.RESOURCES:
-        allowed = " or ".join(map(repr, widths.RESOURCES))
+    if resource not in records.RESOURCES:
+        allowed = " or ".join(map(repr, records.RESOURCES))
         raise ValueError(f"config.sweep.options: resource={resource!r} must be {allowed}")
     space.layers(space.to_str(space.all_on()))  # raises
 

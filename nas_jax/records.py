@@ -1,0 +1,107 @@
+"""What the records in a run's files hold, for all who read them.
+
+A file may be damaged or come from elsewhere, so it is checked when it is read; after that nobody
+needs to. A schema is a `Kind`, {field: schema}, [schema] for a list of any length, or
+{str: schema} for fields of any name.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Kind(NamedTuple):
+    """What a value may be: in words, and as a test."""
+
+    words: str
+    fits: Callable[[Any], bool]
+
+    def or_null(self) -> "Kind":
+        """The same, or None."""
+        return Kind(f"{self.words} or null", lambda x: x is None or self.fits(x))
+
+    def optional(self) -> "Kind":
+        """The same, or None, or no such field."""
+        return Kind(self.words, lambda x: x is None or x is ABSENT or self.fits(x))
+
+
+def _number(low: float, high: float, words: str, of: type = int | float) -> Kind:
+    return Kind(words, lambda x: isinstance(x, of) and low <= x <= high)  # NaN is in no range
+
+
+ABSENT = object()
+MOST = 3.4e38  # what float32 can hold
+ANY = Kind("anything", lambda x: True)
+TEXT = Kind("a text", lambda x: isinstance(x, str))
+NUMBER = _number(-MOST, MOST, "a number")
+SHARE = _number(0, 1, "a number from 0 to 1")
+COUNT = _number(0, 2**63, "a whole number of at least 0", int)
+SIZE = _number(1, 2**63, "a whole number of at least 1", int)
+
+OBJECT = {str: ANY}
+STEP = {"step": COUNT}
+TRIAL = {
+    "arch": TEXT,
+    "value": NUMBER.or_null(),
+    "params": COUNT,
+    "flops": COUNT,
+    "latency_ms": NUMBER.optional(),
+    "num_images": SIZE,
+}
+METRIC = STEP | {
+    "loss": NUMBER,
+    "accuracy": SHARE,
+    "learning_rate": NUMBER,
+    "drop_rate": SHARE.optional(),
+}
+MEMBERS = STEP | {"parents": [COUNT]}  # of a line of lineage.jsonl, which has more
+RESULT = {
+    "arch": TEXT,
+    "filters": SIZE,
+    "seed": COUNT,
+    "params": COUNT,
+    "flops": COUNT,
+    "valid_accuracy": SHARE.or_null(),
+    "test_accuracy": SHARE.or_null(),
+}
+SELECTION = {str: [TEXT]}
+RESOURCES = ("flops", "params")  # that channels can be charged for
+NETWORKS = ("full", "left", "tuned", "narrowed")  # of a tuning of widths
+WIDTHS = {
+    "arch": TEXT,
+    "seed": COUNT,
+    "resource": Kind(" or ".join(RESOURCES), lambda x: x in RESOURCES),
+    "tuned": TEXT,
+    "costs": {name: NUMBER for name in NETWORKS},
+    "widths": {name: {str: COUNT} for name in NETWORKS},
+}
+LATENCY = {
+    "num_archs": SIZE,
+    "error_percent": NUMBER,
+    "base_ms": NUMBER,
+    "options_ms": {str: [NUMBER]},
+    "batch_size": SIZE,
+    "device": TEXT,
+}
+
+
+def problem(schema: Any, value: Any, where: str = "it") -> str:
+    """What does not fit, in words: 'value is 'x', not a number'; '' if all does."""
+    if isinstance(schema, Kind):
+        return "" if schema.fits(value) else f"{where} is {_short(value)}, not {schema.words}"
+    if isinstance(schema, list):
+        if not isinstance(value, list):
+            return f"{where} is {_short(value)}, not a list"
+        parts = ((schema[0], x, f"{where}[{i}]") for i, x in enumerate(value))
+    else:
+        if not isinstance(value, dict):
+            return f"{where} is {_short(value)}, not an object"
+        names = value if str in schema else schema
+        inside = "" if where == "it" else f"{where}."
+        parts = (
+            (schema.get(n, schema.get(str)), value.get(n, ABSENT), f"{inside}{n}") for n in names
+        )
+    return next(filter(None, (problem(*part) for part in parts)), "")
+
+
+def _short(value):
+    return "absent" if value is ABSENT else repr(value)[:40]
