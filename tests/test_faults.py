@@ -1,5 +1,6 @@
 """What breaks: disks, files, losses, requests to stop. Nothing is lost, and it is said."""
 
+import logging
 import os
 import random
 import shutil
@@ -201,6 +202,33 @@ def test_a_damaged_last_trial_is_scored_again_and_one_before_it_named(
     path.write_text("".join(lines[:20]) + damage.rstrip() + "\n" + "".join(lines[21:]))
     with pytest.raises(ValueError, match=r"trials.jsonl, line 21 is damaged"):
         sweep.run(config, space, data, tmp_path)
+
+
+class Request(logging.Handler):
+    """SIGTERM comes while the third round's line is written."""
+
+    def emit(self, record):
+        if record.args[0] == 24:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_sigterm_ends_a_sweep_after_a_round_and_it_goes_on_from_there(
+    built, whole, tmp_path, monkeypatch
+):
+    for name in ("run", "whole"):
+        shutil.copytree(whole[0] / "checkpoints", tmp_path / name / "checkpoints")
+    monkeypatch.setattr(sweep.logger, "handlers", [Request(logging.INFO)])
+    monkeypatch.setattr(sweep.logger, "level", logging.INFO)
+    with pytest.raises(interruption.Interrupted):
+        stages.run(built[0], "sweep", tmp_path / "run")
+    assert len(workdir.read_trials(tmp_path / "run/trials.jsonl")) == 24
+    status = workdir.read_json(tmp_path / "run/status.json")
+    assert (status["status"], status["stage"]) == ("interrupted", "sweep")
+    for name in ("run", "whole"):
+        monkeypatch.setattr(sweep.logger, "handlers", [])
+        stages.run(built[0], "sweep", tmp_path / name)
+    trials = [(tmp_path / name / "trials.jsonl").read_bytes() for name in ("run", "whole")]
+    assert trials[0] == trials[1]
 
 
 # -- how a run ends -------------------------------------------------------------------------------

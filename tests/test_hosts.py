@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import sweep, workdir
+from nas_jax import lineage, sweep, workdir
+from tests import test_population
 from tests.configs import tiny
 
 ROOT = Path(__file__).parents[1]
@@ -45,11 +46,11 @@ def _start(directory, *arguments):
     ]
 
 
-def _alone(directory, num_devices):
+def _alone(directory, num_devices, *arguments):
     """One process, which trains the supernet."""
     env = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}"}
     command = [sys.executable, "launch.py", *CONFIG, "--mode=supernet", f"--workdir={directory}"]
-    return subprocess.Popen(command, cwd=ROOT, env=env)
+    return subprocess.Popen([*command, *arguments], cwd=ROOT, env=env)
 
 
 def _codes(processes):
@@ -125,6 +126,23 @@ def test_a_request_to_one_stops_all_and_a_lost_one_ends_the_others(joined, tmp_p
     assert _codes(processes) == [-signal.SIGABRT, -signal.SIGKILL]
     assert _alone(directory, 8).wait(LIMIT) == 0
     np.testing.assert_allclose(_losses(directory), _losses(joined), rtol=1e-3)
+
+
+def test_members_of_a_population_live_in_both_processes(tmp_path):
+    """Four of them, with parents in the other one: who descends from whom, and the losses."""
+    fields = test_population.FIELDS | {
+        "supernet.train.num_steps": 15,
+        "supernet.train.log_every": 1,
+    }
+    fields = [f"--config.{name}={value}" for name, value in fields.items()]
+    directory, alone = tmp_path / "joined", tmp_path / "alone"
+    assert _codes(_start(directory, "--mode=supernet", *fields)) == [0, 0]
+    assert _alone(alone, 8, *fields).wait(LIMIT) == 0
+    np.testing.assert_allclose(_losses(alone), _losses(directory), rtol=1e-5)
+    rows, expected = (lineage.read(path / "lineage.jsonl") for path in (directory, alone))
+    assert [row["parents"] for row in rows] == [row["parents"] for row in expected]
+    assert len(rows) == 4
+    assert any(own // 2 != parent // 2 for row in rows for own, parent in enumerate(row["parents"]))
 
 
 def test_processes_that_cannot_be_found_are_said(tmp_path):
