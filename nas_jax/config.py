@@ -230,7 +230,8 @@ def build(config: ConfigDict) -> tuple[Any, Any]:
 
     Raises: ValueError that names the field, its value and what is allowed.
     """
-    known = known_fields(config.space.name)
+    space = config.get("space")
+    known = known_fields(space.get("name") if isinstance(space, ConfigDict) else None)
     validate.config(config, known)
     varied = variants.resolve(config) if config.study.parts else {}
     for label, variant in varied.items():

@@ -46,7 +46,9 @@ def refused(function, *args, naming=""):
 
 # -- configs --------------------------------------------------------------------------------------
 
-FIELDS = sorted(name for name, _ in flatten(tiny.get_config()))
+LEAVES = [name.split(".") for name, _ in flatten(tiny.get_config())]
+FIELDS = sorted({".".join(way[:depth]) for way in LEAVES for depth in range(1, len(way) + 1)})
+GONE = object()  # no such field
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -56,18 +58,23 @@ SCALARS = st.one_of(
     st.text(max_size=8),
     st.sampled_from(["train[:64]", "cell", "auto", "enas", "table", "cosine"]),
 )
-VALUES = st.one_of(SCALARS, st.lists(SCALARS, max_size=3).map(tuple), st.just([]), st.just({}))
+VALUES = st.one_of(
+    SCALARS, st.lists(SCALARS, max_size=3).map(tuple), st.sampled_from([[], {}, GONE])
+)
 
 
 def _changed(changes):
     config = tiny.get_config()
     with config.unlocked(), config.ignore_type():
-        for name, value in changes.items():
+        for name in sorted(changes, key=lambda name: -name.count(".")):  # sections last
+            value = changes[name]
             *sections, last = name.split(".")
             node = config
             for section in sections:
                 node = node[section]
             node[last] = ConfigDict(value) if isinstance(value, dict) else value
+            if value is GONE:
+                del node[last]
     return config
 
 
