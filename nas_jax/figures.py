@@ -250,12 +250,13 @@ def widths(path: Path, by_tensor: Mapping[str, Mapping[str, int]]) -> None:
     """
     names = list(by_tensor["full"])
     places = np.arange(len(names))[::-1]
-    tuned = [by_tensor["tuned"].get(name, 0) for name in names]
+    tuned, narrowed = (
+        [by_tensor[of].get(name, 0) for name in names] for of in ("tuned", "narrowed")
+    )
     with _page(path, 1, 1, 0.22 * len(names) + 1) as [[ax]]:
         full = list(by_tensor["full"].values())
         ax.barh(places, full, 0.8, color="none", edgecolor=PALE, label="full")
         ax.barh(places, tuned, 0.6, color=COLOURS[0], label="tuned")
-        narrowed = list(by_tensor["narrowed"].values())
         ax.plot(narrowed, places, "|", color=COLOURS[1], ms=9, mew=2.5, label="narrowed")
         ax.set_yticks(places, names, fontsize=8)
         ax.set(xlabel="channels", ylim=(-0.7, len(names) - 0.3))

@@ -100,7 +100,7 @@ class Pool:
         space, path = spaces.make(**config.space.to_dict()), self.scores_file(config, step)
         own = {text: space.repeated(text) for text in archs}
         with workdir.claim(path.parent, wait=True):
-            workdir.trim_jsonl(path, records.TRIAL)
+            workdir.mend_jsonl(path, records.TRIAL)
             known = {row["arch"]: row for row in workdir.read_trials(path)}
             missing = [text for text in dict.fromkeys(own.values()) if text not in known]
             for rows in self._scored(config, space, missing, step):

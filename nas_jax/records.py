@@ -34,6 +34,7 @@ ANY = Kind("anything", lambda x: True)
 TEXT = Kind("a text", lambda x: isinstance(x, str))
 NUMBER = _number(-MOST, MOST, "a number")
 SHARE = _number(0, 1, "a number from 0 to 1")
+AMOUNT = _number(0, MOST, "a number of at least 0")
 COUNT = _number(0, 2**63, "a whole number of at least 0", int)
 SIZE = _number(1, 2**63, "a whole number of at least 1", int)
 
@@ -42,8 +43,8 @@ STEP = {"step": COUNT}
 TRIAL = {
     "arch": TEXT,
     "value": NUMBER.or_null(),
-    "params": COUNT,
-    "flops": COUNT,
+    "params": AMOUNT,
+    "flops": AMOUNT,
     "latency_ms": NUMBER.optional(),
     "num_images": SIZE,
 }
@@ -58,8 +59,8 @@ RESULT = {
     "arch": TEXT,
     "filters": SIZE,
     "seed": COUNT,
-    "params": COUNT,
-    "flops": COUNT,
+    "params": AMOUNT,
+    "flops": AMOUNT,
     "valid_accuracy": SHARE.or_null(),
     "test_accuracy": SHARE.or_null(),
 }

@@ -78,7 +78,7 @@ def _mended(path):
     """How many lines there are, once a damaged last one is gone: the owner knows. None is kept."""
     if not parallel.is_owner():
         return 0
-    workdir.trim_jsonl(path, records.TRIAL)
+    workdir.mend_jsonl(path, records.TRIAL)
     return sum(1 for _ in workdir.iterate_jsonl(path, records.TRIAL))
 
 

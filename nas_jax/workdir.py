@@ -122,13 +122,16 @@ def _row(line, schema):
 
 def cut_jsonl(path: Path, step: int) -> None:
     """Drop the rows after `step`, which a training that goes on from there writes again."""
-    trim_jsonl(path, records.STEP, lambda row: row["step"] <= step)
+    _cut(path, records.STEP, lambda row: row["step"] <= step, most=math.inf)
 
 
-def trim_jsonl(
-    path: Path, schema: Any = records.OBJECT, keeps: Callable[[dict], bool] = lambda row: True
-) -> None:
-    """Drop damaged lines at the end and, up to one that `keeps`, the last rows: lines can follow.
+def mend_jsonl(path: Path, schema: Any = records.OBJECT) -> None:
+    """Drop a last line that is cut short or damaged, with a warning: now lines can follow."""
+    _cut(path, schema, lambda row: True, most=1)
+
+
+def _cut(path: Path, schema: Any, keeps: Callable[[dict], bool], most: float) -> None:
+    """Drop the last rows up to one that `keeps`, and damaged lines there; no more than `most`.
 
     Only the end of the file is read, however long it is; and it is cut where a line ends, at once.
     """
@@ -136,14 +139,13 @@ def trim_jsonl(
         return
     with open(path, "r+b") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            end = len(text)
-            while end:
+            end, cut = len(text), 0
+            while end and cut < most:
                 start = text.rfind(b"\n", 0, end - 1) + 1
                 if _is_kept(path, text[start:end], keeps, schema):
                     break
-                end = start
-            is_cut = end < len(text)
-        if is_cut:
+                end, cut = start, cut + 1
+        if cut:
             file.truncate(end)
             os.fsync(file.fileno())
 

@@ -119,7 +119,7 @@ def test_of_many_trials_only_the_last_is_read_to_mend_them(tmp_path, read, recwa
     load.write_trials(path, ["0"] * lines)
     whole = path.read_bytes()
     path.write_bytes(whole + end.encode())
-    workdir.trim_jsonl(path, records.TRIAL)
+    workdir.mend_jsonl(path, records.TRIAL)
     assert path.read_bytes() == whole
     assert len(recwarn) == bool(end)
     assert sum(read) < 3 * ROW

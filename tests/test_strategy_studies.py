@@ -39,6 +39,7 @@ def _fill(study, label, seed, numbers):
     config = study.seeded()[label][seed]
     params = cost.of(SPACE, SPACE.from_strs(EVERY)).params.tolist()
     rows = [{"arch": EVERY[i], "value": (10 + i) / 100, "params": params[i]} for i in numbers]
+    rows = [row | {"flops": 0, "num_images": 100} for row in rows]
     workdir.append_jsonl(study.pool.search_folder(config) / "trials.jsonl", rows)
 
 
@@ -141,7 +142,8 @@ def test_tuned_widths_are_compared_with_narrowed_ones(tmp_path):
         costs = {"full": 4e6, "left": 3e6, "tuned": 2e6, "narrowed": 1.9e6}
         row = {"arch": text, "seed": seed, "resource": "flops", "costs": costs}
         row |= {"tuned": tuned, "narrowed": narrowed}
-        row["widths"] = {"full": {"a": 4, "b": 4}, "tuned": {"a": 1}, "narrowed": {"a": 2, "b": 2}}
+        row["widths"] = {"full": {"a": 4, "b": 4}, "left": {"a": 2}, "tuned": {"a": 1}}
+        row["widths"]["narrowed"] = {"a": 2, "b": 2}
         workdir.write_json(folder / "widths.json", row)
     _fill_networks(study, accuracies)
     text = studies.run(*run, tmp_path / "study").read_text()
@@ -156,7 +158,8 @@ def test_tuned_widths_are_compared_with_narrowed_ones(tmp_path):
 
 def _fill_cells(study, label, seed, archs):
     """The first scores 0.9, the second 0.8, ..."""
-    rows = [{"arch": a, "value": 0.9 - 0.1 * i, "params": 1e6} for i, a in enumerate(archs)]
+    costs = {"params": 1e6, "flops": 0, "num_images": 100}
+    rows = [{"arch": a, "value": 0.9 - 0.1 * i, **costs} for i, a in enumerate(archs)]
     folder = study.pool.search_folder(study.seeded()[label][seed])
     workdir.append_jsonl(folder / "trials.jsonl", rows)
 

@@ -37,7 +37,7 @@ def _rows(study, config, value):
     space, others = spaces.make(**config.space.to_dict()), _removed(study.space)
     values = [*map(value, range(len(study.candidates))), 0.9, *[0.8] * (len(others) - 1)]
     return [
-        {"arch": space.repeated(text), "value": value, "num_images": 100, "params": i}
+        {"arch": space.repeated(text), "value": value, "num_images": 100, "params": i, "flops": i}
         for i, (text, value) in enumerate(zip([*study.candidates, *others], values))
     ]
 

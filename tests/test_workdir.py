@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import checkpoints, progress, workdir
+from nas_jax import checkpoints, progress, records, workdir
 
 
 class State(NamedTuple):
@@ -78,7 +78,7 @@ def test_lines_appended_after_a_cut_can_be_read(tmp_path):
     workdir.append_jsonl(path, [{"a": 1}, {"a": 2}])
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.warns(UserWarning, match="cut short"):
-        workdir.trim_jsonl(path)
+        workdir.mend_jsonl(path)
     workdir.append_jsonl(path, [{"a": 3}])
     assert workdir.read_jsonl(path) == [{"a": 1}, {"a": 3}]
 
@@ -99,6 +99,15 @@ def test_rows_after_a_step_are_cut_and_only_the_end_is_read(tmp_path, monkeypatc
     later = [end] if end.endswith("0}\n") and step == 5000 else []
     assert path.read_text() == "".join(lines[: step + 1] + later)
     assert len(read) <= max(0, kept - 1 - step) + 2
+
+
+def test_no_more_than_one_line_is_dropped(tmp_path):
+    """As where all are of another make."""
+    path = tmp_path / "trials.jsonl"
+    workdir.append_jsonl(path, [{"a": 1}, {"a": 2}, {"a": 3}])
+    with pytest.warns(UserWarning, match="the last line is damaged"):
+        workdir.mend_jsonl(path, records.TRIAL)
+    assert path.read_text() == '{"a": 1}\n{"a": 2}\n'
 
 
 def test_a_damaged_line_in_the_middle_is_refused(tmp_path):
