@@ -251,6 +251,7 @@ def _spoil(data, path):
 def searched(tmp_path_factory):
     """(config, folder) of a search that is done."""
     config, directory = tiny.get_config(), tmp_path_factory.mktemp("searched") / "run"
+    config.space.num_cells = config.space.num_blocks = 1
     config.supernet.train.num_steps = 10
     config.retrain.short.groups.update({"random": 2, "stratified": 0})
     config.retrain.short.train.num_steps = config.retrain.final.train.num_steps = 3

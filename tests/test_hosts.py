@@ -18,8 +18,15 @@ from tests import test_population
 from tests.configs import tiny
 
 ROOT = Path(__file__).parents[1]
-# At a tenth of the rate rounding grows more slowly.
-CONFIG = ["--config=tests/configs/tiny.py", "--config.supernet.train.base_lr=0.32"]
+FIELDS = {
+    "supernet.train.base_lr": 0.32,  # at a tenth of the rate rounding grows more slowly
+    "space.num_cells": 1,
+    "space.num_blocks": 1,
+}
+CONFIG = [
+    "--config=tests/configs/tiny.py",
+    *(f"--config.{name}={value}" for name, value in FIELDS.items()),
+]
 LIMIT = 300  # seconds; a lost process ends the others after 30
 
 
@@ -72,6 +79,7 @@ def _losses(directory):
 @pytest.fixture(scope="module")
 def built():
     config = tiny.get_config()
+    config.update_from_flattened_dict(FIELDS)
     return config, *config_lib.build(config)
 
 
