@@ -213,12 +213,12 @@ class Request(logging.Handler):
 
 
 def test_sigterm_ends_a_sweep_after_a_round_and_it_goes_on_from_there(
-    built, whole, tmp_path, monkeypatch
+    built, whole, tmp_path, monkeypatch, caplog
 ):
+    caplog.set_level(logging.INFO, sweep.__name__)
     for name in ("run", "whole"):
         shutil.copytree(whole[0] / "checkpoints", tmp_path / name / "checkpoints")
     monkeypatch.setattr(sweep.logger, "handlers", [Request(logging.INFO)])
-    monkeypatch.setattr(sweep.logger, "level", logging.INFO)
     with pytest.raises(interruption.Interrupted):
         stages.run(built[0], "sweep", tmp_path / "run")
     assert len(workdir.read_trials(tmp_path / "run/trials.jsonl")) == 24
