@@ -163,7 +163,8 @@ class Pool:
             widths_task.tune(*given, filters=filters, seed=seed)
 
         _share(folders, lambda directory: (directory / "widths.json").exists(), do)
-        return [widths_task.read(self._widths_folder(*job)) for job in jobs]
+        paths = [self._widths_folder(*job) / "widths.json" for job in jobs]
+        return [workdir.read_json(path, records.WIDTHS) for path in paths]
 
     def _widths_folder(self, config, text, filters, seed):
         parts = _parts(config, SHARED) | {

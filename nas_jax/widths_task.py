@@ -53,7 +53,7 @@ def tune(
     """
     path, settings = directory / "widths.json", config.retrain.widths
     if path.exists():
-        return read(directory)
+        return workdir.read_json(path, records.WIDTHS)
     logger.info("widths  F = %d, seed %d  %s", filters, seed, text)
     full = _widths_of(config, space, data, text, filters)
 
@@ -69,11 +69,6 @@ def tune(
     if parallel.is_owner():
         workdir.write_json(path, row)
     return row
-
-
-def read(directory: Path) -> dict:
-    """What `tune` returned for this folder."""
-    return workdir.read_json(directory / "widths.json", records.WIDTHS)
 
 
 def _of_equal_cost(full, left, left_widths, share):

@@ -159,9 +159,7 @@ def run(tmp_path_factory):
     """The folder of a run with every file that a report reads."""
     directory = test_report.make_run(tmp_path_factory.mktemp("run"))
     for name, rows in RUN.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        workdir.append_jsonl(directory / name, rows)
     return directory
 
 

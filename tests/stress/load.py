@@ -9,7 +9,6 @@ on how long metrics.jsonl is.
 
 import argparse
 import csv
-import json
 import logging
 import tempfile
 import time
@@ -83,16 +82,11 @@ def write_table(path: Path, archs: Iterable[str], seed: int = 0) -> None:
             writer.writerow([arch, f"{valid:.2f}", f"{test:.2f}"])
 
 
-def _write_lines(path: Path, rows: Iterable[dict]) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-
-
 def write_metrics(path: Path, lines: int) -> None:
     """A metrics.jsonl of a training that logs every 10 steps."""
     fields = {"accuracy": 0.5, "learning_rate": 0.1, "drop_rate": 0.3, "images_per_second": 1e4}
     rows = ({"step": 10 * i, "loss": 2 / i**0.2, **fields} for i in range(1, lines + 1))
-    _write_lines(path, rows)
+    workdir.append_jsonl(path, rows)
 
 
 def write_trials(path: Path, archs: Iterable[str], seed: int = 0) -> None:
@@ -110,7 +104,7 @@ def write_trials(path: Path, archs: Iterable[str], seed: int = 0) -> None:
         }
         for arch in archs
     )
-    _write_lines(path, rows)
+    workdir.append_jsonl(path, rows)
 
 
 def different(space: Space, count: int) -> list[str]:
