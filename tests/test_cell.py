@@ -250,37 +250,6 @@ def test_groups_have_their_own_statistics(apply):
     assert_close(moved[4:], np.zeros((4, 3)))
 
 
-@pytest.mark.parametrize(
-    ("shape", "groups", "message"),
-    [
-        ((10, 8, 8, 3), 4, "10 images do not divide into 4 groups"),
-        ((3, 2, 8, 8, 3), 2, "3 groups of images, but 2 groups of masks"),
-    ],
-)
-def test_groups_that_do_not_fit(shape, groups, message):
-    arch = stack(*[SPACE.all_on()] * groups)
-    with pytest.raises(ValueError, match=message):
-        supernet.to_groups(np.zeros(shape), arch)
-
-
-@pytest.mark.parametrize(
-    ("shape", "groups", "inside", "masks", "leading"),
-    [
-        ((8, 8, 8, 3), None, (1, 8, 8, 8, 3), 1, (8,)),
-        ((8, 8, 8, 3), 4, (4, 2, 8, 8, 3), 4, (8,)),
-        ((1, 8, 8, 8, 3), 4, (1, 8, 8, 8, 3), 4, (4, 8)),
-        ((4, 8, 8, 8, 3), None, (4, 8, 8, 8, 3), 1, (4, 8)),
-        ((4, 8, 8, 8, 3), 4, (4, 8, 8, 8, 3), 4, (4, 8)),
-    ],
-)
-def test_to_groups(shape, groups, inside, masks, leading):
-    arch = stack(*[SPACE.all_on()] * groups) if groups else SPACE.all_on()
-    images, arch, axes = supernet.to_groups(jnp.zeros(shape), arch)
-    assert images.shape == inside
-    assert {mask.shape[0] for mask in jax.tree.leaves(arch)} == {masks}
-    assert axes == leading
-
-
 # -- shapes, initial values, modules --------------------------------------------------------------
 
 
