@@ -64,10 +64,9 @@ def _run_joined():
 
 
 def _run():
-    directory = Path(_WORKDIR.value or _default_workdir())
     stages = importlib.import_module("nas_jax.stages")  # imports JAX, and --help must be quick
     try:
-        stages.run(_CONFIG.value, _MODE.value, directory)
+        stages.run(_CONFIG.value, _MODE.value, _WORKDIR.value or _default_workdir())
     except KeyboardInterrupt as stop:
         return 143 if isinstance(stop, Interrupted) else 130
     except FloatingPointError as error:

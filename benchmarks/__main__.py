@@ -16,7 +16,7 @@ import argparse
 import importlib
 import os
 
-from nas_jax import runtime
+from nas_jax import file_paths, runtime
 
 _NAMES = (
     *("train_step", "scoring", "prefixes", "compile_time"),
@@ -47,8 +47,15 @@ def _parser():
     add("--naive", action="store_true", help="also JAX as one would first write it")
     add("--torch-compile", action="store_true", help="also torch.compile, for all paths on")
     add("--repeats", type=int, default=5)
-    add("--output", default="benchmarks/results.jsonl")
+    add("--output", type=_output, default="benchmarks/results.jsonl")
     return parser
+
+
+def _output(given):
+    try:
+        return str(file_paths.local(given, "--output"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(error) from error
 
 
 def _pin(threads, devices):

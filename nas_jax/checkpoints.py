@@ -19,6 +19,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from nas_jax import file_paths
+
 logger = logging.getLogger(__name__)
 
 
@@ -40,6 +42,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, keep: int | None = None, owner: bool = True):
+        file_paths.check(directory, "directory")
         self._directory = Path(directory).absolute()
         self._manager = _manager(self._directory, keep) if owner else None
 

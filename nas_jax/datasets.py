@@ -6,13 +6,15 @@ What tensorflow-datasets (TFDS) has prepared is read without importing TensorFlo
 import contextlib
 import difflib
 import itertools
+import os
 from typing import Any
 
 import numpy as np
 
-from nas_jax import digits
+from nas_jax import digits, file_paths
 from nas_jax.data import BILINEAR, Data, InMemory, Streamed, open_image
 
+_FOLDER, _DEFAULT_FOLDER = "TFDS_DATA_DIR", "~/tensorflow_datasets"
 STREAMED = ("imagenet2012",)  # too large for memory
 STREAMED_IMAGE_SIZE, DIGITS_IMAGE_SIZE = 224, 16
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -93,8 +95,8 @@ def _in_memory(name, num_classes, sizes, images, labels):
 def _builder(name, data_dir):
     import tensorflow_datasets as tfds
 
-    folder = tfds.core.Path(data_dir).expanduser() if data_dir else None
-    if folder and not folder.is_dir():
+    folder = _folder(data_dir)
+    if data_dir and not folder.is_dir():
         raise ValueError(f"data.data_dir={data_dir!r} is no folder")
     try:
         builder = tfds.builder(name, data_dir=folder)
@@ -105,6 +107,13 @@ def _builder(name, data_dir):
         raise ValueError(f"data.name={name!r} is not in {builder.data_dir}; {_how_to_get(name)}")
     _check_features(name, builder.info.features)
     return builder
+
+
+def _folder(data_dir):
+    """Of prepared sets; TFDS itself can read buckets, but array_record files there it cannot."""
+    if data_dir:
+        return file_paths.local(data_dir, "data.data_dir")
+    return file_paths.local(os.environ.get(_FOLDER) or _DEFAULT_FOLDER, f"${_FOLDER}")
 
 
 def _check_features(name, features):

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from nas_jax import file_paths
+
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -48,6 +50,7 @@ class Points(NamedTuple):
 def _page(path: Path, rows: int, columns: int, height: float, **subplots: Any) -> Iterator[Any]:
     """Axes to draw on, array [rows, columns]; the file is written when the block ends."""
     with matplotlib.rc_context(STYLE):
+        file_paths.check(path, "path")
         figure = Figure((WIDTH, height), layout="constrained")
         yield figure.subplots(rows, columns, squeeze=False, **subplots)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize, stats
 
-from nas_jax import records, supernet, workdir
+from nas_jax import file_paths, records, supernet, workdir
 from nas_jax.spaces import Space
 
 logger = logging.getLogger(__name__)
@@ -89,6 +89,7 @@ def per_option(
 
     Args as of `measure`; `num_archs` architectures are timed.
     """
+    path = file_paths.local(path, "path")
     if not path.exists():
         archs = jax.device_get(space.sample(jax.random.key(0), (num_archs,)))
         size = {"filters": filters, "image_size": image_size, "batch_size": batch_size}

@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
 from nas_jax import (
+    file_paths,
     findings,
     records,
     retrain,
@@ -52,8 +53,8 @@ class Pool:
     share it (`Space.repeated`).
     """
 
-    def __init__(self, directory: Path, data: data_lib.Data):
-        self.directory, self.data = directory, data
+    def __init__(self, directory: str | Path, data: data_lib.Data):
+        self.directory, self.data = file_paths.local(directory, "config.study.pool"), data
 
     def train_supernets(self, configs: Mapping[str, ConfigDict]) -> None:
         """Train the supernets of these configs, by label, that are not there."""

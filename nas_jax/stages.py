@@ -11,7 +11,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from nas_jax import config as config_lib
-from nas_jax import interruption, parallel, workdir
+from nas_jax import file_paths, interruption, parallel, workdir
 
 SHARED = ("report", "study")  # modes that may run beside another process in the same workdir
 _MODULES = {"supernet": "supernet_task", "study": "studies"}
@@ -25,7 +25,7 @@ _MEMORY = {
 _FULL, _READ_ONLY = (errno.ENOSPC, errno.EDQUOT), (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-def run(config: ConfigDict, mode: str, directory: Path) -> None:
+def run(config: ConfigDict, mode: str, directory: str | Path) -> None:
     """Run the stages of `mode` in `directory`; what is there already is not done again.
 
     Raises:
@@ -34,6 +34,7 @@ def run(config: ConfigDict, mode: str, directory: Path) -> None:
       FloatingPointError: a training diverged.
       Interrupted: SIGTERM came; run again, it goes on from there.
     """
+    directory = file_paths.local(directory, "--workdir")
     if mode == "study" and parallel.process()[1] > 1:
         raise ValueError(
             "--distributed: a study is shared by its pool; start the same command on every machine "

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nas_jax import file_paths
 from nas_jax.spaces import Space
 
 _FOLDER = "NAS_BENCH_DIR"
@@ -94,9 +95,11 @@ def load(name: str, space: Space) -> Table:
 
 
 def _find(name):
-    folders = [Path(), *([Path(os.environ[_FOLDER])] if _FOLDER in os.environ else [])]
+    folders = [Path()]
+    if _FOLDER in os.environ:
+        folders.append(file_paths.local(os.environ[_FOLDER], f"${_FOLDER}"))
     for folder in folders:
-        if (path := folder / name).is_file():
+        if (path := folder / file_paths.local(name, "table")).is_file():
             return path
     raise ValueError(
         f"table={name!r} is not in {' nor '.join(str(f.absolute()) for f in folders)}; give its "

@@ -16,13 +16,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from nas_jax import records
+from nas_jax import file_paths, records
 
 VERSIONED = ("nas_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a whole file: readers see the old content or the new, never a part."""
+    file_paths.check(path, "path")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with open(temporary, "w", encoding="utf-8") as file:
@@ -54,6 +55,7 @@ def read_json(path: Path, schema: Any = records.ANY) -> Any:
 def append_jsonl(path: Path, rows: Iterable[dict]) -> None:
     """Append one line per row, in one write, and flush it to the disk; NaN becomes null."""
     text = "".join(json.dumps(_finite(row), allow_nan=False) + "\n" for row in rows)
+    file_paths.check(path, "path")
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as file:
         file.write(text)
@@ -180,6 +182,7 @@ def claim(directory: Path, wait: bool) -> Iterator[bool]:
 
     If another one does, wait for it, or go on with False.
     """
+    file_paths.check(directory, "directory")
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / ".claim", "a") as file:
         try:

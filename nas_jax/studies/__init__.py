@@ -13,7 +13,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import markdown, sections, workdir
+from nas_jax import file_paths, markdown, sections, workdir
 from nas_jax.spaces import Space
 from nas_jax.studies.base import Study
 
@@ -56,6 +56,7 @@ def check(config: ConfigDict) -> None:
                 f"config.study.parts has {part!r}, which is none of {', '.join(names())}; "
                 f"nearest: {near!r}"
             )
+    file_paths.local(config.study.pool, "config.study.pool")
 
 
 def _check_strategies(parts, final, num_seeds):

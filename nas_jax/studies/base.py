@@ -31,7 +31,7 @@ class Study:
 
     def __init__(self, config: ConfigDict, space: Space, data: data_lib.Data, directory: Path):
         self.config, self.space = config, space
-        self.pool = Pool(Path(config.study.pool), data)
+        self.pool = Pool(config.study.pool, data)
         self.variants = variants.resolve(config)
         self.found = findings.Findings(directory, space)
         self._points = _paper_points(config.study)

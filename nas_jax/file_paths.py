@@ -1,0 +1,38 @@
+"""What a user gives as a path, made a path of this machine."""
+
+import os
+from pathlib import Path
+
+
+def local(given: str | os.PathLike, field: str) -> Path:
+    """Return the path of a file or folder on this machine, with the home folder in place of `~`.
+
+    Args:
+      given: what the user wrote, or a `Path` made of it.
+      field: what errors call it, such as "--workdir".
+
+    Raises: ValueError if it is an address (see `check`), or if the home folder is not known.
+    """
+    check(given, field)
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"{field}={os.fspath(given)!r}: the home folder is not known; give the whole path"
+        ) from error
+
+
+def check(given: str | os.PathLike, field: str) -> None:
+    """Refuse an address, such as gs://bucket, before a folder of that name is made here.
+
+    Files there can be neither locked nor appended to nor renamed.
+
+    Raises: ValueError that names the field and says what to do.
+    """
+    text = os.fspath(given)
+    first = str(Path(text)).partition("/")[0]
+    if "://" in text or first.endswith(":"):  # a `Path` of gs://bucket is gs:/bucket
+        raise ValueError(
+            f"{field}={text!r} is an address, not a path of this machine; mount that file system, "
+            "and give the folder where it is mounted"
+        )
