@@ -5,8 +5,11 @@ Nothing here changes a result by more than rounding. What a user has set stays a
 
 import contextlib
 import importlib.metadata
+import logging
 import os
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 # XLA:CPU's loops over few channels (the innermost axis) are unrolled completely by LLVM before its
 # vectoriser sees them, and come out as scalar code: up to eight times slower for 16 channels.
@@ -19,15 +22,29 @@ _CPU_FLAGS = {
 def configure() -> None:
     """Turn on JAX's persistent compilation cache; where there is only a CPU, suit XLA to it.
 
-    The cache is `$JAX_COMPILATION_CACHE_DIR`, else nas_jax/ in the user's cache folder; a program
-    that was compiled before, by any run, is read from it. For use outside `launch.py` (a notebook):
-    call it before the first computation.
+    The cache is `$JAX_COMPILATION_CACHE_DIR`, else nas_jax/ in the user's cache folder (a user
+    without a home folder has none); a program that was compiled before, by any run, is read from
+    it. For use outside `launch.py` (a notebook): call it before the first computation.
     """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "nas_jax"))
+    _set_cache_folder()
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
     if only_cpu():
         os.environ["XLA_FLAGS"] = with_cpu_flags(os.environ.get("XLA_FLAGS", ""))
+
+
+def _set_cache_folder():
+    """Set where compiled programs are kept, in a folder that is the user's alone.
+
+    A shared one, such as /tmp, will not do: what others put there would be run.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    try:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    except RuntimeError:  # a container's user may be a bare number
+        logger.warning("no home folder: set JAX_COMPILATION_CACHE_DIR to keep compiled programs")
+        return
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(caches / "nas_jax")
 
 
 def only_cpu() -> bool:

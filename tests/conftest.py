@@ -9,6 +9,8 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="nas_
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 # Imported after that: it reads them.
+import pwd
+
 import jax
 import pytest
 
@@ -18,3 +20,15 @@ def _compiled_programs_go_with_their_file():
     """Each takes several memory maps, of which Linux allows a process 65,530; XLA then crashes."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def no_home(monkeypatch):
+    """As in a container whose user is a bare number."""
+
+    def unknown(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)

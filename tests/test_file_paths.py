@@ -1,7 +1,6 @@
 """What users give as paths: `~` is the home folder, and an address is no folder of this machine."""
 
 import os
-import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -28,17 +27,6 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path / "work")
     return tmp_path / "home"
-
-
-@pytest.fixture
-def no_home(monkeypatch):
-    """As in a container whose user is a bare number."""
-
-    def unknown(uid):
-        raise KeyError(f"getpwuid(): uid not found: {uid}")
-
-    monkeypatch.delenv("HOME", raising=False)
-    monkeypatch.setattr(pwd, "getpwuid", unknown)
 
 
 @pytest.mark.parametrize("given", [*REMOTE, *map(Path, REMOTE), "runs/gs://bucket", "gs:"])

@@ -9,6 +9,15 @@ import pytest
 from nas_jax import runtime
 
 
+@pytest.fixture
+def environment(monkeypatch):
+    """The process's environment variables, which are as they were after the test."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    for name in ("JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME"):
+        os.environ.pop(name, None)
+    return os.environ
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
@@ -57,3 +66,30 @@ def test_jax_runs_with_the_settings_and_fills_the_cache(tmp_path):
     again, still = run()
     assert compiled
     assert (first, compiled) == (again, still)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "/home/me/.cache/nas_jax"),
+        ({"XDG_CACHE_HOME": ""}, "/home/me/.cache/nas_jax"),
+        ({"XDG_CACHE_HOME": "/caches"}, "/caches/nas_jax"),
+        ({"XDG_CACHE_HOME": "~/caches"}, "/home/me/caches/nas_jax"),
+        ({"JAX_COMPILATION_CACHE_DIR": "gs://bucket"}, "gs://bucket"),  # JAX can do that
+    ],
+)
+def test_compiled_programs_are_kept_in_the_users_cache_folder(environment, given, expected):
+    environment.update({"HOME": "/home/me", **given})
+    runtime.configure()
+    assert environment["JAX_COMPILATION_CACHE_DIR"] == expected
+
+
+def test_a_user_without_a_home_folder_keeps_none(environment, no_home, caplog):
+    runtime.configure()
+    assert "JAX_COMPILATION_CACHE_DIR" not in environment
+    assert caplog.messages == [
+        "no home folder: set JAX_COMPILATION_CACHE_DIR to keep compiled programs"
+    ]
+    environment["XDG_CACHE_HOME"] = "/caches"
+    runtime.configure()
+    assert environment["JAX_COMPILATION_CACHE_DIR"] == "/caches/nas_jax"
