@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from nas_jax import file_paths
+from nas_jax import file_paths, runtime
+
+with runtime.no_backend():
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.patches import FancyBboxPatch
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -48,8 +50,13 @@ class Points(NamedTuple):
 
 @contextlib.contextmanager
 def _page(path: Path, rows: int, columns: int, height: float, **subplots: Any) -> Iterator[Any]:
-    """Axes to draw on, array [rows, columns]; the file is written when the block ends."""
-    with matplotlib.rc_context(STYLE):
+    """Axes to draw on, array [rows, columns]; the file is written when the block ends.
+
+    What a user has set for figures of their own (matplotlibrc, a style) does not hold here.
+    """
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
         file_paths.check(path, "path")
         figure = Figure((WIDTH, height), layout="constrained")
         yield figure.subplots(rows, columns, squeeze=False, **subplots)

@@ -7,6 +7,8 @@ import contextlib
 import importlib.metadata
 import logging
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -45,6 +47,21 @@ def _set_cache_folder():
         logger.warning("no home folder: set JAX_COMPILATION_CACHE_DIR to keep compiled programs")
         return
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(caches / "nas_jax")
+
+
+@contextlib.contextmanager
+def no_backend() -> Iterator[None]:
+    """Hide $MPLBACKEND from `import matplotlib`, which fails where that backend is not installed.
+
+    Such a backend draws on a screen or in a notebook, which figures in files do not need. After
+    the block it is what others find set, as if it had not been hidden.
+    """
+    hidden = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    yield
+    if hidden:
+        os.environ["MPLBACKEND"] = hidden
+        with contextlib.suppress(ValueError):
+            sys.modules["matplotlib"].rcParams["backend"] = hidden
 
 
 def only_cpu() -> bool:

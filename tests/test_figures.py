@@ -1,0 +1,56 @@
+"""Figures are files: they come out the same whatever the process has set for figures of its own."""
+
+import os
+import subprocess
+import sys
+
+import matplotlib
+import pytest
+
+from nas_jax import figures
+
+DRAW = """
+import sys
+from pathlib import Path
+from nas_jax import figures
+figures.curves(Path(sys.argv[1]), [1, 2, 3], {"loss": [3.0, 2.0, 1.5]})
+import matplotlib
+print(matplotlib.rcParams["backend"])
+"""
+
+
+def _draw(path, **environment):
+    """What a process of its own says after it has drawn."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", DRAW, str(path)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("backend", "left"),
+    [
+        ("module://nowhere", "module://nowhere"),  # found out when a window is opened
+        ("module://matplotlib_inline.backend_inline", None),  # of notebooks, which may be elsewhere
+        ("pdf", "pdf"),
+    ],
+)
+def test_the_backend_of_the_process_does_not_matter(tmp_path, backend, left):
+    """And one that is there stays for the process's own figures."""
+    assert _draw(tmp_path / "x.png", MPLBACKEND=backend) == left or left is None
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_style_of_the_process_does_not_matter(tmp_path):
+    plain, styled = tmp_path / "plain.png", tmp_path / "styled.png"
+    lines = [1, 2, 3], {"loss": [3.0, 2.0, 1.5]}
+    figures.curves(plain, *lines)
+    own = {"text.usetex": True, "savefig.format": "pdf", "lines.linestyle": ":", "font.size": 30}
+    with matplotlib.rc_context(own):
+        figures.curves(styled, *lines)
+        assert matplotlib.rcParams["font.size"] == 30
+    assert styled.read_bytes() == plain.read_bytes()
