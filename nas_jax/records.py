@@ -25,7 +25,8 @@ class Kind(NamedTuple):
 
 
 def _number(low: float, high: float, words: str, of: type = int | float) -> Kind:
-    return Kind(words, lambda x: isinstance(x, of) and low <= x <= high)  # NaN is in no range
+    """NaN is in no range; True, which Python counts as 1, is no number."""
+    return Kind(words, lambda x: isinstance(x, of) and not isinstance(x, bool) and low <= x <= high)
 
 
 ABSENT = object()
@@ -34,6 +35,7 @@ ANY = Kind("anything", lambda x: True)
 TEXT = Kind("a text", lambda x: isinstance(x, str))
 NUMBER = _number(-MOST, MOST, "a number")
 SHARE = _number(0, 1, "a number from 0 to 1")
+PER_CENT = _number(0, 100, "a number from 0 to 100 (per cent)")
 AMOUNT = _number(0, MOST, "a number of at least 0")
 COUNT = _number(0, 2**63, "a whole number of at least 0", int)
 SIZE = _number(1, 2**63, "a whole number of at least 1", int)
@@ -99,9 +101,13 @@ def problem(schema: Any, value: Any, where: str = "it") -> str:
         names = value if str in schema else schema
         inside = "" if where == "it" else f"{where}."
         parts = (
-            (schema.get(n, schema.get(str)), value.get(n, ABSENT), f"{inside}{n}") for n in names
+            (schema.get(n, schema.get(str)), value.get(n, ABSENT), inside + _name(n)) for n in names
         )
     return next(filter(None, (problem(*part) for part in parts)), "")
+
+
+def _name(field):
+    return field if field.isprintable() else repr(field)  # an error is one line
 
 
 def _short(value):

@@ -11,11 +11,16 @@ nas-bench-macro_cifar10.json   NAS-Bench-Macro's own file: {"<arch>": {"test_acc
                                  <data>_valid_accuracy    per cent; may be left out
                                and others, which are not read. <data> is the data set's TFDS name.
 
+A column with no value above 1 is refused: it holds fractions, not per cent.
+
 NAS-Bench-201 publishes no such file: `pip install nats_bench`, download its topology benchmark, and
 `python -m nas_jax.tables <folder NATS-tss-v1_0-3ffb9-simple> nasbench201_cifar10.csv` writes one.
 """
 
+import collections
 import csv
+import hashlib
+import itertools
 import json
 import os
 import statistics
@@ -26,7 +31,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nas_jax import file_paths
+from nas_jax import columns, file_paths, records
 from nas_jax.spaces import Space
 
 _FOLDER = "NAS_BENCH_DIR"
@@ -46,11 +51,15 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Published accuracies on the data set `data`, {canonical string: Row}."""
+    """Published accuracies on the data set `data`, {canonical string: Row}.
+
+    `digest` is that of the file's content, SHA-256 in hex: it is the same wherever the file lies.
+    """
 
     path: Path
     data: str
     rows: Mapping[str, Row]
+    digest: str
 
     def check_data(self, name: str) -> None:
         """Raises: ValueError if it is of another data set than the config's."""
@@ -84,14 +93,12 @@ def load(name: str, space: Space) -> Table:
     read = {".json": _read_macro, ".csv": _read_csv}.get(path.suffix)
     if read is None:
         raise ValueError(f"table={path} must be a .json (NAS-Bench-Macro's) or a .csv file")
-    try:
-        data, rows = read(path)
-    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
-        raise ValueError(f"table={path} is damaged: {error}") from error
+    content = path.read_bytes()
+    data, rows = read(path, content)
     if not rows:
         raise ValueError(f"table={path} has no architectures")
     _check_archs(path, list(rows), space)
-    return Table(path, data, rows)
+    return Table(path, data, rows, hashlib.sha256(content).hexdigest())
 
 
 def _find(name):
@@ -119,51 +126,61 @@ def _check_archs(path, archs, space):
         raise ValueError(f"table={path}: architecture {arch!r} is not legal in this space")
 
 
-def _read_macro(path):
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise ValueError(f"table={path} is not an object of architectures")
-    rows = {}
-    for arch, found in content.items():
-        values = found.get("test_acc") if isinstance(found, dict) else None
-        if not isinstance(values, list) or not values:
-            raise ValueError(f"table={path}: architecture {arch!r} has no list 'test_acc'")
-        test = [_per_cent(path, arch, "test_acc", value) for value in values]
-        rows[arch] = Row(test, None)
+def _read_macro(path, content):
+    schema = {str: {"test_acc": [records.PER_CENT]}}
+    try:
+        found = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:  # of UTF-8 or JSON; nested without end
+        raise ValueError(f"table={path} is damaged: {error}") from error
+    if problem := records.problem(schema, found):
+        raise ValueError(f"table={path}: {problem}")
+    rows = {arch: Row(row["test_acc"], None) for arch, row in found.items()}
+    for arch, row in rows.items():
+        if not row.test:
+            raise ValueError(f"table={path}: architecture {arch!r} has an empty list 'test_acc'")
+    by_seed = itertools.zip_longest(*(row.test for row in rows.values()), fillvalue=0)
+    for seed, column in enumerate(by_seed):
+        _check_scale(path, f"test_acc[{seed}]", column)
     return path.stem.rpartition("_")[2], rows
 
 
-def _read_csv(path):
-    with open(path, newline="", encoding="utf-8") as file:
-        lines = csv.DictReader(file)
-        columns = lines.fieldnames or []
-        tests = [name for name in columns if name.endswith(_TEST)]
-        if "arch" not in columns or len(tests) != 1:
-            raise ValueError(
-                f"table={path} has the columns {', '.join(columns) or 'none'}, but needed are "
-                f"'arch' and one '<data>{_TEST}'"
-            )
-        data, rows = tests[0].removesuffix(_TEST), {}
-        for line in lines:
-            arch = line["arch"]
-            if arch in rows:
-                raise ValueError(f"table={path}, line {lines.line_num}: {arch!r} comes twice")
-            test = _per_cent(path, arch, tests[0], line[tests[0]])
-            valid = line.get(data + _VALID)
-            if valid is not None:
-                valid = _per_cent(path, arch, data + _VALID, valid)
-            rows[arch] = Row([test], valid)
+def _once(pairs):
+    """Make an object of JSON of its pairs; Python's own takes the last of those of one key."""
+    for key, count in collections.Counter(key for key, _ in pairs).items():
+        if count > 1:
+            raise ValueError(f"{key!r} comes {count} times")
+    return dict(pairs)
+
+
+def _read_csv(path, content):
+    cells = columns.parse(content, f"table={path}")
+    tests = [name for name in cells.names if name.endswith(_TEST)]
+    if "arch" not in cells.names or len(tests) != 1:
+        raise ValueError(
+            f"table={path} has the columns {', '.join(cells.names) or 'none'}, but needed are "
+            f"'arch' and one '<data>{_TEST}'"
+        )
+    data, rows = tests[0].removesuffix(_TEST), {}
+    test, valid = (
+        cells.numbers(name, records.PER_CENT) if name in cells.names else {}
+        for name in (tests[0], data + _VALID)
+    )
+    _check_scale(path, tests[0], test.values())
+    _check_scale(path, data + _VALID, valid.values())
+    for line, arch in cells.texts("arch").items():
+        if arch in rows:
+            raise ValueError(f"table={path}, line {line}: {arch!r} comes twice")
+        rows[arch] = Row([test[line]], valid.get(line))
     return data, rows
 
 
-def _per_cent(path, arch, field, value):
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1
-    if not 0 <= number <= 100:
-        raise ValueError(f"table={path}: {field} of {arch!r} is {value!r}, not per cent")
-    return number
+def _check_scale(path, name, values):
+    """Raises: ValueError if accuracies are in fractions of 1, not in per cent."""
+    if values and max(values) <= 1:
+        raise ValueError(
+            f"table={path}: {name} has no value above 1, so it is in fractions; it must be in per "
+            "cent: multiply by 100"
+        )
 
 
 def nats_bench_rows(api: Any) -> Iterator[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Published accuracies: what is read, and what is refused in one line."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -12,12 +13,16 @@ MACRO, NB201 = spaces.make("nasbench_macro"), spaces.make("nasbench201", num_cel
 ROW = {"test_acc": [90.0, 91.0, 92.0], "mean_acc": 91.0, "std": 0.8, "params": 1, "flops": 1}
 CELL = "|none~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|"
 CSV = f"arch,cifar10_valid_accuracy,cifar10_test_accuracy,params_M\n{CELL},80.5,81.25,\n"
+TEXT = "arch,d_valid_accuracy,d_test_accuracy\n00000000,80.5,81.5\n00000001,0.5,0.25\n"
+NOT = r"not a number from 0 to 100 \(per cent\)"
 NAME = "nas-bench-macro_cifar10.json"
 
 
 def write(folder, name, content):
     path = folder / name
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    if not isinstance(content, bytes):
+        content = (content if isinstance(content, str) else json.dumps(content)).encode()
+    path.write_bytes(content)
     return str(path)
 
 
@@ -41,6 +46,68 @@ def test_csv_without_validation_is_of_any_space(tmp_path):
     assert (table.data, table.search_accuracy("00000000")) == ("digits", 0.5)
 
 
+@pytest.mark.parametrize("name", ["x.csv", NAME])
+def test_a_byte_order_mark_is_no_part_of_a_table(tmp_path, name):
+    """Spreadsheets and editors write one."""
+    text = TEXT if name == "x.csv" else json.dumps({"00000000": ROW})
+    plain, marked = (
+        tables.load(write(tmp_path, name, text.encode(encoding)), MACRO)
+        for encoding in ("utf-8", "utf-8-sig")
+    )
+    assert marked.rows == plain.rows
+    assert marked.data == plain.data
+
+
+def test_spaces_and_empty_lines_around_cells_do_not_matter(tmp_path):
+    text = "\n" + TEXT.replace(",", ", ").replace("\n", "\r\n\r\n")
+    plain = tables.load(write(tmp_path, "plain.csv", TEXT), MACRO)
+    assert tables.load(write(tmp_path, "x.csv", text), MACRO).rows == plain.rows
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "column"),
+    [
+        ("x.csv", "arch,d_test_accuracy\n00000000,0.9266\n", "d_test_accuracy"),
+        ("x.csv", "arch,d_test_accuracy\n00000000,1\n00000001,0\n", "d_test_accuracy"),
+        (
+            "x.csv",
+            "arch,d_test_accuracy,d_valid_accuracy\n00000000,0.92,91\n00000001,0.81,80\n",
+            "d_test_accuracy",
+        ),
+        (
+            "x.csv",
+            "arch,d_test_accuracy,d_valid_accuracy\n00000000,92,0.91\n00000001,81,0.80\n",
+            "d_valid_accuracy",
+        ),
+        (NAME, {"00000000": {"test_acc": [0.9, 0.91]}}, r"test_acc\[0\]"),
+        (
+            NAME,
+            {"00000000": {"test_acc": [90, 0.91]}, "00000001": {"test_acc": [81]}},
+            r"test_acc\[1\]",
+        ),
+    ],
+)
+def test_a_column_in_fractions_is_refused_by_its_name(tmp_path, name, content, column):
+    """It was read as per cent: 0.9266 as 0.93 %."""
+    with pytest.raises(ValueError, match=f": {column} has no value above 1.* multiply by 100"):
+        tables.load(write(tmp_path, name, content), MACRO)
+
+
+def test_a_column_in_per_cent_may_hold_small_values(tmp_path):
+    table = tables.load(write(tmp_path, "x.csv", TEXT), MACRO)
+    assert table.rows == {"00000000": ([81.5], 80.5), "00000001": ([0.25], 0.5)}
+
+
+def test_the_digest_of_a_table_is_that_of_its_content(tmp_path):
+    """Wherever it lies, whatever its name."""
+    (tmp_path / "moved").mkdir()
+    first = tables.load(write(tmp_path, "x.csv", TEXT), MACRO)
+    moved = tables.load(write(tmp_path / "moved", "y.csv", TEXT), MACRO)
+    other = tables.load(write(tmp_path, "x.csv", TEXT.replace("80.5", "80.6")), MACRO)
+    assert first.digest == moved.digest == hashlib.sha256(TEXT.encode()).hexdigest()
+    assert other.digest != first.digest
+
+
 def test_found_in_the_folder_of_the_environment(tmp_path, monkeypatch):
     write(tmp_path, NAME, {"00000000": ROW})
     monkeypatch.setenv("NAS_BENCH_DIR", str(tmp_path))
@@ -52,19 +119,41 @@ def test_found_in_the_folder_of_the_environment(tmp_path, monkeypatch):
     [
         ("x.txt", "", "must be a .json .* or a .csv file"),
         (NAME, "{", "is damaged: "),
-        (NAME, "[]", "is not an object of architectures"),
+        (NAME, "[]", r"it is \[\], not an object"),
+        (NAME, "[" * 10**5, "is damaged: maximum recursion depth"),
+        (NAME, "1" * 5000, "is damaged: Exceeds the limit"),
         (NAME, "{}", "has no architectures"),
-        (NAME, {"00000000": {"acc": 1}}, "architecture '00000000' has no list 'test_acc'"),
-        (NAME, {"00000000": {"test_acc": [900]}}, "'00000000' is 900, not per cent"),
+        (NAME, {"00000000": {"acc": 1}}, "00000000.test_acc is absent, not a list"),
+        (NAME, {"00000000": {"test_acc": []}}, "'00000000' has an empty list 'test_acc'"),
+        (NAME, {"00000000": {"test_acc": [900]}}, rf"00000000.test_acc\[0\] is 900, {NOT}"),
+        (NAME, {"00000000": {"test_acc": [90, "91"]}}, rf"test_acc\[1\] is '91', {NOT}"),
+        (NAME, {"00000000": {"test_acc": [True]}}, f"is True, {NOT}"),
+        (NAME, '{"00000000": {"test_acc": [NaN]}}', f"is nan, {NOT}"),
+        (NAME, {"0\n": {"test_acc": [-1]}}, r"'0\\n'.test_acc\[0\] is -1"),
+        (NAME, '{"00000000": {"test_acc": [1], "test_acc": [2]}}', "'test_acc' comes 2 times"),
+        (NAME, f'{{"00000000": {json.dumps(ROW)}, "00000000": {json.dumps(ROW)}}}', "comes 2 ti"),
         (NAME, {"0000": ROW}, "is of another space: .* has 4 layers, the space has 8"),
         (NAME, {"012,0,0,0,0,0,0,0": ROW}, "'012,0,0,0,0,0,0,0' is not legal in this space"),
         ("x.csv", "", "has the columns none, but needed are 'arch' and one '<data>_test_acc"),
         ("x.csv", "arch,accuracy\n", "has the columns arch, accuracy, but needed are"),
-        ("x.csv", "arch,d_test_accuracy\n00000000,\n", "of '00000000' is '', not per cent"),
-        ("x.csv", "arch,d_test_accuracy\n00000000,nan\n", "'nan', not per cent"),
-        ("x.csv", "arch,d_test_accuracy\n00000000,1\n00000000,1\n", "line 3: '00000000' comes tw"),
-        ("x.csv", "arch,d_test_accuracy\n00000000\n", "is None, not per cent"),
-        ("x.csv", b"\xff\xfe".decode("latin-1"), "has the columns|is damaged"),
+        ("x.csv", "arch,d_test_accuracy\n00000000,\n", f"line 2: d_test_accuracy is '', {NOT}"),
+        ("x.csv", "arch,d_test_accuracy\n\n00000000,nan\n", f"line 3: .* is nan, {NOT}"),
+        ("x.csv", "arch,d_test_accuracy\n00000000,90 %\n", f"is '90 %', {NOT}"),
+        ("x.csv", "arch,d_test_accuracy\n00000000,9\n00000000,9\n", "line 3: '00000000' comes tw"),
+        ("x.csv", "arch,d_test_accuracy\n00000000\n", "line 2 has 1 cells, not 2"),
+        ("x.csv", "arch,d_test_accuracy\n00000000,93,5\n", "line 2 has 3 cells, not 2"),
+        ("x.csv", 'arch,d_test_accuracy,x\n00000000,9,"\n00000001,9,\n', "is damaged: unexpected"),
+        (
+            "x.csv",
+            "arch;d_test_accuracy\n00000000;9\n",
+            "the columns arch;d_test_accuracy, but",
+        ),
+        (
+            "x.csv",
+            "arch,d_test_accuracy,d_valid_accuracy,d_valid_accuracy\n00000000,9,9,9\n",
+            "but needs 'd_valid_accuracy', and that once",
+        ),
+        ("x.csv", TEXT.encode("utf-16"), "is damaged: 'utf-8'"),
     ],
 )
 def test_bad_tables_are_one_line(tmp_path, name, content, message):

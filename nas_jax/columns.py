@@ -1,0 +1,75 @@
+"""Columns of a CSV file that comes from elsewhere: what is read of it is checked."""
+
+import csv
+import io
+from typing import NamedTuple
+
+from nas_jax import records
+
+
+class Columns(NamedTuple):
+    """The cells of a CSV file.
+
+    Attributes:
+      said: what errors call the file, such as "table=x.csv".
+      names: of the columns.
+      rows: by the number of its line the cells of a row, one for each column.
+    """
+
+    said: str
+    names: list[str]
+    rows: dict[int, list[str]]
+
+    def texts(self, name: str) -> dict[int, str]:
+        """Return the cells of a column by the numbers of their lines.
+
+        Raises: ValueError if there is none of that name, or more than one.
+        """
+        if self.names.count(name) != 1:
+            found = ", ".join(self.names) or "none"
+            raise ValueError(
+                f"{self.said} has the columns {found}, but needs {name!r}, and that once"
+            )
+        place = self.names.index(name)
+        return {line: cells[place] for line, cells in self.rows.items()}
+
+    def numbers(self, name: str, kind: records.Kind) -> dict[int, float]:
+        """Return the numbers of a column by the numbers of their lines.
+
+        Raises: ValueError that names the line if a cell is no number, or not of that kind.
+        """
+        numbers = {line: _number(cell) for line, cell in self.texts(name).items()}
+        for line, number in numbers.items():
+            if problem := records.problem(kind, number, f"{self.said}, line {line}: {name}"):
+                raise ValueError(problem)
+        return numbers
+
+
+def parse(content: bytes, said: str) -> Columns:
+    """Read a CSV file: a line of names, then rows of as many cells; empty lines are left out.
+
+    Args:
+      content: in UTF-8, with or without a byte order mark.
+      said: what errors call the file.
+
+    Raises: ValueError that names the line if the file is damaged.
+    """
+    try:
+        text = io.StringIO(content.decode("utf-8-sig"), newline="")
+        reader = csv.reader(text, strict=True)
+        header = next(filter(None, reader), [])
+        rows = dict((reader.line_num, cells) for cells in reader if cells)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{said} is damaged: {error}") from error
+    for line, cells in rows.items():
+        if len(cells) != len(header):
+            raise ValueError(f"{said}, line {line} has {len(cells)} cells, not {len(header)}")
+    return Columns(said, [" ".join(name.split()) for name in header], rows)
+
+
+def _number(cell):
+    """Return a cell as a number, or as it is if it is none."""
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
