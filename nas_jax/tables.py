@@ -23,6 +23,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import statistics
 import sys
 from collections.abc import Iterator, Mapping
@@ -62,8 +63,12 @@ class Table(NamedTuple):
     digest: str
 
     def check_data(self, name: str) -> None:
-        """Raises: ValueError if it is of another data set than the config's."""
-        if name != self.data:
+        """Raises: ValueError if it is of another data set than the config's, `data.name`.
+
+        That may say more than the table: TFDS names are [namespace:]name[/config][:version].
+        """
+        versionless = re.sub(r":[\d*][\d.*]*$", "", name)
+        if self.data not in (versionless, versionless.partition("/")[0]):
             raise ValueError(f"table={self.path} is of {self.data!r}, but data.name={name!r}")
 
     def search_accuracy(self, arch: str) -> float:

@@ -188,6 +188,33 @@ def test_a_table_of_another_data_set_is_refused_before_anything_runs(tmp_path):
         config_lib.build(config)
 
 
+@pytest.mark.parametrize(
+    ("data", "name", "fits"),
+    [
+        ("cifar10", "cifar10", True),
+        ("cifar10", "cifar10:3.0.2", True),
+        ("cifar10", "cifar10:3.*.*", True),
+        ("cifar10", "cifar10/plain:3.0.2", True),
+        ("cifar10", "cifar10/plain", True),
+        ("cifar10/plain", "cifar10/plain:3.0.2", True),
+        ("cifar10/plain", "cifar10/other:3.0.2", False),
+        ("cifar10", "cifar100:3.0.2", False),
+        ("cifar10", "cifar10_corrupted", False),
+        ("me:cifar10", "me:cifar10:3.0.2", True),
+        ("cifar10", "me:cifar10", False),
+    ],
+)
+def test_a_table_is_of_a_data_set_whatever_its_version(tmp_path, data, name, fits):
+    """TFDS writes names as [namespace:]name[/config][:version]."""
+    text = f"arch,{data}_test_accuracy\n00000000,50\n"
+    table = tables.load(write(tmp_path, "x.csv", text), MACRO)
+    if fits:
+        table.check_data(name)
+    else:
+        with pytest.raises(ValueError, match=f"is of '{data}', but data.name='{name}'"):
+            table.check_data(name)
+
+
 class _Api:
     """What `nats_bench.create` gives, as far as it is used."""
 
