@@ -11,12 +11,13 @@ from scipy import stats
 MOST, LEAST, PAIRS = 2000, 200, 10**6
 DRAWN = PAIRS // LEAST  # pairs of a resample at most; an interval is then shrunk to that of all
 MIN_PAIRS = 10  # below, an interval of a rank correlation says nothing
+ROUNDING = 1e-9  # values that differ by less are equal
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 Numbers = Sequence[float | None]
 
 
 class Estimate(NamedTuple):
-    """A value and its 95 % interval."""
+    """A value and its 95 % interval, whose ends are NaN where there is none."""
 
     value: float
     low: float
@@ -127,12 +128,27 @@ def top_k_regret(
 
 
 def mean_interval(values: Sequence[float]) -> Estimate:
-    """Mean with the 95 % interval of Student's t; without an interval (NaN) of fewer than two."""
+    """Mean with the 95 % interval of Student's t; the interval is NaN where the values do not show
+    their spread: one alone, or equal ones (which differ by rounding at most).
+    """
     mean = float(np.mean(values))
-    if len(values) < 2 or np.ptp(values) == 0:
-        return Estimate(mean, *[mean if len(values) > 1 else math.nan] * 2)
+    if len(values) < 2 or np.ptp(values) < ROUNDING:
+        return Estimate(mean, math.nan, math.nan)
     low, high = stats.t.interval(0.95, len(values) - 1, mean, stats.sem(values))
     return Estimate(mean, float(low), float(high))
+
+
+def mean_difference(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
+    """Difference of two means with the 95 % interval of Welch's t; the interval is NaN where the
+    values do not show their spread: one alone on a side, or equal ones on both.
+    """
+    value = float(np.mean(ours) - np.mean(theirs))
+    if min(len(ours), len(theirs)) < 2 or max(np.ptp(ours), np.ptp(theirs)) < ROUNDING:
+        return Estimate(value, math.nan, math.nan)
+    squares = [np.var(values, ddof=1) / len(values) for values in (ours, theirs)]
+    parts = sum(s**2 / (len(values) - 1) for s, values in zip(squares, (ours, theirs)))
+    half = stats.t.ppf(0.975, sum(squares) ** 2 / parts) * math.sqrt(sum(squares))
+    return Estimate(value, value - float(half), value + float(half))
 
 
 def evenly(values: Sequence, most: int) -> list:

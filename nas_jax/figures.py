@@ -227,7 +227,8 @@ def bands(
     xlabel: str,
     ylabel: str,
 ) -> None:
-    """A panel per title, y logarithmic: (x, mean, low, high) by label, a line with its band."""
+    """A panel per title, y logarithmic: (x, mean, low, high) by label, a line with its band, which
+    has a gap where low and high are NaN."""
     with _page(path, 1, len(panels), 3.6) as axes:
         for ax, (title, lines) in zip(axes.flat, panels.items()):
             for (label, (x, mean, low, high)), colour in zip(
@@ -242,7 +243,8 @@ def bands(
 
 
 def intervals(path: Path, estimates: Mapping[str, Sequence[float]], xlabel: str) -> None:
-    """A row per label: (value, low, high) as a point with its interval, and a line at zero."""
+    """A row per label: (value, low, high) as a point with its interval (NaN: a point alone), and a
+    line at zero."""
     with _page(path, 1, 1, 0.28 * len(estimates) + 0.9) as axes:
         ax = axes.item()
         values, low, high = np.transpose(list(estimates.values()))

@@ -23,8 +23,9 @@ def millions(value: float) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """'value [low, high]'; a zero has no sign."""
-    return "{:z.2f} [{:z.2f}, {:z.2f}]".format(*estimate)
+    """'value [low, high]', without the interval where there is none; a zero has no sign."""
+    value, low, high = (f"{number:z.2f}" for number in estimate)
+    return value if math.isnan(estimate.low) else f"{value} [{low}, {high}]"
 
 
 def coefficients(found: Correlations, count: int = 3) -> list[str]:

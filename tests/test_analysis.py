@@ -6,8 +6,9 @@ import time
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from nas_jax import analysis
+from nas_jax import analysis, figures, markdown
 
 FEW = {"num_resamples": 200}  # the interval is not what is tested
 ONE_TO_TEN = list(range(1, 11))
@@ -196,3 +197,52 @@ def test_an_interval_of_many_pairs_is_shrunk_to_theirs():
         assert estimate.low < estimate.value < estimate.high
     gain = analysis.kendall_gain(x, -x, y)
     assert gain.high - gain.low == pytest.approx(2 * 2 * 1.96 * 2 / 3 / n**0.5, rel=0.15)
+
+
+def test_a_mean_s_interval_by_hand():
+    """Of 1, 2, 3: the standard error is 1 / sqrt(3), and 4.303 of them reach to 95 %."""
+    assert analysis.mean_interval([1, 2, 3]) == pytest.approx((2, -0.484, 4.484), abs=1e-3)
+
+
+@pytest.mark.parametrize("values", [[3], [1, 1, 1], [0.1 + 0.2, 0.3], [-2.5, -2.5]])
+def test_one_value_and_equal_ones_have_no_interval(values):
+    """Equal ones do not show how far others would spread."""
+    estimate = analysis.mean_interval(values)
+    assert estimate.value == pytest.approx(np.mean(values))
+    assert math.isnan(estimate.low)
+    assert math.isnan(estimate.high)
+    assert markdown.interval(estimate) == f"{values[0]:.2f}"
+
+
+def test_welch_s_interval_by_hand():
+    """Means 2 and 5; squared errors 1/3 and 8/2; freedom (13/3)^2 / ((1/3)^2 / 2 + 4^2 / 1)."""
+    found = analysis.mean_difference([1, 2, 3], [3, 7])
+    reach = stats.t.ppf(0.975, (13 / 3) ** 2 / (1 / 18 + 16)) * math.sqrt(13 / 3)
+    assert found == pytest.approx((-3, -3 - reach, -3 + reach))
+    theirs = stats.ttest_ind([1, 2, 3], [3, 7], equal_var=False).confidence_interval()
+    assert found[1:] == pytest.approx((theirs.low, theirs.high))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "text"),
+    [
+        ([60.3, 60.3], [59.7, 59.7, 59.7], "0.60"),
+        ([60.5], [59.0, 58.0], "2.00"),
+        ([60.0, 60.0], [59.0, 58.0], "1.50 [-4.85, 7.85]"),  # 12.71 errors of 0.5
+    ],
+)
+def test_a_difference_of_equal_ones_has_no_interval(ours, theirs, text):
+    assert markdown.interval(analysis.mean_difference(ours, theirs)) == text
+    assert markdown.interval(analysis.mean_difference(theirs, ours)).startswith(f"-{text[:4]}")
+
+
+@pytest.mark.parametrize("known", [[True, False], [False, False]])
+def test_figures_leave_out_what_has_no_interval(tmp_path, known):
+    """Rows and bands are drawn, whether some or none of them have an interval."""
+    estimates = [analysis.mean_interval([1, 2, 3] if is_known else [1, 1]) for is_known in known]
+    rows = {f"row {i}": estimate for i, estimate in enumerate(estimates)}
+    figures.intervals(tmp_path / "rows.png", rows, "gain")
+    band = range(1, len(known) + 1), *np.transpose(estimates)
+    figures.bands(tmp_path / "band.png", {"title": {"label": band}}, "queries", "regret")
+    for path in tmp_path.iterdir():
+        assert path.stat().st_size > 5000

@@ -9,8 +9,8 @@ MARKS = (50, 100, 200, 300)  # queries
 TEXT = """A query tells a strategy what the table says of one architecture. The regret after n
 queries is the best accuracy of the whole table less the best found, in percentage points, of the
 accuracy that is searched in; the test accuracy is that of the architecture then best. Mean over
-seeds, with the 95 % interval of the mean (Student's t); differences from the first strategy are
-paired by seed, below zero is better."""
+seeds, with the 95 % interval of the mean (Student's t; none where all seeds are equal); differences
+from the first strategy are paired by seed, below zero is better."""
 
 
 def write(study) -> str:

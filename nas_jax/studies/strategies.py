@@ -9,7 +9,8 @@ that candidates are scored on, each candidate with all of its own (those that a 
 from, or a population is selected by, among them). A population's images are those of all its
 members. Every seed is a supernet and a search of its own; its best architectures by score
 are trained from scratch, and count as one value, their mean. Mean ± sd over seeds; differences from
-the first strategy are paired by seed, with the 95 % interval of Student's t."""
+the first strategy are paired by seed, with the 95 % interval of Student's t (none where all
+are equal)."""
 
 
 def write(study) -> str:

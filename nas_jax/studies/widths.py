@@ -6,7 +6,7 @@ from nas_jax.findings import columns
 TITLE = "Tuned widths"
 TEXT = """Every seed is a supernet and a search of its own, whose best architectures by score are
 tuned. The networks are trained from scratch; mean ± sd over all n of them. Differences are paired
-by architecture, with the 95 % interval of Student's t."""
+by architecture, with the 95 % interval of Student's t (none where all are equal)."""
 NAMES = {"full": "full", "narrowed": "narrowed uniformly", "tuned": "tuned by MorphNet"}
 HEADER = ("widths", "n", "test accuracy (%)", "parameters (M)", "multiply-adds (M)", "tuned - this")
 
