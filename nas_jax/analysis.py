@@ -12,6 +12,7 @@ MOST, LEAST, PAIRS = 2000, 200, 10**6
 DRAWN = PAIRS // LEAST  # pairs of a resample at most; an interval is then shrunk to that of all
 MIN_PAIRS = 10  # below, an interval of a rank correlation says nothing
 ROUNDING = 1e-9  # values that differ by less are equal
+SINGLE = 1e-6  # the same of float32, which scores are, relative to the value
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 Numbers = Sequence[float | None]
 
@@ -149,6 +150,17 @@ def mean_difference(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
     parts = sum(s**2 / (len(values) - 1) for s, values in zip(squares, (ours, theirs)))
     half = stats.t.ppf(0.975, sum(squares) ** 2 / parts) * math.sqrt(sum(squares))
     return Estimate(value, value - float(half), value + float(half))
+
+
+def reaches(value: float, bar: float) -> bool:
+    """Whether a value is at or above a bar, or below it by no more than float32 rounds."""
+    return value >= bar or math.isclose(value, bar, rel_tol=SINGLE)
+
+
+def bucket(value: float, width: float) -> int:
+    """The number of the bucket that a value lies in; number m begins at m times the width."""
+    nearest = round(value / width)
+    return nearest if reaches(value, nearest * width) else nearest - 1
 
 
 def evenly(values: Sequence, most: int) -> list:

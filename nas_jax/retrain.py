@@ -8,7 +8,6 @@ Each writes `selection.json` (which architectures, and why) and a `result.json` 
 import functools
 import itertools
 import logging
-import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -193,7 +192,7 @@ def _stratified(shuffled, n, width):
     """From every bucket in turn its first that is not taken, until there are n."""
     buckets: dict[int, list] = {}
     for row in shuffled:
-        buckets.setdefault(math.floor(row["value"] / width), []).append(row)
+        buckets.setdefault(analysis.bucket(row["value"], width), []).append(row)
     names = sorted(buckets)
     names = analysis.evenly(names, n)  # not the lowest, but such as are spread over all
     turns = itertools.zip_longest(*(buckets[name] for name in names))

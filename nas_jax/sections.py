@@ -85,9 +85,10 @@ def scores(found) -> str:
     ]
     rows += [(f"{share:.0%} quantile", value) for share, value in summary.quantiles.items()]
     rows += [
-        (f"candidates at {bar} % or more", 100 * sum(v >= bar for v in values) / summary.n)
+        (f"candidates at {bar} % or more", 100 * count / summary.n)
         for bar in THRESHOLDS
-        if accurate and summary.low < bar <= summary.high
+        for count in [sum(analysis.reaches(value, bar) for value in values)]
+        if accurate and 0 < count < summary.n
     ]
     failed = f"{len(found.trials) - summary.n:,} of {len(found.trials):,} candidates failed."
     table = markdown.table((score.name, score.unit, "n"), [(*row, summary.n) for row in rows])

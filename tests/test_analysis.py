@@ -3,6 +3,7 @@
 import itertools
 import math
 import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -246,3 +247,31 @@ def test_figures_leave_out_what_has_no_interval(tmp_path, known):
     figures.bands(tmp_path / "band.png", {"title": {"label": band}}, "queries", "regret")
     for path in tmp_path.iterdir():
         assert path.stat().st_size > 5000
+
+
+@pytest.mark.parametrize("width", ["0.05", "0.1", "0.025"])
+def test_a_bucket_begins_at_every_multiple_of_its_width(width):
+    """Written as a decimal or multiplied out, in double or single precision, or a mean."""
+    for number in range(int(1 / float(width)) + 1):
+        value = float(number * Fraction(width))
+        forms = value, number * float(width), float(np.float32(value))
+        forms += (float(np.mean([np.float32(value + 0.1), np.float32(value - 0.1)])),)
+        assert [analysis.bucket(form, float(width)) for form in forms] == [number] * 4
+        assert analysis.bucket(-value, float(width)) == -number
+
+
+@pytest.mark.parametrize("n", [60, 128, 1_000, 5_000, 50_000])
+@pytest.mark.parametrize("width", ["0.05", "0.1", "0.025"])
+def test_shares_lie_in_their_buckets(width, n):
+    """k of n right answers, for k around every border."""
+    borders = [round(m * n * float(width)) for m in range(int(1 / float(width)) + 1)]
+    for k in {k + i for k in borders for i in (-1, 0, 1) if 0 <= k + i <= n}:
+        number = math.floor(Fraction(k, n) / Fraction(width))
+        assert analysis.bucket(k / n, float(width)) == number
+        assert analysis.bucket(float(np.float32(k / n)), float(width)) == number
+
+
+@pytest.mark.parametrize("bar", range(0, 101, 5))
+def test_a_share_in_single_precision_reaches_its_own_bar(bar):
+    assert analysis.reaches(100 * float(np.float32(bar / 100)), bar)
+    assert not analysis.reaches(100 * float(np.float32(bar / 100 - 1 / 50_000)), bar)

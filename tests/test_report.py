@@ -5,6 +5,7 @@ import re
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nas_jax import report, spaces
@@ -162,6 +163,16 @@ def test_scores(made):
     assert ["50% quantile", "71.00", "39"] in rows
     assert ["candidates at 80 % or more", f"{1100 / 39:.2f}", "39"] in rows
     assert "1 of 40 candidates failed" in made[1]
+
+
+def test_scores_of_single_precision_reach_their_bars(tmp_path):
+    """0.7 of float32 is less than 0.7: four of five candidates are at 70 % or more."""
+    values = [float(np.float32(value)) for value in (0.9, 0.8, 0.7, 0.7, 0.5)]
+    rows = [_trial(i) | {"value": value} for i, value in enumerate(values)]
+    _write(tmp_path / "trials.jsonl", _lines(rows))
+    rows = _rows(report.write(tmp_path, SPACE).read_text(), "Scores")
+    assert ["candidates at 70 % or more", "80.00", "5"] in rows
+    assert ["candidates at 90 % or more", "20.00", "5"] in rows
 
 
 def test_best_ten(made):

@@ -1,12 +1,11 @@
-"""Scoring, batched and on several devices; which networks are retrained; strategies."""
+"""Scoring, batched and on several devices."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from nas_jax import candidates, retrain, score, spaces, supernet
+from nas_jax import candidates, score, spaces, supernet
 
 
 @pytest.fixture(scope="module")
@@ -182,57 +181,3 @@ def test_running_statistics_are_one_for_all(scored, execution):
     )(archs)
     for i in (0, 7):
         assert found[i] == pytest.approx(_hit_rate(scored, _logits(scored, stats, i)))
-
-
-# -- selection ------------------------------------------------------------------------------------
-
-
-def _trials(scores, params=None):
-    """Architectures a0, a1, ... with these scores."""
-    params = params or [100] * len(scores)
-    return [
-        {"arch": f"a{i}", "value": s, "params": p} for i, (s, p) in enumerate(zip(scores, params))
-    ]
-
-
-def _select(trials, seed=0, **groups):
-    none = dict.fromkeys(retrain.GROUPS, 0)
-    space = spaces.make("cell", num_cells=1, num_blocks=1)
-    rules = ConfigDict({"top_pool": 4, "small_quantile": 0.5, "bucket_width": 0.1})
-    settings = ConfigDict({"groups": {**none, **groups}})
-    return retrain.select(trials, space, settings, rules, seed)
-
-
-def test_top_takes_one_of_each_rank_of_the_pool():
-    """Pool of 4, two strata: one of a7, a6 and one of a5, a4."""
-    top = _select(_trials([i / 10 for i in range(8)]), top=2)["top"]
-    assert top[0] in ("a7", "a6")
-    assert top[1] in ("a5", "a4")
-
-
-def test_small_is_the_smallest_at_or_above_the_quantile():
-    """The median of the scores is 0.25: a2 and a3 are above it, and a2 is smaller than a3."""
-    chosen = _select(_trials([0.1, 0.2, 0.3, 0.4], [1, 2, 30, 40]), small=1)
-    assert chosen["small"] == ["a2"]
-
-
-def test_stratified_fills_buckets_in_turn_and_prefers_the_random_sample():
-    trials = _trials([0.05] * 6 + [0.15] * 2 + [0.95])
-    chosen = _select(trials, random=3, stratified=5)
-    buckets = [int(a[1:]) for a in chosen["stratified"]]
-    assert sum(i < 6 for i in buckets) == 2
-    assert sum(6 <= i < 8 for i in buckets) == 2
-    assert 8 in buckets
-    low = [a for a in chosen["random"] if int(a[1:]) < 6]
-    assert set(low[:2]) <= set(chosen["stratified"])
-
-
-def test_failed_and_repeated_candidates_are_not_selected_twice():
-    trials = [*_trials([0.1, None, 0.3]), *_trials([0.1, None, 0.3])]
-    assert sorted(_select(trials, random=6)["random"]) == ["a0", "a2"]
-
-
-def test_all_on_is_the_space_s_own():
-    assert _select(_trials([0.5]), all_on=1)["all_on"] == [
-        "0,1>identity,sep3x3,sep5x5,sep7x7,conv7x7,maxpool,avgpool"
-    ]

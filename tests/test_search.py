@@ -13,7 +13,6 @@ from nas_jax import (
     choices,
     cost,
     latency,
-    retrain,
     rng,
     spaces,
     strategies,
@@ -27,7 +26,7 @@ from nas_jax import config as config_lib
 from nas_jax.checkpoints import Checkpoints
 from nas_jax.constraints import Constraints
 from tests import trainings
-from tests.configs import tiny, tiny_macro
+from tests.configs import tiny_macro
 from tests.trainings import Stop, Stopping
 
 MACRO = spaces.make("nasbench_macro", stages=(1, 2), head=2)  # 27 architectures
@@ -77,16 +76,6 @@ def test_front_equals_a_brute_force_one(seed):
     front = analysis.pareto_front(values, costs)
     assert sorted(front) == [i for i in range(27) if not _is_beaten(i, values, costs)]
     assert [costs[i] for i in front] == sorted(costs[i] for i in front)
-
-
-def test_networks_of_the_front_are_trained():
-    """Value 0.1 to 0.5 for 10 to 50 parameters, and one beaten: the ends and the middle."""
-    rows = [{"arch": f"a{i}", "value": 0.1 * i, "params": 10 * i} for i in range(1, 6)]
-    rows.append({"arch": "b", "value": 0.2, "params": 25})
-    settings = tiny.get_config().retrain.final
-    settings.groups.update({group: 0 for group in settings.groups} | {"pareto": 3})
-    rules = tiny.get_config().retrain.selection
-    assert retrain.select(rows, MACRO, settings, rules, 0)["pareto"] == ["a1", "a3", "a5"]
 
 
 # -- constraints and latencies --------------------------------------------------------------------
