@@ -23,12 +23,17 @@ MAX_OPTIONS = 16  # subsets are tabulated, and 2^16 rows are still a small table
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """Between `min_on` and `max_on` of `num_options`; `name` is unique in its space."""
+    """Between `min_on` and `max_on` of `num_options`; `name` is unique in its space.
+
+    `may_lose_all` says that path dropout may drop all options at once, since other paths of the
+    network remain; else it keeps one (`nas_jax.path_dropout`).
+    """
 
     name: str
     num_options: int
     min_on: int
     max_on: int
+    may_lose_all: bool = False
 
     def __post_init__(self):
         if not 1 <= self.num_options <= MAX_OPTIONS:

@@ -1,4 +1,9 @@
-"""Path dropout: which paths a training step drops (paper, section 3.2)."""
+"""Path dropout: which paths a training step drops (paper, section 3.2).
+
+A node of the paper's cells may lose all its inputs, since a cell's own inputs always reach its
+output. In a chain nothing passes beside a layer. So a Choice says whether it may lose all; where it
+may not and all would be dropped, one stays, each with the same probability.
+"""
 
 from typing import Any
 
@@ -14,7 +19,8 @@ SCHEDULES = ("linear", "constant", "none")
 def rates(choices: Any, r: float) -> Any:
     """Final drop rate r^(1/k) of each path, a float per Choice; k is its number of options.
 
-    So a node loses all its inputs with probability r, whatever its fan-in (paper, section 3.2).
+    So a node loses all its inputs with probability r, whatever its fan-in (paper, section 3.2). A
+    node that may not keeps one of them then: each path stays more often, by r / k.
     """
     return jax.tree.map(lambda choice: r ** (1 / choice.num_options), choices)
 
@@ -50,12 +56,13 @@ def sample(
       choices: the space's tree of Choices.
       groups: int32 [G], global numbers of the ghost batches; a group's masks depend on its own
         number only, not on how groups are spread over devices.
-      r: probability with which a node loses all its inputs at the end, in [0, 1).
+      r: probability with which a node loses all its inputs at the end, or all but one if it may not
+        lose all; in [0, 1).
       share: of the final rates, in [0, 1]; see `ramp`.
       rescale: divide what is kept by the probability of keeping it (the paper does not say).
 
     Returns:
-      Masks float32 [G, num_options] at each leaf. A node may lose all its inputs.
+      Masks float32 [G, num_options] at each leaf.
     """
     leaves, treedef = jax.tree.flatten(choices)
     total = sum(choice.num_options for choice in leaves)
@@ -63,7 +70,18 @@ def sample(
     masks, start = [], 0
     for choice, rate in zip(leaves, jax.tree.leaves(rates(choices, r))):
         draw = uniform[:, start : start + choice.num_options]
-        keep = (draw >= rate * share).astype(jnp.float32)
-        masks.append(keep / (1 - rate * share) if rescale else keep)
+        is_kept, probability = _kept(choice, draw, rate * share)
+        keep = is_kept.astype(jnp.float32)
+        masks.append(keep / probability if rescale else keep)
         start += choice.num_options
     return treedef.unflatten(masks)
+
+
+def _kept(choice, draw, rate):
+    """Which paths stay, bool as their uniform draws [G, k], and how probably each does."""
+    if choice.may_lose_all:
+        return draw >= rate, 1 - rate
+    k = choice.num_options
+    # Of paths that would all be dropped, each has the largest draw with the same probability.
+    limit = jnp.minimum(rate, jnp.max(draw, -1, keepdims=True))
+    return draw >= limit, 1 - rate + rate**k / k

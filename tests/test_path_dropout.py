@@ -8,26 +8,36 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import path_dropout
+from nas_jax import path_dropout, spaces
 from nas_jax.choices import Choice
 
-FANS = (2, 3, 4, 5, 7)  # the paper's concats have 2..5 inputs, its sums 7
-NODES = {k: Choice(f"node{k}", k, 1, k) for k in FANS}
+FANS = (2, 3, 4, 5, 7)  # the paper's concats have 2..5 inputs, its sums 7, of which 2 are chosen
+NODES = {k: Choice(f"node{k}", k, 1, 2 if k == 7 else k, may_lose_all=True) for k in FANS}
+CHAIN = spaces.make("nasbench_macro", stages=(1, 2)).choices  # three layers of three ops
 GROUPS = 20_000
 
 
 @functools.cache
-def draw(r, share=1.0, rescale=False):
+def _draw(choices, r, share, rescale):
     sample = jax.jit(
         lambda key, groups: path_dropout.sample(
-            key, NODES, groups, r=r, share=share, rescale=rescale
+            key, choices, groups, r=r, share=share, rescale=rescale
         )
     )
-    return jax.tree.map(np.asarray, sample(jax.random.key(0), jnp.arange(GROUPS)))
+    return [np.asarray(mask) for mask in sample(jax.random.key(0), jnp.arange(GROUPS))]
+
+
+def draw(r, share=1.0, rescale=False):
+    return dict(zip(FANS, _draw(tuple(NODES.values()), r, share, rescale)))
 
 
 def sigma(probability):
     return math.sqrt(probability * (1 - probability) / GROUPS)
+
+
+def assert_probability(found, expected):
+    """Of an event [GROUPS]."""
+    assert abs(np.mean(found) - expected) < 4 * sigma(expected)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +60,14 @@ def test_examples_of_the_paper():
     assert round(rates[7], 2) == 0.65
 
 
+def test_the_rates_of_the_papers_cell():
+    """By how many options there are, not by how many of them an architecture may have."""
+    blocks = path_dropout.rates(spaces.make("cell").choices, 0.1)
+    for i, block in enumerate(blocks):
+        assert block["inputs"] == pytest.approx(0.1 ** (1 / (2 + i)))
+        assert block["ops"] == pytest.approx(0.1 ** (1 / 7))  # one or two of the seven
+
+
 @pytest.mark.parametrize("r", [1e-6, 0.05, 0.3])
 def test_a_node_loses_all_inputs_with_probability_r(r):
     rates = path_dropout.rates(NODES, r)
@@ -64,6 +82,45 @@ def test_drawn_masks_have_these_rates():
         assert np.all(abs(masks[k].mean(0) - keep) < 4 * sigma(keep))
         lost = np.mean(np.all(masks[k] == 0, -1))
         assert abs(lost - 0.1) < 4 * sigma(0.1)
+
+
+# -- other spaces than the paper's ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("r", "share"), [(0.1, 1.0), (0.3, 1.0), (0.5, 0.5)])
+def test_a_layer_of_a_chain_keeps_a_path(r, share):
+    """Nothing else would pass: where all three would be dropped, one stays, any as likely.
+
+    By hand: a path is dropped with q = share r^(1/3), but stays in a third of the q^3.
+    """
+    q = share * r ** (1 / 3)
+    for mask in _draw(CHAIN, r, share, False):
+        assert set(np.unique(mask)) == {0, 1}
+        assert np.all(mask.sum(-1) >= 1)
+        for path in range(3):
+            assert_probability(mask[:, path], 1 - q + q**3 / 3)
+            alone = mask[:, path] * (mask.sum(-1) == 1)
+            assert_probability(alone, (1 - q) * q**2 + q**3 / 3)
+
+
+def test_a_chain_is_rescaled_by_what_it_keeps():
+    q = 0.1 ** (1 / 3)
+    for plain, scaled in zip(_draw(CHAIN, 0.1, 1.0, False), _draw(CHAIN, 0.1, 1.0, True)):
+        np.testing.assert_allclose(scaled, plain / (1 - q + q**3 / 3), rtol=1e-5)
+
+
+def test_at_the_first_step_of_a_ramp_a_chain_drops_nothing():
+    assert all(np.all(mask == 1) for mask in _draw(CHAIN, 0.1, 0.0, True))
+
+
+def test_the_last_path_belongs_to_the_number_of_a_group():
+    some = np.asarray([7, 3, 19_999])
+    found = path_dropout.sample(jax.random.key(0), CHAIN, jnp.asarray(some), r=0.5, share=1.0)
+    for mask, every in zip(found, _draw(CHAIN, 0.5, 1.0, False)):
+        np.testing.assert_array_equal(mask, every[some])
+
+
+# -- shares, keys and schedules -------------------------------------------------------------------
 
 
 def test_share_scales_the_rate_and_not_r():

@@ -85,17 +85,21 @@ class CellSpace(base.Space):
 
     @functools.cached_property
     def choices(self) -> tuple:
-        """Per block {"inputs": 1..2+i of 2+i, "ops": 1 or 2 of the ops}; untied, that per cell."""
+        """Per block {"inputs": 1..2+i of 2+i, "ops": 1 or 2 of the ops}; untied, that per cell.
+
+        A block may lose all of either, since a cell's inputs always reach its output.
+        """
         if self.tied:
             return self._blocks("")
         return tuple(self._blocks(f"cell{cell}_") for cell in range(self.num_cells))
 
     def _blocks(self, prefix):
         num_ops = len(self.ops)
+        choice = functools.partial(Choice, min_on=1, may_lose_all=True)
         return tuple(
             {
-                "inputs": Choice(f"{prefix}block{i}_inputs", 2 + i, 1, 2 + i),
-                "ops": Choice(f"{prefix}block{i}_ops", num_ops, 1, min(2, num_ops)),
+                "inputs": choice(f"{prefix}block{i}_inputs", 2 + i, max_on=2 + i),
+                "ops": choice(f"{prefix}block{i}_ops", num_ops, max_on=min(2, num_ops)),
             }
             for i in range(self.num_blocks)
         )

@@ -52,9 +52,10 @@ class NasBench201Space(base.Space):
 
     @functools.cached_property
     def choices(self) -> tuple[tuple[Choice, ...], ...]:
-        """Per node, an op for each node before it."""
+        """Per node, an op for each node before it; an edge may lose all, since others remain."""
+        edge = functools.partial(Choice, num_options=len(OPS), min_on=1, max_on=1)
         return tuple(
-            tuple(Choice(f"edge{i}to{j}", len(OPS), 1, 1) for i in range(j))
+            tuple(edge(f"edge{i}to{j}", may_lose_all=True) for i in range(j))
             for j in range(1, _NUM_NODES)
         )
 

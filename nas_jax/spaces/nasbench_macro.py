@@ -46,7 +46,7 @@ class NasBenchMacroSpace(base.Space):
 
     @functools.cached_property
     def choices(self) -> tuple[Choice, ...]:
-        """One op per layer."""
+        """One op per layer; nothing passes beside a layer, so it may not lose all."""
         return tuple(Choice(f"layer{i}", len(OPS), 1, 1) for i in range(sum(self.stages)))
 
     def labels(self, choice: Choice) -> tuple[str, ...]:
