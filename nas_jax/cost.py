@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from nas_jax import choices as choices_lib
+from nas_jax.image_size import ImageSize, height_and_width
 from nas_jax.spaces import base
 
 
@@ -24,15 +25,19 @@ def of(
     archs: Any,
     *,
     filters: int = 16,
-    image_size: int = 32,
+    image_size: ImageSize = 32,
     num_classes: int = 10,
     channels: int = 3,
 ) -> Cost:
     """Cost of one architecture (masks [k]) or of many (masks [..., k]).
 
     Only kernels have multiply-adds; batch norm, pooling and sums are not counted.
+
+    Raises: ValueError if images of that size, (height, width) or the side of a square in pixels,
+      cannot be reduced evenly.
     """
-    found = total(space, _table(space, filters, image_size, num_classes, channels), archs)
+    size = height_and_width(image_size)
+    found = total(space, _table(space, filters, size, num_classes, channels), archs)
     return Cost(found[..., 0], found[..., 1])
 
 
@@ -60,32 +65,34 @@ def on_images(space: base.Space, archs: Any, filters: int, data: Any) -> Cost:
     return of(space, archs, filters=filters, **image_options(data))
 
 
-def of_network(space: base.Space, params: Any, image_size: int) -> Cost:
+def of_network(space: base.Space, params: Any, image_size: ImageSize) -> Cost:
     """Cost of the network that has these parameters, whatever its widths."""
     shapes = base.shapes_by_path(params)
     flops = (space.multiply_adds(path, shape, image_size) for path, shape in shapes.items())
     return Cost(np.asarray(sum(map(math.prod, shapes.values()))), np.asarray(sum(flops)))
 
 
-def image_options(data: Any) -> dict[str, int]:
+def image_options(data: Any) -> dict[str, Any]:
     """What `of` and `per_option` ask about images, of a `data.Data`."""
-    size, _, channels = data.image_shape
-    return {"image_size": size, "num_classes": data.num_classes, "channels": channels}
+    *size, channels = data.image_shape
+    return {"image_size": tuple(size), "num_classes": data.num_classes, "channels": channels}
 
 
 def per_option(
     space: base.Space,
     *,
     filters: int = 16,
-    image_size: int = 32,
+    image_size: ImageSize = 32,
     num_classes: int = 10,
     channels: int = 3,
 ) -> dict[str | None, Cost]:
     """Cost of each option of each Choice by its name, int64 [num_options] (over all cells).
 
     Key None: what every architecture has, int64 []. An architecture's cost is the sum of these.
+    Args and errors as of `of`.
     """
-    table = _table(space, filters, image_size, num_classes, channels)
+    size = height_and_width(image_size)
+    table = _table(space, filters, size, num_classes, channels)
     return {name: Cost(rows[..., 0], rows[..., 1]) for name, rows in table.items()}
 
 
@@ -114,7 +121,7 @@ def _table(space, filters, image_size, num_classes, channels):
     """int64 [params, flops] of what all use (key None), and [num_options, 2] per Choice's name."""
     table = {c.name: np.zeros((c.num_options, 2), np.int64) for c in jax.tree.leaves(space.choices)}
     table[None] = np.zeros(2, np.int64)
-    shapes = base.param_shapes(space, filters, image_size, num_classes, channels)
+    shapes = base.param_shapes(space, filters, num_classes, channels)
     for path, shape in shapes.items():
         costs = math.prod(shape), space.multiply_adds(path, shape, image_size)
         name, option = space.owner(path) or (None, slice(None))

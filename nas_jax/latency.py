@@ -11,6 +11,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from nas_jax import file_paths, records, supernet, workdir
+from nas_jax.image_size import ImageSize, height_and_width
 from nas_jax.spaces import Space
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ def measure(
     arch: Any,
     *,
     filters: int,
-    image_size: int,
+    image_size: ImageSize,
     num_classes: int = 10,
     channels: int = 3,
     batch_size: int = 1,
@@ -45,16 +46,19 @@ def measure(
       space: its space.
       arch: a canonical string or masks [num_options].
       filters: F.
-      image_size: H = W, pixels.
+      image_size: pixels, (height, width) or the side of a square.
       num_classes: K.
       channels: of an image.
       batch_size: images of a pass; 1 is what a user waits for, many is throughput.
       warm_up: passes before the first that counts; the first of them compiles.
       repeats: passes that count.
       **options: of `Space.standalone`, such as dtype.
+
+    Raises: ValueError if images of that size cannot be reduced evenly.
     """
+    space.check_image_size(image_size)
     net = space.standalone(arch, num_classes=num_classes, filters=filters, bn="running", **options)
-    images = jnp.zeros((batch_size, image_size, image_size, channels), jnp.float32)
+    images = jnp.zeros((batch_size, *height_and_width(image_size), channels), jnp.float32)
     variables = jax.device_put(
         supernet.init(jax.random.key(0), net, images), jax.local_devices()[0]
     )
@@ -74,7 +78,7 @@ def per_option(
     num_archs: int,
     batch_size: int,
     filters: int,
-    image_size: int,
+    image_size: ImageSize,
     num_classes: int,
     channels: int,
     dtype: Any = jnp.float32,
@@ -88,8 +92,10 @@ def per_option(
     there if it exists, so that a search asks the same of a later process.
 
     Args as of `measure`; `num_archs` architectures are timed.
+
+    Raises: ValueError if the file is of images of another size.
     """
-    path = file_paths.local(path, "path")
+    path, sides = file_paths.local(path, "path"), list(height_and_width(image_size))
     if not path.exists():
         archs = jax.device_get(space.sample(jax.random.key(0), (num_archs,)))
         size = {"filters": filters, "image_size": image_size, "batch_size": batch_size}
@@ -100,11 +106,23 @@ def per_option(
             logger.info("latency  %d/%d  %.3f ms  %s", len(times), num_archs, times[-1], text)
         found = _estimate(space, archs, np.asarray(times))
         device = jax.local_devices()[0].device_kind
-        workdir.write_json(path, found | {"batch_size": batch_size, "device": device})
+        found |= {"image_size": sides, "batch_size": batch_size, "device": device}
+        workdir.write_json(path, found)
         logger.info("latency  median error of the estimate: %.1f %%", found["error_percent"])
     found = workdir.read_json(path, records.LATENCY)
+    _check_images(path, found, sides)
     named = {name: np.asarray(row) for name, row in found["options_ms"].items()}
     return {None: np.asarray(found["base_ms"]), **named}
+
+
+def _check_images(path, found, sides):
+    """A file that does not say its size is an older one, of squares of the images' height."""
+    (height, width), (timed, across) = sides, found.get("image_size") or sides[:1] * 2
+    if (height, width) != (timed, across):
+        raise ValueError(
+            f"{path} has latencies on images of {timed}x{across} pixels, not {height}x{width}; "
+            "delete it to time them"
+        )
 
 
 def _estimate(space, archs, times):

@@ -77,11 +77,16 @@ WIDTHS = {
     "costs": {name: NUMBER for name in NETWORKS},
     "widths": {name: {str: COUNT} for name in NETWORKS},
 }
+_SIDES = Kind(
+    "a height and a width",
+    lambda x: isinstance(x, list) and len(x) == 2 and all(map(SIZE.fits, x)),
+)
 LATENCY = {
     "num_archs": SIZE,
     "error_percent": NUMBER,
     "base_ms": NUMBER,
     "options_ms": {str: [NUMBER]},
+    "image_size": _SIDES.optional(),  # not in older files
     "batch_size": SIZE,
     "device": TEXT,
 }

@@ -134,7 +134,7 @@ def train_one(
         data.in_order(split, config.retrain.eval_batch_size),
         prepare=augment.standardiser(data),
     )
-    costs = cost.of_network(space, state.params, data.image_shape[0])
+    costs = cost.of_network(space, state.params, data.image_shape[:2])
     num_trained = training.total * settings.train.batch_size
     result = {
         "arch": text,

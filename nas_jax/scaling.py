@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from nas_jax import cost
+from nas_jax.image_size import ImageSize
 from nas_jax.spaces import Space
 
 
@@ -25,8 +26,9 @@ def fit(
     max_flops: float | None = None,
     depths: Sequence[int] | None = None,
     multiple: int = 1,
-    image_size: int = 32,
+    image_size: ImageSize = 32,
     num_classes: int = 10,
+    channels: int = 3,
 ) -> list[Scaled]:
     """The widest network within the budget, for each depth.
 
@@ -37,8 +39,9 @@ def fit(
       max_flops: budget of multiply-adds of an image; None: any.
       depths: cells of a stage (see `Space.deepened`); None: as found.
       multiple: F is a multiple of it.
-      image_size: H = W, pixels.
+      image_size: pixels, (height, width) or the side of a square.
       num_classes: K.
+      channels: of an image.
 
     Returns:
       One `Scaled` per depth.
@@ -50,7 +53,7 @@ def fit(
     if not budgets or not all(map(math.isfinite, budgets)):
         raise ValueError("give max_params or max_flops, a number")
     spaces = [space] if depths is None else [space.deepened(depth) for depth in depths]
-    size = {"image_size": image_size, "num_classes": num_classes}
+    size = {"image_size": image_size, "num_classes": num_classes, "channels": channels}
     return [_widest(each, text, max_params, max_flops, multiple, size) for each in spaces]
 
 

@@ -235,7 +235,7 @@ def sizes(given: ConfigDict, space: Any, data: Any, num_devices: int) -> None:
 
     Raises: ValueError that names the field, both numbers, and the way out.
     """
-    space.check_image_size(data.image_shape[0])
+    space.check_image_size(data.image_shape[:2])
     splits = ("train", "train", "train+valid")
     for name, split in zip(_TRAININGS, splits):
         _check_batch(name, _section(given, name), split, data.num_images(split), num_devices)

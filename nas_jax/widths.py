@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nas_jax.image_size import ImageSize
 from nas_jax.spaces import Space
 from nas_jax.spaces.base import Path
 
@@ -39,7 +40,7 @@ class Widths:
       space: the space; must have `layers`.
       text: string of the architecture, also of `all_on`.
       shapes: {path: shape} of the parameters of its network.
-      image_size: H = W, pixels.
+      image_size: pixels, (height, width) or the side of a square.
       resource: what is counted, "flops" (multiply-adds) or "params".
 
     Attributes:
@@ -56,7 +57,7 @@ class Widths:
         text: str,
         shapes: Mapping[Path, tuple[int, ...]],
         *,
-        image_size: int,
+        image_size: ImageSize,
         resource: str = "flops",
     ):
         self._space, self.text, self._layers = space, text, space.layers(text)

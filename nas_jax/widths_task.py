@@ -100,6 +100,6 @@ def _widths_of(config, space, data, text, filters):
         space,
         text,
         base.shapes_by_path(params),
-        image_size=data.image_shape[0],
+        image_size=data.image_shape[:2],
         resource=config.retrain.widths.resource,
     )

@@ -164,7 +164,5 @@ def test_image_size(fields, good, factor):
     for size in good:
         space.check_image_size(size)
     if factor > 1:
-        with pytest.raises(
-            ValueError, match=rf"data.image_size={factor + 2} must be a multiple of {factor}"
-        ):
+        with pytest.raises(ValueError, match=f"multiples of {factor}, .*set data.image_size"):
             space.check_image_size(factor + 2)

@@ -10,9 +10,10 @@ import nas_jax
 
 ROOT = pathlib.Path(nas_jax.__file__).parent
 LAYERS = {
-    0: "choices rng analysis kernels runtime variants interruption records file_paths",
-    1: "ops execution workdir parallel checkpoints data digits validate figures markdown trust "
-    "columns",
+    0: "choices rng analysis kernels runtime variants interruption records file_paths "
+    "image_size",
+    1: "ops execution workdir parallel checkpoints data digits validate figures markdown "
+    "trust columns",
     2: "supernet progress lineage",
     3: "spaces",
     4: "path_dropout cost datasets augment optim tables latency widths",

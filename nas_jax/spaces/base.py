@@ -20,9 +20,13 @@ import numpy as np
 
 from nas_jax import choices as choices_lib
 from nas_jax import ops
+from nas_jax.image_size import ImageSize, height_and_width
 
 Arch = choices_lib.Arch
 Path = tuple[str, ...]  # of a parameter: its scopes, then its name
+
+
+CLASSIFIER = "classifier"  # scope of the linear classifier that ends every network
 
 
 class Layer(NamedTuple):
@@ -60,8 +64,10 @@ class Space(abc.ABC):
         """The module: the supernet if `arch` is None, else only what that architecture uses."""
 
     @abc.abstractmethod
-    def positions(self, path: Path, image_size: int) -> int:
-        """Number of places at which the kernel of that path is applied to one image."""
+    def reduction_at(self, path: Path) -> int:
+        """By how much the height and width of images are reduced where that path's kernel is used;
+        not asked for the classifier's.
+        """
 
     @property
     @abc.abstractmethod
@@ -149,12 +155,14 @@ class Space(abc.ABC):
             )
         return widths
 
-    def check_image_size(self, image_size: int) -> None:
-        """Raises: ValueError if images of that height and width cannot be reduced evenly."""
-        if image_size % self.reduction:
+    def check_image_size(self, image_size: ImageSize) -> None:
+        """Raises: ValueError if images of that size are none, or cannot be reduced evenly."""
+        height, width = height_and_width(image_size)
+        if height % self.reduction or width % self.reduction:
             raise ValueError(
-                f"data.image_size={image_size} must be a multiple of {self.reduction}, by which "
-                "this space's networks (config.space) reduce it"
+                f"images of {height}x{width} pixels (height x width): both must be multiples of "
+                f"{self.reduction}, by which this space's networks (config.space) reduce them; set "
+                "data.image_size to one"
             )
 
     def to_strs(self, archs: Arch) -> list[str]:
@@ -219,9 +227,22 @@ class Space(abc.ABC):
                 return scope, int(below)
         return None
 
-    def multiply_adds(self, path: Path, shape: tuple[int, ...], image_size: int) -> int:
-        """Of the array of parameters of that path, on one image; only kernels have any."""
+    def multiply_adds(self, path: Path, shape: tuple[int, ...], image_size: ImageSize) -> int:
+        """Of the array of parameters of that path, on one image; only kernels have any.
+
+        Raises: ValueError if images of that size cannot be reduced evenly.
+        """
         return math.prod(shape) * self.positions(path, image_size) if len(shape) > 1 else 0
+
+    def positions(self, path: Path, image_size: ImageSize) -> int:
+        """Number of places at which the kernel of that path is applied to one image.
+
+        Raises: ValueError if images of that size cannot be reduced evenly.
+        """
+        self.check_image_size(image_size)
+        if path[0] == CLASSIFIER:
+            return 1
+        return math.prod(side // self.reduction_at(path) for side in height_and_width(image_size))
 
     def usage(self, params: Any, arch: Arch) -> Any:
         """Share of the groups that use each parameter: a tree like `params` of float32 scalars.
@@ -303,20 +324,23 @@ class Network(nn.Module):
     def logits(self, x: jax.Array) -> jax.Array:
         """[G, n, H, W, C] -> float32 [G, n, K]: mean over pixels and a linear classifier.
 
-        To be called in a compact method, for the scope `classifier`.
+        To be called in a compact method, for its scope.
         """
         x = jnp.mean(x.astype(jnp.float32), (2, 3))
         init = self.kernel_init(2 * x.shape[-1])  # no ReLU follows: half the variance
-        return nn.Dense(self.num_classes, kernel_init=init, name="classifier")(x)
+        return nn.Dense(self.num_classes, kernel_init=init, name=CLASSIFIER)(x)
 
 
 @functools.cache
 def param_shapes(
-    space: Space, filters: int, image_size: int, num_classes: int, channels: int = 3
+    space: Space, filters: int, num_classes: int, channels: int = 3
 ) -> dict[Path, tuple[int, ...]]:
-    """Shape of every parameter of the supernet, by path; traced, nothing is computed."""
+    """Shape of every parameter of the supernet, by path; traced, nothing is computed.
+
+    The size of images changes none.
+    """
     net = space.supernet(num_classes=num_classes, filters=filters)
-    images = jax.ShapeDtypeStruct((1, image_size, image_size, channels), jnp.float32)
+    images = jax.ShapeDtypeStruct((1, space.reduction, space.reduction, channels), jnp.float32)
     variables = jax.eval_shape(net.init, jax.random.key(0), images, space.all_on())
     return shapes_by_path(variables["params"])
 

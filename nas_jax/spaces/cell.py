@@ -192,7 +192,7 @@ class CellSpace(base.Space):
             found += inside
             outputs.append(tensors)
         found.append(_layer(("final",), outputs[-1], "final"))
-        return [*found, base.Layer(("classifier",), ("final",), None)]
+        return [*found, base.Layer((base.CLASSIFIER,), ("final",), None)]
 
     def _cell_layers(self, cell, inputs, on):
         """A cell's layers, and the tensors that it gives to the next."""
@@ -231,15 +231,14 @@ class CellSpace(base.Space):
         """Stage of a cell, 0 for the stems (cells -1 and -2)."""
         return max(cell, 0) // self.cells_per_stage
 
-    def positions(self, path: base.Path, image_size: int) -> int:
-        """See `base.Space.positions`; projections work at their own cell's resolution."""
+    def reduction_at(self, path: base.Path) -> int:
+        """See `base.Space.reduction_at`; projections work at their own cell's resolution."""
         scope = path[0]
-        if scope == "classifier":
-            return 1
         if scope.startswith("stem"):
-            return (image_size // min(self.stem_stride, 2)) ** 2
-        cell = self.num_cells - 1 if scope == "final" else int(scope.removeprefix("cell"))
-        return (image_size // self.stem_stride // 2 ** self.stage(cell)) ** 2
+            return min(self.stem_stride, 2)
+        if scope == "final":
+            return self.reduction
+        return self.stem_stride * 2 ** self.stage(int(scope.removeprefix("cell")))
 
     @property
     def reduction(self) -> int:

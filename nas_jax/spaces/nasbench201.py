@@ -126,13 +126,10 @@ class NasBench201Space(base.Space):
         """See `base.Space.network`."""
         return CellsNetwork(self, num_classes, filters, arch, **options)
 
-    def positions(self, path: base.Path, image_size: int) -> int:
-        """See `base.Space.positions`."""
+    def reduction_at(self, path: base.Path) -> int:
+        """See `base.Space.reduction_at`."""
         scope = path[0]
-        if scope == "classifier":
-            return 1
-        stage = 0 if scope == "stem" else int(scope.removeprefix("stage").partition("_")[0])
-        return (image_size // 2**stage) ** 2
+        return 1 if scope == "stem" else 2 ** int(scope.removeprefix("stage").partition("_")[0])
 
     @property
     def reduction(self) -> int:

@@ -88,16 +88,14 @@ class NasBenchMacroSpace(base.Space):
         """Whether a layer is its stage's first, which halves the resolution."""
         return layer == 0 or self.stage(layer) > self.stage(layer - 1)
 
-    def positions(self, path: base.Path, image_size: int) -> int:
-        """See `base.Space.positions`; an expansion works at the resolution of its input."""
+    def reduction_at(self, path: base.Path) -> int:
+        """See `base.Space.reduction_at`; an expansion works at the resolution of its input."""
         scope = path[0]
-        if scope in ("stem", "classifier"):
-            return image_size**2 if scope == "stem" else 1
-        layer = len(self.choices) - 1 if scope == "head" else int(scope.removeprefix("layer"))
-        halvings = 1 + self.stage(layer)
-        if "expand" in path and self.reduces(layer):
-            halvings -= 1
-        return (image_size // 2**halvings) ** 2
+        if scope in ("stem", "head"):
+            return 1 if scope == "stem" else self.reduction
+        layer = int(scope.removeprefix("layer"))
+        enters = "expand" in path and self.reduces(layer)
+        return 2 ** (self.stage(layer) + (0 if enters else 1))
 
     def layers(self, text: str) -> list[base.Layer]:
         """See `base.Space.layers`; all layers of a stage have the same tensor, as they add to it
@@ -110,7 +108,7 @@ class NasBenchMacroSpace(base.Space):
                 found += self._op_layers(i, j, previous, stage)
             previous = stage
         found.append(_layer(("head",), (previous,), "head"))
-        return [*found, base.Layer(("classifier",), ("head",), None)]
+        return [*found, base.Layer((base.CLASSIFIER,), ("head",), None)]
 
     def _op_layers(self, layer, option, before, after):
         scope = (f"layer{layer}", str(option))

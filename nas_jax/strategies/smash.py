@@ -55,8 +55,8 @@ class HyperNetwork(base.Network):
 
     def _generated(self, images):
         """Paths of the kernels that are generated."""
-        *_, size, _, channels = images.shape
-        shapes = base.param_shapes(self.space, self.filters, size, self.num_classes, channels)
+        channels = images.shape[-1]
+        shapes = base.param_shapes(self.space, self.filters, self.num_classes, channels)
         return [p for p, shape in shapes.items() if len(shape) == 4 and shape[:2] == (1, 1)]
 
     def _params(self, images):

@@ -1,0 +1,202 @@
+"""Images that are not square: their networks, costs and latencies; sizes that are refused."""
+
+import json
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nas_jax import cost, latency, retrain, scaling, spaces, supernet, validate, widths
+from nas_jax import data as data_lib
+from nas_jax.constraints import Constraints
+from tests import images
+from tests.configs import tiny
+from tests.test_cost import multiply_adds
+
+SPACES = {
+    "cell": spaces.make("cell", num_cells=2, num_blocks=1, cells_per_stage=1),
+    "stem": spaces.make("cell", num_cells=2, num_blocks=1, cells_per_stage=1, stem_stride=4),
+    "nasbench201": spaces.make("nasbench201", num_cells=1, num_stages=3),
+    "nasbench_macro": spaces.make("nasbench_macro", stages=(1, 2), head=3),
+}
+PLAIN = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity",))
+SIZES = [(8, 16), (24, 8)]
+FILTERS = {"num_classes": 10, "filters": 4}
+
+
+def _some(space, seed=0):
+    return jax.device_get(space.sample(jax.random.key(seed)))
+
+
+def _counted(space, arch, size, channels=3):
+    """Multiply-adds of the products and convolutions of the network that is built."""
+    net = space.standalone(arch, **FILTERS)
+    example = jax.ShapeDtypeStruct((1, *size, channels), jnp.float32)
+    variables = jax.eval_shape(net.init, jax.random.key(0), example)
+    return multiply_adds(jax.make_jaxpr(net.apply)(variables, example).jaxpr)
+
+
+# -- networks -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_supernet_is_the_standalone_network(name):
+    space, batch = SPACES[name], jax.random.normal(jax.random.key(0), (4, 8, 16, 3))
+    net, arch = space.supernet(**FILTERS), _some(space)
+    variables = supernet.init(jax.random.key(1), net, batch, space.all_on())
+    own = {"params": space.subnet(variables["params"], arch)}
+    alone = space.standalone(arch, **FILTERS)
+    found = jax.jit(net.apply)(variables, batch, arch)
+    np.testing.assert_allclose(found, jax.jit(alone.apply)(own, batch), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_network_on_its_side_is_the_same(name):
+    """Images and kernels with height and width exchanged: nothing takes the one for the other."""
+    space, batch = SPACES[name], jax.random.normal(jax.random.key(0), (4, 8, 16, 3))
+    arch = "0,1>sep5x5,maxpool" if name in ("cell", "stem") else _some(space, 3)
+    net = space.standalone(arch, **FILTERS)
+    variables = supernet.init(jax.random.key(1), net, batch)
+    turned = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1) if x.ndim == 4 else x, variables)
+    logits, on_side = (
+        jax.jit(net.apply)(own, own_batch)
+        for own, own_batch in ((variables, batch), (turned, jnp.swapaxes(batch, 1, 2)))
+    )
+    assert np.abs(logits).max() > 0.1
+    np.testing.assert_allclose(logits, on_side, rtol=1e-4, atol=1e-4)
+
+
+# -- costs ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", SPACES)
+def test_costs_are_those_of_the_network_that_is_built(name, size):
+    space = SPACES[name]
+    arch, options = _some(space, 1), {"filters": 4, "image_size": size}
+    exact = _counted(space, arch, size)
+    assert cost.of(space, arch, **options).flops == exact
+    parts = cost.total(
+        space, {key: own.flops for key, own in cost.per_option(space, **options).items()}, arch
+    )
+    assert parts == exact
+    params = _params(space, arch, size)
+    assert cost.of_network(space, params, size).flops == exact
+    if name != "nasbench201":
+        shapes = {p: x.shape for p, x in flax.traverse_util.flatten_dict(params).items()}
+        own = widths.Widths(space, space.to_str(arch), shapes, image_size=size)
+        assert own.cost(own.full) == exact
+
+
+def _params(space, arch, size):
+    net, example = space.standalone(arch, **FILTERS), jnp.zeros((1, *size, 3))
+    return jax.eval_shape(net.init, jax.random.key(0), example)["params"]
+
+
+def test_a_number_is_a_square():
+    space = SPACES["cell"]
+    square, pair, listed = (
+        cost.of(space, space.all_on(), image_size=s) for s in (8, (8, 8), [8, 8])
+    )
+    assert square == pair == listed
+
+
+def test_a_network_is_scaled_to_its_images():
+    """The budget is what F = 8 costs on images of 8x16 pixels and one channel."""
+    space, text = PLAIN, "0>identity"
+    size = {"image_size": (8, 16), "channels": 1}
+    budget = cost.of(space, space.from_str(text), filters=8, **size)
+    [found] = scaling.fit(space, text, max_flops=int(budget.flops), **size)
+    assert (found.filters, found.params, found.flops) == (8, *budget)
+
+
+def test_a_wider_image_takes_longer():
+    """A thousandfold work, so that no noise hides it."""
+    small, large = (
+        latency.measure(PLAIN, "0>identity", filters=4, image_size=size, repeats=5).median
+        for size in ((8, 8), (8, 8192))
+    )
+    assert large > small
+
+
+# -- a run ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run():
+    """Config, space and data of a search on images of 8x16 pixels with one channel."""
+    config = tiny.get_config()
+    config.retrain.short.train.num_steps = 2
+    config.sweep.latency.num_archs = 4
+    config.space.num_cells = config.space.num_blocks = 1
+    config.space.ops = ("identity", "sep3x3")
+    sizes, pixels = (64, 16, 16), images.noise(96, 8, 16, 1)
+    labels = np.arange(96, dtype=np.int32) % 10
+    data = data_lib.InMemory("oblong", 10, (8, 16, 1), (0.5,), (0.2,), sizes, pixels, labels)
+    return config, spaces.make(**config.space.to_dict()), data
+
+
+def test_a_run_counts_every_pixel(tmp_path, run):
+    """What a search may ask for, what it writes, and what a network that is trained has."""
+    config, space, data = run
+    text = "0,1>identity,sep3x3"
+    arch = space.from_str(text)
+    exact = _counted(space, arch, (8, 16), channels=1)
+    assert cost.on_images(space, arch, 4, data).flops == exact
+    costs = Constraints(config, space, data, tmp_path).costs(space.from_strs([text]))
+    assert costs["flops"] == [exact]
+    assert json.loads((tmp_path / "latency.json").read_text())["image_size"] == [8, 16]
+    retrain.train_one(config, space, data, "short", tmp_path, text, 4, 0)
+    assert json.loads((tmp_path / "result.json").read_text())["flops"] == exact
+
+
+# -- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cell", "nasbench_macro", "nasbench201"])
+@pytest.mark.parametrize("size", [(8, 5), (5, 8), 6])
+def test_a_size_that_cannot_be_reduced_is_refused_everywhere(name, size):
+    space = SPACES[name] if name != "cell" else spaces.make("cell", num_cells=3, cells_per_stage=1)
+    arch = _some(space)
+    height, width = (size, size) if isinstance(size, int) else size
+    message = f"images of {height}x{width} pixels .*multiples of 4.*data.image_size"
+    for refused in (
+        lambda: space.check_image_size(size),
+        lambda: cost.of(space, arch, image_size=size),
+        lambda: cost.per_option(space, image_size=size),
+        lambda: latency.measure(space, arch, filters=4, image_size=size),
+    ):
+        with pytest.raises(ValueError, match=message):
+            refused()
+
+
+@pytest.mark.parametrize("size", [0, -8, 8.0, "8", (8,), (8, 8, 3), (8, 0), None, True])
+def test_what_is_no_size(size):
+    space = SPACES["cell"]
+    with pytest.raises(ValueError, match=r"image_size=.* must be a whole number above 0, or"):
+        cost.of(space, space.all_on(), image_size=size)
+
+
+def test_stored_images_that_do_not_fit_are_named():
+    """As they are where data.image_size is 0, which only the data set itself shows."""
+    config = tiny.get_config()
+    space = spaces.make(**config.space.to_dict())
+    pixels, labels = images.noise(96, 8, 5, 1), np.zeros(96, np.int32)
+    data = data_lib.InMemory("odd", 10, (8, 5, 1), (0.5,), (0.2,), (64, 16, 16), pixels, labels)
+    with pytest.raises(ValueError, match=r"images of 8x5 pixels .*multiples of 2.*data.image_size"):
+        validate.sizes(config, space, data, 1)
+
+
+def test_latencies_of_other_images_are_not_read(tmp_path):
+    """A file of an earlier version does not say its size; it timed squares of the height."""
+    space, path = PLAIN, tmp_path / "latency.json"
+    given = {"num_archs": 4, "batch_size": 1, "filters": 1, "num_classes": 2, "channels": 1}
+    latency.per_option(space, path, image_size=(2, 4), **given)
+    old = json.loads(path.read_text())
+    del old["image_size"]
+    path.write_text(json.dumps(old))
+    latency.per_option(space, path, image_size=2, **given)
+    with pytest.raises(ValueError, match=r"latency.json has latencies on images of 2x2.*not 2x4"):
+        latency.per_option(space, path, image_size=(2, 4), **given)
