@@ -8,18 +8,17 @@ import abc
 import dataclasses
 import functools
 import hashlib
-import io
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from nas_jax import imaging
+
 NUM_THREADS, NUM_PREFETCHED = 16, 512  # images that are decoded at once, and ahead of use
 FOREVER = 2**31  # batches
 NUM_SAMPLED = 100  # images of a streamed set that its fingerprint reads
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # channels -> Pillow's name
-BILINEAR = 2  # Pillow's number; it averages over all pixels where an image becomes smaller
 
 Batch = dict[str, np.ndarray]  # "image" uint8 [b, H, W, C], "label" int32 [b]
 Plan = Callable[[int], tuple[np.ndarray, tuple | None]]  # batch number -> records [b], crop seed
@@ -193,36 +192,10 @@ class Streamed(Data):
 
     def _decode(self, record, seed):
         row, (height, width, channels) = self.source[record], self.image_shape
-        image = open_image(row["image"], channels)
+        image = imaging.open_image(row["image"], channels)
         if seed is None:
-            box = _centre_box(*image.size, height / (height * 256 // 224))
+            box = imaging.centre_box(*image.size, height / (height * 256 // 224))
         else:
-            box = _random_box(*image.size, np.random.default_rng((*seed, record)))
-        pixels = np.asarray(image.resize((width, height), BILINEAR, box))
+            box = imaging.random_box(*image.size, np.random.default_rng((*seed, record)))
+        pixels = np.asarray(image.resize((width, height), imaging.BILINEAR, box))
         return {"image": pixels.reshape(self.image_shape), "label": np.int32(row["label"])}
-
-
-def _centre_box(width, height, share):
-    side = share * min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    return left, top, left + side, top + side
-
-
-def _random_box(width, height, rng):
-    """8 to 100 % of the area, sides 3:4 to 4:3 (Szegedy et al., Going deeper with convolutions)."""
-    area = width * height * rng.uniform(0.08, 1, 10)
-    aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3), 10))
-    widths, heights = np.sqrt(area * aspect), np.sqrt(area / aspect)
-    fits = np.flatnonzero((widths <= width) & (heights <= height))
-    if not fits.size:  # a very long image
-        return _centre_box(width, height, 1)
-    w, h = widths[fits[0]], heights[fits[0]]
-    left, top = rng.uniform(0, (width - w, height - h))
-    return left, top, left + w, top + h
-
-
-def open_image(encoded: bytes, channels: int) -> Any:
-    """A Pillow image of an encoded one, with that many channels."""
-    from PIL import Image
-
-    return Image.open(io.BytesIO(encoded)).convert(_MODES[channels])

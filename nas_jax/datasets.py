@@ -6,18 +6,22 @@ What tensorflow-datasets (TFDS) has prepared is read without importing TensorFlo
 import contextlib
 import difflib
 import itertools
+import logging
 import os
 from typing import Any
 
 import numpy as np
 
 from nas_jax import digits, file_paths
-from nas_jax.data import BILINEAR, Data, InMemory, Streamed, open_image
+from nas_jax.data import Data, InMemory, Streamed
+from nas_jax.imaging import open_image, resize
 
 _FOLDER, _DEFAULT_FOLDER = "TFDS_DATA_DIR", "~/tensorflow_datasets"
 STREAMED = ("imagenet2012",)  # too large for memory
 STREAMED_IMAGE_SIZE, DIGITS_IMAGE_SIZE = 224, 16
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+logger = logging.getLogger(__name__)
 
 
 def load(
@@ -32,6 +36,9 @@ def load(
     **options: Any,
 ) -> Data:
     """Load a data set.
+
+    Images of 16 bits are read as their high bytes (see `imaging.open_image`). A set in memory that
+    is then nearly black is warned of.
 
     Args:
       name: "digits" (embedded), "imagenet2012" (streamed), or any image classification set of TFDS
@@ -80,7 +87,20 @@ def _load_tfds(builder, specs, image_size):
         return Streamed(builder.name, num_classes, *known, sizes, source)
     with _damage_explained(builder):
         images, labels = _read_all(source, channels, image_size)
+    _warn_of_dim(builder.name, images)
     return _in_memory(builder.name, num_classes, sizes, images, labels)
+
+
+def _warn_of_dim(name, images):
+    """Cameras of 12 bits store them in 16, of which the lower half is left out."""
+    brightest = images.max()
+    if brightest < 16:
+        logger.warning(
+            "data.name=%r: no pixel is above %d of 255. If these are values of 12 bits in 16-bit "
+            "images, of which the high byte is read: store them times 16",
+            name,
+            brightest,
+        )
 
 
 def _in_memory(name, num_classes, sizes, images, labels):
@@ -182,22 +202,11 @@ def _read_all(source, channels, image_size):
     images, labels = [], []
     for first in range(0, len(source), 1024):  # TFDS reads many at once faster than one by one
         for row in source.__getitems__(list(range(len(source))[first : first + 1024])):
-            images.append(_resize(open_image(row["image"], channels), channels, image_size))
+            images.append(resize(open_image(row["image"], channels), channels, image_size))
             labels.append(row["label"])
     if len({image.shape for image in images}) > 1:
         raise ValueError("data.image_size=None, but the images differ in size: give it")
     return np.stack(images), np.asarray(labels, np.int32)
-
-
-def _resize(image, channels, size):
-    """A Pillow image as uint8 [H, W, C]; to `size` by the mean of blocks of pixels if they fit."""
-    if size and (image.width % size or image.height % size):
-        image = image.resize((size, size), BILINEAR)
-    pixels = np.asarray(image).reshape(image.height, image.width, channels)
-    if size is None or image.size == (size, size):
-        return pixels
-    blocks = pixels.reshape(size, image.height // size, size, image.width // size, channels)
-    return np.rint(blocks.mean((1, 3))).astype(np.uint8)
 
 
 def _resolve(specs, infos):

@@ -1,6 +1,5 @@
 """Data: contents, order, errors; TFDS sets are small ones, written here in TFDS's own format."""
 
-import io
 import itertools
 import os
 import shutil
@@ -12,41 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nas_jax import data, datasets
-from tests.images import noise
-
-
-def write_tfds(root, name, version, splits, *, suffix="array_record", label=None):
-    """Write {split: (images, labels)} as a prepared TFDS set, without TensorFlow."""
-    import tensorflow_datasets as tfds
-    from array_record.python.array_record_module import ArrayRecordWriter
-
-    features = {
-        "image": tfds.features.Image(shape=(None, None, splits["train"][0][0].shape[-1])),
-        "label": label or tfds.features.ClassLabel(num_classes=10),
-    }
-    serialize = tfds.features.FeaturesDict(features).serialize_example
-    folder = Path(root) / name / version
-    folder.mkdir(parents=True)
-    for split, (images, labels) in splits.items():
-        path = folder / f"{name}-{split}.{suffix}-00000-of-00001"
-        writer = ArrayRecordWriter(str(path), "group_size:1")
-        for image, number in zip(images, labels):
-            writer.write(serialize({"image": png(image), "label": number}))
-        writer.close()
-    infos = [
-        tfds.core.SplitInfo(name=split, shard_lengths=[len(labels)], num_bytes=0)
-        for split, (_, labels) in splits.items()
-    ]
-    tfds.folder_dataset.write_metadata(
-        data_dir=folder, features=features, split_infos=infos, check_data=False
-    )
-
-
-def png(image):
-    stored = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(stored, "PNG")
-    return stored.getvalue()
+from nas_jax import data, datasets, imaging
+from tests.images import noise, write_tfds
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +174,7 @@ def test_images_of_other_sizes_are_resized(small_dir):
     odd = datasets.load("odd", data_dir=str(small_dir), image_size=5, **specs)
     assert odd.fixed("train+valid", 3)[0].shape == (3, 5, 5, 3)
     grey = Image.fromarray(np.full((7, 9), 90, np.uint8))
-    np.testing.assert_array_equal(datasets._resize(grey, 1, 4), np.full((4, 4, 1), 90))
+    np.testing.assert_array_equal(imaging.resize(grey, 1, 4), np.full((4, 4, 1), 90))
 
 
 SPLIT_ERRORS = [
@@ -360,21 +326,3 @@ def test_imagenet_centre_is_resized(imagenet):
     box = (left, top, left + side, top + side)
     expected = np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR, box))
     np.testing.assert_array_equal(stream.fixed("test", 1)[0][0], expected)
-
-
-@pytest.mark.parametrize("size", [(500, 375), (100, 400), (20, 4000)])
-def test_random_boxes_lie_inside_and_have_the_area(size):
-    boxes = np.array([data._random_box(*size, np.random.default_rng(i)) for i in range(500)])
-    sides = boxes[:, 2:] - boxes[:, :2]
-    assert np.all(boxes[:, :2] >= 0)
-    assert np.all(boxes[:, 2:] <= np.asarray(size) + 1e-9)
-    ratio, share = sides[:, 0] / sides[:, 1], sides.prod(1) / np.prod(size)
-    assert np.all((ratio > 0.7499) & (ratio < 1.3334))
-    if size == (500, 375):
-        assert share.min() == pytest.approx(0.08, abs=0.02)
-        assert share.max() > 0.9
-
-
-def test_grey_and_transparent_images_become_rgb():
-    for channels in (1, 3, 4):
-        assert data.open_image(png(noise(1, 5, 5, channels)[0]), 3).mode == "RGB"

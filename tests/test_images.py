@@ -1,0 +1,200 @@
+"""Images as they come: other depths, modes and shapes, damaged ones, and labels that are wrong."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from nas_jax import datasets, imaging
+from tests.images import noise, png, write_tfds
+from tests.test_bad_input import examples
+
+
+def load(root, name="own", **specs):
+    """The set of that name; its splits are "train", "valid" and "test", unless `specs` say more."""
+    specs = {"train": "train", "valid": "valid", "test": "test", **specs}
+    return datasets.load(name, data_dir=str(root), **specs)
+
+
+def in_file(image, kind, **options):
+    """The bytes of a file of that kind with a Pillow image."""
+    stored = io.BytesIO()
+    image.save(stored, kind, **options)
+    return stored.getvalue()
+
+
+# -- depths and modes -----------------------------------------------------------------------------
+
+
+def luma(colours):
+    """Float [..., 1], ITU-R 601."""
+    return colours @ np.array([[0.299], [0.587], [0.114]])
+
+
+@pytest.mark.parametrize("asked", [1, 3, 4])
+@examples(150)
+@given(data=st.data())
+def test_a_png_of_any_depth_has_the_colours_that_were_stored(asked, data):
+    dtype = data.draw(st.sampled_from([np.uint8, np.uint16]))
+    shape = data.draw(st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 4)))
+    stored = data.draw(hnp.arrays(dtype, shape, elements=st.integers(0, np.iinfo(dtype).max)))
+    high = stored // 256 if dtype == np.uint16 else stored
+    split = 3 if shape[2] > 2 else 1
+    colours, alpha = high[..., :split], high[..., split:]
+    if asked == 1:
+        expected = colours if split == 1 else luma(colours)
+    else:
+        expected = colours + np.zeros(3, np.uint8)
+    if asked == 4:
+        opaque = np.full((*shape[:2], 1), 255)
+        expected = np.concatenate([expected, alpha if alpha.size else opaque], -1)
+    image = imaging.open_image(png(stored), asked)
+    got = np.asarray(image).reshape(*shape[:2], asked)
+    assert got.dtype == np.uint8
+    np.testing.assert_allclose(got, expected, atol=0.51 if asked == 1 and split == 3 else 0)
+
+
+STEPS = np.arange(0, 2**16, 1024).reshape(8, 8)  # 0, 1024, 2048, ..; their high bytes: 0, 4, 8, ..
+BITS = np.arange(64).reshape(8, 8) % 3 == 0
+GREYS = {
+    "16 bits": (png(STEPS.astype(np.uint16)[..., None]), STEPS // 256),
+    "I;16": (in_file(Image.fromarray(STEPS.astype(np.uint16)), "TIFF"), STEPS // 256),
+    "I;16B": (in_file(Image.fromarray(STEPS.astype(">u2")), "TIFF"), STEPS // 256),
+    "I": (in_file(Image.fromarray(STEPS.astype(np.int32)), "TIFF"), STEPS // 256),
+    "F": (in_file(Image.fromarray(STEPS.astype(np.float32)), "TIFF"), STEPS // 256),
+    "16 bits, PGM": (b"P5 8 8 65535\n" + STEPS.astype(">u2").tobytes(), STEPS // 256),
+    "1": (in_file(Image.fromarray(BITS), "PNG"), 255 * BITS),
+}
+
+
+@pytest.mark.parametrize("name", GREYS)
+def test_greys_of_any_depth_are_read_as_8_bits(name):
+    encoded, grey = GREYS[name]
+    np.testing.assert_array_equal(imaging.open_image(encoded, 1), grey)
+    rgb = np.repeat(grey[..., None], 3, -1)
+    np.testing.assert_array_equal(imaging.open_image(encoded, 3), rgb)
+    rgba = np.concatenate([rgb, np.full((8, 8, 1), 255)], -1)
+    np.testing.assert_array_equal(imaging.open_image(encoded, 4), rgba)
+
+
+UNREADABLE = {
+    "beyond 16 bits": (np.full((2, 3), 2**16, np.int32), "from 65536 to 65536"),
+    "negative": (np.full((2, 3), -1, np.int32), "from -1 to -1"),
+    "fractions": (np.full((2, 3), 0.5, np.float32), "from 0.5 to 0.5"),
+    "no number": (np.full((2, 3), np.nan, np.float32), "from nan to nan"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_numbers_that_are_no_grey_levels_are_refused(name):
+    pixels, fragment = UNREADABLE[name]
+    for channels in (1, 3, 4):
+        with pytest.raises(ValueError, match=rf"{fragment}; .* whole numbers of 0\.\.65535"):
+            imaging.open_image(in_file(Image.fromarray(pixels), "TIFF"), channels)
+
+
+SHAPE = 6, 5
+TABLE = noise(1, 1, 256, seed=1)[0, 0]  # of a palette
+INDEX = noise(1, *SHAPE, 1, seed=2)[0, ..., 0]
+OPACITY = noise(1, 1, 256, 1, seed=3).ravel()
+CMYK = noise(1, *SHAPE, 4, seed=4)[0].astype(float)
+OPAQUE = np.full(SHAPE, 255)
+
+
+def with_palette(**options):
+    image = Image.fromarray(INDEX, "P")
+    image.putpalette(TABLE.tobytes())
+    return in_file(image, "PNG", **options)
+
+
+COLOURED = {  # bytes, RGBA
+    "palette": (with_palette(), np.dstack([TABLE[INDEX], OPAQUE])),
+    "palette with transparency": (
+        with_palette(transparency=OPACITY.tobytes()),
+        np.dstack([TABLE[INDEX], OPACITY[INDEX]]),
+    ),
+    "CMYK": (
+        in_file(Image.fromarray(CMYK.astype(np.uint8), "CMYK"), "TIFF"),
+        np.dstack([(255 - CMYK[..., :3]) * (255 - CMYK[..., 3:]) / 255, OPAQUE]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COLOURED)
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")
+def test_palettes_and_cmyk_become_rgb(name):
+    encoded, rgba = COLOURED[name]
+    np.testing.assert_allclose(imaging.open_image(encoded, 4), rgba, atol=1)
+    np.testing.assert_allclose(imaging.open_image(encoded, 3), rgba[..., :3], atol=1)
+    grey = np.asarray(imaging.open_image(encoded, 1))[..., None]
+    np.testing.assert_allclose(grey, luma(rgba[..., :3]), atol=2)
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory):
+    """16 bits: `own`, 20 + 4 + 4 images; `dim`, of which 12 bits are used; `imagenet2012`."""
+    root = tmp_path_factory.mktemp("deep")
+    images = np.random.default_rng(0).integers(0, 2**16, (28, 4, 4, 1), np.uint16)
+    flat = np.broadcast_to(images[:, :1, :1], images.shape)  # however it is cropped and resized
+    labels = np.arange(28) % 2
+    version = str(tfds.builder_cls("imagenet2012").VERSION)
+    for name, pixels, channels in (
+        ("own", images, 1),
+        ("dim", images // 16, 1),
+        ("imagenet2012", flat, 3),
+    ):
+        encoded = [png(image) for image in pixels]
+        parts = {"train": slice(20), "valid": slice(20, 24), "test": slice(24, 28)}
+        splits = {split: (encoded[part], labels[part]) for split, part in parts.items()}
+        write_tfds(root, name, version if channels == 3 else "1.0.0", splits, channels=channels)
+    return root, images, flat
+
+
+def test_a_set_of_16_bits_is_read_as_its_high_bytes(deep, caplog):
+    root, images, _ = deep
+    own = load(root)
+    for split, part in {"train": images[:20], "valid": images[20:24], "test": images[24:]}.items():
+        np.testing.assert_array_equal(own.fixed(split, len(part))[0], part // 256)
+    assert own.mean == pytest.approx([(images[:20] // 256).mean() / 255])
+    assert not caplog.records
+
+
+def test_a_streamed_set_of_16_bits_is_read_as_its_high_bytes(deep):
+    root, _, flat = deep
+    streamed = load(root, "imagenet2012", image_size=4)
+    expected = np.repeat(flat[:20] // 256, 3, -1)
+    np.testing.assert_array_equal(streamed.fixed("train", 20)[0], expected)
+    batch = next(streamed.batches("train", 20, seed=0))
+    order = np.random.default_rng((0, 0)).permutation(20)
+    np.testing.assert_array_equal(batch["image"], expected[order])
+
+
+def test_a_set_of_12_bits_in_16_is_warned_of_once(deep, caplog):
+    root, images, _ = deep
+    dim = load(root, "dim")
+    np.testing.assert_array_equal(dim.fixed("train", 20)[0], images[:20] // 16 // 256)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    for fragment in ("data.name='dim'", "above 15 of 255", "16"):
+        assert fragment in record.getMessage()
+
+
+# -- parts of images ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(500, 375), (100, 400), (20, 4000)])
+def test_random_boxes_lie_inside_and_have_the_area(size):
+    boxes = np.array([imaging.random_box(*size, np.random.default_rng(i)) for i in range(500)])
+    sides = boxes[:, 2:] - boxes[:, :2]
+    assert np.all(boxes[:, :2] >= 0)
+    assert np.all(boxes[:, 2:] <= np.asarray(size) + 1e-9)
+    ratio, share = sides[:, 0] / sides[:, 1], sides.prod(1) / np.prod(size)
+    assert np.all((ratio > 0.7499) & (ratio < 1.3334))
+    if size == (500, 375):
+        assert share.min() == pytest.approx(0.08, abs=0.02)
+        assert share.max() > 0.9
