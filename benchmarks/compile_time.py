@@ -6,14 +6,13 @@ import sys
 import tempfile
 import time
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import harness
 from benchmarks.train_step import jax_step
 from benchmarks.workload import Workload
-from nas_jax import path_dropout
+from nas_jax import path_dropout, rng
 
 _CHILD = "NAS_JAX_BENCHMARK_CHILD"
 
@@ -55,6 +54,6 @@ def started(args, workload: Workload, execution: str):
     labels = np.zeros(args.batch_size, np.int32)
     start = jax_step(workload, execution, workload.images(args.batch_size), labels, num_groups)
     masks = path_dropout.sample(
-        jax.random.key(2), workload.space.choices, jnp.arange(num_groups), r=0.1, share=1.0
+        rng.key(2), workload.space.choices, jnp.arange(num_groups), r=0.1, share=1.0
     )
     return start(masks)

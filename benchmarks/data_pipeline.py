@@ -27,7 +27,7 @@ def run(args) -> None:
 
     def read_and_augment():
         for _ in range(20):
-            out = augmented(jax.random.key(0), next(batches)["image"])
+            out = augmented(rng.key(0), next(batches)["image"])
         out.block_until_ready()
 
     functions = {"batches": read, "batches and augmentation": read_and_augment}

@@ -6,7 +6,7 @@ import numpy as np
 from benchmarks import harness
 from benchmarks.compile_time import started
 from benchmarks.workload import Workload
-from nas_jax import candidates
+from nas_jax import candidates, rng
 
 _MIB = 2**20
 
@@ -17,7 +17,7 @@ def run(args) -> None:
     for execution in args.executions:
         step = started(args, workload, execution).lower().compile()
         _report(args, f"training step of {args.batch_size} images, {execution}", step)
-    archs = workload.space.sample(jax.random.key(1), (args.candidates,))
+    archs = workload.space.sample(rng.key(1), (args.candidates,))
     images = workload.images(args.images[0])
     for execution in args.executions:
         net = workload.net(execution)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from benchmarks import harness
-from nas_jax import candidates, parallel, spaces, supernet
+from nas_jax import candidates, parallel, rng, spaces, supernet
 
 
 def run(args) -> None:
@@ -20,7 +20,7 @@ def run(args) -> None:
     for count in args.images:
         images = generator.normal(size=(count, args.image_size, args.image_size, 3))
         images = images.astype(np.float32)
-        variables = supernet.init(jax.random.key(0), net, images[:1], space.all_on())
+        variables = supernet.init(rng.key(0), net, images[:1], space.all_on())
         given = parallel.replicate((variables, images))
         functions = {
             name: _function(candidates.logits, net, given, space.from_decisions(every[order]))

@@ -2,13 +2,13 @@
 
 import copy
 
-import jax
 import matplotlib
 import matplotlib.pyplot as plt
 from matplotlib import ticker
 
 from benchmarks import harness, scoring
 from benchmarks.workload import Workload
+from nas_jax import rng
 
 _SWEPT = {
     "candidates": [1, 4, 16, 64],
@@ -35,7 +35,7 @@ def _at(args, name, value):
     else:
         setattr(args, name, value)
     workload = Workload(args)
-    archs = workload.space.sample(jax.random.key(1), (args.candidates,))
+    archs = workload.space.sample(rng.key(1), (args.candidates,))
     compared = scoring.functions(workload, workload.images(count), archs, args.executions)
     case = f"scoring, {name} {value}, {args.threads} threads, {args.devices} devices"
     return harness.compare(

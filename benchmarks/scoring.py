@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks import harness
 from benchmarks.baselines import naive_jax
 from benchmarks.workload import Workload, torch, torch_supernet
-from nas_jax import candidates, parallel
+from nas_jax import candidates, parallel, rng
 
 
 def scorer(workload: Workload, execution: str, images: np.ndarray, archs: Any, naive=False):
@@ -70,7 +70,7 @@ def functions(workload, images, archs, executions, naive=False):
 def run(args) -> None:
     """Measure at each number of images."""
     workload = Workload(args)
-    archs = workload.space.sample(jax.random.key(1), (args.candidates,))
+    archs = workload.space.sample(rng.key(1), (args.candidates,))
     for count in args.images:
         compared = functions(workload, workload.images(count), archs, args.executions, args.naive)
         harness.compare(

@@ -13,7 +13,7 @@ import optax
 from benchmarks import harness
 from benchmarks.baselines import naive_jax
 from benchmarks.workload import Workload, torch, torch_supernet
-from nas_jax import parallel, path_dropout, train_step
+from nas_jax import parallel, path_dropout, rng, train_step
 
 _L2, _RATE, _MOMENTUM = 1e-4, 0.1, 0.9
 
@@ -45,7 +45,7 @@ def jax_step(workload: Workload, execution: str, images, labels, num_groups: int
 
     def start(masks):
         state = train_step.create(jax.tree.map(jnp.array, workload.variables), tx)
-        state, root, masks = parallel.replicate((state, jax.random.key(0), masks))
+        state, root, masks = parallel.replicate((state, rng.key(0), masks))
 
         def run():
             nonlocal state
@@ -139,7 +139,7 @@ def run(args) -> None:
     rates = []
     for share in args.ramp:
         masks = path_dropout.sample(
-            jax.random.key(2), workload.space.choices, jnp.arange(num_groups), r=0.1, share=share
+            rng.key(2), workload.space.choices, jnp.arange(num_groups), r=0.1, share=share
         )
         case = f"r=0.1 at {share:g} of the ramp, {threads}"
         rates.append(_compare(args, workload, case, starters, masks, args.batch_size))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax import spaces, supernet
+from nas_jax import rng, spaces, supernet
 
 try:
     import torch
@@ -47,7 +47,7 @@ class Workload:
     @functools.cached_property
     def variables(self) -> Any:
         """Initial variables, as numpy arrays."""
-        key, image = jax.random.key(0), self.images(1)
+        key, image = rng.key(0), self.images(1)
         drawn = supernet.init(key, self.net("masked"), image, self.space.all_on())
         return jax.tree.map(np.array, drawn)
 

@@ -11,6 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from nas_jax import rng
+
 
 def logits(
     net: nn.Module, variables: Any, images: jax.Array, archs: Any, own: Any = ()
@@ -88,7 +90,7 @@ def statistics(
     # Running averages without memory are the batch's own statistics; only "masked" writes them.
     net = net.clone(bn="running", bn_momentum=0.0, execution="masked")
     one = jax.tree.map(lambda mask: mask[0], archs)
-    shapes = jax.eval_shape(net.init, jax.random.key(0), prepare(batches[0]), one)["batch_stats"]
+    shapes = jax.eval_shape(net.init, rng.key(0), prepare(batches[0]), one)["batch_stats"]
     empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
     def of_batch(batch):

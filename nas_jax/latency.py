@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize, stats
 
-from nas_jax import file_paths, records, supernet, workdir
+from nas_jax import file_paths, records, rng, supernet, workdir
 from nas_jax.image_size import ImageSize, height_and_width
 from nas_jax.spaces import Space
 
@@ -59,9 +59,7 @@ def measure(
     space.check_image_size(image_size)
     net = space.standalone(arch, num_classes=num_classes, filters=filters, bn="running", **options)
     images = jnp.zeros((batch_size, *height_and_width(image_size), channels), jnp.float32)
-    variables = jax.device_put(
-        supernet.init(jax.random.key(0), net, images), jax.local_devices()[0]
-    )
+    variables = jax.device_put(supernet.init(rng.key(0), net, images), jax.local_devices()[0])
     predict, times = jax.jit(net.apply), []
     for _ in range(warm_up + repeats):
         start = time.perf_counter()
@@ -97,7 +95,7 @@ def per_option(
     """
     path, sides = file_paths.local(path, "path"), list(height_and_width(image_size))
     if not path.exists():
-        archs = jax.device_get(space.sample(jax.random.key(0), (num_archs,)))
+        archs = jax.device_get(space.sample(rng.key(0), (num_archs,)))
         size = {"filters": filters, "image_size": image_size, "batch_size": batch_size}
         size |= {"num_classes": num_classes, "channels": channels, "dtype": dtype}
         times = []

@@ -78,7 +78,7 @@ class Population(BaseTraining):
         return shape._replace(policy=jax.eval_shape(lambda: self._policy))
 
     def _place(self, state, seed):
-        roots = jax.vmap(jax.random.key)(self._seeds(seed))
+        roots = jax.vmap(rng.key)(self._seeds(seed))
         return parallel.put((state, roots), parallel.of_members(self._mesh))
 
     def _seeds(self, seed):
@@ -125,7 +125,7 @@ class Population(BaseTraining):
         if not start:
             own = np.arange(self._size)
             self._record(path, 0, None, own, jax.device_get(state.policy))
-        return functools.partial(self._turn, path, jax.random.key(seed))
+        return functools.partial(self._turn, path, rng.key(seed))
 
     def _turn(self, path: Path, root, step, state, _):
         key = rng.stream(root, "strategy", step)

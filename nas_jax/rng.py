@@ -5,6 +5,15 @@ import zlib
 import jax
 
 
+def key(seed: jax.Array | int) -> jax.Array:
+    """The root key of a seed, an integer from 0 on (traced or not).
+
+    Its kind is always threefry: with JAX's default, which the environment can change, a seed would
+    mean other numbers, and with kinds that `vmap` does not split alike also on other devices.
+    """
+    return jax.random.key(seed, impl="threefry2x32")
+
+
 def named(root: jax.Array, name: str) -> jax.Array:
     """The key of stream `name`, the same for all steps."""
     return jax.random.fold_in(root, zlib.crc32(name.encode()) & 0x7FFFFFFF)

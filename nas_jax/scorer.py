@@ -115,7 +115,7 @@ def _network_score(config, space, data, task, state):
     if sweep.bn == "running":  # as many paths as in training: one for each ghost batch
         batches = training_batches(config.supernet.train.ghost_batch_size)
         groups = np.arange(len(batches), dtype=np.int32)
-        key = rng.named(jax.random.key(sweep.seed), "statistics")
+        key = rng.named(rng.key(sweep.seed), "statistics")
         masks = task.sample_masks(key, state.step, groups, state.policy)
         gather = jax.jit(functools.partial(candidates.statistics, task.net, prepare=prepare))
         variables["batch_stats"] = gather(state.params, batches, masks)
@@ -132,7 +132,7 @@ def _network_score(config, space, data, task, state):
 def _minus_divergence(config, space, data, task, state):
     """The scorer of one checkpoint by `score.kl_divergence`, the higher the better."""
     settings = config.sweep.kl
-    key = rng.named(jax.random.key(config.sweep.seed), "references")
+    key = rng.named(rng.key(config.sweep.seed), "references")
     references = path_dropout.sample(
         key, space.choices, jnp.arange(settings.num_references), r=settings.r, share=1.0
     )

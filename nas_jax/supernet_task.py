@@ -150,7 +150,7 @@ def num_members(config: ConfigDict, space: Space) -> int:
 
 def first_policy(config: ConfigDict, strategy: strategies.Strategy) -> Any:
     """The state of a strategy that was told nothing yet."""
-    return jax.device_get(strategy.init(rng.stream(jax.random.key(config.sweep.seed), "init")))
+    return jax.device_get(strategy.init(rng.stream(rng.key(config.sweep.seed), "init")))
 
 
 def _sampling(config, space, data):

@@ -9,7 +9,6 @@ import logging
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -53,7 +52,7 @@ def run(
     told = _told(sweep, space, table, constraints)
     strategy = supernet_task.make_strategy(config, space, constraints, **told)
     state = scorer.policy or supernet_task.first_policy(config, strategy)
-    root, progress = jax.random.key(sweep.seed), _Progress(resumed, sweep.num_candidates)
+    root, progress = rng.key(sweep.seed), _Progress(resumed, sweep.num_candidates)
     lines, size = _lines(path, resumed), sweep.candidates_per_batch
     for number, first in enumerate(range(0, sweep.num_candidates, size)):
         if parallel.stop_requested():

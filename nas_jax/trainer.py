@@ -21,6 +21,7 @@ from nas_jax import (
     interruption,
     optim,
     parallel,
+    rng,
     supernet,
     train_step,
     workdir,
@@ -284,7 +285,7 @@ class BaseTraining(abc.ABC):
     def _new(self, seed, params, policy):
         """The first state of one network."""
         if params is None:
-            variables = supernet.init(jax.random.key(seed), self.task.net, *self._init_args)
+            variables = supernet.init(rng.key(seed), self.task.net, *self._init_args)
         else:
             variables = {"params": params}
         state = train_step.create(variables, self._tx, policy)
@@ -292,7 +293,7 @@ class BaseTraining(abc.ABC):
 
     @functools.cached_property
     def _shape_of_new(self):
-        variables = jax.eval_shape(self.task.net.init, jax.random.key(0), *self._init_args)
+        variables = jax.eval_shape(self.task.net.init, rng.key(0), *self._init_args)
         create = functools.partial(train_step.create, tx=self._tx, policy=self.task.policy)
         return jax.eval_shape(create, variables)
 
@@ -336,7 +337,7 @@ class Training(BaseTraining):
         return self._shape_of_new
 
     def _place(self, state, seed):
-        return parallel.replicate((state, jax.random.key(seed)), self._devices)
+        return parallel.replicate((state, rng.key(seed)), self._devices)
 
     def _batches(self, seed, start):
         split, size = self.task.split, self._train.batch_size

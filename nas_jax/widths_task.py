@@ -10,7 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import parallel, records, workdir
+from nas_jax import parallel, records, rng, workdir
 from nas_jax.spaces import Space, base
 from nas_jax.trainer import Task, Training, network_options
 from nas_jax.widths import Widths, join
@@ -95,7 +95,7 @@ def _net(config, space, data, text, filters):
 def _widths_of(config, space, data, text, filters):
     net = _net(config, space, data, text, filters)
     images = jax.ShapeDtypeStruct((1, *data.image_shape), "float32")
-    params = jax.eval_shape(net.init, jax.random.key(0), images)["params"]
+    params = jax.eval_shape(net.init, rng.key(0), images)["params"]
     return Widths(
         space,
         text,

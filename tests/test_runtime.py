@@ -1,12 +1,21 @@
 """Settings of the process: what is set, and what a user has set stays."""
 
+import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from nas_jax import config as config_lib
 from nas_jax import runtime
+from tests import trainings
+from tests.configs import tiny
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -93,3 +102,38 @@ def test_a_user_without_a_home_folder_keeps_none(environment, no_home, caplog):
     environment["XDG_CACHE_HOME"] = "/caches"
     runtime.configure()
     assert environment["JAX_COMPILATION_CACHE_DIR"] == "/caches/nas_jax"
+# -- what a seed means ----------------------------------------------------------------------------
+
+
+def losses(directory, num_devices):
+    """Of the first steps of a supernet, on so many devices."""
+    config = tiny.get_config()
+    config.space.num_cells = config.space.num_blocks = 1
+    config.supernet.train.update({"num_steps": 6, "log_every": 1, "checkpoint_every": 0})
+    built = config, *config_lib.build(config)
+    _, rows = trainings.fit(built, directory / f"{num_devices} devices", num_devices)
+    return [row["loss"] for row in rows]
+
+
+def test_a_seed_means_the_same_whatever_kind_of_key_is_the_default(tmp_path):
+    """On two devices, which split keys of the kind "rbg" otherwise, as on one without it."""
+    code = (
+        "import json, pathlib, sys; from tests.test_runtime import losses\n"
+        "print(json.dumps(losses(pathlib.Path(sys.argv[1]), 2)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "JAX_DEFAULT_PRNG_IMPL": "rbg"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    np.testing.assert_allclose(found, losses(tmp_path, 1), rtol=0, atol=1e-5)
+
+
+def test_every_root_key_is_of_the_kind_that_the_project_names():
+    files = [*(ROOT / "nas_jax").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+    made = re.compile(r"random\.(key|PRNGKey)\b")
+    assert [path.name for path in files if made.search(path.read_text())] == ["rng.py"]

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_jax import choices as choices_lib
-from nas_jax import ops
+from nas_jax import ops, rng
 from nas_jax.image_size import ImageSize, height_and_width
 
 Arch = choices_lib.Arch
@@ -341,7 +341,7 @@ def param_shapes(
     """
     net = space.supernet(num_classes=num_classes, filters=filters)
     images = jax.ShapeDtypeStruct((1, space.reduction, space.reduction, channels), jnp.float32)
-    variables = jax.eval_shape(net.init, jax.random.key(0), images, space.all_on())
+    variables = jax.eval_shape(net.init, rng.key(0), images, space.all_on())
     return shapes_by_path(variables["params"])
 
 

@@ -7,6 +7,7 @@ a study that is not at hand is made again by letting it happen again: samplers a
 import numpy as np
 from jax import random, tree
 
+from nas_jax import rng
 from nas_jax.choices import subsets
 from nas_jax.spaces import Space
 from nas_jax.strategies.base import Strategy
@@ -77,7 +78,7 @@ def _check_objectives(space, costs, objectives):
             f"config.sweep.options: objectives={objectives!r} must be 'value', then any of "
             f"{', '.join(OBJECTIVES[1:])}"
         )
-    one = space.sample(random.key(0), (1,))
+    one = space.sample(rng.key(0), (1,))
     if "latency_ms" in objectives and costs is not None and costs(one)["latency_ms"] == [None]:
         raise ValueError(
             "config.sweep.options: the objective 'latency_ms' needs sweep.latency.num_archs, the "

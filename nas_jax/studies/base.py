@@ -44,7 +44,7 @@ class Study:
     @functools.cached_property
     def candidates(self) -> list[str]:
         """`sweep.num_candidates` random ones, each once; more of them begin with the same."""
-        key = rng.named(jax.random.key(self.config.sweep.seed), "candidates")
+        key = rng.named(rng.key(self.config.sweep.seed), "candidates")
         keys = rng.each(key, jnp.arange(self.config.sweep.num_candidates))
         return list(dict.fromkeys(self.space.to_strs(jax.vmap(self.space.sample)(keys))))
 
