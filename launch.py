@@ -64,8 +64,8 @@ def _run_joined():
 
 
 def _run():
-    stages = importlib.import_module("nas_jax.stages")  # imports JAX, and --help must be quick
     try:
+        stages = importlib.import_module("nas_jax.stages")  # imports JAX, and --help must be quick
         stages.run(_CONFIG.value, _MODE.value, _WORKDIR.value or _default_workdir())
     except KeyboardInterrupt as stop:
         return 143 if isinstance(stop, Interrupted) else 130

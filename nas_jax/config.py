@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from nas_jax import validate, variants
+from nas_jax import runtime, validate, variants
 
 STAGES = ("supernet", "sweep", "retrain", "report")  # of a search
 MODES = (*STAGES, "search", "study")
@@ -228,7 +228,7 @@ def build(config: ConfigDict) -> tuple[Any, Any]:
 
     `sweep.num_candidates` is lowered to what an exhaustive search has.
 
-    Raises: ValueError that names the field, its value and what is allowed.
+    Raises: ValueError that names the field, its value and what is allowed; or of `runtime.start`.
     """
     space = config.get("space")
     known = known_fields(space.get("name") if isinstance(space, ConfigDict) else None)
@@ -237,6 +237,7 @@ def build(config: ConfigDict) -> tuple[Any, Any]:
     for label, variant in varied.items():
         with _said_of(label):
             validate.config(variant, known)
+    runtime.start()
     if config.study.parts:
         importlib.import_module("nas_jax.studies").check(config)
     space = importlib.import_module("nas_jax.spaces").make(**config.space.to_dict())

@@ -4,6 +4,7 @@ Nothing here changes a result by more than rounding. What a user has set stays a
 """
 
 import contextlib
+import importlib
 import importlib.metadata
 import logging
 import os
@@ -18,6 +19,14 @@ logger = logging.getLogger(__name__)
 _CPU_FLAGS = {
     "--xla_cpu_prefer_vector_width": "512",  # where the processor has it
     "--xla_backend_extra_options": "-unroll-full-max-count=4",
+}
+
+# Of JAX's settings those that change the numbers of a seed, as the project's are drawn.
+_DRAWN = {
+    "jax_enable_x64": False,
+    "jax_high_dynamic_range_gumbel": False,
+    "jax_random_seed_offset": 0,
+    "jax_threefry_partitionable": True,
 }
 
 
@@ -64,18 +73,45 @@ def no_backend() -> Iterator[None]:
             sys.modules["matplotlib"].rcParams["backend"] = hidden
 
 
+def start() -> None:
+    """Start JAX, unless it runs already.
+
+    Raises: ValueError that names the setting, where JAX is set to draw other numbers from a seed
+      than the project does, or to use a platform that is not there.
+    """
+    jax = importlib.import_module("jax")
+    for name, ours in _DRAWN.items():
+        given = getattr(jax.config, name, ours)
+        if given != ours:
+            raise ValueError(
+                f"{name.upper()}={given} changes the numbers that a seed gives: unset it, or call "
+                f"jax.config.update({name!r}, {ours})"
+            )
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError) as error:
+        if not jax.config.jax_platforms:
+            raise
+        raise ValueError(
+            f"JAX_PLATFORMS={jax.config.jax_platforms}: {str(error) or 'no such device is here'}; "
+            f"installed are {', '.join(['cpu', *_accelerators()])}. Unset JAX_PLATFORMS, and JAX "
+            "takes the best that works"
+        ) from error
+
+
 def only_cpu() -> bool:
     """Whether JAX will find no accelerator, told without starting it."""
     platforms = os.environ.get("JAX_PLATFORMS")
-    if platforms:
-        return platforms == "cpu"
-    return not importlib.metadata.entry_points(group="jax_plugins") and not _installed("libtpu")
+    return platforms == "cpu" if platforms else not _accelerators()
 
 
-def _installed(package):
+def _accelerators():
+    """Names of JAX's installed plugins, whether or not they find a device."""
+    found = [plugin.name for plugin in importlib.metadata.entry_points(group="jax_plugins")]
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return bool(importlib.metadata.version(package))
-    return False
+        importlib.metadata.version("libtpu")
+        found.append("tpu")
+    return found
 
 
 def with_cpu_flags(flags: str) -> str:

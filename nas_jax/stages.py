@@ -35,12 +35,12 @@ def run(config: ConfigDict, mode: str, directory: str | Path) -> None:
       Interrupted: SIGTERM came; run again, it goes on from there.
     """
     directory = file_paths.local(directory, "--workdir")
+    space, data = config_lib.build(config)
     if mode == "study" and parallel.process()[1] > 1:
         raise ValueError(
             "--distributed: a study is shared by its pool; start the same command on every machine "
             "without it, on one file system"
         )
-    space, data = config_lib.build(config)
     with contextlib.ExitStack() as stack:
         with _explained(directory, mode), parallel.owner_first("workdir"):
             mine = stack.enter_context(_claim(directory, mode))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -137,3 +138,50 @@ def test_every_root_key_is_of_the_kind_that_the_project_names():
     files = [*(ROOT / "nas_jax").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
     made = re.compile(r"random\.(key|PRNGKey)\b")
     assert [path.name for path in files if made.search(path.read_text())] == ["rng.py"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("jax_enable_x64", True),
+        ("jax_high_dynamic_range_gumbel", True),
+        ("jax_random_seed_offset", 5),
+        ("jax_threefry_partitionable", False),
+    ],
+)
+def test_what_changes_the_numbers_of_a_seed_is_refused(name, value):
+    runtime.start()
+    ours = getattr(jax.config, name)
+    jax.config.update(name, value)
+    try:
+        with pytest.raises(ValueError, match=f"{name.upper()}={value} changes the numbers"):
+            config_lib.build(tiny.get_config())
+    finally:
+        jax.config.update(name, ours)
+    config_lib.build(tiny.get_config())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("JAX_ENABLE_X64", "1", "JAX_ENABLE_X64=True changes the numbers that a seed gives"),
+        ("JAX_ENABLE_X64", "maybe", "'maybe' for environment 'JAX_ENABLE_X64'"),
+        ("JAX_PLATFORMS", "cuda", "JAX_PLATFORMS=cuda: .+; installed are cpu.* Unset JAX_P"),
+        ("JAX_PLATFORMS", "cpuu", "JAX_PLATFORMS=cpuu: .*'cpuu'.*; installed are cpu"),
+    ],
+)
+def test_an_environment_that_does_not_fit_is_one_line_and_exit_code_2(
+    tmp_path, name, value, message
+):
+    command = [sys.executable, "launch.py", "--config=tests/configs/tiny.py"]
+    done = subprocess.run(
+        [*command, f"--workdir={tmp_path}/run"],
+        cwd=ROOT,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", name: value},  # no GPU, wherever it runs
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert re.search(f"^launch.py: error: .*{message}", line), line
+    assert not (tmp_path / "run").exists()
