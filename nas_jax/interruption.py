@@ -6,6 +6,7 @@ Long work looks for it where it can stop without losing anything. A second one s
 import contextlib
 import logging
 import signal
+import threading
 from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
@@ -19,7 +20,14 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def on_sigterm() -> Iterator[None]:
-    """Inside it SIGTERM is a request; only the main thread may enter."""
+    """Inside it SIGTERM is a request.
+
+    In another thread than the main one, as of a notebook or a server, it changes nothing: Python
+    lets the main thread alone say what a signal does.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def handle(number, frame):
         _requests.append(number)
