@@ -11,8 +11,8 @@ Modes (each resumes where it was stopped; none repeats what is there):
   sweep     score candidates on validation images         -> trials.jsonl
   retrain   train chosen architectures from scratch       -> retrain/
   report    tables and figures of all of it               -> report/report.md
-  study     an experiment of the paper: a config of configs/studies
   search    the four above in order (the default)
+  study     an experiment of the paper: a config of configs/studies (its default)
 
 Any field of the config can be set: --config.supernet.train.base_lr=0.2
 Exit codes: 0 done, 1 the training diverged, 2 wrong input or too little memory or disk, 130 Ctrl-C,
@@ -34,7 +34,7 @@ from nas_jax import runtime
 from nas_jax.interruption import Interrupted
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/, FILE[:variant].")
-_MODE = flags.DEFINE_enum("mode", "search", config_lib.MODES, "What to do.")
+_MODE = flags.DEFINE_enum("mode", None, config_lib.MODES, "What to do; default: see above.")
 _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes of a run.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/<config name>.")
 

@@ -1,6 +1,7 @@
 """The stages of a mode in a workdir: who may run them, how they end, what status.json says."""
 
 import contextlib
+import difflib
 import errno
 import functools
 import importlib
@@ -25,8 +26,13 @@ _MEMORY = {
 _FULL, _READ_ONLY = (errno.ENOSPC, errno.EDQUOT), (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-def run(config: ConfigDict, mode: str, directory: str | Path) -> None:
-    """Run the stages of `mode` in `directory`; what is there already is not done again.
+def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
+    """Run the stages of a mode in a folder; what is there already is not done again.
+
+    Args:
+      config: of the run.
+      mode: one of `config.MODES`; None: "study" where the config is one, else "search".
+      directory: the workdir.
 
     Raises:
       ValueError: the input is wrong, the workdir is another config's, in use or cannot be written,
@@ -36,6 +42,7 @@ def run(config: ConfigDict, mode: str, directory: str | Path) -> None:
     """
     directory = file_paths.local(directory, "--workdir")
     space, data = config_lib.build(config)
+    mode = _mode(config, mode)
     if mode == "study" and parallel.process()[1] > 1:
         raise ValueError(
             "--distributed: a study is shared by its pool; start the same command on every machine "
@@ -55,6 +62,24 @@ def run(config: ConfigDict, mode: str, directory: str | Path) -> None:
                 interruption.check()
                 parallel.barrier(stage)
         say("done", stage=mode)
+
+
+def _mode(config, given):
+    """The mode that is asked for, or the one that the config is for."""
+    if given is not None and given not in config_lib.MODES:
+        near = difflib.get_close_matches(given, config_lib.MODES, 1, 0)[0]
+        modes = ", ".join(config_lib.MODES)
+        raise ValueError(f"--mode={given!r} is none of {modes}; nearest: {near!r}")
+    if given == "study":
+        _module("study").check(config)
+    if not config.study.parts:
+        return given or "search"
+    if given not in (None, "study"):
+        raise ValueError(
+            f"--mode={given}, but config.study.parts={tuple(config.study.parts)}: the config is a "
+            "study; leave --mode out, or use a config without study.parts"
+        )
+    return "study"
 
 
 @contextlib.contextmanager

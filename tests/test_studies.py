@@ -201,7 +201,7 @@ def test_a_bad_study_is_refused_in_one_line(fields, message, tmp_path):
 
 def _launch(workdir_, pool):
     arguments = [
-        *("launch.py", "--config=tests/configs/tiny_study.py", "--mode=study"),
+        *("launch.py", "--config=tests/configs/tiny_study.py"),  # a study, without --mode
         *(f"--workdir={workdir_}", f"--config.study.pool={pool}"),
         "--config.study.parts=('ranking','divergence')",
         "--config.study.variants=(('ramp',),)",

@@ -28,6 +28,11 @@ def names() -> list[str]:
 def check(config: ConfigDict) -> None:
     """Raises: ValueError, with the way out, if a study cannot be done as the config says."""
     parts = config.study.parts
+    if not parts:
+        raise ValueError(
+            "config.study.parts is empty: --mode=study wants a config of configs/studies, or some "
+            f"of {', '.join(names())}"
+        )
     score = "table" if "regret" in parts else "accuracy"
     if config.sweep.score != score:
         raise ValueError(
@@ -43,11 +48,6 @@ def check(config: ConfigDict) -> None:
     if not config.space.get("tied", True):
         raise ValueError(
             "config.space.tied=False is for a variant: the architectures of a study are tied"
-        )
-    if not parts:
-        raise ValueError(
-            "config.study.parts is empty: --mode=study wants a config of configs/studies, or some "
-            f"of {', '.join(names())}"
         )
     for part in parts:
         if part not in names():
