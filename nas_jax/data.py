@@ -5,6 +5,8 @@ C channels. What tensorflow-datasets (TFDS) has prepared is read without importi
 """
 
 import abc
+import bisect
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -17,6 +19,7 @@ import numpy as np
 from nas_jax import imaging
 
 NUM_THREADS, NUM_PREFETCHED = 16, 512  # images that are decoded at once, and ahead of use
+SPLITS = ("train", "valid", "test")  # records are numbered through them
 FOREVER = 2**31  # batches
 NUM_SAMPLED = 100  # images of a streamed set that its fingerprint reads
 
@@ -140,6 +143,41 @@ class Data(abc.ABC):
         """The batches of these numbers; images may be cropped at random if there is a seed."""
 
 
+@contextlib.contextmanager
+def reading(record: int, sizes: Sequence[int]) -> Iterator[None]:
+    """Name the record where reading it fails.
+
+    Args:
+      record: its number through train, valid and test.
+      sizes: of these three.
+
+    Raises:
+      ValueError: whatever was raised inside (the decoders of damaged images raise errors of many
+        kinds), in one line with the split, the record's number in it, and the way out.
+    """
+    try:
+        yield
+    except Exception as error:
+        which = bisect.bisect(list(itertools.accumulate(sizes)), record)
+        field, number = f"data.{SPLITS[which]}", record - sum(sizes[:which])
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"{field}: record {number} (counted from 0): {reason}; mend it, or start a new run "
+            f"without it: {field} can be the sum of two slices"
+        ) from error
+
+
+def decode(row: dict[str, Any], channels: int, num_classes: int) -> tuple[Any, np.int32]:
+    """A record's image, a Pillow one of so many channels, and its label.
+
+    Raises: ValueError if the label is not in 0 .. num_classes - 1; others for a damaged image.
+    """
+    label = int(row["label"])
+    if not 0 <= label < num_classes:
+        raise ValueError(f"its label is {label}, not in 0..{num_classes - 1}")
+    return imaging.open_image(row["image"], channels), np.int32(label)
+
+
 @functools.lru_cache(maxsize=4)  # threads may be in two epochs at once
 def _order(num_images, seed, epoch):
     return np.random.default_rng((seed, epoch)).permutation(num_images)
@@ -165,6 +203,9 @@ class InMemory(Data):
 class Streamed(Data):
     """Encoded images, `source[i]` = {"image": bytes, "label": int}, decoded when they are read.
 
+    A record that cannot be read, or whose label is no class, ends the iterator with a ValueError
+    that names it, when its batch is due.
+
     As usual for ImageNet, what is trained on is a random part of the image, resized; of others the
     shorter side becomes H * 256 / 224 and the centre is kept.
     """
@@ -173,7 +214,8 @@ class Streamed(Data):
 
     def _content(self):
         for record in np.linspace(0, sum(self.sizes) - 1, NUM_SAMPLED).astype(int).tolist():
-            row = self.source[record]
+            with reading(record, self.sizes):
+                row = self.source[record]
             yield from (row["image"], np.int64(row["label"]).tobytes())
 
     def _read(self, plan, numbers):
@@ -191,11 +233,12 @@ class Streamed(Data):
         return iter(rows.to_iter_dataset(options).batch(size))
 
     def _decode(self, record, seed):
-        row, (height, width, channels) = self.source[record], self.image_shape
-        image = imaging.open_image(row["image"], channels)
+        height, width, channels = self.image_shape
+        with reading(record, self.sizes):
+            image, label = decode(self.source[record], channels, self.num_classes)
         if seed is None:
             box = imaging.centre_box(*image.size, height / (height * 256 // 224))
         else:
             box = imaging.random_box(*image.size, np.random.default_rng((*seed, record)))
         pixels = np.asarray(image.resize((width, height), imaging.BILINEAR, box))
-        return {"image": pixels.reshape(self.image_shape), "label": np.int32(row["label"])}
+        return {"image": pixels.reshape(self.image_shape), "label": label}

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from nas_jax import digits, file_paths
-from nas_jax.data import Data, InMemory, Streamed
-from nas_jax.imaging import open_image, resize
+from nas_jax import digits, file_paths, imaging
+from nas_jax.data import Data, InMemory, Streamed, decode, reading
 
 _FOLDER, _DEFAULT_FOLDER = "TFDS_DATA_DIR", "~/tensorflow_datasets"
 STREAMED = ("imagenet2012",)  # too large for memory
@@ -51,7 +50,9 @@ def load(
       **options: of embedded sets: `clutter` and `noise` of digits (see `digits.make`).
 
     Raises:
-      ValueError: an argument is wrong or the set is not there; says which field of the config.
+      ValueError: an argument is wrong, the set is not there, or an image or label of it is damaged;
+        says which field of the config, and which record. Of streamed sets, records are checked
+        when they are read.
     """
     if image_size is not None and image_size < 1:
         raise ValueError(f"data.image_size={image_size} must be 1 or more, or None")
@@ -86,7 +87,7 @@ def _load_tfds(builder, specs, image_size):
         known = (size, size, channels), IMAGENET_MEAN, IMAGENET_STD
         return Streamed(builder.name, num_classes, *known, sizes, source)
     with _damage_explained(builder):
-        images, labels = _read_all(source, channels, image_size)
+        images, labels = _read_all(source, sizes, channels, num_classes, image_size)
     _warn_of_dim(builder.name, images)
     return _in_memory(builder.name, num_classes, sizes, images, labels)
 
@@ -146,6 +147,8 @@ def _check_features(name, features):
             f"data.name={name!r} has the features {', '.join(sorted(features))}, but needed are an "
             "8-bit image 'image' and a class 'label'"
         )
+    if not features["label"].num_classes:
+        raise ValueError(f"data.name={name!r}: its 'label' has no number of classes")
 
 
 def _how_to_get(name):
@@ -198,12 +201,14 @@ def _check_files(builder, specs):
                 )
 
 
-def _read_all(source, channels, image_size):
+def _read_all(source, sizes, channels, num_classes, image_size):
     images, labels = [], []
     for first in range(0, len(source), 1024):  # TFDS reads many at once faster than one by one
         for row in source.__getitems__(list(range(len(source))[first : first + 1024])):
-            images.append(resize(open_image(row["image"], channels), channels, image_size))
-            labels.append(row["label"])
+            with reading(len(labels), sizes):
+                image, label = decode(row, channels, num_classes)
+            images.append(imaging.resize(image, channels, image_size))
+            labels.append(label)
     if len({image.shape for image in images}) > 1:
         raise ValueError("data.image_size=None, but the images differ in size: give it")
     return np.stack(images), np.asarray(labels, np.int32)

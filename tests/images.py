@@ -47,7 +47,8 @@ def write_tfds(
         "image": tfds.features.Image(shape=(None, None, channels)),
         "label": label or tfds.features.ClassLabel(num_classes=num_classes),
     }
-    serialize = tfds.features.FeaturesDict(features).serialize_example
+    stored = {**features, "label": np.int64}  # any number, whatever the classes are
+    serialize = tfds.features.FeaturesDict(stored).serialize_example
     folder = Path(root) / name / version
     folder.mkdir(parents=True)
     for split, (images, labels) in splits.items():

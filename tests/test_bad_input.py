@@ -122,7 +122,7 @@ JSON = '{"01210000": {"test_acc": [90.1, 90.2], "mean_acc": 90.15, "params": 1.0
 TABLES = {"table.csv": CSV, "nas-bench-macro_cifar10.json": JSON}
 
 
-def _damaged(data, content):
+def damaged(data, content):
     """Bytes of which some are others, gone or doubled."""
     content = bytearray(content)
     for _ in range(data.draw(st.integers(1, 3))):
@@ -140,7 +140,7 @@ LINES = [{"step": i, "loss": 0.5, "arch": "0>identity"} for i in range(3)]
 def test_a_file_of_a_run_is_read_or_refused_by_its_name(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("run") / "metrics.jsonl"
     text = "".join(json.dumps(line) + "\n" for line in LINES).encode()
-    path.write_bytes(_damaged(data, text))
+    path.write_bytes(damaged(data, text))
     for read in (workdir.read_jsonl, workdir.read_json):
         refused(read, path, naming=str(path))
 
@@ -150,7 +150,7 @@ def test_a_file_of_a_run_is_read_or_refused_by_its_name(tmp_path_factory, data):
 def test_a_table_is_read_or_refused(tmp_path_factory, data):
     name, text = data.draw(st.sampled_from(list(TABLES.items())))
     path = tmp_path_factory.mktemp("tables") / name
-    path.write_bytes(_damaged(data, text.encode()))
+    path.write_bytes(damaged(data, text.encode()))
     refused(tables.load, str(path), SPACES["nasbench_macro"], naming=path.name)
 
 
@@ -237,7 +237,7 @@ def _spoil(data, path):
     """The file gets other bytes, or another value somewhere."""
     sound = path.read_text()
     if data.draw(st.booleans()):
-        path.write_bytes(_damaged(data, sound.encode()))
+        path.write_bytes(damaged(data, sound.encode()))
         return
     lines = sound.splitlines() if path.suffix == ".jsonl" else [sound]
     number = data.draw(st.integers(0, len(lines) - 1))

@@ -1,6 +1,7 @@
 """Images as they come: other depths, modes and shapes, damaged ones, and labels that are wrong."""
 
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from nas_jax import datasets, imaging
+from nas_jax import data, datasets, imaging, stages, workdir
+from tests.configs import tiny
 from tests.images import noise, png, write_tfds
-from tests.test_bad_input import examples
+from tests.test_bad_input import damaged, examples, refused
 
 
 def load(root, name="own", **specs):
@@ -38,11 +40,11 @@ def luma(colours):
 
 @pytest.mark.parametrize("asked", [1, 3, 4])
 @examples(150)
-@given(data=st.data())
-def test_a_png_of_any_depth_has_the_colours_that_were_stored(asked, data):
-    dtype = data.draw(st.sampled_from([np.uint8, np.uint16]))
-    shape = data.draw(st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 4)))
-    stored = data.draw(hnp.arrays(dtype, shape, elements=st.integers(0, np.iinfo(dtype).max)))
+@given(drawn=st.data())
+def test_a_png_of_any_depth_has_the_colours_that_were_stored(asked, drawn):
+    dtype = drawn.draw(st.sampled_from([np.uint8, np.uint16]))
+    shape = drawn.draw(st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 4)))
+    stored = drawn.draw(hnp.arrays(dtype, shape, elements=st.integers(0, np.iinfo(dtype).max)))
     high = stored // 256 if dtype == np.uint16 else stored
     split = 3 if shape[2] > 2 else 1
     colours, alpha = high[..., :split], high[..., split:]
@@ -182,6 +184,96 @@ def test_a_set_of_12_bits_in_16_is_warned_of_once(deep, caplog):
     assert record.levelname == "WARNING"
     for fragment in ("data.name='dim'", "above 15 of 255", "16"):
         assert fragment in record.getMessage()
+
+
+# -- records that are damaged ---------------------------------------------------------------------
+
+GOOD = [png(image) for image in noise(24, 4, 4)]
+PARTS = {"train": slice(16), "valid": slice(16, 20), "test": slice(20, 24)}
+KINDS = ("own", "imagenet2012")  # in memory, streamed
+
+
+def write(root, name, images, labels):
+    """A set of 16 + 4 + 4 records."""
+    splits = {split: (images[part], labels[part]) for split, part in PARTS.items()}
+    version = str(tfds.builder_cls(name).VERSION) if name in datasets.STREAMED else "1.0.0"
+    write_tfds(root, name, version, splits, channels=3, num_classes=1000)
+
+
+def read_all(root, name):
+    """All images and labels of the set, read at 4 x 4."""
+    own = load(root, name, image_size=4)
+    return [own.fixed(split, own.num_images(split)) for split in PARTS]
+
+
+DAMAGED = {
+    "no bytes": (b"", 1, "0 bytes are no image"),
+    "no image": (b"no image", 1, "8 bytes are no image"),
+    "cut short": (GOOD[0][:60], 1, "truncated"),
+    "no grey levels": (
+        in_file(Image.fromarray(np.full((2, 3), -1, np.int32)), "TIFF"),
+        1,
+        "from -1 to -1",
+    ),
+    "label -1": (GOOD[0], -1, "its label is -1, not in 0..999"),
+    "label K": (GOOD[0], 1000, "its label is 1000, not in 0..999"),
+    "label of 64 bits": (GOOD[0], 2**32 + 1, "its label is 4294967297, not in 0..999"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("split", "number"), [("train", 3), ("valid", 1), ("test", 3)])
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_record_that_cannot_be_used_is_named(tmp_path, kind, split, number, name):
+    images, labels = list(GOOD), [0, 1] * 12
+    place = range(24)[PARTS[split]][number]
+    images[place], labels[place], reason = DAMAGED[name]
+    write(tmp_path, kind, images, labels)
+    with pytest.raises(ValueError, match="mend it") as error:
+        read_all(tmp_path, kind)
+    message = str(error.value)
+    assert message.startswith(f"data.{split}: record {number} (counted from 0): ")
+    assert reason in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@examples(25)
+@given(drawn=st.data())
+def test_damaged_bytes_are_an_image_or_name_their_record(tmp_path_factory, kind, drawn):
+    root = tmp_path_factory.mktemp("damaged")
+    split = drawn.draw(st.sampled_from(list(PARTS)))
+    numbers = range(24)[PARTS[split]]
+    number = drawn.draw(st.integers(0, len(numbers) - 1))
+    images = list(GOOD)
+    images[numbers[number]] = damaged(drawn, GOOD[0])
+    write(root, kind, images, [0, 1] * 12)
+    refused(read_all, root, kind, naming=f"data.{split}: record {number} ")
+
+
+def test_a_streamed_training_names_its_damaged_record_until_it_is_mended(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "NUM_SAMPLED", 3)  # of its fingerprint: the first, middle and last
+    config = tiny.get_config()
+    with config.unlocked():
+        config.data.update(name="imagenet2012", train="train", valid="valid", test="test")
+        config.data.data_dir = str(tmp_path / "set")
+        for train in (
+            config.supernet.train,
+            config.retrain.short.train,
+            config.retrain.final.train,
+        ):
+            train.update(batch_size=16, ghost_batch_size=2)
+        config.supernet.train.num_steps = 5
+        config.sweep.update(num_images=4, batch_size=4)
+    write(tmp_path / "set", "imagenet2012", [*GOOD[:5], GOOD[5][:60], *GOOD[6:]], [0, 1] * 12)
+    with pytest.raises(ValueError, match=r"^data\.train: record 5 .*truncated"):
+        stages.run(config, "supernet", tmp_path / "run")
+    status = workdir.read_json(tmp_path / "run" / "status.json")
+    assert "data.train: record 5 " in status["error"]
+    shutil.rmtree(tmp_path / "set")
+    write(tmp_path / "set", "imagenet2012", GOOD, [0, 1] * 12)
+    stages.run(config, "supernet", tmp_path / "run")
+    assert workdir.read_json(tmp_path / "run" / "status.json")["status"] == "done"
 
 
 # -- parts of images ------------------------------------------------------------------------------
