@@ -1,6 +1,7 @@
 """What the documents name exists, and what the package offers is documented."""
 
 import fnmatch
+import functools
 import importlib
 import inspect
 import os
@@ -87,6 +88,8 @@ MODULES = ["nas_jax", *(m.name for m in pkgutil.walk_packages(nas_jax.__path__, 
 def public(owner, module):
     """(name, function or class) that `owner`, a module or class of `module`, itself defines."""
     for name, value in vars(owner).items():
+        if isinstance(value, functools.cached_property):  # a method descriptor from 3.13 on
+            value = value.func
         value = inspect.unwrap(getattr(value, "__func__", getattr(value, "fget", value)))
         defined = inspect.isroutine(value) or inspect.isclass(value)
         if defined and value.__module__ == module and not name.startswith("_"):
