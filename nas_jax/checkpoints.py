@@ -20,6 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from nas_jax import file_paths
+from nas_jax.identity import Identity
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +40,18 @@ class Checkpoints:
       directory: made if it is not there.
       keep: how many of the latest to keep; None keeps all.
       owner: whether this process reads and writes them; else there are none, and nothing is saved.
+      identity: what they are of; None: it is neither saved nor compared.
     """
 
-    def __init__(self, directory: Path, keep: int | None = None, owner: bool = True):
+    def __init__(
+        self,
+        directory: Path,
+        keep: int | None = None,
+        owner: bool = True,
+        identity: Identity | None = None,
+    ):
         file_paths.check(directory, "directory")
-        self._directory = Path(directory).absolute()
+        self._directory, self._identity = Path(directory).absolute(), identity
         self._manager = _manager(self._directory, keep) if owner else None
 
     def __enter__(self):
@@ -67,7 +75,7 @@ class Checkpoints:
         """Save a NamedTuple of NumPy arrays; returns before the files are written."""
         if self._manager is None:
             return
-        _save(self._manager, step, state, {})
+        self._save(self._manager, step, state, {})
         shutil.rmtree(self._aside("interrupted"), ignore_errors=True)
 
     def interrupt(self, step: int, state: Any, pending: dict) -> None:
@@ -75,7 +83,13 @@ class Checkpoints:
         if self._manager is None:
             return
         with contextlib.closing(_manager(self._aside("interrupted"), 1)) as manager:
-            _save(manager, step, state, {"pending": pending})
+            self._save(manager, step, state, {"pending": pending})
+
+    def _save(self, manager, step, state, custom):
+        custom = custom | {"digest": _digest(state)}
+        if self._identity:
+            custom |= {"of": self._identity.to_json()}
+        manager.save(step, args=ocp.args.StandardSave(state._asdict()), custom_metadata=custom)
 
     def resume(self, like: Any) -> Resumed | None:
         """The last state that can be read; None where there is none.
@@ -98,7 +112,7 @@ class Checkpoints:
         found = [(manager, step) for manager in managers for step in manager.all_steps()]
         for manager, step in sorted(found, key=lambda pair: pair[1], reverse=True):
             try:
-                state, custom = _read(manager, step, like)
+                state, custom = _read(manager, step, like, self._identity)
             except ValueError as error:
                 errors[manager, step] = error
                 continue
@@ -121,9 +135,10 @@ class Checkpoints:
           step: a step that was saved.
           like: a state of the same structure, shapes and dtypes; its values are not read.
 
-        Raises: ValueError if the checkpoint is damaged, or of another structure, size or dtype.
+        Raises: ValueError if the checkpoint is damaged, or of something else: another identity,
+          structure, size or dtype.
         """
-        return _read(self._manager, step, like)[0]
+        return _read(self._manager, step, like, self._identity)[0]
 
 
 def _manager(directory, keep):
@@ -169,18 +184,14 @@ def _set_aside(path):
     shutil.move(path, target)
 
 
-def _save(manager, step, state, custom):
-    custom = custom | {"digest": _digest(state)}
-    manager.save(step, args=ocp.args.StandardSave(state._asdict()), custom_metadata=custom)
-
-
-def _read(manager, step, like):
+def _read(manager, step, like, identity):
     """(state, plain data) of a step, checked."""
     path = f"{manager.directory}/{step}"
     abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like._asdict())
     try:
         there = _forms(manager.item_metadata(step).tree)
         custom = manager.metadata(step).custom_metadata or {}
+        _check_identity(path, custom, identity)
         _check_fits(path, there, _forms(like._asdict()))
         saved = manager.restore(step, args=ocp.args.StandardRestore(abstract))
     except (_Unfit, jax.errors.JaxRuntimeError):  # the latter: no memory
@@ -196,6 +207,14 @@ def _read(manager, step, like):
 
 class _Unfit(ValueError):
     """A checkpoint of another network."""
+
+
+def _check_identity(path, custom, identity):
+    if identity is not None:
+        try:
+            identity.check(path, custom.get("of"))
+        except ValueError as error:
+            raise _Unfit(error) from None
 
 
 def _check_fits(path, saved, wanted):

@@ -28,6 +28,7 @@ def default() -> ConfigDict:
     c.data.train = "train[:45000]"  # TFDS split strings; the three may not overlap
     c.data.valid = "train[45000:]"  # scores candidates
     c.data.test = "test"  # read once, by final networks
+    c.data.shuffle_seed = 0
     c.data.digits = ConfigDict()  # for the embedded digits only
     c.data.digits.clutter = 3  # pieces of other digits on an image
     c.data.digits.noise = 0.1  # standard deviation of a pixel, where 1 is white
@@ -72,6 +73,8 @@ def default() -> ConfigDict:
     # Whether an op's gradient is the mean over the ghost batches that use it, rather than over all:
     # it then learns as fast as what all of them use. Not in the paper.
     c.supernet.per_use_gradients = False
+    # Whether a checkpoint that was trained on other images may be used on these of config.data.
+    c.supernet.other_data = False
     c.supernet.train = _train()
     c.supernet.train.num_steps = 10_000  # about 225 epochs
 

@@ -6,8 +6,10 @@
     networks/<id>/F<filters>/<arch id>/seed<k>/result.json
 
 An id stands for the fields of the config that decide what is there; they lie in it as config.json.
-So what one study trained another finds, and a study that was stopped goes on. Several processes may
-work on one pool: each trains what no other has begun, and waits for the rest at the end.
+So what one study trained another finds, and a study that was stopped goes on. Fields with the value
+that reproduces what was done before there were such fields are left out (`compatibility`), so that
+what an earlier version trained is found, too. Several processes may work on one pool: each trains
+what no other has begun, and waits for the rest at the end.
 """
 
 import hashlib
@@ -21,8 +23,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from nas_jax import data as data_lib
 from nas_jax import (
+    compatibility,
     file_paths,
     findings,
     records,
@@ -30,9 +32,11 @@ from nas_jax import (
     spaces,
     supernet_task,
     sweep,
+    tables,
     widths_task,
     workdir,
 )
+from nas_jax import data as data_lib
 from nas_jax.constraints import Constraints
 from nas_jax.scorer import Scorer
 from nas_jax.spaces import arch_id
@@ -42,6 +46,9 @@ logger = logging.getLogger(__name__)
 SHARED = ("data", "space", "network")  # decide every network
 SCORE = ("seed", "score", "kl", "bn", "calibration_images", "num_checkpoints")
 ACCURACY = ("num_images", "batch_size")  # decide scores that are accuracies
+# Decides scores: what is trained or tested sees all images of a split.
+ORDER = "data.shuffle_seed"
+CHECKS = ("supernet.other_data",)  # decide what is refused
 # Decide a supernet whose training depends on the strategy.
 STRATEGY = ("seed", "strategy", "options", "constraints", "latency", "candidates_per_batch")
 
@@ -75,20 +82,31 @@ class Pool:
 
     def supernet(self, config: ConfigDict) -> Path:
         """Where the supernet of a config is, or will be."""
-        parts = _parts(config, ("seed", *SHARED, "supernet"))
+        names = ("seed", *SHARED, "supernet")
         space = spaces.make(**config.space.to_dict())
-        if supernet_task.training_strategy(config, space):
-            parts["sweep"] = _parts(config.sweep, (*STRATEGY, *ACCURACY))
-        else:
-            del parts["supernet"]["strategy_every"]
-        directory = self.directory / "supernets" / _id(parts)
-        workdir.open_workdir(directory, parts, self.data.fingerprint)
+        if not supernet_task.training_strategy(config, space):
+            parts = _parts(config, names, without=(ORDER, "supernet.strategy_every"))
+            return self._folder("supernets", parts)
+        sweep_parts = _parts(config.sweep, (*STRATEGY, *ACCURACY), "sweep.")
+        parts = _parts(config, names) | {"sweep": sweep_parts}
+        return self._folder("supernets", parts, order=self.data.order)
+
+    def _folder(self, kind, parts, **inputs):
+        """The folder of a kind for what these fields decide, made if it is not there."""
+        root = self.directory / kind
+        directory = root / _id(parts)
+        if not directory.exists():  # perhaps one whose id has where its data set lay in it
+            same = (path for path in root.glob("*/config.json") if _is_of(path, parts))
+            directory = next(same, directory / "config.json").parent
+        inputs = {"fingerprint": self.data.fingerprint, **inputs}
+        workdir.open_workdir(directory, parts, inputs)
         return directory
 
     def scores_file(self, config: ConfigDict, step: int | None = None) -> Path:
         """Where scores by the supernet of a config are, scored as `config.sweep` says."""
         names = SCORE + (() if config.sweep.score == "kl" else ACCURACY)
-        settings = _parts(config.sweep, names) | {"step": step}
+        order = _parts(config.data, [ORDER.removeprefix("data.")], "data.")
+        settings = _parts(config.sweep, names, "sweep.") | order | {"step": step}
         return self.supernet(config) / "scores" / f"{_id(settings)}.jsonl"
 
     def score(self, config: ConfigDict, archs: Sequence[str], step: int | None = None) -> list:
@@ -149,9 +167,8 @@ class Pool:
     def search_folder(self, config: ConfigDict) -> Path:
         """Where the trials of a config's strategy are, or will be."""
         parts = _parts(config, ("seed", "table", *SHARED, "supernet", "sweep"))
-        directory = self.directory / "searches" / _id(parts)
-        workdir.open_workdir(directory, parts, self.data.fingerprint)
-        return directory
+        table = tables.digest(config.table)
+        return self._folder("searches", parts, order=self.data.order, table=table)
 
     def tune(self, jobs: Sequence[tuple[ConfigDict, str, int, int]]) -> list[dict]:
         """Rows of `widths_task.tune` for (config, architecture, filters, seed) each."""
@@ -168,12 +185,10 @@ class Pool:
         return [workdir.read_json(path, records.WIDTHS) for path in paths]
 
     def _widths_folder(self, config, text, filters, seed):
-        parts = _parts(config, SHARED) | {
-            "widths": config.retrain.widths.to_dict(),
-            "train": config.retrain.short.train.to_dict(),
-        }
-        root = self.directory / "widths" / _id(parts)
-        workdir.open_workdir(root, parts, self.data.fingerprint)
+        parts = _parts(config, SHARED, without=[ORDER])
+        parts |= _parts(config.retrain, ["widths"], "retrain.")
+        parts |= _parts(config.retrain.short, ["train"], "retrain.short.")
+        root = self._folder("widths", parts)
         return root / f"F{filters}" / arch_id(text) / f"seed{seed}"
 
     def networks(
@@ -181,10 +196,9 @@ class Pool:
     ) -> dict[Path, tuple[str, int, int]]:
         """The stand-alone networks of a selection, (architecture, filters, seed) by folder."""
         settings = config.retrain[protocol]
-        parts = _parts(config, SHARED) | {protocol: settings.train.to_dict()}
-        root = self.directory / "networks" / _id(parts)
-        workdir.open_workdir(root, parts, self.data.fingerprint)
-        return retrain.jobs(settings, root, selection)
+        own = _parts(settings, ["train"], f"retrain.{protocol}.")
+        parts = _parts(config, SHARED, without=[ORDER]) | {protocol: own["train"]}
+        return retrain.jobs(settings, self._folder("networks", parts), selection)
 
     def train_networks(
         self, config: ConfigDict, protocol: str, selection: Mapping[str, Sequence[str]]
@@ -202,9 +216,17 @@ class Pool:
         return [findings.read_result(directory / "result.json") for directory in jobs]
 
 
-def _parts(config, names):
-    """Some fields of a config, as plain data."""
-    return {name: value for name, value in config.to_dict().items() if name in names}
+def _parts(config, names, prefix="", without=()):
+    """Some fields of a config, or of its section `prefix`, that decide something; as plain data."""
+    picked = {name: value for name, value in config.to_dict().items() if name in names}
+    without = (*CHECKS, *without)
+    return compatibility.without_former(compatibility.placeless(picked), prefix, without)
+
+
+def _is_of(path, parts):
+    """Whether what a folder's config.json holds is the same, but for where things lie."""
+    there = compatibility.placeless(workdir.read_json(path, records.OBJECT))
+    return _id(compatibility.without_former(there)) == _id(parts)
 
 
 def _id(parts):

@@ -5,14 +5,17 @@ import difflib
 import errno
 import functools
 import importlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from nas_jax import compatibility, file_paths, interruption, parallel, records, tables, workdir
 from nas_jax import config as config_lib
-from nas_jax import file_paths, interruption, parallel, workdir
+
+logger = logging.getLogger(__name__)
 
 SHARED = ("report", "study")  # modes that may run beside another process in the same workdir
 _MODULES = {"supernet": "supernet_task", "study": "studies"}
@@ -41,6 +44,7 @@ def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
       Interrupted: SIGTERM came; run again, it goes on from there.
     """
     directory = file_paths.local(directory, "--workdir")
+    config = _as_begun(config, directory)
     space, data = config_lib.build(config)
     mode = _mode(config, mode)
     if mode == "study" and parallel.process()[1] > 1:
@@ -52,7 +56,7 @@ def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
         with _explained(directory, mode), parallel.owner_first("workdir"):
             mine = stack.enter_context(_claim(directory, mode))
             if parallel.is_owner():
-                workdir.open_workdir(directory, config.to_dict(), data.fingerprint)
+                workdir.open_workdir(directory, config.to_dict(), _inputs(config, data))
         say = functools.partial(workdir.set_status, directory) if mine else _say_nothing
         for stage in config_lib.STAGES if mode == "search" else (mode,):
             recorded = _recorded(functools.partial(say, stage=stage))
@@ -80,6 +84,30 @@ def _mode(config, given):
             "study; leave --mode out, or use a config without study.parts"
         )
     return "study"
+
+
+def _as_begun(config: ConfigDict, directory: Path) -> ConfigDict:
+    """The config with which a run goes on that was begun before some of its fields existed."""
+    path = directory / "config.json"
+    if not path.exists():
+        return config
+    there = workdir.read_json(path, records.OBJECT)
+    default = config_lib.default().to_dict()
+    former = dict(compatibility.former_values(config.to_dict(), default, there))
+    if former:
+        logger.warning(
+            "%s was begun by an earlier version; it goes on as it began, with %s",
+            directory,
+            ", ".join(f"{name}={value!r}" for name, value in former.items()),
+        )
+        config = config.copy_and_resolve_references()
+        config.update_from_flattened_dict(former)
+    return config
+
+
+def _inputs(config, data):
+    table = tables.digest(config.table)
+    return {"fingerprint": data.fingerprint, "order": data.order, "table": table}
 
 
 @contextlib.contextmanager

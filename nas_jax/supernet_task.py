@@ -13,7 +13,17 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from nas_jax import augment, cost, parallel, path_dropout, rng, samplers, score, strategies
+from nas_jax import (
+    augment,
+    cost,
+    identity,
+    parallel,
+    path_dropout,
+    rng,
+    samplers,
+    score,
+    strategies,
+)
 from nas_jax import data as data_lib
 from nas_jax.constraints import Constraints
 from nas_jax.population import Population
@@ -108,6 +118,11 @@ def make(
         usage=space.usage,
         per_use=config.supernet.per_use_gradients,
         penalty=strategy and strategy.penalty,
+        identify=functools.partial(
+            identity.of,
+            notes={"supernet.sampler": config.supernet.sampler},
+            other_data=config.supernet.other_data,
+        ),
     )
     if config.supernet.sampler != "strategy":
         return dataclasses.replace(task, **_sampling(config, space, data))

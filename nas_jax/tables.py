@@ -52,15 +52,11 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Published accuracies on the data set `data`, {canonical string: Row}.
-
-    `digest` is that of the file's content, SHA-256 in hex: it is the same wherever the file lies.
-    """
+    """Published accuracies on the data set `data`, {canonical string: Row}."""
 
     path: Path
     data: str
     rows: Mapping[str, Row]
-    digest: str
 
     def check_data(self, name: str) -> None:
         """Raises: ValueError if it is of another data set than the config's, `data.name`.
@@ -103,7 +99,15 @@ def load(name: str, space: Space) -> Table:
     if not rows:
         raise ValueError(f"table={path} has no architectures")
     _check_archs(path, list(rows), space)
-    return Table(path, data, rows, hashlib.sha256(content).hexdigest())
+    return Table(path, data, rows)
+
+
+def digest(name: str) -> str | None:
+    """SHA-256, in hex, of what the table of that name holds, wherever it lies; None of no name.
+
+    Raises: ValueError if it is not there.
+    """
+    return hashlib.sha256(_find(name).read_bytes()).hexdigest() if name else None
 
 
 def _find(name):

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from nas_jax import (
     augment,
     execution,
+    identity,
     interruption,
     optim,
     parallel,
@@ -52,6 +53,7 @@ class Task:
       known: (step) -> what to log beside the metrics.
       tuned: see `train_step.make`.
       policy: that of the first state, see `TrainState`.
+      identify: (net, data) -> what its checkpoints are of.
       is_due: (step) -> whether to update after it.
       update: (step, state, key of the run) -> (state, what to log).
     """
@@ -67,6 +69,7 @@ class Task:
     known: Callable = lambda step: {}
     tuned: bool = False
     policy: Any = None
+    identify: Callable = identity.of
     is_due: Callable = lambda step: False
     update: Callable = lambda step, state, root: (state, {})
 
@@ -177,7 +180,7 @@ class BaseTraining(abc.ABC):
 
     def _fit(self, directory, seed, params, policy):
         folder, keep = directory / "checkpoints", self._train.keep_checkpoints
-        with Checkpoints(folder, keep, self._owner) as checkpoints:
+        with Checkpoints(folder, keep, self._owner, self._identity) as checkpoints:
             found = checkpoints.resume(self._state_shape)
             if found is None:
                 found = Resumed(0, self._first_state(seed, params, policy), {})
@@ -193,7 +196,7 @@ class BaseTraining(abc.ABC):
         Raises: ValueError if they are not there.
         """
         name = self.task.name
-        with Checkpoints(directory / "checkpoints") as checkpoints:
+        with Checkpoints(directory / "checkpoints", identity=self._identity) as checkpoints:
             if checkpoints.latest != self.total:
                 raise ValueError(
                     f"no {name} of {self.total} steps in {directory} (last checkpoint: "
@@ -210,10 +213,14 @@ class BaseTraining(abc.ABC):
 
     def restore_step(self, directory: Path, step: int) -> TrainState:
         """The state of one checkpoint. Raises: ValueError if it is not there."""
-        with Checkpoints(directory / "checkpoints") as checkpoints:
+        with Checkpoints(directory / "checkpoints", identity=self._identity) as checkpoints:
             if step not in checkpoints.steps:
                 raise ValueError(f"{directory}/checkpoints has none of step {step}")
             return self._read(checkpoints, step)
+
+    @property
+    def _identity(self):
+        return self.task.identify(self.task.net, self._data)
 
     def _loop(self, directory, checkpoints, found, seed):
         task, train, start = self.task, self._train, found.step

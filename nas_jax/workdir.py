@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from nas_jax import file_paths, records
+from nas_jax import compatibility, file_paths, records
 
 VERSIONED = ("nas_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -193,16 +193,27 @@ def claim(directory: Path, wait: bool) -> Iterator[bool]:
         yield True
 
 
-def open_workdir(workdir: Path, config: dict, images: str) -> None:
+def open_workdir(workdir: Path, config: dict, inputs: dict[str, str | None]) -> None:
     """Make the workdir, or check that the one there belongs to `config` (resolved, plain dict) and
-    to the images with that fingerprint.
+    to the inputs.
+
+    Fields that config.json lacks have the value that reproduces what runs did before there were
+    such fields. Where inputs lie does not matter (`compatibility`).
+
+    Args:
+      workdir: its folder.
+      config: of the run, or the part of it that decides what is here.
+      inputs: what data.json says of what comes from outside and decides what is here: "fingerprint"
+        of the images, the "order" in which they are taken, "table", a digest of its file or None.
 
     Raises: ValueError that names the fields that differ and proposes another workdir.
     """
     path = workdir / "config.json"
     config = _finite(config)
     if path.exists():
-        differing = list(differences(read_json(path), config))
+        differing = list(
+            differences(_comparable(read_json(path, records.OBJECT)), _comparable(config))
+        )
         if differing:
             raise ValueError(
                 f"--workdir={workdir} holds a run of another config: {'; '.join(differing[:5])}"
@@ -211,19 +222,33 @@ def open_workdir(workdir: Path, config: dict, images: str) -> None:
             )
     else:
         write_json(path, config)
-    _check_images(workdir, images)
+    _check_inputs(workdir, inputs)
     write_json(workdir / "versions.json", versions())
 
 
-def _check_images(workdir, images):
+def _comparable(config):
+    return compatibility.completed(compatibility.placeless(config))
+
+
+_OTHER_INPUTS = {  # what another one of data.json means
+    "fingerprint": "on other images: the data set has changed since",
+    "order": "whose images are taken in another order",
+    "table": "that another table judges: its file has changed since",
+}
+
+
+def _check_inputs(workdir, inputs):
     path = workdir / "data.json"
     if not path.exists():
-        write_json(path, {"fingerprint": images})
-    elif read_json(path, {"fingerprint": records.TEXT})["fingerprint"] != images:
-        raise ValueError(
-            f"--workdir={workdir} holds a run on other images: the data set has changed since. Put "
-            f"the old one back, or use another folder: --workdir={next_free(workdir)}"
-        )
+        write_json(path, inputs)
+        return
+    there = read_json(path, records.DATA)
+    for name, here in inputs.items():
+        if there.get(name, compatibility.INPUTS.get(name, here)) != here:
+            raise ValueError(
+                f"--workdir={workdir} holds a run {_OTHER_INPUTS[name]}. Put the old one back, or "
+                f"use another folder: --workdir={next_free(workdir)}"
+            )
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> Iterable[str]:

@@ -11,7 +11,7 @@ import nas_jax
 ROOT = pathlib.Path(nas_jax.__file__).parent
 LAYERS = {
     0: "choices rng analysis kernels runtime variants interruption records file_paths "
-    "image_size imaging",
+    "image_size imaging identity compatibility",
     1: "ops execution workdir parallel checkpoints data digits validate figures markdown "
     "trust columns",
     2: "supernet progress lineage",

@@ -103,6 +103,8 @@ def test_a_user_without_a_home_folder_keeps_none(environment, no_home, caplog):
     environment["XDG_CACHE_HOME"] = "/caches"
     runtime.configure()
     assert environment["JAX_COMPILATION_CACHE_DIR"] == "/caches/nas_jax"
+
+
 # -- what a seed means ----------------------------------------------------------------------------
 
 

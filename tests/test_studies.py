@@ -91,7 +91,7 @@ def made(tmp_path_factory):
     config.study.paper_points = str(points)
     config.study.paper_columns = ("one_shot_accuracy", "other")
     space, data = config_lib.build(config)
-    workdir.open_workdir(directory, config.to_dict(), "")
+    workdir.open_workdir(directory, config.to_dict(), {"fingerprint": ""})
     study = Study(config, space, data, directory)
     _fill(study)
     path = studies.run(config, space, data, directory)

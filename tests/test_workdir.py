@@ -126,7 +126,7 @@ CONFIG = {"seed": 0, "train": {"base_lr": 0.1, "filters": (16, 32)}, "l2": math.
 
 def test_a_workdir_is_opened_again_by_its_own_config(tmp_path):
     for _ in range(2):  # a tuple and NaN come back as a list and null, and are no difference
-        workdir.open_workdir(tmp_path / "run", CONFIG, "f0")
+        workdir.open_workdir(tmp_path / "run", CONFIG, {"fingerprint": "f0"})
     expected = {"seed": 0, "train": {"base_lr": 0.1, "filters": [16, 32]}, "l2": None}
     assert workdir.read_json(tmp_path / "run" / "config.json") == expected
     versions = workdir.read_json(tmp_path / "run" / "versions.json")
@@ -136,7 +136,7 @@ def test_a_workdir_is_opened_again_by_its_own_config(tmp_path):
 
 def test_a_workdir_of_another_config_is_refused_and_kept(tmp_path):
     run = tmp_path / "run"
-    workdir.open_workdir(run, CONFIG, "f0")
+    workdir.open_workdir(run, CONFIG, {"fingerprint": "f0"})
     before = (run / "config.json").read_bytes()
     (tmp_path / "run-2").mkdir()
     other = {**CONFIG, "seed": 7, "train": {"base_lr": 0.2, "filters": (16, 32)}}
@@ -145,7 +145,7 @@ def test_a_workdir_of_another_config_is_refused_and_kept(tmp_path):
         rf"here\..* --workdir={tmp_path / 'run-3'}$"
     )
     with pytest.raises(ValueError, match=message):
-        workdir.open_workdir(run, other, "f0")
+        workdir.open_workdir(run, other, {"fingerprint": "f0"})
     assert (run / "config.json").read_bytes() == before
 
 

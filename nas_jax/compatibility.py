@@ -1,0 +1,100 @@
+"""What runs did before a field of the config existed, or had another default.
+
+A run that was begun before goes on as it began, and what it left is found. So whoever adds a field
+adds a line to `ABSENT`, and whoever changes a default a line to `FORMER_DEFAULTS`; both stay for
+good. Configs are nested plain dicts here, fields are named 'a.b'.
+"""
+
+import copy
+import functools
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import PurePath
+from typing import Any
+
+# Field -> the value with which a run does what runs did before there was that field.
+ABSENT = {
+    "data.shuffle_seed": -1,
+    "supernet.other_data": False,
+}
+# Field -> the default that runs had in whose config.json one of the fields above is absent.
+FORMER_DEFAULTS = {
+    "retrain.selection.top_pool": 100,
+}
+# What data.json did not say before: the order in which images were taken.
+INPUTS = {"order": "stored"}
+# Fields that say where something lies. What lies there is compared by its content (data.json).
+PLACES = ("data.data_dir", "study.pool", "study.paper_points")
+TABLE = "table"  # a file: its name counts, its folder does not
+
+
+def completed(config: Mapping) -> dict:
+    """A copy of a config with the fields that it lacks, each with its value of `ABSENT`.
+
+    Sections that it lacks are not added, so that a part of a config stays a part.
+    """
+    found = copy.deepcopy(dict(config))
+    for name, value in ABSENT.items():
+        section, field = _section(found, name)
+        if section is not None:
+            section.setdefault(field, value)
+    return found
+
+
+def without_former(config: Mapping, prefix: str = "", also: Collection[str] = ()) -> dict:
+    """A copy of a config, or of its section `prefix`, without fields that have their value of
+    `ABSENT` (a run that was begun before has the same), and without those that `also` names."""
+    kept = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            kept[key] = without_former(value, f"{name}.", also)
+        elif name not in also and (name not in ABSENT or ABSENT[name] != value):
+            kept[key] = value
+    return kept
+
+
+def placeless(config: Mapping) -> dict:
+    """A copy of a config that does not say where things lie: paths are '', of a table its name."""
+    found = copy.deepcopy(dict(config))
+    for name in PLACES:
+        section, field = _section(found, name)
+        if section is not None and field in section:
+            section[field] = ""
+    if isinstance(found.get(TABLE), str):
+        found[TABLE] = PurePath(found[TABLE]).name
+    return found
+
+
+def former_values(given: Mapping, default: Mapping, there: Mapping) -> Iterator[tuple[str, Any]]:
+    """What a run that was begun before has in place of today's defaults: (field, value) of each.
+
+    A field that was given another value than today's default is left as it is.
+
+    Args:
+      given: the config of today's command.
+      default: the config with today's defaults.
+      there: what config.json of the run holds.
+    """
+    former = {name: value for name, value in ABSENT.items() if _get(there, name) is None}
+    if former:  # else the run was begun since, and what its config.json holds was meant
+        defaults = FORMER_DEFAULTS.items()
+        former |= {name: value for name, value in defaults if _get(there, name) == value}
+    for name, value in former.items():
+        now = _get(given, name)
+        if now is not None and now != value and now == _get(default, name):
+            yield name, value
+
+
+def _section(config, name):
+    """The section (None if it is not there) and the last part of a field's name."""
+    *sections, field = name.split(".")
+    try:
+        found = functools.reduce(lambda section, part: section[part], sections, config)
+    except (KeyError, TypeError):
+        return None, field
+    return (found if isinstance(found, Mapping) else None), field
+
+
+def _get(config, name):
+    section, field = _section(config, name)
+    return None if section is None else section.get(field)

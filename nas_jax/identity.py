@@ -1,0 +1,93 @@
+"""What a checkpoint is of: what has no shape of its own, and yet decides what its arrays mean.
+
+Names and shapes of arrays say nothing of ops without parameters, of their order, of how batch norm
+is computed, or of which class an output stands for. So a checkpoint says it in words.
+"""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+NETWORK = ("bn_epsilon", "relu_before_bn")  # of the network; not `execution`, not `dtype`
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """What a training's checkpoints are of.
+
+    Attributes:
+      network: {field of the config: value} of the search space and the network, the architecture of
+        a stand-alone network, and the classes.
+      images: fingerprint of the data set.
+      notes: {field of the config: value} of what may differ, and is then said.
+      other_data: whether other images are fine.
+    """
+
+    network: Mapping[str, Any]
+    images: str
+    notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    other_data: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """What a checkpoint carries, plain data as JSON gives it back."""
+        kept = {"network": dict(self.network), "images": self.images, "notes": dict(self.notes)}
+        return json.loads(json.dumps(kept))
+
+    def check(self, path: str | Path, there: Mapping[str, Any] | None) -> None:
+        """Compare with what the checkpoint at `path` carries; None: it was saved without.
+
+        Raises: ValueError that names the field, if it is of another network, of other classes, or
+          of other images.
+        """
+        if there is None:
+            logger.warning(
+                "checkpoint %s was saved by an earlier version and does not say what it is of: "
+                "only names and shapes of its arrays are compared",
+                path,
+            )
+            return
+        here = self.to_json()
+        for name, was, now in _differing(there.get("network", {}), here["network"]):
+            raise ValueError(
+                f"checkpoint {path} is of another network: {name} is {was!r} there and {now!r} "
+                "here; set it as it is there, or train a supernet in another --workdir"
+            )
+        if there.get("images") != self.images and not self.other_data:
+            raise ValueError(
+                f"checkpoint {path} was trained on other images; to use it on these, set "
+                "--config.supernet.other_data=True"
+            )
+        for name, was, now in _differing(there.get("notes", {}), here["notes"]):
+            logger.warning("checkpoint %s was trained with %s=%r, not %r", path, name, was, now)
+
+
+def of(net: Any, data: Any, **kept: Any) -> Identity:
+    """The identity of a network on a data set.
+
+    Args:
+      net: a `spaces.base.Network`.
+      data: a `data.Data`.
+      **kept: `notes` and `other_data` of `Identity`.
+    """
+    space = {field.name: getattr(net.space, field.name) for field in dataclasses.fields(net.space)}
+    network = {
+        "space": type(net.space).__name__,
+        **{f"space.{name}": value for name, value in space.items()},
+        **{f"network.{name}": getattr(net, name) for name in NETWORK},
+        "architecture": net.arch,
+        "number of classes": data.num_classes,
+        "names of classes": data.class_names,
+    }
+    return Identity(network, data.fingerprint, **kept)
+
+
+def _differing(there, here):
+    for name in [*here, *(name for name in there if name not in here)]:
+        was, now = there.get(name, "absent"), here.get(name, "absent")
+        if was != now:
+            yield name, was, now
