@@ -70,6 +70,7 @@ def _build(**fields):
 READERS = {
     "--workdir": lambda path: stages.run(tiny.get_config(), "search", path),
     "config.study.pool": lambda path: _build(**{"study.pool": path}),
+    "config.study.paper_points": lambda path: _build(**{"study.paper_points": path}),
     "table": lambda path: tables.load(path, MACRO),
     "data.data_dir": lambda path: datasets.load("mnist", data_dir=path),
     "$NAS_BENCH_DIR": lambda path: tables.load("x.csv", MACRO),

@@ -13,6 +13,7 @@ import pytest
 from nas_jax import config as config_lib
 from nas_jax import spaces, studies, variants, workdir
 from nas_jax.checkpoints import Checkpoints
+from nas_jax.studies import ranking, supernets
 from nas_jax.studies.base import Study
 from tests.configs import tiny_study
 
@@ -187,7 +188,8 @@ def test_every_figure_of_the_report_is_there(made):
         ),
         ({"sweep.score": "kl"}, "sweep.score='kl', but this study ranks by 'accuracy'"),
         ({"space.tied": False}, "space.tied=False is for a variant"),
-        ({"study.paper_points": "/nowhere.csv"}, "study.paper_points='/nowhere.csv': .*not found"),
+        ({"study.paper_points": "/nowhere.csv"}, "paper_points='/nowhere.csv': .*No such file"),
+        ({"study.pool": "gs://bucket"}, "config.study.pool='gs://bucket' is an address"),
     ],
 )
 def test_a_bad_study_is_refused_in_one_line(fields, message, tmp_path):
@@ -197,6 +199,54 @@ def test_a_bad_study_is_refused_in_one_line(fields, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         studies.run(config, *config_lib.build(config), tmp_path)
     assert not (tmp_path / "pool").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "has the columns none, but needs 'one_shot_accuracy'"),
+        (PAPER.replace("symmetric_kl", "kl"), "kl, other, but needs 'symmetric_kl', and that once"),
+        (PAPER.replace("other", "symmetric_kl"), "but needs 'symmetric_kl', and that once"),
+        (PAPER, "has no points"),
+        (PAPER + "0.9,0.9,1,n/a\n", "line 2: other is 'n/a', not a number from 0 to 1"),
+        (PAPER + "0.9,0.9,1,0.9\n0.9,,1,0.9\n", "line 3: standalone_accuracy is '', not a number"),
+        (PAPER + "0.9,nan,1,0.9\n", "line 2: standalone_accuracy is nan, not a number"),
+        (PAPER + "0.9,0.9,inf,0.9\n", "line 2: symmetric_kl is inf, not a number of at least 0"),
+        (PAPER + "0.9,0.9,-1,0.9\n", "line 2: symmetric_kl is -1.0, not a number of at least 0"),
+        (PAPER + "0.9,94.3,1,0.9\n", r"is 94.3, not a number .* \(divide per cent by 100\)"),
+        (PAPER + "0.9,0.9,1\n", "line 2 has 3 cells, not 4"),
+    ],
+)
+def test_bad_points_of_the_paper_are_refused_before_anything_runs(content, message, tmp_path):
+    config = tiny_study.get_config()
+    path = tmp_path / "points.csv"
+    path.write_text(content)
+    config.study.paper_points, config.study.paper_columns = str(path), ("other",)
+    with pytest.raises(ValueError, match=message) as error:
+        config_lib.build(config)
+    assert str(error.value).startswith(f"config.study.paper_points='{path}'")
+    assert "\n" not in str(error.value)
+
+
+def test_the_papers_points_are_read_as_they_stand(tmp_path):
+    """One point, after a byte order mark, beside a column that nobody asks for."""
+    path = tmp_path / "points.csv"
+    path.write_text("\ufeff" + PAPER + "0.5,0.25,1.5,n/a\n", encoding="utf-8")
+    config = tiny_study.get_config()
+    config.study.paper_points = str(path)
+    points = {"one_shot_accuracy": [0.5], "standalone_accuracy": [0.25], "symmetric_kl": [1.5]}
+    assert studies.base.paper_points(config.study) == points
+
+
+def test_one_point_of_the_paper_has_no_coefficients(made, tmp_path):
+    config = made[0].config.copy_and_resolve_references()
+    path = tmp_path / "points.csv"
+    path.write_text(PAPER + "0.5,0.25,1.5,0.75\n")
+    config.study.paper_points = str(path)
+    study = Study(config, made[0].space, made[0].pool.data, made[0].found.directory)
+    [text] = ranking._paper(study)
+    assert "The paper's own 1 points, stratified by score: no coefficients (n = 1 is" in text
+    assert [row[2:4] for row in supernets._paper_rows(study)] == [(1, "n = 1 is less than 10")] * 2
 
 
 def _launch(workdir_, pool):

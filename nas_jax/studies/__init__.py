@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from nas_jax import data as data_lib
 from nas_jax import file_paths, markdown, sections, workdir
 from nas_jax.spaces import Space
-from nas_jax.studies.base import Study
+from nas_jax.studies.base import Study, paper_points
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,10 @@ def names() -> list[str]:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises: ValueError, with the way out, if a study cannot be done as the config says."""
+    """Check what a study needs before anything is written.
+
+    Raises: ValueError, with the way out, if it cannot be done as the config says.
+    """
     parts = config.study.parts
     if not parts:
         raise ValueError(
@@ -57,6 +60,7 @@ def check(config: ConfigDict) -> None:
                 f"nearest: {near!r}"
             )
     file_paths.local(config.study.pool, "config.study.pool")
+    paper_points(config.study)
 
 
 def _check_strategies(parts, final, num_seeds):

@@ -6,16 +6,27 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
+from nas_jax import (
+    columns,
+    file_paths,
+    findings,
+    records,
+    retrain,
+    rng,
+    supernet_task,
+    variants,
+    widths_task,
+    workdir,
+)
 from nas_jax import data as data_lib
-from nas_jax import findings, retrain, rng, supernet_task, variants, widths_task, workdir
 from nas_jax.findings import Network
 from nas_jax.pool import Pool
 from nas_jax.spaces import Space
 
 PAPER_COLUMNS = ("one_shot_accuracy", "standalone_accuracy", "symmetric_kl")
+_ACCURACY = records.Kind(f"{records.SHARE.words} (divide per cent by 100)", records.SHARE.fits)
 
 
 class Study:
@@ -34,7 +45,7 @@ class Study:
         self.pool = Pool(config.study.pool, data)
         self.variants = variants.resolve(config)
         self.found = findings.Findings(directory, space)
-        self._points = _paper_points(config.study)
+        self._points = paper_points(config.study)
 
     @property
     def reference(self) -> str:
@@ -131,19 +142,27 @@ class Study:
         return [factor * value for value in self._points[column]]
 
 
-def _paper_points(study):
-    """The columns of the paper's points, checked; None if no file is named."""
-    if not (path := study.paper_points):
+def paper_points(study: ConfigDict) -> dict[str, list[float]] | None:
+    """Read the columns of the paper's points that are drawn; None if no file is named.
+
+    Args:
+      study: the config's section. Its file has the accuracies in [0, 1] and the divergence in nats.
+
+    Raises: ValueError that names the file and the line if a number is missing or out of range.
+    """
+    given = study.paper_points
+    if not given:
         return None
+    said = f"config.study.paper_points={given!r}"
+    path = file_paths.local(given, "config.study.paper_points")
     try:
-        table = np.genfromtxt(path, delimiter=",", names=True, deletechars="")
-        points = {name: table[name].tolist() for name in table.dtype.names}
-    except (OSError, TypeError, ValueError) as error:
-        raise ValueError(f"config.study.paper_points={path!r}: {error}") from error
-    for column in (*PAPER_COLUMNS, *study.paper_columns):
-        if column not in points:
-            raise ValueError(
-                f"config.study.paper_points={path!r} has no column {column!r}, but "
-                f"{', '.join(points)}"
-            )
+        cells = columns.parse(path.read_bytes(), said)
+    except OSError as error:
+        raise ValueError(f"{said}: {error}") from error
+    points = {}
+    for name in (*PAPER_COLUMNS, *study.paper_columns):
+        kind = records.AMOUNT if name == "symmetric_kl" else _ACCURACY
+        points[name] = list(cells.numbers(name, kind).values())
+    if not cells.rows:
+        raise ValueError(f"{said} has no points")
     return points

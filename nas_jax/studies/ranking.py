@@ -27,8 +27,11 @@ def _paper(study):
     title = f"the paper, stratified (n = {len(truth)})"
     figures.panels(path, [{title: points}], "one-shot accuracy (%)", "stand-alone accuracy (%)")
     result = analysis.rank_correlations(scores, truth)
-    tau, rho, pearson = map(markdown.interval, result[:3])
+    found = f"no coefficients ({result.reason})"
+    if not result.reason:
+        tau, rho, pearson = map(markdown.interval, result[:3])
+        found = f"Kendall's tau-b {tau}, Spearman's rho {rho}, Pearson's r {pearson}"
     yield (
         f"![The paper's points]({path.name})\n\nThe paper's own {result.n} points, stratified by "
-        f"score: Kendall's tau-b {tau}, Spearman's rho {rho}, Pearson's r {pearson}."
+        f"score: {found}."
     )
