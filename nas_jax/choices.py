@@ -25,8 +25,9 @@ MAX_OPTIONS = 16  # subsets are tabulated, and 2^16 rows are still a small table
 class Choice:
     """Between `min_on` and `max_on` of `num_options`; `name` is unique in its space.
 
-    `may_lose_all` says that path dropout may drop all options at once, since other paths of the
-    network remain; else it keeps one (`nas_jax.path_dropout`).
+    Two fields are for path dropout (`nas_jax.path_dropout`). `may_lose_all`: it may drop all paths,
+    since others of the network remain; else one is kept. `empty`: the options that are no paths, as
+    nothing passes them.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Choice:
     min_on: int
     max_on: int
     may_lose_all: bool = False
+    empty: tuple[int, ...] = ()
 
     def __post_init__(self):
         if not 1 <= self.num_options <= MAX_OPTIONS:
@@ -45,6 +47,15 @@ class Choice:
                 f"Choice {self.name!r}: need 0 <= min_on <= max_on <= num_options, "
                 f"not {self.min_on}, {self.max_on}, {self.num_options}"
             )
+        if not self.paths or not set(self.empty) < set(range(self.num_options)):
+            raise ValueError(
+                f"Choice {self.name!r}: empty={self.empty} must be some of its options, not all"
+            )
+
+    @property
+    def paths(self) -> tuple[int, ...]:
+        """The options that are not empty."""
+        return tuple(j for j in range(self.num_options) if j not in self.empty)
 
     @property
     def num_subsets(self) -> int:

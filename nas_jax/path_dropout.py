@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nas_jax import rng
 
@@ -17,12 +18,12 @@ SCHEDULES = ("linear", "constant", "none")
 
 
 def rates(choices: Any, r: float) -> Any:
-    """Final drop rate r^(1/k) of each path, a float per Choice; k is its number of options.
+    """Final drop rate r^(1/k) of each option, a float per Choice; k is its number of paths.
 
     So a node loses all its inputs with probability r, whatever its fan-in (paper, section 3.2). A
     node that may not keeps one of them then: each path stays more often, by r / k.
     """
-    return jax.tree.map(lambda choice: r ** (1 / choice.num_options), choices)
+    return jax.tree.map(lambda choice: r ** (1 / len(choice.paths)), choices)
 
 
 def tuned(r: float, factor: jax.Array) -> jax.Array:
@@ -78,10 +79,10 @@ def sample(
 
 
 def _kept(choice, draw, rate):
-    """Which paths stay, bool as their uniform draws [G, k], and how probably each does."""
+    """Which options stay, bool as their uniform draws [G, num_options]; how probably paths do."""
     if choice.may_lose_all:
         return draw >= rate, 1 - rate
-    k = choice.num_options
+    k = len(choice.paths)
     # Of paths that would all be dropped, each has the largest draw with the same probability.
-    limit = jnp.minimum(rate, jnp.max(draw, -1, keepdims=True))
+    limit = jnp.minimum(rate, jnp.max(draw[:, np.asarray(choice.paths)], -1, keepdims=True))
     return draw >= limit, 1 - rate + rate**k / k

@@ -41,6 +41,12 @@ def test_bad_choice(fields, message):
         Choice("x", *fields)
 
 
+@pytest.mark.parametrize("empty", [(0, 1), (2,), (-1,)])
+def test_what_is_empty_leaves_a_path(empty):
+    with pytest.raises(ValueError, match=r"empty=\(.*must be some of its options, not all"):
+        Choice("x", 2, 1, 1, empty=empty)
+
+
 @pytest.mark.parametrize(
     ("choice", "table"),
     [

@@ -14,6 +14,7 @@ from nas_jax.choices import Choice
 FANS = (2, 3, 4, 5, 7)  # the paper's concats have 2..5 inputs, its sums 7, of which 2 are chosen
 NODES = {k: Choice(f"node{k}", k, 1, 2 if k == 7 else k, may_lose_all=True) for k in FANS}
 CHAIN = spaces.make("nasbench_macro", stages=(1, 2)).choices  # three layers of three ops
+EDGES = jax.tree.leaves(spaces.make("nasbench201").choices)
 GROUPS = 20_000
 
 
@@ -118,6 +119,31 @@ def test_the_last_path_belongs_to_the_number_of_a_group():
     found = path_dropout.sample(jax.random.key(0), CHAIN, jnp.asarray(some), r=0.5, share=1.0)
     for mask, every in zip(found, _draw(CHAIN, 0.5, 1.0, False)):
         np.testing.assert_array_equal(mask, every[some])
+
+
+def test_an_option_that_passes_nothing_is_no_path():
+    """An edge of NAS-Bench-201 has four paths; beside "none" none of them stays with 0.1.
+
+    By hand: the output hears of the input through the edges 0-3, 0-1-3, 0-2-3 or 0-1-2-3. With
+    0-1 there is no other way with 0.1 (0.1 + 0.9 * 0.01) beside 0-3, without it with 1 - 0.81.
+    """
+    assert path_dropout.rates(EDGES, 0.1) == [pytest.approx(0.1 ** (1 / 4))] * 6
+    masks = _draw(tuple(EDGES), 0.1, 1.0, False)
+    passes = {edge.name: np.any(mask[:, 1:], -1) for edge, mask in zip(EDGES, masks)}
+    for passing in passes.values():
+        assert_probability(~passing, 0.1)
+    direct, first, second = (passes[f"edge0to{j}"] for j in (3, 1, 2))
+    second |= first & passes["edge1to2"]
+    heard = direct | first & passes["edge1to3"] | second & passes["edge2to3"]
+    assert_probability(~heard, 0.1 * (0.9 * 0.0109 + 0.1 * 0.19))
+
+
+def test_the_last_path_is_none_that_passes_nothing():
+    """Of three options of which the first is empty, one of the others stays."""
+    [mask] = _draw((Choice("layer", 3, 1, 1, empty=(0,)),), 0.5, 1.0, False)
+    q = 0.5 ** (1 / 2)
+    assert np.all(mask[:, 1:].sum(-1) >= 1)
+    assert_probability(mask[:, 1], 1 - q + q**2 / 2)
 
 
 # -- shares, keys and schedules -------------------------------------------------------------------
