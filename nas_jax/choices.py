@@ -166,8 +166,20 @@ def enumerate_decisions(choices: Any, batch: int) -> Iterator[np.ndarray]:
 
 
 def to_indices(choices: Any, arch: Arch) -> Any:
-    """The tree of Choices with a tuple of the options that are on at each leaf (no batch axis)."""
-    return jax.tree.map(lambda _, mask: tuple(np.flatnonzero(mask).tolist()), choices, arch)
+    """The tree of Choices with a tuple of the options that are on at each leaf.
+
+    Raises: ValueError if a mask is not [num_options], as those of a batch.
+    """
+
+    def on(choice, mask):
+        if np.shape(mask) != (choice.num_options,):
+            raise ValueError(
+                f"the mask of {choice.name!r} has shape {np.shape(mask)}, not "
+                f"({choice.num_options},): give one architecture, without a batch axis"
+            )
+        return tuple(np.flatnonzero(mask).tolist())
+
+    return jax.tree.map(on, choices, arch)
 
 
 def from_indices(choices: Any, indices: Any) -> Arch:

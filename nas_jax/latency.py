@@ -54,8 +54,16 @@ def measure(
       repeats: passes that count.
       **options: of `Space.standalone`, such as dtype.
 
-    Raises: ValueError if images of that size cannot be reduced evenly.
+    Raises: ValueError if there is no pass that counts, or no image, or if images of that size cannot
+      be reduced evenly.
     """
+    for name, given, least in (
+        ("batch_size", batch_size, 1),
+        ("warm_up", warm_up, 0),
+        ("repeats", repeats, 1),
+    ):
+        if given < least:
+            raise ValueError(f"{name}={given} must be {least} or more")
     space.check_image_size(image_size)
     net = space.standalone(arch, num_classes=num_classes, filters=filters, bn="running", **options)
     images = jnp.zeros((batch_size, *height_and_width(image_size), channels), jnp.float32)

@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from nas_jax import analysis, cost, figures, markdown, sections, spaces, workdir
+from nas_jax import analysis, cost, figures, file_paths, markdown, sections, spaces, workdir
 from nas_jax.findings import Findings, columns
 from nas_jax.spaces import Space
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 SPEAKING = ("random", "table")  # samples that speak for the space
 
 
-def run(config: ConfigDict, space: Space, data: Any, directory: Path) -> Path:
+def run(config: ConfigDict, space: Space, data: Any, directory: str | Path) -> Path:
     """Write report/report.md and its figures in `directory`; returns the path of report.md.
 
     What was run is read from its files, and from the table that its config.json names, if it does:
@@ -26,9 +26,9 @@ def run(config: ConfigDict, space: Space, data: Any, directory: Path) -> Path:
     return path
 
 
-def write(directory: Path, space: Space) -> Path:
+def write(directory: str | Path, space: Space) -> Path:
     """As `run`; a part whose files are missing is a sentence that says what makes them."""
-    found = Findings(directory, space)
+    found = Findings(file_paths.local(directory, "directory"), space)
     parts = ["# Architecture search", " ".join(_headline(found))]
     for title, section, needed, source, mode in sections.SECTIONS:
         missing = f"There is no {source}: `--mode={mode}` makes it."
@@ -41,11 +41,12 @@ def write(directory: Path, space: Space) -> Path:
     return path
 
 
-def growth(directory: Path, most: int = 8) -> list[Path]:
+def growth(directory: str | Path, most: int = 8) -> list[Path]:
     """Draw how the cell space and its supernet grow (paper, section 3.1), with 16 filters.
 
     growth_ops.png: with 1 .. most times the same op in a block; growth_blocks.png: with the blocks.
     """
+    directory = file_paths.local(directory, "directory")
     grown = {
         "ops": ("candidate ops per choice block", lambda n: {"ops": ("sep3x3",) * n}),
         "num_blocks": ("choice blocks per cell", lambda n: {"num_blocks": n}),

@@ -20,6 +20,7 @@ from nas_jax import (
     analysis,
     augment,
     cost,
+    file_paths,
     findings,
     parallel,
     score,
@@ -39,13 +40,14 @@ GROUPS = ("random", "stratified", "top", "small", "pareto", "tuned", "narrowed",
 CLEAR_EVERY = 20
 
 
-def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) -> None:
+def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: str | Path) -> None:
     """Train what both protocols ask for; networks that have a result are skipped.
 
     Several processes share the networks, each trains its own on its own devices.
 
     Raises: ValueError if trials.jsonl is not complete.
     """
+    directory = file_paths.local(directory, "directory")
     trials = workdir.read_trials(directory / "trials.jsonl")
     if len(trials) < config.sweep.num_candidates:
         raise ValueError(

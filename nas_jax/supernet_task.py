@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from nas_jax import (
     augment,
     cost,
+    file_paths,
     identity,
     parallel,
     path_dropout,
@@ -35,11 +36,12 @@ logger = logging.getLogger(__name__)
 WITHOUT = ("table", "trained")  # scores that need no supernet
 
 
-def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) -> None:
+def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: str | Path) -> None:
     """Train the supernet in `directory`; none where the sweep's scores need none.
 
     Raises: ValueError if it would leave fewer checkpoints than the sweep averages over.
     """
+    directory = file_paths.local(directory, "directory")
     if config.sweep.score in WITHOUT:
         logger.info("no supernet: sweep.score=%r needs none", config.sweep.score)
         return

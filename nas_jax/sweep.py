@@ -13,7 +13,17 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import interruption, parallel, records, rng, strategies, supernet_task, tables, workdir
+from nas_jax import (
+    file_paths,
+    interruption,
+    parallel,
+    records,
+    rng,
+    strategies,
+    supernet_task,
+    tables,
+    workdir,
+)
 from nas_jax.constraints import Constraints
 from nas_jax.scorer import Scorer
 from nas_jax.spaces import Space
@@ -26,8 +36,8 @@ def run(
     config: ConfigDict,
     space: Space,
     data: data_lib.Data,
-    directory: Path,
-    supernet: Path | None = None,
+    directory: str | Path,
+    supernet: str | Path | None = None,
 ) -> None:
     """Score `sweep.num_candidates` architectures with the supernet in `directory`.
 
@@ -40,6 +50,7 @@ def run(
       ValueError: no finished supernet, the trials there are not of this sweep, or there are no
         architectures within the constraints.
     """
+    directory = file_paths.local(directory, "directory")
     sweep = config.sweep
     path = directory / "trials.jsonl"
     resumed = int(parallel.of_owner(np.int32(_mended(path))))
@@ -48,7 +59,8 @@ def run(
     table = tables.load(config.table, space) if config.table else None
     searched = table if sweep.score == "table" else None
     constraints = Constraints(config, space, data, directory, searched)
-    scorer = Scorer(config, space, data, supernet or directory, constraints, table)
+    trained = file_paths.local(supernet or directory, "supernet")
+    scorer = Scorer(config, space, data, trained, constraints, table)
     told = _told(sweep, space, table, constraints)
     strategy = supernet_task.make_strategy(config, space, constraints, **told)
     state = scorer.policy or supernet_task.first_policy(config, strategy)

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from nas_jax import (
     augment,
     execution,
+    file_paths,
     identity,
     interruption,
     optim,
@@ -139,7 +140,7 @@ class BaseTraining(abc.ABC):
         )
 
     def fit(
-        self, directory: Path, *, seed: int, params: Any = None, policy: Any = None
+        self, directory: str | Path, *, seed: int, params: Any = None, policy: Any = None
     ) -> TrainState:
         """Train from the last checkpoint, or from the start, to the end.
 
@@ -157,6 +158,7 @@ class BaseTraining(abc.ABC):
           Diverged: the loss is not finite, once more than `train.restarts`.
           Interrupted: the process was asked to stop; there is a checkpoint of the last step.
         """
+        directory = file_paths.local(directory, "directory")
         path = directory / "restarts.jsonl"
         while True:
             done = int(parallel.of_owner(np.int32(self._count(path)), self._devices))
@@ -190,12 +192,12 @@ class BaseTraining(abc.ABC):
                 return found.state
             return self._loop(directory, checkpoints, found, seed)
 
-    def restore(self, directory: Path, last: int = 1) -> list[TrainState]:
+    def restore(self, directory: str | Path, last: int = 1) -> list[TrainState]:
         """The states of the `last` checkpoints of a training that is done, the final one first.
 
         Raises: ValueError if they are not there.
         """
-        name = self.task.name
+        directory, name = file_paths.local(directory, "directory"), self.task.name
         with Checkpoints(directory / "checkpoints", identity=self._identity) as checkpoints:
             if checkpoints.latest != self.total:
                 raise ValueError(
@@ -211,8 +213,9 @@ class BaseTraining(abc.ABC):
                 )
             return [self._read(checkpoints, step) for step in reversed(steps)]
 
-    def restore_step(self, directory: Path, step: int) -> TrainState:
+    def restore_step(self, directory: str | Path, step: int) -> TrainState:
         """The state of one checkpoint. Raises: ValueError if it is not there."""
+        directory = file_paths.local(directory, "directory")
         with Checkpoints(directory / "checkpoints", identity=self._identity) as checkpoints:
             if step not in checkpoints.steps:
                 raise ValueError(f"{directory}/checkpoints has none of step {step}")

@@ -1,6 +1,7 @@
 """Whatever a config, a string or a file holds: it is taken, or refused in a line that says why."""
 
 import ast
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -112,6 +113,48 @@ def test_a_string_is_an_architecture_or_refused(name, data):
         again = space.from_str(space.to_str(arch))
         assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), arch, again))
     refused(widths.split, f"{text}@{data.draw(st.text(max_size=8))}")
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_batch_of_architectures_has_no_one_string(name):
+    """Refused whatever it holds, also where its masks would pass for one architecture's."""
+    space = SPACES[name]
+    first = jax.tree.leaves(space.choices)[0]
+    for count in (1, 3):
+        archs = space.sample(jax.random.key(0), (count,))
+        message = rf"mask of '{first.name}' has shape \({count}, {first.num_options}\), not "
+        with pytest.raises(ValueError, match=message):
+            space.to_str(archs)
+        assert len(space.to_strs(archs)) == count
+    with pytest.raises(ValueError, match="without a batch axis"):
+        space.standalone(archs, num_classes=10, filters=4)
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("given", [None, 3, b"0", [], ["0", "1"], ("22212220",)])
+def test_what_is_no_string_is_no_architecture(name, given):
+    with pytest.raises(
+        ValueError, match=r"is given as one string, not as (NoneType|int|bytes|list|tuple):"
+    ):
+        SPACES[name].from_str(given)
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"filters": 0, "num_classes": 10}, "filters=0 must be a whole number from 1 on"),
+        ({"filters": -4, "num_classes": 10}, "filters=-4 must be"),
+        ({"filters": 2.5, "num_classes": 10}, "filters=2.5 must be"),
+        ({"filters": 4, "num_classes": 0}, "num_classes=0 must be a whole number from 1 on"),
+    ],
+)
+def test_a_network_without_channels_or_classes_is_refused(name, counts, message):
+    space = SPACES[name]
+    text = space.to_str(space.all_on())
+    for make in (space.supernet, functools.partial(space.standalone, text)):
+        with pytest.raises(ValueError, match=message):
+            make(**counts)
 
 
 # -- files ----------------------------------------------------------------------------------------

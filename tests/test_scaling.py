@@ -67,3 +67,10 @@ def test_latency_of_a_larger_network_is_longer():
     assert large.median > small.median
     assert (large.batch_size, large.repeats) == (64, 5)
     assert math.isfinite(large.high)
+
+
+@pytest.mark.parametrize("given", [{"repeats": 0}, {"warm_up": -1}, {"batch_size": 0}])
+def test_a_latency_of_nothing_is_refused(given):
+    ((name, value),) = given.items()
+    with pytest.raises(ValueError, match=f"{name}={value} must be . or more"):
+        latency.measure(SPACE, "00>", filters=4, image_size=8, **given)

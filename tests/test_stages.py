@@ -4,7 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from nas_jax import stages, workdir
+from nas_jax import config as config_lib
+from nas_jax import report, retrain, stages, supernet_task, sweep, workdir
 from tests.configs import tiny, tiny_study
 
 
@@ -39,3 +40,19 @@ def test_a_mode_that_does_not_fit_is_refused_and_the_run_stays_as_it_was(
     with pytest.raises(ValueError, match=message):
         stages.run(config.get_config(), mode, reported)
     assert {path: path.stat().st_mtime_ns for path in reported.rglob("*")} == before
+
+
+def test_folders_are_given_as_strings_or_paths(tmp_path):
+    """To every stage, as `stages.run` takes them."""
+    config, here, there = tiny.get_config(), f"{tmp_path}/supernet", f"{tmp_path}/sweep"
+    config.space.num_cells = config.space.num_blocks = 1
+    config.supernet.train.num_steps = 10
+    config_lib.retrain_nothing(config)
+    built = config, *config_lib.build(config)
+    supernet_task.run(*built, here)
+    sweep.run(*built, there, supernet=here)
+    retrain.run(*built, there)
+    assert report.write(there, built[1]).exists()
+    (state,) = supernet_task.training(*built).restore(here)
+    assert state.step == 10
+    assert len(workdir.read_trials(tmp_path / "sweep" / "trials.jsonl")) == 40

@@ -209,7 +209,7 @@ class Bandit(Space):
         self._choices = [Choice(f"arm{i}", size, 1, 1) for i, size in enumerate(sizes)]
 
     choices = property(lambda self: self._choices)
-    to_str = from_str = network = positions = labels = reduction = None
+    to_str = parse = network = positions = labels = reduction = None
 
 
 def _every(sizes):

@@ -53,11 +53,17 @@ class Space(abc.ABC):
 
     @abc.abstractmethod
     def to_str(self, arch: Arch) -> str:
-        """Canonical string of one architecture (no batch axis), also of `all_on`."""
+        """Canonical string of one architecture, also of `all_on`.
+
+        Raises: ValueError if the masks have a batch axis: `to_strs` takes many.
+        """
 
     @abc.abstractmethod
-    def from_str(self, text: str) -> Arch:
-        """Masks float32 [num_options] of a canonical string. Raises: ValueError if it is none."""
+    def parse(self, text: str) -> Any:
+        """Which options a string names: the tree of Choices with a tuple at each leaf.
+
+        Raises: ValueError if it names others than there are, or not as many Choices.
+        """
 
     @abc.abstractmethod
     def network(self, *, num_classes: int, filters: int, arch: str | None, **options) -> nn.Module:
@@ -116,6 +122,7 @@ class Space(abc.ABC):
           A flax.linen module. images [B, H, W, C] with masks [k] or, in G contiguous groups of
           B/G, [G, k] give logits float32 [B, K]; images [1 or G, n, H, W, C] give [G, n, K].
         """
+        _check_counts(num_classes=num_classes, filters=filters)
         return self.network(num_classes=num_classes, filters=filters, arch=None, **options)
 
     def standalone(
@@ -135,8 +142,9 @@ class Space(abc.ABC):
         Args:
           widths: channels of every tensor, in the order of `tensors`; None: as `filters` says.
 
-        Raises: ValueError if there are not as many as tensors, or one is below 1.
+        Raises: ValueError if there are not as many as tensors, or if a number is below 1.
         """
+        _check_counts(num_classes=num_classes, filters=filters)
         text = arch if isinstance(arch, str) else self.to_str(arch)
         self.from_str(text)
         if widths is not None:
@@ -164,6 +172,19 @@ class Space(abc.ABC):
                 f"{self.reduction}, by which this space's networks (config.space) reduce them; set "
                 "data.image_size to one"
             )
+
+    def from_str(self, text: str) -> Arch:
+        """Masks float32 [num_options] of a canonical string; any that `to_str` gives.
+
+        Raises: ValueError if it is none: `from_strs` takes many.
+        """
+        if not isinstance(text, str):
+            kind = type(text).__name__
+            raise ValueError(f"an architecture is given as one string, not as {kind}: {text!r:.60}")
+        arch = choices_lib.from_indices(self.choices, self.parse(text))
+        if self.to_str(arch) != text:
+            raise ValueError(f"architecture {text!r} is not canonical: {self.to_str(arch)!r} is")
+        return arch
 
     def to_strs(self, archs: Arch) -> list[str]:
         """Canonical strings of architectures with masks [N, num_options]."""
@@ -274,6 +295,12 @@ class Space(abc.ABC):
         flat = flax.traverse_util.flatten_dict(params)
         kept = {path: leaf for path, leaf in flat.items() if self.owner(path) in on | {None}}
         return flax.traverse_util.unflatten_dict(kept)
+
+
+def _check_counts(**counts):
+    for name, count in counts.items():
+        if not isinstance(count, int | np.integer) or count < 1:
+            raise ValueError(f"{name}={count!r} must be a whole number from 1 on")
 
 
 class Network(nn.Module):

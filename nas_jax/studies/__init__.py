@@ -86,10 +86,10 @@ def _variants(config):
     return markdown.table(("supernet", "differs in"), rows)
 
 
-def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: Path) -> Path:
+def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: str | Path) -> Path:
     """Do what the study lacks, and write report/report.md in `directory`; returns its path."""
     check(config)
-    study = Study(config, space, data, directory)
+    study = Study(config, space, data, file_paths.local(directory, "directory"))
     texts = ["# Study: " + ", ".join(config.study.parts).replace("_", " ")]
     for part in config.study.parts:
         module = importlib.import_module(f"nas_jax.studies.{part}")
