@@ -5,6 +5,7 @@
   python -m benchmarks prefixes        the same in a chain space, where candidates share beginnings
   python -m benchmarks compile_time    the training step, with a cold and a warm cache
   python -m benchmarks memory          temporary memory of the forms
+  python -m benchmarks device          what the device reaches: a copy, a product of matrices
   python -m benchmarks data_pipeline   images per second that reach the training step
   python -m benchmarks scaling         scoring against candidates, images, cells and F: a figure
 
@@ -20,7 +21,7 @@ from nas_jax import file_paths, runtime
 
 _NAMES = (
     *("train_step", "scoring", "prefixes", "compile_time"),
-    *("memory", "data_pipeline", "scaling"),
+    *("memory", "device", "data_pipeline", "scaling"),
 )
 
 
@@ -40,6 +41,7 @@ def _parser():
     add("--images", type=int, nargs="+", default=[64, 512], help="scoring: images per candidate")
     add("--candidates", type=int, default=16, help="scoring: candidates per measurement")
     add("--batch-size", type=int, default=256, help="train_step: images per step")
+    add("--all-on", type=int, default=64, help="train_step: images with all paths on; 0: none")
     add("--ghost-batch-size", type=int, default=32, help="train_step: images per ghost batch")
     add("--ramp", type=float, nargs="*", default=[0, 0.5, 1], help="train_step: places on the ramp")
     add("--executions", nargs="+", default=["switch"], help="masked, switch, dispatch")

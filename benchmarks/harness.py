@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -55,15 +56,18 @@ def compare(
     return rates
 
 
-def record(args: Any, case: str, **facts: Any) -> None:
-    """Append a line of JSON: what was measured, on what, with which versions."""
+def record(args: Any, case: str, *, device: str | None = None, **facts: Any) -> None:
+    """Append a line of JSON: what was measured, on what, with which versions.
+
+    `device` is asked of JAX where it is not given.
+    """
     row = {
         "benchmark": args.name,
         "case": case,
         **facts,
         "arguments": vars(args),
-        "commit": _commit(),
-        "device": _device(),
+        "commit": commit(),
+        "device": device or device_name(),
         "versions": {name: _version(name) for name in ("jax", "jaxlib", "flax", "torch")},
         "bn": "batch",
         "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
@@ -74,12 +78,16 @@ def record(args: Any, case: str, **facts: Any) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def _commit():
+def commit() -> str:
+    """$NAS_JAX_COMMIT, for a copy of the repository without its history; else what git says."""
+    if given := os.environ.get("NAS_JAX_COMMIT"):
+        return given
     command = ["git", "describe", "--always", "--dirty"]
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
-def _device():
+def device_name() -> str:
+    """What JAX computes on; of a CPU its model."""
     kind = jax.devices()[0].device_kind
     if kind != "cpu":
         return kind

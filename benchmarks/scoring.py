@@ -13,7 +13,10 @@ from nas_jax import candidates, parallel, rng
 
 
 def scorer(workload: Workload, execution: str, images: np.ndarray, archs: Any, naive=False):
-    """A function that gives the logits [N, n, K] of all candidates, over all devices."""
+    """A function that gives the logits [N, n, K] of all candidates, over all devices.
+
+    Its `compiled` is the program.
+    """
     net, devices = workload.net(execution), jax.device_count()
     replaced = naive_jax.kernels_replaced if naive else contextlib.nullcontext
     pmapped = parallel.pmap(
@@ -23,12 +26,14 @@ def scorer(workload: Workload, execution: str, images: np.ndarray, archs: Any, n
     )
     given = parallel.replicate((workload.variables, images))
     archs = parallel.shard(archs, devices)
+    with replaced():  # matters where it is traced
+        compiled = pmapped.lower(*given, archs).compile()
 
     def run():
-        with replaced():  # matters where it is traced, in the first call
-            out = pmapped(*given, archs)
+        out = compiled(*given, archs)
         return np.asarray(out).reshape(-1, *out.shape[2:])
 
+    run.compiled = compiled
     return run
 
 
@@ -67,6 +72,40 @@ def functions(workload, images, archs, executions, naive=False):
     return found
 
 
+_MOVED = {"identity": 0, "maxpool": 2, "avgpool": 2}  # arrays of an op; others are two units
+
+
+def least_bytes(workload: Workload, archs: Any, count: int) -> int:
+    """Bytes of all candidates on `count` images if every unit reads and writes an array once.
+
+    A unit is a batch norm with its ReLU and convolution, a pooling, or a sum of two ops or more;
+    only the chosen ops count. No form that keeps to units can move less.
+    """
+    args, space = workload.args, workload.space
+    names, blocks = space.ops, len(space.choices)
+    bytes_of = [  # an array [count, H, W, F] of each stage
+        count * (args.image_size >> stage) ** 2 * (args.filters << stage)
+        for stage in map(space.stage, range(args.cells))
+    ]
+    arrays = 0
+    for indices in workload.indices(archs):
+        arrays += 2 * (blocks + 1)  # two projections of what the cells before hand on
+        for block in indices:
+            ops = [names[j] for j in block["ops"]]
+            arrays += len(block["inputs"]) + 1 + sum(_MOVED.get(op, 4) for op in ops)
+            arrays += len(ops) + 1 if len(ops) > 1 else 0
+    return arrays * sum(bytes_of) * np.dtype(jax.numpy.dtype(args.dtype)).itemsize
+
+
+def _bytes_accessed(function):
+    """Of all devices, by XLA's count, which takes a loop for one turn; None of other programs."""
+    if not hasattr(function, "compiled"):
+        return None
+    costs = function.compiled.cost_analysis()
+    costs = costs[0] if isinstance(costs, list) else costs or {}
+    return jax.device_count() * costs.get("bytes accessed", 0) or None
+
+
 def run(args) -> None:
     """Measure at each number of images."""
     workload = Workload(args)
@@ -80,4 +119,7 @@ def run(args) -> None:
             work=args.candidates,
             unit="architectures",
             images=count,
+            candidates=args.candidates,
+            xla_bytes={name: _bytes_accessed(function) for name, function in compared.items()},
+            least_bytes=least_bytes(workload, archs, count),
         )

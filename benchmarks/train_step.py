@@ -127,13 +127,11 @@ def _compare(args, workload, case, starters, masks, batch_size):
 
 
 def run(args) -> None:
-    """All paths on: one group of 64 images. Dropped: ghost batches, at places of the ramp."""
+    """All paths on: one group a device. Dropped: ghost batches, at places of the ramp."""
     workload = Workload(args)
     threads = f"{args.threads} threads, {args.devices} devices"
-    on = jax.tree.map(lambda mask: jnp.stack([mask] * args.devices), workload.space.all_on())
-    size = 64 * args.devices
-    starters = _starters(args, workload, size, args.devices, True)
-    _compare(args, workload, f"all paths on, groups of 64, {threads}", starters, on, size)
+    if args.all_on:
+        _all_on(args, workload, threads)
     num_groups = args.batch_size // args.ghost_batch_size
     starters = _starters(args, workload, args.batch_size, num_groups, False)
     rates = []
@@ -144,6 +142,14 @@ def run(args) -> None:
         case = f"r=0.1 at {share:g} of the ramp, {threads}"
         rates.append(_compare(args, workload, case, starters, masks, args.batch_size))
     _average(args, rates, threads)
+
+
+def _all_on(args, workload, threads):
+    on = jax.tree.map(lambda mask: jnp.stack([mask] * args.devices), workload.space.all_on())
+    size = args.all_on * args.devices
+    starters = _starters(args, workload, size, args.devices, True)
+    case = f"all paths on, groups of {args.all_on}, {threads}"
+    _compare(args, workload, case, starters, on, size)
 
 
 def _average(args, rates, threads):
