@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 PROTOCOLS = ("short", "final")
 GROUPS = ("random", "stratified", "top", "small", "pareto", "tuned", "narrowed", "all_on")
+TOP_SHARE = 200  # of so many "top" is one: the paper's 100 of 20,000
 # Networks; JAX keeps the programs of those that are gone, tens of megabytes each.
 CLEAR_EVERY = 20
 
@@ -164,7 +165,8 @@ def select(
     random: of the trials (with random search, a sample of the space's fixed distribution).
     stratified: spread evenly over buckets of the score (paper, figure 5), in a bucket those
       of `random` first: they are as random, and trained anyway.
-    top: one from each of equally many ranks of the best `rules.top_pool` (a stratified sample).
+    top: one from each of equally many ranks of the best `rules.top_pool` (a stratified sample); 0
+      stands for one in `TOP_SHARE`, or as many as are asked for if these are more.
     small: the fewest parameters at or above the `rules.small_quantile` quantile.
     pareto: spread evenly, by parameters, over those that no other beats in both score and
       parameters.
@@ -177,7 +179,7 @@ def select(
     makers = {
         "random": lambda n: shuffled[:n],
         "stratified": lambda n: _stratified(shuffled, n, rules.bucket_width),
-        "top": lambda n: _top(rows[: rules.top_pool], n, generator),
+        "top": lambda n: _top(rows, rules.top_pool, n, generator),
         "small": lambda n: _small(rows, n, rules.small_quantile),
         "pareto": lambda n: _pareto(rows, n),
         **dict.fromkeys(widths_task.GROUPS, lambda n: rows[:n]),
@@ -201,8 +203,9 @@ def _stratified(shuffled, n, width):
     return [row for turn in turns for row in turn if row is not None][:n]
 
 
-def _top(rows, n, generator):
-    strata = np.array_split(np.arange(len(rows)), n) if n else []
+def _top(rows, pool, n, generator):
+    pool = min(len(rows), pool or max(n, len(rows) // TOP_SHARE))
+    strata = np.array_split(np.arange(pool), n) if n else []
     return [rows[generator.choice(stratum)] for stratum in strata if stratum.size]
 
 

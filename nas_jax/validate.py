@@ -37,7 +37,7 @@ _AT_LEAST = {  # the last part of a field's name -> its least value
     "keep_checkpoints": 1,
     "restarts": 0,
     "course": 1,
-    "top_pool": 1,
+    "top_pool": 0,
     "image_size": 0,
     "base_lr": 0,
     "l2": 0,

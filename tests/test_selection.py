@@ -3,7 +3,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from nas_jax import retrain, spaces
+from nas_jax import config, retrain, spaces
 
 
 def _trials(scores, params=None):
@@ -27,6 +27,33 @@ def test_top_takes_one_of_each_rank_of_the_pool():
     top = _select(_trials([i / 10 for i in range(8)]), top=2)["top"]
     assert top[0] in ("a7", "a6")
     assert top[1] in ("a5", "a4")
+
+
+@pytest.mark.parametrize(
+    ("scored", "n", "pool"),
+    [
+        (40, 1, 1),
+        (399, 1, 1),  # the best itself
+        (400, 1, 2),
+        (40, 3, 3),
+        (2_000, 10, 10),
+        (20_000, 10, 100),  # the paper's
+        (5, 9, 5),  # there are no more
+    ],
+)
+def test_top_is_of_the_best_200th_or_as_many_as_asked_for(scored, n, pool):
+    """One of each of n equal parts of the pool; scores rise with the number."""
+    chosen = _select(_trials([i / scored for i in range(scored)]), top_pool=0, top=n)["top"]
+    ranks = [scored - 1 - int(arch[1:]) for arch in chosen]
+    size = max(1, pool // n)
+    assert [rank // size for rank in ranks] == list(range(min(n, pool)))
+
+
+def test_by_default_one_of_the_top_is_the_best():
+    """Whatever the seed draws."""
+    rules, trials = config.default().retrain.selection, _trials([i / 40 for i in range(40)])
+    for seed in range(20):
+        assert _select(trials, seed, rules.top_pool, top=1)["top"] == ["a39"]
 
 
 def test_small_is_the_smallest_at_or_above_the_quantile():
