@@ -17,6 +17,15 @@ from tests import trainings
 from tests.configs import tiny
 
 ROOT = Path(__file__).parents[1]
+# A user who is a bare number: no passwd entry says where the home folder is.
+LAUNCH = """
+import pwd, sys
+def unknown(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+pwd.getpwuid = unknown
+import launch
+sys.exit(launch.main(["launch.py", *sys.argv[1:]]))
+"""
 
 
 @pytest.fixture
@@ -187,3 +196,28 @@ def test_an_environment_that_does_not_fit_is_one_line_and_exit_code_2(
     (line,) = done.stderr.splitlines()
     assert re.search(f"^launch.py: error: .*{message}", line), line
     assert not (tmp_path / "run").exists()
+
+
+def test_a_search_runs_without_a_home_folder_and_with_the_backend_of_a_notebook(tmp_path):
+    """In a table, of nine architectures: the report at its end draws figures."""
+    table = tmp_path / "table.csv"
+    archs = [f"0{i}{j}" for i in range(3) for j in range(3)]
+    lines = [f"{arch},{10 + i}" for i, arch in enumerate(archs)]
+    table.write_text("\n".join(["arch,digits_test_accuracy", *lines]))
+    fields = {"table": table, "sweep.score": "table", "sweep.candidates_per_batch": 3}
+    gone = ("HOME", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS", "PYTHONPATH")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", LAUNCH, "--config=tests/configs/tiny_macro.py"),
+            *(f"--config.{name}={value}" for name, value in fields.items()),
+            f"--workdir={tmp_path / 'run'}",
+        ],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name not in gone}
+        | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "run" / "report").glob("*.png"))) >= 2

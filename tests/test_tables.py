@@ -1,13 +1,19 @@
 """Published accuracies: what is read, and what is refused in one line."""
 
+import csv
 import hashlib
+import io
 import json
+import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nas_jax import config as config_lib
 from nas_jax import spaces, tables
+from tests.test_bad_input import examples, refused
 
 MACRO, NB201 = spaces.make("nasbench_macro"), spaces.make("nasbench201", num_cells=1)
 ROW = {"test_acc": [90.0, 91.0, 92.0], "mean_acc": 91.0, "std": 0.8, "params": 1, "flops": 1}
@@ -187,6 +193,47 @@ def test_a_table_of_another_data_set_is_refused_before_anything_runs(tmp_path):
     config.table = write(tmp_path, "x.csv", f"arch,cifar10_test_accuracy\n{text},5\n")
     with pytest.raises(ValueError, match=r"is of .cifar10., but data\.name=.digits."):
         config_lib.build(config)
+
+
+CELLS = {  # of a column
+    "per cent": st.floats(0, 100, allow_subnormal=False),
+    "fractions": st.floats(0, 1),
+    "mixed": st.one_of(st.floats(0, 1), st.floats(0, 100)),
+    "beyond": st.one_of(st.floats(0, 100), st.floats(100.5, 1e300), st.floats(-1e300, -1e-3)),
+    "no numbers": st.one_of(
+        st.floats(0, 100), st.sampled_from([None, True, "n/a", "", "91 %", "9,1", math.nan])
+    ),
+}
+ARCHS = ["00000000", "01210000", "22222222", "00001111"]
+
+
+def _is_in_per_cent(column):
+    numbers = [x for x in column if isinstance(x, float) and 0 <= x <= 100]
+    return len(numbers) == len(column) and max(numbers) > 1
+
+
+@examples(150)
+@given(data=st.data())
+def test_a_table_is_in_per_cent_or_refused(tmp_path_factory, data):
+    """Whatever the scale of its columns: of a CSV file validation and test, of JSON two seeds."""
+    archs = ARCHS[: data.draw(st.integers(1, len(ARCHS)))]
+    kinds = [data.draw(st.sampled_from(["per cent", *CELLS])) for _ in range(2)]
+    drawn = [[data.draw(CELLS[kind]) for _ in archs] for kind in kinds]
+    folder = tmp_path_factory.mktemp("tables")
+    if data.draw(st.booleans()):
+        text = io.StringIO()
+        lines = csv.writer(text)
+        lines.writerow(["arch", "d_valid_accuracy", "d_test_accuracy"])
+        lines.writerows(zip(archs, *drawn))
+        path = write(folder, "x.csv", text.getvalue())
+        expected = {arch: ([test], valid) for arch, valid, test in zip(archs, *drawn)}
+    else:
+        pairs = {arch: {"test_acc": seeds} for arch, *seeds in zip(archs, *drawn)}
+        path = write(folder, NAME, pairs)
+        expected = {arch: (seeds, None) for arch, *seeds in zip(archs, *drawn)}
+    table = refused(tables.load, path, MACRO, naming=path)
+    assert (table is not None) == all(map(_is_in_per_cent, drawn))
+    assert table is None or table.rows == expected
 
 
 @pytest.mark.parametrize(
