@@ -19,14 +19,18 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from nas_jax import kernels
+from nas_jax import kernels, naming
 
 NAMES = ("masked", "switch", "dispatch")
 _SHARES = (1 / 4, 1 / 2, 1)  # of the groups: for so many is an option's work done in dispatch
 
 
 def resolve(name: str) -> str:
-    """The execution that "auto" stands for here: "switch" on CPU, else "masked"."""
+    """One of `NAMES`; "auto" stands for "switch" on CPU, else for "masked".
+
+    Raises: ValueError if there is none of that name.
+    """
+    naming.check("execution", name, ("auto", *NAMES))
     if name != "auto":
         return name
     return "switch" if jax.default_backend() == "cpu" else "masked"
@@ -53,15 +57,17 @@ def weighted_sum(
       [G, ...].
 
     Raises:
-      ValueError: "switch" for more than one group.
+      ValueError: "switch" for more than one group, or no such execution.
     """
+    naming.check("execution", execution, NAMES)
     weights = lax.stop_gradient(weights)
     how = {"masked": _masked, "switch": _switch, "dispatch": _dispatch}[execution]
     return how(tuple(functions), tuple(params), tuple(inputs), weights)
 
 
 def scaled(y: jax.Array, weight: jax.Array) -> jax.Array:
-    """y [G or 1, ...] times weight [G]."""
+    """y [G or 1, ...] times weight [G], a constant: no gradient flows to it."""
+    weight = lax.stop_gradient(weight)
     return y * weight.reshape(-1, *[1] * (y.ndim - 1)).astype(y.dtype)
 
 

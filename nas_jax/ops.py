@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from nas_jax import kernels
+from nas_jax import kernels, naming
 
 Moments = tuple[jax.Array, jax.Array]  # of `kernels.moments`
-
+POLICIES = ("batch", "running")  # of batch norm: whose statistics it takes
 
 partial = functools.cache(functools.partial)
 """`functools.partial`, equal for equal arguments: then modules made with it are equal too, and are
@@ -94,6 +94,7 @@ class BatchNorm(nn.Module):
     def _statistics(self, moments, ends):
         """Mean and variance of each part."""
         now = [(m, jnp.maximum(square - jnp.square(m), 0)) for m, square in moments]
+        naming.check("policy", self.policy, POLICIES)
         if self.policy == "batch":
             return now
         shape = (sum(m.shape[-1] for m, _ in now),)

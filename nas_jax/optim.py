@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from nas_jax import naming
+
 SCHEDULES = ("cosine", "constant", "step")
 REFERENCE_BATCH = 1024  # the paper's 0.1 belongs to it
 
@@ -22,7 +24,10 @@ def schedule(
       batch_size: images per step over all devices.
       num_steps: length of the training.
       warmup_share: of the steps, linear from 0; in [0, 1).
+
+    Raises: ValueError if there is no schedule of that name.
     """
+    naming.check("schedule", name, SCHEDULES)
     peak = base_lr * batch_size / REFERENCE_BATCH
     warmup = int(warmup_share * num_steps)
     rest = max(num_steps - warmup, 1)

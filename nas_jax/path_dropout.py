@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax import rng
+from nas_jax import naming, rng
 
 MOST = 0.99  # a factor lets r rise to it
 SCHEDULES = ("linear", "constant", "none")
@@ -35,7 +35,10 @@ def ramp(step: jax.Array | int, num_steps: int, schedule: str) -> jax.Array:
     """Share of the final rate at `step` (0 .. num_steps - 1), float32 in [0, 1].
 
     "linear" is 0 at the first step and 1 at the last; "constant" is 1; "none" is 0.
+
+    Raises: ValueError if there is no schedule of that name.
     """
+    naming.check("schedule", schedule, SCHEDULES)
     if schedule == "linear":
         return jnp.clip(jnp.asarray(step, jnp.float32) / max(num_steps - 1, 1), 0, 1)
     return jnp.float32({"constant": 1, "none": 0}[schedule])

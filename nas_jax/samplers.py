@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from nas_jax import choices as choices_lib
-from nas_jax import path_dropout, rng
+from nas_jax import naming, path_dropout, rng
 
 NAMES = ("path_dropout", "single_path", "fair", "sandwich")
 
@@ -46,7 +46,11 @@ def make(
       num_groups: ghost batches of a step, over all devices.
       extremes: the largest and the smallest architecture, masks [num_options]; for "sandwich" only.
       r, schedule, rescale: of `path_dropout.sample` and `path_dropout.ramp`.
+
+    Raises: ValueError if there is no sampler or schedule of that name.
     """
+    naming.check("sampler", name, NAMES)
+    naming.check("schedule", schedule, path_dropout.SCHEDULES)
     if name == "path_dropout":
         ramp = functools.partial(path_dropout.ramp, num_steps=num_steps, schedule=schedule)
         return functools.partial(_path_dropout, choices, ramp, r, rescale)

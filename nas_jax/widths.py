@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nas_jax import naming, records
 from nas_jax.image_size import ImageSize
 from nas_jax.spaces import Space
 from nas_jax.spaces.base import Path
@@ -48,7 +49,7 @@ class Widths:
       names: of the tensors.
       full: widths int [T] of the network with those parameters.
 
-    Raises: ValueError if the space's networks have no widths.
+    Raises: ValueError if the space's networks have no widths, or there is no such resource.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Widths:
         image_size: ImageSize,
         resource: str = "flops",
     ):
+        naming.check("resource", resource, records.RESOURCES)
         self._space, self.text, self._layers = space, text, space.layers(text)
         self.names = space.tensors(text)
         outputs = {x.output: _out_channels(shapes, x.scope) for x in self._layers}

@@ -113,7 +113,7 @@ def test_arch_id():
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("cel", {}, "space.name='cel' is none of .*; nearest: cell"),
+        ("cel", {}, "space.name='cel' is none of .*; nearest: 'cell'"),
         ("cell", {"num_cell": 3}, "space.num_cell is no field of 'cell', which has num_cells, "),
         ("cell", {"num_cells": 0}, "space.num_cells=0 must be 1 or more"),
         ("cell", {"num_blocks": 0}, "space.num_blocks=0 must be 1 or more"),

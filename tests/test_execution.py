@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from nas_jax import candidates, execution, ops, parallel, spaces, supernet, train_step
+from nas_jax import candidates, execution, kernels, ops, parallel, spaces, supernet, train_step
 from tests.images import noise
 
 GROUPS, OPTIONS = 6, 4
@@ -81,6 +81,26 @@ def test_weights_are_constants(how):
     params, inputs = jnp.ones((OPTIONS, 5)), [jnp.ones((GROUPS, 3, 5))] * OPTIONS
     gradient = jax.grad(lambda weights: weighted(how, params, inputs, weights).sum())
     np.testing.assert_array_equal(gradient(random_weights(0)), 0)
+
+
+@pytest.mark.parametrize("how", execution.NAMES)
+@pytest.mark.parametrize("kind", ["op", "concat"])
+def test_masks_are_constants(kind, how):
+    """Those of a module's sum of ops, and those of the inputs of a concat."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 2, 4, 4, 3)), jnp.float32)
+    if kind == "op":
+        module, given = supernet.MixedOp([ops.partial(ops.Conv, 3, (3, 3))] * 2, (0, 1), how), x
+    else:
+        module = supernet.MaskedConcat(3, (0, 1), execution=how)
+        given = [(x, kernels.moments(x))] * 2
+    variables = module.init(jax.random.key(0), given, jnp.ones((1, 2)))
+
+    def loss(mask):
+        return jnp.sum(jnp.sin(module.apply(variables, given, mask)))
+
+    value, gradient = jax.value_and_grad(loss)(jnp.ones((1, 2)))
+    assert value != loss(jnp.asarray([[1.0, 0.0]]))  # the mask counts
+    np.testing.assert_array_equal(gradient, 0)
 
 
 def conditionals(jaxpr):

@@ -1,10 +1,10 @@
 """Search spaces, by name."""
 
 import dataclasses
-import difflib
 import importlib
 from typing import Any
 
+from nas_jax import naming
 from nas_jax.spaces.base import Space, arch_id
 
 # name -> (module of this package, class)
@@ -33,9 +33,7 @@ def defaults(name: str) -> dict[str, Any]:
 
 
 def _class(name):
-    if name not in SPACES:
-        near = difflib.get_close_matches(name, SPACES, 1, 0) or list(SPACES)
-        raise ValueError(f"space.name={name!r} is none of {', '.join(SPACES)}; nearest: {near[0]}")
+    naming.check("space.name", name, SPACES)
     module, class_name = SPACES[name]
     return getattr(importlib.import_module(f"nas_jax.spaces.{module}"), class_name)
 

@@ -19,14 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_jax import choices as choices_lib
-from nas_jax import ops, rng
+from nas_jax import network, rng
 from nas_jax.image_size import ImageSize, height_and_width
 
 Arch = choices_lib.Arch
 Path = tuple[str, ...]  # of a parameter: its scopes, then its name
-
-
-CLASSIFIER = "classifier"  # scope of the linear classifier that ends every network
 
 
 class Layer(NamedTuple):
@@ -114,13 +111,15 @@ class Space(abc.ABC):
         Args:
           num_classes: K, the number of logits.
           filters: F, channels of the first stage.
-          **options: bn="batch" | "running", bn_momentum, bn_epsilon, relu_before_bn, dtype;
-            execution="masked" | "switch" (one architecture at a time) | "dispatch", see
-            `nas_jax.execution`.
+          **options: bn="batch" | "running", bn_momentum, bn_epsilon, relu_before_bn;
+            dtype="float32" | "bfloat16" | "float16"; execution="masked" | "switch" (one
+            architecture at a time) | "dispatch", see `nas_jax.execution`.
 
         Returns:
           A flax.linen module. images [B, H, W, C] with masks [k] or, in G contiguous groups of
           B/G, [G, k] give logits float32 [B, K]; images [1 or G, n, H, W, C] give [G, n, K].
+
+        Raises: ValueError if an option has no such value, with the nearest that there is.
         """
         _check_counts(num_classes=num_classes, filters=filters)
         return self.network(num_classes=num_classes, filters=filters, arch=None, **options)
@@ -142,7 +141,8 @@ class Space(abc.ABC):
         Args:
           widths: channels of every tensor, in the order of `tensors`; None: as `filters` says.
 
-        Raises: ValueError if there are not as many as tensors, or if a number is below 1.
+        Raises: ValueError if there are not as many as tensors, or if a number is below 1, or if an
+          option is not as in `supernet`.
         """
         _check_counts(num_classes=num_classes, filters=filters)
         text = arch if isinstance(arch, str) else self.to_str(arch)
@@ -261,7 +261,7 @@ class Space(abc.ABC):
         Raises: ValueError if images of that size cannot be reduced evenly.
         """
         self.check_image_size(image_size)
-        if path[0] == CLASSIFIER:
+        if path[0] == network.CLASSIFIER:
             return 1
         return math.prod(side // self.reduction_at(path) for side in height_and_width(image_size))
 
@@ -301,61 +301,6 @@ def _check_counts(**counts):
     for name, count in counts.items():
         if not isinstance(count, int | np.integer) or count < 1:
             raise ValueError(f"{name}={count!r} must be a whole number from 1 on")
-
-
-class Network(nn.Module):
-    """What the networks of all spaces have: see `Space.supernet` and `Space.standalone`.
-
-    Attributes:
-      space: the search space.
-      num_classes: K.
-      filters: F.
-      arch: canonical string of a stand-alone network; None is the supernet.
-      bn, bn_momentum, bn_epsilon, relu_before_bn: of `ops.BatchNorm`.
-      dtype: of activations.
-      execution: see `nas_jax.execution`.
-      kernel_init: from the fan-in to an initialiser.
-      widths: channels of each tensor, see `Space.standalone`.
-    """
-
-    space: Any
-    num_classes: int
-    filters: int
-    arch: str | None = None
-    bn: str = "batch"
-    bn_momentum: float = 0.9
-    bn_epsilon: float = 1e-3
-    relu_before_bn: bool = False
-    dtype: Any = jnp.float32
-    execution: str = "masked"
-    kernel_init: Any = ops.he_normal
-    widths: tuple[int, ...] | None = None
-
-    @property
-    def unit(self) -> dict[str, Any]:
-        """How every unit of a convolution and a batch norm is built."""
-        how = self.bn, self.bn_momentum, self.bn_epsilon, self.relu_before_bn
-        norm = ops.partial(ops.BatchNorm, *how)
-        return {"norm": norm, "kernel_init": self.kernel_init}
-
-    @property
-    def tensor_widths(self) -> dict[str, int]:
-        """`widths` by the names of `Space.tensors`; empty if they are as `filters` says."""
-        return dict(zip(self.space.tensors(self.arch), self.widths)) if self.widths else {}
-
-    @property
-    def on(self) -> Any:
-        """For each Choice the options that are built, a tree of tuples."""
-        return self.space.indices(self.arch or self.space.to_str(self.space.all_on()))
-
-    def logits(self, x: jax.Array) -> jax.Array:
-        """[G, n, H, W, C] -> float32 [G, n, K]: mean over pixels and a linear classifier.
-
-        To be called in a compact method, for its scope.
-        """
-        x = jnp.mean(x.astype(jnp.float32), (2, 3))
-        init = self.kernel_init(2 * x.shape[-1])  # no ReLU follows: half the variance
-        return nn.Dense(self.num_classes, kernel_init=init, name=CLASSIFIER)(x)
 
 
 @functools.cache

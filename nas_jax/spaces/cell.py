@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 
 from nas_jax import choices as choices_lib
-from nas_jax import kernels, ops, supernet
+from nas_jax import kernels, network, ops, supernet
 from nas_jax.choices import Choice
 from nas_jax.spaces import base
 
@@ -189,7 +189,7 @@ class CellSpace(base.Space):
             found += inside
             outputs.append(tensors)
         found.append(_layer(("final",), outputs[-1], "final"))
-        return [*found, base.Layer((base.CLASSIFIER,), ("final",), None)]
+        return [*found, base.Layer((network.CLASSIFIER,), ("final",), None)]
 
     def _cell_layers(self, cell, inputs, on):
         """A cell's layers, and the tensors that it gives to the next."""
@@ -243,7 +243,7 @@ class CellSpace(base.Space):
         return self.stem_stride * 2 ** self.stage(self.num_cells - 1)
 
 
-class CellNetwork(base.Network):
+class CellNetwork(network.Network):
     """Supernet (`arch` None) or stand-alone network of the cell space; see `base.Space`."""
 
     @nn.compact

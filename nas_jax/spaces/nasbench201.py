@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from nas_jax import choices as choices_lib
-from nas_jax import kernels, ops, supernet
+from nas_jax import kernels, network, ops, supernet
 from nas_jax.choices import Choice
 from nas_jax.spaces import base
 
@@ -138,7 +138,7 @@ class NasBench201Space(base.Space):
         return 2 ** (self.num_stages - 1)
 
 
-class CellsNetwork(base.Network):
+class CellsNetwork(network.Network):
     """Supernet (`arch` None) or stand-alone network; see `base.Space`."""
 
     @nn.compact

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 
 from nas_jax import choices as choices_lib
-from nas_jax import ops, supernet
+from nas_jax import network, ops, supernet
 from nas_jax.choices import Choice
 from nas_jax.spaces import base
 
@@ -104,7 +104,7 @@ class NasBenchMacroSpace(base.Space):
                 found += self._op_layers(i, j, previous, stage)
             previous = stage
         found.append(_layer(("head",), (previous,), "head"))
-        return [*found, base.Layer((base.CLASSIFIER,), ("head",), None)]
+        return [*found, base.Layer((network.CLASSIFIER,), ("head",), None)]
 
     def _op_layers(self, layer, option, before, after):
         scope = (f"layer{layer}", str(option))
@@ -123,7 +123,7 @@ class NasBenchMacroSpace(base.Space):
         return 2 ** len(self.stages)
 
 
-class MacroNetwork(base.Network):
+class MacroNetwork(network.Network):
     """Supernet (`arch` None) or stand-alone network of the chain space; see `base.Space`."""
 
     def setup(self):

@@ -15,12 +15,12 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
-from nas_jax import ops, supernet
+from nas_jax import network, ops, supernet
 from nas_jax.spaces import Space, base
 from nas_jax.strategies.base import Strategy, check_range
 
 
-class HyperNetwork(base.Network):
+class HyperNetwork(network.Network):
     """The one-shot model with generated weights; it is called as the one-shot model is.
 
     A generated kernel is the sum of its basis of R arrays, weighted by a code of norm one, which a
@@ -96,7 +96,7 @@ class HyperNetwork(base.Network):
 
 def _options(net):
     """What a network of any space is made with; the one-shot model has no widths of its own."""
-    fields = {f.name for f in dataclasses.fields(base.Network)} - {"parent", "name", "widths"}
+    fields = {f.name for f in dataclasses.fields(network.Network)} - {"parent", "name", "widths"}
     return {name: getattr(net, name) for name in fields}
 
 

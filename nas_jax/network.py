@@ -1,0 +1,88 @@
+"""What the networks of all spaces have: their options, which are checked, and their classifier."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from nas_jax import execution, naming, ops
+
+CLASSIFIER = "classifier"  # scope of the linear classifier that ends every network
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+class Network(nn.Module):
+    """The part that spaces build on: see `Space.supernet` and `Space.standalone`.
+
+    Attributes:
+      space: the search space.
+      num_classes: K.
+      filters: F.
+      arch: canonical string of a stand-alone network; None is the supernet.
+      bn, bn_momentum, bn_epsilon, relu_before_bn: of `ops.BatchNorm`.
+      dtype: of activations, one of `DTYPES` (or what stands for it, as `jnp.float32`).
+      execution: one of `execution.NAMES`; see `nas_jax.execution`.
+      kernel_init: from the fan-in to an initialiser.
+      widths: channels of each tensor, see `Space.standalone`.
+
+    Raises: ValueError if an option is unknown or out of its range.
+    """
+
+    space: Any
+    num_classes: int
+    filters: int
+    arch: str | None = None
+    bn: str = "batch"
+    bn_momentum: float = 0.9
+    bn_epsilon: float = 1e-3
+    relu_before_bn: bool = False
+    dtype: Any = jnp.float32
+    execution: str = "masked"
+    kernel_init: Any = ops.he_normal
+    widths: tuple[int, ...] | None = None
+
+    def __post_init__(self):
+        naming.check("bn", self.bn, ops.POLICIES)
+        naming.check("execution", self.execution, execution.NAMES)
+        naming.check("dtype", _dtype_name(self.dtype), DTYPES)
+        if not isinstance(self.relu_before_bn, bool):
+            raise ValueError(f"relu_before_bn={self.relu_before_bn!r} must be True or False")
+        if not 0 <= self.bn_momentum < 1:
+            raise ValueError(f"bn_momentum={self.bn_momentum} must be at least 0 and below 1")
+        if not self.bn_epsilon > 0:
+            raise ValueError(f"bn_epsilon={self.bn_epsilon} must be above 0")
+        super().__post_init__()
+
+    @property
+    def unit(self) -> dict[str, Any]:
+        """How every unit of a convolution and a batch norm is built."""
+        how = self.bn, self.bn_momentum, self.bn_epsilon, self.relu_before_bn
+        norm = ops.partial(ops.BatchNorm, *how)
+        return {"norm": norm, "kernel_init": self.kernel_init}
+
+    @property
+    def tensor_widths(self) -> dict[str, int]:
+        """`widths` by the names of `Space.tensors`; empty if they are as `filters` says."""
+        return dict(zip(self.space.tensors(self.arch), self.widths)) if self.widths else {}
+
+    @property
+    def on(self) -> Any:
+        """For each Choice the options that are built, a tree of tuples."""
+        return self.space.indices(self.arch or self.space.to_str(self.space.all_on()))
+
+    def logits(self, x: jax.Array) -> jax.Array:
+        """[G, n, H, W, C] -> float32 [G, n, K]: mean over pixels and a linear classifier.
+
+        To be called in a compact method, for its scope.
+        """
+        x = jnp.mean(x.astype(jnp.float32), (2, 3))
+        init = self.kernel_init(2 * x.shape[-1])  # no ReLU follows: half the variance
+        return nn.Dense(self.num_classes, kernel_init=init, name=CLASSIFIER)(x)
+
+
+def _dtype_name(dtype):
+    try:
+        return jnp.dtype(dtype).name
+    except TypeError:  # nothing that NumPy knows
+        return dtype

@@ -1,0 +1,93 @@
+"""Names that nobody knows: refused where they are given, with the nearest."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from nas_jax import execution, naming, ops, optim, path_dropout, samplers, spaces, widths
+from nas_jax.spaces import base
+
+SPACE = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity",))
+RATES = {"base_lr": 1.0, "batch_size": 1, "num_steps": 2, "warmup_share": 0.0}
+SAMPLING = {"num_steps": 2, "num_groups": 1, "extremes": None, "r": 0.1, "rescale": False}
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "expected"),
+    [
+        ("CIFAR10", ("stl10", "cifar10", "cifar100"), "cifar10"),
+        ("swich", ("masked", "switch"), "switch"),
+        ("qqq", ("a",), "a"),  # nothing in common
+        (3, ("float32", "int"), "float32"),
+        ("batch", ("Batch", "running"), "Batch"),
+    ],
+)
+def test_nearest(name, names, expected):
+    assert naming.nearest(name, names) == expected
+
+
+def _weighted_sum(name):
+    x = jnp.ones((1, 2))
+    return execution.weighted_sum(name, [lambda p, x: x], [{}], [x], jnp.ones((1, 1)))
+
+
+def _batch_norm(policy):
+    return ops.BatchNorm(policy).init(jax.random.key(0), [jnp.ones((1, 1, 2, 2, 3))])
+
+
+def _sampler(name, schedule="linear"):
+    return samplers.make(name, SPACE.choices, schedule=schedule, **SAMPLING)
+
+
+def _widths(resource):
+    text, shapes = SPACE.to_str(SPACE.all_on()), base.param_shapes(SPACE, 4, 10)
+    return widths.Widths(SPACE, text, shapes, image_size=8, resource=resource)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "message"),
+    [
+        (lambda name: optim.schedule(name, **RATES), "Cosine", "schedule='Cosine'.*'cosine'"),
+        (lambda name: path_dropout.ramp(0, 2, name), "linar", "schedule='linar'.*'linear'"),
+        (_sampler, "path-dropout", "sampler='path-dropout'.*nearest: 'path_dropout'"),
+        (lambda name: _sampler("fair", name), "lin", "schedule='lin'.*nearest: 'linear'"),
+        (_widths, "flop", "resource='flop' is none of flops, params; nearest: 'flops'"),
+        (_weighted_sum, "swich", "execution='swich'.*nearest: 'switch'"),
+        (execution.resolve, "Auto", "execution='Auto' is none of auto, .*nearest: 'auto'"),
+        (_batch_norm, "Batch", "policy='Batch' is none of batch, running; nearest: 'batch'"),
+    ],
+)
+def test_an_unknown_name_is_refused(make, name, message):
+    with pytest.raises(ValueError, match=message):
+        make(name)
+
+
+@pytest.mark.parametrize("space", spaces.SPACES)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bn": "Batch"}, "bn='Batch' is none of batch, running; nearest: 'batch'"),
+        ({"bn": None}, "bn=None is none of batch, running"),
+        ({"execution": "swich"}, "execution='swich' is none of masked, .*nearest: 'switch'"),
+        ({"execution": "auto"}, "execution='auto' is none of masked, switch, dispatch"),
+        ({"dtype": "bfloat"}, "dtype='bfloat' is none of float32, .*nearest: 'bfloat16'"),
+        ({"dtype": jnp.int8}, "dtype='int8' is none of float32, bfloat16, float16"),
+        ({"relu_before_bn": "False"}, "relu_before_bn='False' must be True or False"),
+        ({"bn_momentum": 9}, "bn_momentum=9 must be at least 0 and below 1"),
+        ({"bn_epsilon": 0}, "bn_epsilon=0 must be above 0"),
+    ],
+)
+def test_an_option_of_a_network_is_refused_when_it_is_made(space, options, message):
+    space = spaces.make(space)
+    for make in (space.supernet, lambda **given: space.standalone(space.all_on(), **given)):
+        with pytest.raises(ValueError, match=message):
+            make(num_classes=10, filters=4, **options)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", jnp.bfloat16, jnp.dtype("bfloat16")])
+def test_a_dtype_may_be_given_in_any_form(dtype):
+    net = SPACE.supernet(num_classes=10, filters=4, dtype=dtype)
+    logits = jax.eval_shape(
+        net.init_with_output, jax.random.key(0), jnp.ones((2, 8, 8, 3)), SPACE.all_on()
+    )[0]
+    assert logits.shape == (2, 10)
