@@ -70,7 +70,7 @@ def of(net: Any, data: Any, **kept: Any) -> Identity:
     """The identity of a network on a data set.
 
     Args:
-      net: a `spaces.base.Network`.
+      net: a `network.Network`.
       data: a `data.Data`.
       **kept: `notes` and `other_data` of `Identity`.
     """

@@ -54,8 +54,8 @@ def measure(
       repeats: passes that count.
       **options: of `Space.standalone`, such as dtype.
 
-    Raises: ValueError if there is no pass that counts, or no image, or if images of that size cannot
-      be reduced evenly.
+    Raises: ValueError if there is no pass that counts, or no image, or if the network cannot reduce
+      images of that size evenly.
     """
     for name, given, least in (
         ("batch_size", batch_size, 1),
