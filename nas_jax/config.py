@@ -28,6 +28,8 @@ def default() -> ConfigDict:
     c.data.train = "train[:45000]"  # TFDS split strings; the three may not overlap
     c.data.valid = "train[45000:]"  # scores candidates
     c.data.test = "test"  # read once, by final networks
+    # Of the order in which a split's fixed images are taken (to score, to gather statistics): a
+    # random one, since sets may be stored sorted by class; -1: as they are stored.
     c.data.shuffle_seed = 0
     c.data.digits = ConfigDict()  # for the embedded digits only
     c.data.digits.clutter = 3  # pieces of other digits on an image
@@ -98,7 +100,7 @@ def default() -> ConfigDict:
     c.sweep.score = "accuracy"
     c.sweep.inherit = False  # "trained" candidates start from the weights of the nearest before
     c.sweep.kl = ConfigDict()
-    c.sweep.kl.num_images = 64  # the first of the training split, one batch
+    c.sweep.kl.num_images = 64  # of the training split, one batch
     c.sweep.kl.num_references = 8  # networks to compare with; not in the paper
     c.sweep.kl.r = 1e-8  # of the path dropout that draws them
     # Statistics of batch norm: "batch", of the images that are scored, as in training; else of
@@ -108,7 +110,7 @@ def default() -> ConfigDict:
     c.sweep.calibration_images = 2_500
     c.sweep.num_checkpoints = 1  # the score is the mean over so many of the last checkpoints
     c.sweep.num_candidates = 20_000
-    c.sweep.num_images = 5_000  # the first of the validation split, the same for all candidates
+    c.sweep.num_images = 5_000  # of the validation split, the same for all candidates
     c.sweep.batch_size = 500  # images per batch (statistics are per batch); not in the paper
     c.sweep.candidates_per_batch = 16  # scored at once, split over devices
 

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -40,6 +41,8 @@ class Data(abc.ABC):
       image_shape: (H, W, C), pixels.
       mean, std: per channel, of pixels scaled to [0, 1].
       sizes: numbers of images of train, valid and test.
+      shuffle_seed: of the order in which `fixed` takes the images of a split, since many sets are
+        stored sorted by class; -1: as they are stored.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Data(abc.ABC):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     sizes: tuple[int, int, int]
+    shuffle_seed: int
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -95,7 +99,7 @@ class Data(abc.ABC):
         def plan(number):
             epoch, step = divmod(number, len(records) // batch_size)
             first = step * batch_size + part * size
-            chosen = _order(len(records), seed, epoch)[first : first + size]
+            chosen = _order(len(records), (seed, epoch))[first : first + size]
             return records.start + chosen, (seed, epoch) if trained_on else None
 
         return self._read(plan, range(start, FOREVER))
@@ -103,7 +107,10 @@ class Data(abc.ABC):
     def fixed(
         self, split: str, num_images: int, *, start: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Images start .. start + num_images - 1 of a split, the same each time.
+        """Images start .. start + num_images - 1 of a split in its fixed order, a random one.
+
+        The order depends on (shuffle_seed, split) only. So these are a random sample of the split,
+        the same each time, and those from another start on are others.
 
         Returns:
           (uint8 [num_images, H, W, C], int32 [num_images]).
@@ -115,7 +122,7 @@ class Data(abc.ABC):
         if start < 0 or not 1 <= num_images <= len(records) - start:
             given = f"num_images={num_images} from number {start} on"
             raise ValueError(f"{given}, but {split} has {len(records)}")
-        wanted = np.asarray(records[start : start + num_images])
+        wanted = records.start + self._fixed_order(split)[start : start + num_images]
         batch = next(self._read(lambda number: (wanted, None), range(1)))
         return batch["image"], batch["label"]
 
@@ -124,6 +131,12 @@ class Data(abc.ABC):
         num_images = self.num_images(split)
         for start in range(0, num_images, batch_size):
             yield self.fixed(split, min(batch_size, num_images - start), start=start)
+
+    def _fixed_order(self, split):
+        num_images = self.num_images(split)
+        if self.shuffle_seed < 0:
+            return np.arange(num_images)
+        return _order(num_images, (self.shuffle_seed, zlib.crc32(split.encode())))
 
     def _records(self, split):
         train, valid, test = itertools.accumulate(self.sizes)
@@ -179,8 +192,8 @@ def decode(row: dict[str, Any], channels: int, num_classes: int) -> tuple[Any, n
 
 
 @functools.lru_cache(maxsize=4)  # threads may be in two epochs at once
-def _order(num_images, seed, epoch):
-    return np.random.default_rng((seed, epoch)).permutation(num_images)
+def _order(num_images, seeds):
+    return np.random.default_rng(seeds).permutation(num_images)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -32,6 +32,7 @@ def load(
     valid: str = "train[90%:]",
     test: str = "test",
     seed: int = 0,
+    shuffle_seed: int = 0,
     **options: Any,
 ) -> Data:
     """Load a data set.
@@ -47,49 +48,71 @@ def load(
       train, valid, test: TFDS split strings: slices by number or per cent, and sums of them, that
         do not overlap. Digits have the splits "train", "valid" and "test".
       seed: of embedded sets, which are drawn at random.
+      shuffle_seed: of the order in which `Data.fixed` takes images; -1: as they are stored.
       **options: of embedded sets: `clutter` and `noise` of digits (see `digits.make`).
 
     Raises:
-      ValueError: an argument is wrong, the set is not there, or an image or label of it is damaged;
-        says which field of the config, and which record. Of streamed sets, records are checked
-        when they are read.
+      ValueError: an argument is wrong, the set is not there, an image or label of it is damaged, or
+        valid or test has a class that train lacks; says which field of the config, and which
+        record. Of streamed sets, records are checked when they are read, and which classes a split
+        has is not: that would take reading all of it.
     """
     if image_size is not None and image_size < 1:
         raise ValueError(f"data.image_size={image_size} must be 1 or more, or None")
+    if shuffle_seed < -1:
+        raise ValueError(f"data.shuffle_seed={shuffle_seed} must be 0 or more, or -1: as stored")
     specs = {"train": train, "valid": valid, "test": test}
     _check_options(name, options, digits.OPTIONS if name == "digits" else ())
     if name == "digits":
-        return _load_digits(specs, image_size or DIGITS_IMAGE_SIZE, seed=seed, **options)
-    return _load_tfds(_builder(name, data_dir), specs, image_size)
+        size = image_size or DIGITS_IMAGE_SIZE
+        return _load_digits(specs, shuffle_seed, image_size=size, seed=seed, **options)
+    return _load_tfds(_builder(name, data_dir), specs, shuffle_seed, image_size)
 
 
-def _load_digits(specs, image_size, **options):
+def _load_digits(specs, shuffle_seed, **options):
     from tensorflow_datasets.core import SplitInfo
 
-    made = digits.make(image_size=image_size, **options)
+    made = digits.make(**options)
     infos = {
         split: SplitInfo(name=split, shard_lengths=[len(labels)], num_bytes=0)
         for split, (_, labels) in made.items()
     }
     sizes, pieces = _resolve(specs, infos)
     images, labels = (np.concatenate([made[s][i][rows] for s, rows in pieces]) for i in (0, 1))
-    return _in_memory("digits", digits.NUM_CLASSES, sizes, images, labels)
+    _check_classes(specs, sizes, labels, [str(digit) for digit in range(digits.NUM_CLASSES)])
+    return _in_memory("digits", digits.NUM_CLASSES, sizes, shuffle_seed, images, labels)
 
 
-def _load_tfds(builder, specs, image_size):
+def _load_tfds(builder, specs, shuffle_seed, image_size):
     features = builder.info.features
-    num_classes, channels = features["label"].num_classes, features["image"].shape[-1] or 3
+    label, channels = features["label"], features["image"].shape[-1] or 3
     sizes, _ = _resolve(specs, builder.info.splits)
     with _damage_explained(builder):
         source = _source(builder, specs, sizes)
     if builder.name in STREAMED:
         size = image_size or STREAMED_IMAGE_SIZE
         known = (size, size, channels), IMAGENET_MEAN, IMAGENET_STD
-        return Streamed(builder.name, num_classes, *known, sizes, source)
+        return Streamed(builder.name, label.num_classes, *known, sizes, shuffle_seed, source)
     with _damage_explained(builder):
-        images, labels = _read_all(source, sizes, channels, num_classes, image_size)
+        images, labels = _read_all(source, sizes, channels, label.num_classes, image_size)
     _warn_of_dim(builder.name, images)
-    return _in_memory(builder.name, num_classes, sizes, images, labels)
+    _check_classes(specs, sizes, labels, label.names)
+    return _in_memory(builder.name, label.num_classes, sizes, shuffle_seed, images, labels)
+
+
+def _check_classes(specs, sizes, labels, names):
+    """Raises: ValueError if training never sees a class that scores or final accuracies are of."""
+    train, *others = np.split(labels, np.cumsum(sizes)[:-1])
+    for field, other in zip(("valid", "test"), others):
+        unseen = np.setdiff1d(other, train)
+        if unseen.size:
+            shown = ", ".join(repr(names[label]) for label in unseen[:5])
+            raise ValueError(
+                f"data.{field}={specs[field]!r} has classes that data.train={specs['train']!r} "
+                f"lacks: {shown}{', ...' if unseen.size > 5 else ''}; choose slices that have them "
+                "all (of a set that is stored sorted by class: a sum of several, or prepare it in "
+                "a random order)"
+            )
 
 
 def _warn_of_dim(name, images):
@@ -104,13 +127,14 @@ def _warn_of_dim(name, images):
         )
 
 
-def _in_memory(name, num_classes, sizes, images, labels):
+def _in_memory(name, num_classes, sizes, shuffle_seed, images, labels):
     train = images[: sizes[0]]
     mean = train.mean(0, dtype=np.float64).mean((0, 1))
     square = np.square(train, dtype=np.uint16).mean(0, dtype=np.float64).mean((0, 1))
     std = np.sqrt(np.maximum(square - mean**2, 1))  # a grey level or more, to divide by
     stats = (tuple((x / 255).tolist()) for x in (mean, std))
-    return InMemory(name, num_classes, images.shape[1:], *stats, sizes, images, labels)
+    shape = images.shape[1:]
+    return InMemory(name, num_classes, shape, *stats, sizes, shuffle_seed, images, labels)
 
 
 def _builder(name, data_dir):
@@ -222,7 +246,7 @@ def _resolve(specs, infos):
     for field, spec in specs.items():
         try:
             pieces = ReadInstruction.from_spec(spec).to_absolute(infos)
-        except ValueError as error:
+        except (ValueError, NotImplementedError) as error:  # the latter for slices of "all"
             known = f"slices such as [:90%] or [1000:] of {', '.join(infos)}"
             raise ValueError(
                 f"data.{field}={spec!r}: {_reason(error)}; allowed: {known}"

@@ -23,7 +23,7 @@ def small_dir(tmp_path_factory):
     small = {"train": (noise(20, 8, 4), labels), "test": (noise(4, 8, 4, seed=1), labels[:4])}
     odd = [*noise(2, 4, 4), *noise(2, 6, 4)]
     write_tfds(root, "small", "1.0.0", small)
-    write_tfds(root, "odd", "1.0.0", {"train": (odd, [1, 2, 3, 4])})
+    write_tfds(root, "odd", "1.0.0", {"train": (odd, [1, 1, 1, 1])})
     write_tfds(root, "unlabelled", "1.0.0", {"train": (odd, [1, 2, 3, -1])})
     write_tfds(root, "classless", "1.0.0", {"train": (odd, [1, 2, 3, 4])}, num_classes=None)
     write_tfds(root, "records", "1.0.0", small, suffix="tfrecord")
@@ -43,12 +43,13 @@ def imagenet(tmp_path_factory):
     version = str(tfds.builder_cls("imagenet2012").VERSION)
     write_tfds(root, "imagenet2012", version, splits)
     specs = {"train": "train[:-4]", "valid": "train[-4:]", "test": "validation"}
+    specs["shuffle_seed"] = -1
     return datasets.load("imagenet2012", data_dir=str(root), image_size=16, **specs), images
 
 
 @pytest.fixture(scope="module")
 def small(small_dir):
-    return datasets.load("small", data_dir=str(small_dir))
+    return datasets.load("small", data_dir=str(small_dir), shuffle_seed=-1)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def assert_same(batches, others):
 def test_an_epoch_has_every_image_at_most_once(digit_data, split):
     n = digit_data.num_images(split)
     numbered = data.InMemory(
-        "", 1, (1, 1, 1), (0,), (1,), digit_data.sizes, np.arange(12000), np.arange(12000)
+        "", 1, (1, 1, 1), (0,), (1,), digit_data.sizes, 0, np.arange(12000), np.arange(12000)
     )
     batches = take(numbered.batches(split, 300, seed=0), 2 * (n // 300))
     epochs = np.array_split(np.concatenate([b["label"] for b in batches]), 2)
@@ -109,7 +110,7 @@ def test_shards_make_up_the_global_batch(small):
     assert_same(whole, joined)
 
 
-def test_fixed_images_are_the_stored_ones(small):
+def test_fixed_images_are_the_stored_ones_without_a_seed(small):
     stored = noise(20, 8, 4)
     images, labels = small.fixed("train", 3, start=2)
     np.testing.assert_array_equal(images, stored[2:5])
@@ -165,9 +166,9 @@ def test_std_of_equal_images_can_be_divided_by(tmp_path):
 
 
 def test_images_are_averaged_down_exactly(small_dir):
-    resized = datasets.load("small", data_dir=str(small_dir), image_size=2).fixed("train", 18)[0]
+    resized = datasets.load("small", data_dir=str(small_dir), image_size=2, shuffle_seed=-1)
     blocks = noise(20, 8, 4)[:18].reshape(18, 2, 4, 2, 2, 3)
-    np.testing.assert_array_equal(resized, np.rint(blocks.mean((2, 4))))
+    np.testing.assert_array_equal(resized.fixed("train", 18)[0], np.rint(blocks.mean((2, 4))))
 
 
 def test_images_of_other_sizes_are_resized(small_dir):
@@ -181,6 +182,7 @@ def test_images_of_other_sizes_are_resized(small_dir):
 SPLIT_ERRORS = [
     ({"train": "trian"}, ["data.train='trian'", "train, test"]),
     ({"valid": "train["}, ["data.valid='train['", "train, test"]),
+    ({"train": "all[:90%]"}, ["data.train='all[:90%]'", "train, test"]),
     ({"test": "test[:5]"}, ["data.test='test[:5]'", "4 examples"]),
     ({"train": "train[5:5]"}, ["data.train='train[5:5]'", "no images"]),
     ({"valid": "train[9:5]"}, ["data.valid='train[9:5]'", "no images"]),
@@ -196,6 +198,7 @@ SPLIT_ERRORS = [
         *[("small", *case) for case in SPLIT_ERRORS],
         ("small", {"image_size": 0}, ["data.image_size=0", "1 or more"]),
         ("small", {"image_size": -4}, ["data.image_size=-4"]),
+        ("small", {"shuffle_seed": -2}, ["data.shuffle_seed=-2", "-1: as stored"]),
         ("small", {"data_dir": "/nowhere"}, ["data.data_dir='/nowhere'"]),
         ("small", {"clutter": 3}, ["data.small.clutter", "small has none"]),
         ("cifar1O", {}, ["data.name='cifar1O'", "nearest: 'cifar10'"]),
@@ -292,7 +295,7 @@ def test_imagenet_reads_nothing_that_it_skips(imagenet):
             return stream.source[record]
 
     watched = data.Streamed(
-        "", 10, (4, 4, 3), stream.mean, stream.std, stream.sizes, Source()
+        "", 10, (4, 4, 3), stream.mean, stream.std, stream.sizes, 0, Source()
     ).batches("train", 24, seed=0, start=2**20)
     assert read == []
     next(watched)
