@@ -133,9 +133,8 @@ def test_a_batch_of_architectures_has_no_one_string(name):
 @pytest.mark.parametrize("name", SPACES)
 @pytest.mark.parametrize("given", [None, 3, b"0", [], ["0", "1"], ("22212220",)])
 def test_what_is_no_string_is_no_architecture(name, given):
-    with pytest.raises(
-        ValueError, match=r"is given as one string, not as (NoneType|int|bytes|list|tuple):"
-    ):
+    message = "is given as one string, not as (NoneType|int|bytes|list|tuple):"
+    with pytest.raises(ValueError, match=message):
         SPACES[name].from_str(given)
 
 
