@@ -57,7 +57,8 @@ class Progress:
         self._writer = None
         if owner:
             workdir.cut_jsonl(self._path, start)
-            self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=start or None)
+            # TensorBoard drops what an earlier process wrote from that step on, itself included.
+            self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=start + 1)
         pending = {"rows": [], "known": {}} | (pending or {})
         self._pending: list[Any] = [
             {name: np.float32(value) for name, value in row.items()} for row in pending["rows"]

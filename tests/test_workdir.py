@@ -1,16 +1,19 @@
 """Files of a run: nothing half-written is believed, nothing of another run is overwritten."""
 
+import itertools
 import json
 import math
 import re
 import subprocess
 import sys
+import time
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tensorboardX.proto import event_pb2
 
 from nas_jax import checkpoints, progress, records, workdir
 
@@ -274,10 +277,40 @@ def test_a_line_holds_the_means_since_the_last_one(tmp_path):
     assert all(row.keys() == {"step", "loss", "accuracy", "learning_rate"} for row in rows)
 
 
-def test_tensorboard_gets_a_file_of_events(tmp_path):
-    report(tmp_path, [1, 2])
-    (events,) = (tmp_path / "tensorboard").glob("events.out.tfevents.*")
-    assert b"accuracy" in events.read_bytes()
+def events(folder):
+    """What processes wrote for TensorBoard, in order."""
+    for path in sorted(folder.glob("tensorboard/events.out.tfevents.*")):
+        content = path.read_bytes()
+        while content:  # length, its checksum, an event, its checksum
+            size = int.from_bytes(content[:8], "little")
+            yield event_pb2.Event.FromString(content[12 : 12 + size])
+            content = content[16 + size :]
+
+
+def curves(folder):
+    """{name: {step: value}} that TensorBoard shows: a start drops all from its step on."""
+    shown = {}
+    for event in events(folder):
+        if event.session_log.status == event_pb2.SessionLog.START:
+            for points in shown.values():
+                for step in [step for step in points if step >= event.step]:
+                    del points[step]
+        for value in event.summary.value:
+            points = shown.setdefault(value.tag, {})
+            assert event.step not in points
+            points[event.step] = value.simple_value
+    return shown
+
+
+def test_tensorboard_shows_every_line_once_wherever_a_run_was_resumed(tmp_path, monkeypatch):
+    """From a checkpoint, of which the line stays; from the start, where there was none."""
+    monkeypatch.setattr(time, "time", itertools.count(1e9).__next__)  # files are named by seconds
+    report(tmp_path, [1] * 7, log_every=5)
+    report(tmp_path, [2] * 36, log_every=5)
+    rows = report(tmp_path, [3] * 10, start=30, log_every=5)
+    shown = curves(tmp_path)
+    assert shown["loss"] == {row["step"]: row["loss"] for row in rows}
+    assert shown["loss"] == {**dict.fromkeys(range(5, 35, 5), 2), 35: 3, 40: 3}
 
 
 def test_a_resumed_run_writes_the_lines_after_its_checkpoint_again(tmp_path):
