@@ -115,10 +115,9 @@ class Progress:
         """Write the line of `step`: the means, and what the caller knows of this step."""
         now = time.perf_counter()
         speed = max(self._timed, 1) * self._batch_size / (now - self._since)
-        row = {"step": step, **self._means, **known, **self._known}
-        row["images_per_second"] = round(speed, 1)
+        row = {**self._means, **known, **self._known, "images_per_second": round(speed, 1)}
         if self._writer:
-            workdir.append_jsonl(self._path, [row])
+            workdir.append_jsonl(self._path, [{"step": step, **row}])
             for key, value in row.items():
                 self._writer.add_scalar(key, value, step)
         left = (self._total - step) * self._batch_size / speed

@@ -309,6 +309,7 @@ def test_tensorboard_shows_every_line_once_wherever_a_run_was_resumed(tmp_path, 
     report(tmp_path, [2] * 36, log_every=5)
     rows = report(tmp_path, [3] * 10, start=30, log_every=5)
     shown = curves(tmp_path)
+    assert shown.keys() == {"loss", "accuracy", "learning_rate", "images_per_second"}
     assert shown["loss"] == {row["step"]: row["loss"] for row in rows}
     assert shown["loss"] == {**dict.fromkeys(range(5, 35, 5), 2), 35: 3, 40: 3}
 
