@@ -37,7 +37,7 @@ class Data(abc.ABC):
 
     Attributes:
       name: of the data set.
-      num_classes: labels are 0 .. num_classes - 1.
+      class_names: by label, 0 .. num_classes - 1.
       image_shape: (H, W, C), pixels.
       mean, std: per channel, of pixels scaled to [0, 1].
       sizes: numbers of images of train, valid and test.
@@ -46,12 +46,22 @@ class Data(abc.ABC):
     """
 
     name: str
-    num_classes: int
+    class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     sizes: tuple[int, int, int]
     shuffle_seed: int
+
+    @property
+    def num_classes(self) -> int:
+        """Return the number of classes."""
+        return len(self.class_names)
+
+    @property
+    def order(self) -> str:
+        """Say in which order `fixed` takes images, for files of a run."""
+        return "stored" if self.shuffle_seed < 0 else f"shuffled, seed {self.shuffle_seed}"
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -79,8 +79,8 @@ def _load_digits(specs, shuffle_seed, **options):
     }
     sizes, pieces = _resolve(specs, infos)
     images, labels = (np.concatenate([made[s][i][rows] for s, rows in pieces]) for i in (0, 1))
-    _check_classes(specs, sizes, labels, [str(digit) for digit in range(digits.NUM_CLASSES)])
-    return _in_memory("digits", digits.NUM_CLASSES, sizes, shuffle_seed, images, labels)
+    _check_classes(specs, sizes, labels, digits.CLASS_NAMES)
+    return _in_memory("digits", digits.CLASS_NAMES, sizes, shuffle_seed, images, labels)
 
 
 def _load_tfds(builder, specs, shuffle_seed, image_size):
@@ -92,12 +92,12 @@ def _load_tfds(builder, specs, shuffle_seed, image_size):
     if builder.name in STREAMED:
         size = image_size or STREAMED_IMAGE_SIZE
         known = (size, size, channels), IMAGENET_MEAN, IMAGENET_STD
-        return Streamed(builder.name, label.num_classes, *known, sizes, shuffle_seed, source)
+        return Streamed(builder.name, tuple(label.names), *known, sizes, shuffle_seed, source)
     with _damage_explained(builder):
         images, labels = _read_all(source, sizes, channels, label.num_classes, image_size)
     _warn_of_dim(builder.name, images)
     _check_classes(specs, sizes, labels, label.names)
-    return _in_memory(builder.name, label.num_classes, sizes, shuffle_seed, images, labels)
+    return _in_memory(builder.name, label.names, sizes, shuffle_seed, images, labels)
 
 
 def _check_classes(specs, sizes, labels, names):
@@ -127,14 +127,14 @@ def _warn_of_dim(name, images):
         )
 
 
-def _in_memory(name, num_classes, sizes, shuffle_seed, images, labels):
+def _in_memory(name, class_names, sizes, shuffle_seed, images, labels):
     train = images[: sizes[0]]
     mean = train.mean(0, dtype=np.float64).mean((0, 1))
     square = np.square(train, dtype=np.uint16).mean(0, dtype=np.float64).mean((0, 1))
     std = np.sqrt(np.maximum(square - mean**2, 1))  # a grey level or more, to divide by
     stats = (tuple((x / 255).tolist()) for x in (mean, std))
     shape = images.shape[1:]
-    return InMemory(name, num_classes, shape, *stats, sizes, shuffle_seed, images, labels)
+    return InMemory(name, tuple(class_names), shape, *stats, sizes, shuffle_seed, images, labels)
 
 
 def _builder(name, data_dir):

@@ -7,7 +7,7 @@ architectures differ. Letters: N images, S side of the canvas, s side of a patch
 
 import numpy as np
 
-NUM_CLASSES = 10
+CLASS_NAMES = tuple("0123456789")
 NUM_ORIGINALS = {"train": 1197, "valid": 300, "test": 300}
 # Ten images of each held-out original, so that chance in a measured accuracy is small beside what
 # tells architectures apart.

@@ -74,7 +74,7 @@ def assert_same(batches, others):
 def test_an_epoch_has_every_image_at_most_once(digit_data, split):
     n = digit_data.num_images(split)
     numbered = data.InMemory(
-        "", 1, (1, 1, 1), (0,), (1,), digit_data.sizes, 0, np.arange(12000), np.arange(12000)
+        "", ("0",), (1, 1, 1), (0,), (1,), digit_data.sizes, 0, np.arange(12000), np.arange(12000)
     )
     batches = take(numbered.batches(split, 300, seed=0), 2 * (n // 300))
     epochs = np.array_split(np.concatenate([b["label"] for b in batches]), 2)
@@ -295,7 +295,7 @@ def test_imagenet_reads_nothing_that_it_skips(imagenet):
             return stream.source[record]
 
     watched = data.Streamed(
-        "", 10, (4, 4, 3), stream.mean, stream.std, stream.sizes, 0, Source()
+        "", tuple("0123456789"), (4, 4, 3), stream.mean, stream.std, stream.sizes, 0, Source()
     ).batches("train", 24, seed=0, start=2**20)
     assert read == []
     next(watched)

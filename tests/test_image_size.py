@@ -23,6 +23,7 @@ SPACES = {
 }
 PLAIN = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity",))
 SIZES = [(8, 16), (24, 8)]
+NAMES = tuple("0123456789")  # of classes
 FILTERS = {"num_classes": 10, "filters": 4}
 
 
@@ -134,7 +135,7 @@ def run():
     config.space.ops = ("identity", "sep3x3")
     sizes, pixels = (64, 16, 16), images.noise(96, 8, 16, 1)
     labels = np.arange(96, dtype=np.int32) % 10
-    data = data_lib.InMemory("oblong", 10, (8, 16, 1), (0.5,), (0.2,), sizes, pixels, labels)
+    data = data_lib.InMemory("oblong", NAMES, (8, 16, 1), (0.5,), (0.2,), sizes, -1, pixels, labels)
     return config, spaces.make(**config.space.to_dict()), data
 
 
@@ -184,7 +185,9 @@ def test_stored_images_that_do_not_fit_are_named():
     config = tiny.get_config()
     space = spaces.make(**config.space.to_dict())
     pixels, labels = images.noise(96, 8, 5, 1), np.zeros(96, np.int32)
-    data = data_lib.InMemory("odd", 10, (8, 5, 1), (0.5,), (0.2,), (64, 16, 16), pixels, labels)
+    data = data_lib.InMemory(
+        "odd", NAMES, (8, 5, 1), (0.5,), (0.2,), (64, 16, 16), -1, pixels, labels
+    )
     with pytest.raises(ValueError, match=r"images of 8x5 pixels .*multiples of 2.*data.image_size"):
         validate.sizes(config, space, data, 1)
 
