@@ -171,6 +171,13 @@ def _check_features(name, features):
             f"data.name={name!r} has the features {', '.join(sorted(features))}, but needed are an "
             "8-bit image 'image' and a class 'label'"
         )
+    shape = features["image"].shape
+    if shape[-1] not in (None, *imaging.MODES):
+        possible = ", ".join(map(str, imaging.MODES))
+        raise ValueError(
+            f"data.name={name!r} has images of the shape {shape}; the channels, {shape[-1]}, must "
+            f"be one of {possible}"
+        )
     if not features["label"].num_classes:
         raise ValueError(f"data.name={name!r}: its 'label' has no number of classes")
 

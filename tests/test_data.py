@@ -25,6 +25,7 @@ def small_dir(tmp_path_factory):
     write_tfds(root, "small", "1.0.0", small)
     write_tfds(root, "odd", "1.0.0", {"train": (odd, [1, 1, 1, 1])})
     write_tfds(root, "unlabelled", "1.0.0", {"train": (odd, [1, 2, 3, -1])})
+    write_tfds(root, "pairs", "1.0.0", {"train": (noise(4, 4, 4, 2), [1, 1, 1, 1])})
     write_tfds(root, "classless", "1.0.0", {"train": (odd, [1, 2, 3, 4])}, num_classes=None)
     write_tfds(root, "records", "1.0.0", small, suffix="tfrecord")
     write_tfds(root, "regression", "1.0.0", {"train": (odd, [1, 2, 3, 4])}, label=np.int64)
@@ -207,6 +208,7 @@ SPLIT_ERRORS = [
         ("mnist", {}, ["data.name='mnist'", "mnist/3.0.1", "download_and_prepare", "data_dir"]),
         ("records", {}, ["data.name='records'", "tfrecord", "file_format='array_record'"]),
         ("regression", {}, ["data.name='regression'", "image, label", "class 'label'"]),
+        ("pairs", {}, ["data.name='pairs'", "(None, None, 2)", "one of 1, 3, 4"]),
         ("classless", {}, ["data.name='classless'", "no number of classes"]),
         ("odd", {"test": "train[:1]", "train": "train[1:2]"}, ["data.image_size=None", "size"]),
         ("unlabelled", {"train": "train[:1]", "test": "train[3:]"}, ["data.test=", "no labels"]),

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from nas_jax import data, datasets, imaging, stages, workdir
+from nas_jax import config as config_lib
+from nas_jax import cost, data, datasets, imaging, spaces, stages, workdir
 from tests.configs import tiny
 from tests.images import noise, png, write_tfds
 from tests.test_bad_input import damaged, examples, refused
@@ -186,6 +187,27 @@ def test_a_set_of_12_bits_in_16_is_warned_of_once(deep, caplog):
     assert record.levelname == "WARNING"
     for fragment in ("data.name='dim'", "above 15 of 255", "16"):
         assert fragment in record.getMessage()
+
+
+def test_a_set_of_4_channels_is_searched_to_the_end(tmp_path):
+    config = tiny.get_config()
+    images, labels = noise(96, 8, 8, 4), np.arange(96) % 10
+    write_tfds(tmp_path, "own", "1.0.0", {"train": (images, labels)})
+    slices = {"train": "train[:64]", "valid": "train[64:80]", "test": "train[80:]"}
+    config.data.update(name="own", data_dir=str(tmp_path), **slices)
+    config.space.num_cells = config.space.num_blocks = 1
+    config.supernet.train.num_steps = config.retrain.final.train.num_steps = 2
+    config.sweep.update(num_images=16, batch_size=16, num_candidates=8)
+    config_lib.retrain_nothing(config)
+    config.retrain.final.groups.top = 1
+    stages.run(config, "search", tmp_path / "run")
+    (best,) = (tmp_path / "run" / "retrain" / "final").rglob("result.json")
+    found = workdir.read_json(best)
+    space = spaces.make(**config.space.to_dict())
+    arch = space.from_str(found["arch"])
+    rgb = cost.of(space, arch, filters=4, image_size=8, channels=3)
+    assert found["params"] == rgb.params + 2 * 3 * 3 * 4  # two stems of 3x3 kernels, to 4 channels
+    assert found["flops"] == rgb.flops + 2 * 3 * 3 * 4 * 8 * 8
 
 
 # -- records that are damaged ---------------------------------------------------------------------
