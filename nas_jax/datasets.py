@@ -4,15 +4,15 @@ What tensorflow-datasets (TFDS) has prepared is read without importing TensorFlo
 """
 
 import contextlib
-import difflib
 import itertools
 import logging
 import os
+import re
 from typing import Any
 
 import numpy as np
 
-from nas_jax import digits, file_paths, imaging
+from nas_jax import digits, file_paths, imaging, naming
 from nas_jax.data import Data, InMemory, Streamed, decode, reading
 
 _FOLDER, _DEFAULT_FOLDER = "TFDS_DATA_DIR", "~/tensorflow_datasets"
@@ -146,12 +146,18 @@ def _builder(name, data_dir):
     try:
         builder = tfds.builder(name, data_dir=folder)
     except (ValueError, TypeError, AssertionError) as error:  # name, argument, version
-        names = ["digits", *tfds.list_builders(with_community_datasets=False)]
-        raise ValueError(f"data.name={name!r}: {_reason(error)}; {_near(name, names)}") from error
+        names = ["digits", *tfds.list_builders(with_community_datasets=False), *_own_sets(folder)]
+        near = naming.nearest(re.split("[:/]", name)[0], names)  # without version or variant
+        raise ValueError(f"data.name={name!r}: {_reason(error)}; nearest: {near!r}") from error
     if not builder.info.splits:
         raise ValueError(f"data.name={name!r} is not in {builder.data_dir}; {_how_to_get(name)}")
     _check_features(name, builder.info.features)
     return builder
+
+
+def _own_sets(folder):
+    """Names of the sets that are prepared there, of which TFDS may have no code."""
+    return [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
 
 
 def _folder(data_dir):
@@ -277,12 +283,10 @@ def _check_apart(specs, parts):
 def _check_options(name, options, allowed):
     for option in options:
         if option not in allowed:
-            known = f"{', '.join(allowed)}; {_near(option, allowed)}" if allowed else "none"
+            known = "none"
+            if allowed:
+                known = f"{', '.join(allowed)}; nearest: {naming.nearest(option, allowed)!r}"
             raise ValueError(f"data.{name}.{option} is no option; {name} has {known}")
-
-
-def _near(name, names):
-    return f"nearest: {difflib.get_close_matches(name, names, 1, 0)[0]!r}"
 
 
 def _reason(error):
