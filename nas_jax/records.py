@@ -54,7 +54,8 @@ METRIC = STEP | {
     "loss": NUMBER,
     "accuracy": SHARE,
     "learning_rate": NUMBER,
-    "drop_rate": SHARE.optional(),
+    "drop_share": SHARE.optional(),
+    "drop_rate": SHARE.optional(),  # what older runs call drop_share
 }
 MEMBERS = STEP | {"parents": [COUNT]}  # of a line of lineage.jsonl, which has more
 RESULT = {

@@ -57,9 +57,9 @@ def _training(found):
         "training accuracy (%)": [100 * row["accuracy"] for row in rows],
         "learning rate": [row["learning_rate"] for row in rows],
     }
-    if all(row.get("drop_rate") is not None for row in rows):
-        dropped = [100 * row["drop_rate"] for row in rows]
-        series["path dropout (% of its final rate)"] = dropped
+    shares = [row.get("drop_share", row.get("drop_rate")) for row in rows]  # the older name
+    if None not in shares:
+        series["path dropout (% of its final rate)"] = [100 * share for share in shares]
     figures.curves(found.out / "training.png", [row["step"] for row in rows], series)
     return (
         f"![Training curves](training.png)\n\nAt step {last['step']:,} the loss is "

@@ -192,7 +192,7 @@ def _sampling(config, space, data):
     def known(step):
         if config.supernet.sampler != "path_dropout":
             return {}
-        return {"drop_rate": float(path_dropout.ramp(step - 1, total, dropout.schedule))}
+        return {"drop_share": float(path_dropout.ramp(step - 1, total, dropout.schedule))}
 
     return {"sample_masks": sample, "known": known}
 

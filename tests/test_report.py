@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas_jax import report, spaces
+from nas_jax import figures, report, spaces
 
 SPACE = spaces.make("cell", num_cells=2, num_blocks=2, cells_per_stage=1)
 NUM_TRIALS = 40
@@ -93,7 +93,7 @@ def make_run(directory: Path) -> Path:
     _write(directory / "config.json", json.dumps({"seed": 7, "space": {"name": "cell"}}))
     _write(directory / "versions.json", json.dumps({"jax": "0.0.1"}))
     steps = [
-        {"step": s, "loss": 1 / s, "accuracy": 0.5, "learning_rate": 0.1, "drop_rate": s / 400}
+        {"step": s, "loss": 1 / s, "accuracy": 0.5, "learning_rate": 0.1, "drop_share": s / 400}
         for s in range(100, 500, 100)
     ]
     _write(directory / "metrics.jsonl", _lines(steps))
@@ -150,6 +150,28 @@ def test_headline_comes_first(made):
     # parameters 7 i mod 40 rank these 12 with tau -0.15, multiply-adds 11 i mod 40 with 0.09
     assert "Kendall's tau = 1.00 [1.00, 1.00], which beats counting multiply-adds" in headline
     assert "the top reach 94.95 ± 0.07 % and the random 92.90 ± 0.10 % (n =" in headline
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("drop_share", "drop_share"), [25, 100]),
+        (("drop_rate", "drop_rate"), [25, 100]),
+        (("drop_rate", "drop_share"), [25, 100]),  # resumed by this version
+        (("drop_share", "other"), None),
+    ],
+)
+def test_the_ramp_of_path_dropout_is_drawn_under_the_older_name_too(
+    tmp_path, monkeypatch, names, expected
+):
+    drawn, draw = {}, figures.curves
+    monkeypatch.setattr(figures, "curves", lambda *args: drawn.update(args[2]) or draw(*args))
+    row = {"loss": 1.0, "accuracy": 0.5, "learning_rate": 0.1}
+    rows = [row | {"step": 1, names[0]: 0.25}, row | {"step": 2, names[1]: 1.0}]
+    _write(tmp_path / "metrics.jsonl", _lines(rows))
+    report.write(tmp_path, SPACE)
+    assert drawn.get("path dropout (% of its final rate)") == expected
+    assert drawn["training accuracy (%)"] == [50, 50]
 
 
 def test_size_of_the_space(made):

@@ -56,8 +56,9 @@ def test_one_device_equals_eight(setup, tmp_path):
         np.testing.assert_allclose(
             [row[key] for row in one], [row[key] for row in eight], rtol=0, atol=1e-5
         )
-    assert one[0]["drop_rate"] == 0
-    assert one[-1]["drop_rate"] == 1
+    assert one[0]["drop_share"] == 0  # of the final rate
+    assert one[-1]["drop_share"] == 1
+    assert "drop_rate" not in one[0]  # it is none
 
 
 def test_resumed_equals_uninterrupted_bit_for_bit(setup, tmp_path):

@@ -84,7 +84,7 @@ def write_table(path: Path, archs: Iterable[str], seed: int = 0) -> None:
 
 def write_metrics(path: Path, lines: int) -> None:
     """A metrics.jsonl of a training that logs every 10 steps."""
-    fields = {"accuracy": 0.5, "learning_rate": 0.1, "drop_rate": 0.3, "images_per_second": 1e4}
+    fields = {"accuracy": 0.5, "learning_rate": 0.1, "drop_share": 0.3, "images_per_second": 1e4}
     rows = ({"step": 10 * i, "loss": 2 / i**0.2, **fields} for i in range(1, lines + 1))
     workdir.append_jsonl(path, rows)
 
