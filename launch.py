@@ -22,6 +22,7 @@ Exit codes: 0 done, 1 the training diverged, 2 wrong input or too little memory 
 import importlib
 import logging
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -30,13 +31,65 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from nas_jax import config as config_lib
-from nas_jax import runtime
+from nas_jax import runtime, validate
 from nas_jax.interruption import Interrupted
+from nas_jax.variants import flatten
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/, FILE[:variant].")
+_FIELDS: list[str] = []  # arguments, of which the config's flag reads those that set fields
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "A file of configs/, FILE[:variant].", sys_argv=_FIELDS
+)
 _MODE = flags.DEFINE_enum("mode", None, config_lib.MODES, "What to do; default: see above.")
 _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes of a run.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: runs/<config name>.")
+
+
+class _Parser(flags.ArgumentParser):
+    """The parser of all fields of one type; says in words what they must be."""
+
+    def __init__(self, parse, words):
+        self._parse, self._words = parse, words
+
+    def parse(self, argument):
+        try:
+            return self._parse(argument)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"must be {self._words}") from error
+
+
+def _whole(argument):
+    """An int; 1e6 and 40.0 are some, too."""
+    try:
+        return flags.IntegerParser().parse(argument)
+    except ValueError:
+        if not float(argument).is_integer():
+            raise
+        return int(float(argument))
+
+
+for _type, _parse, _words in (
+    (int, _whole, "a whole number"),
+    (float, flags.FloatParser().parse, "a number"),
+    (bool, flags.BooleanParser().parse, "true or false"),
+):
+    config_flags.register_flag_parser_for_type(_type, _Parser(_parse, _words))
+
+
+def _parse_arguments(argv):
+    """Read the config's file, check which fields are set, then set them."""
+    _FIELDS.clear()
+    others = flags.FLAGS(argv, known_only=True)[1:]
+    if _CONFIG.value is None:
+        raise ValueError("--config is missing, e.g. --config=configs/digits.py")
+    known = dict(flatten(_CONFIG.value))
+    for argument in others:
+        given = re.fullmatch(r"--?(?:no)?config\.([^=]+)=?(.*)", argument, re.DOTALL)
+        if given and not given[2].startswith("{"):  # a whole section
+            validate.field_name(given[1], known)
+    _FIELDS.extend(argv)
+    stray = flags.FLAGS(argv)[1:]
+    if stray:
+        raise ValueError(f"{stray[0]!r} is no flag; fields are set by --config.{stray[0]}")
 
 
 def _default_workdir():
@@ -81,7 +134,11 @@ def _last_words(error):
     while error.args and isinstance(error.args[0], Exception):
         error = error.args[0]
     text = str(error.args[0] if isinstance(error, KeyError) else error)
-    return text.rstrip().rpartition("\n")[2].partition(": ")[2] if "Traceback" in text else text
+    if "Traceback" in text:  # of the config's file
+        flag, text = text.partition(": ")[0], text.rstrip().rpartition("\n")[2].partition(": ")[2]
+        if "get_config() takes" in text:
+            text = f"{flag}: it has no variants; leave out the colon and what follows"
+    return text.removeprefix("flag ")
 
 
 def _fail(error, code):
@@ -103,12 +160,7 @@ def main(argv=None):
         logging.getLogger(library).setLevel(logging.CRITICAL)
     runtime.configure()
     try:
-        stray = flags.FLAGS(argv)[1:]
-        if stray:
-            raise ValueError(f"{stray[0]!r} is no flag; fields are set by --config.{stray[0]}")
-        if _CONFIG.value is None:
-            raise ValueError("--config is missing, e.g. --config=configs/digits.py")
-        _CONFIG.value.to_dict()  # the file is read when the flag is first used
+        _parse_arguments(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         return _fail(_last_words(error), 2)
     return _run_joined() if _DISTRIBUTED.value else _run()

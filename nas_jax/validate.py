@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+from collections.abc import Collection
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -81,8 +82,7 @@ def config(given: ConfigDict, known: ConfigDict) -> None:
     fields = dict(flatten(given))
     allowed = dict(flatten(known))
     for name in fields:
-        if name not in allowed:
-            _fail_unknown(name, allowed)
+        field_name(name, allowed)
     for name in allowed:
         if name not in fields:
             raise ValueError(f"config.{name} is missing; start from nas_jax.config.default()")
@@ -104,12 +104,33 @@ def _check_widths(protocol, settings):
         )
 
 
-def _fail_unknown(name, allowed):
-    last = {other.rpartition(".")[2]: other for other in allowed}
-    near = difflib.get_close_matches(name, allowed, 1, 0.5) or [
-        last[match] for match in difflib.get_close_matches(name.rpartition(".")[2], last, 1, 0)
-    ]
-    raise ValueError(f"config.{name} is no field; nearest: config.{near[0]}")
+def field_name(name: str, allowed: Collection[str]) -> None:
+    """Check that `name`, such as "data.image_size", is one of the fields `allowed`.
+
+    Raises: ValueError that names the nearest field, or what a section has.
+    """
+    if name in allowed:
+        return
+    below = [field.removeprefix(f"{name}.") for field in allowed if field.startswith(f"{name}.")]
+    if below:
+        parts = ", ".join(dict.fromkeys(field.partition(".")[0] for field in below))
+        raise ValueError(
+            f"config.{name} is a section, which has {parts}: set a field of it, as config.{name}."
+            f"{below[0]}=<value>"
+        )
+    raise ValueError(f"config.{name} is no field; nearest: config.{_nearest(name, allowed)}")
+
+
+def _nearest(name, allowed):
+    """The field that is probably meant: first of all one whose last part has all the words."""
+    last = name.rpartition(".")[2]
+    words = set(last.split("_"))
+    lasts = {field: field.rpartition(".")[2] for field in allowed}
+    among = [field for field in allowed if words <= set(lasts[field].split("_"))] or allowed
+    if near := difflib.get_close_matches(name, among, 1, 0.5):
+        return near[0]
+    by_last = {lasts[field]: field for field in among}
+    return by_last[difflib.get_close_matches(last, by_last, 1, 0)[0]]
 
 
 def _check_type(name, value, default):

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -39,7 +40,7 @@ def load(name):
 def changed(*fields, name="configs/digits.py"):
     """A config of which some fields, ('a.b', value), are another's; locked or not."""
     config = load(name)
-    with config.unlocked():
+    with config.unlocked(), config.ignore_type():
         for field, value in fields:
             *sections, last = field.split(".")
             functools.reduce(getattr, sections, config)[last] = value
@@ -148,6 +149,15 @@ BAD_FIELDS = [
     ("sed", 1, "config.sed is no field; nearest: config.seed"),
     ("data.digits.cluter", 1, "data.digits.cluter is no field; .*config.data.digits.clutter"),
     ("supernet.base_lr", 1, "supernet.base_lr is no field; nearest: config.*train.base_lr"),
+    ("supernet.train.lr", 1, "train.lr is no field; nearest: config.supernet.train.base_lr"),
+    ("supernet.train.epochs", 1, "epochs is no field; nearest: config.supernet.train.num_epochs"),
+    ("filters", 1, "config.filters is no field; nearest: config.supernet.filters"),
+    ("foo", 1, "config.foo is no field; nearest: config."),
+    (
+        "data",
+        1,
+        "config.data is a section, which has data_dir, digits, image_size, .*data.data_dir",
+    ),
     # too small
     ("supernet.filters", 0, "supernet.filters=0 must be 1 or more"),
     ("supernet.train.base_lr", -0.1, "supernet.train.base_lr=-0.1 must be 0 or more"),
@@ -360,7 +370,17 @@ DIGITS = "--config=configs/digits.py"
     ("arguments", "message"),
     [
         ((DIGITS, "--config.sed=1"), r"""error: '?"?(config\.)?sed\b.*\bseed"""),
-        ((DIGITS, "--config.seed=one"), "config.seed=one"),
+        (
+            (DIGITS, "--config.supernet.train.lr=1"),
+            "train.lr is no field; .*supernet.train.base_lr",
+        ),
+        ((DIGITS, "--config.seed.x=1"), "config.seed.x is no field; nearest: config.seed$"),
+        ((DIGITS, "--config.data=cifar10"), "config.data is a section, which has data_dir, .*name"),
+        ((DIGITS, "--config.seed=one"), "--config.seed=one: must be a whole number$"),
+        ((DIGITS, "--config.seed=1.5"), "--config.seed=1.5: must be a whole number$"),
+        ((DIGITS, "--config.data.image_size=None"), "image_size=None: must be a whole number$"),
+        ((DIGITS, "--config.supernet.train.l2=small"), "l2=small: must be a number$"),
+        ((DIGITS, "--config.space.tied=maybe"), "space.tied=maybe: must be true or false$"),
         ((DIGITS, "--config.data.name=cifar11"), "data.name='cifar11'.*nearest: 'cifar10"),
         ((DIGITS, "--config.supernet.filters=0"), "config.supernet.filters=0 must be 1 or more"),
         ((DIGITS, "--mode=serch"), "serch.*search"),
@@ -369,6 +389,7 @@ DIGITS = "--config=configs/digits.py"
         ((DIGITS, "--config.data.image_size=15", "seed=1"), "seed=1"),  # lacks its dashes
         (("--config=configs/nothing.py",), "configs/nothing.py"),
         (("--config=configs/cifar.py:smal",), "cifar.py:smal: the variant is 'small' or none$"),
+        (("--config=configs/digits.py:small",), "--config=configs/digits.py:small: .*no variants"),
         (("--mode=search",), "--config is missing"),
     ],
 )
@@ -381,6 +402,25 @@ def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
     assert r"\n" not in line
     assert re.search(message, line), line
     assert not (tmp_path / "run").exists()
+
+
+def test_what_can_be_read_as_a_whole_number_is_one(tmp_path):
+    """Also where the value is the next argument; other types are read as before."""
+    done = launch(
+        *(DIGITS, "--mode=report", f"--workdir={tmp_path}"),
+        *("--config.sweep.constraints.max_params=1e6", "--config.supernet.train.num_steps", "40.0"),
+        *("--config.seed=0x10", "--config.supernet.train.l2=1", "--noconfig.space.tied"),
+        *("--config.retrain.short.filters=(4,8)", "--config.data.digits={'clutter':2,'noise':0.5}"),
+    )
+    assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path / "config.json").read_text())
+    numbers = config["sweep"]["constraints"]["max_params"], config["seed"]
+    numbers += (config["supernet"]["train"]["num_steps"],)
+    assert numbers == (1_000_000, 16, 40)
+    assert all(type(number) is int for number in numbers)
+    assert (config["supernet"]["train"]["l2"], config["space"]["tied"]) == (1.0, False)
+    assert config["retrain"]["short"]["filters"] == [4, 8]
+    assert config["data"]["digits"] == {"clutter": 2, "noise": 0.5}
 
 
 def test_a_workdir_of_another_config_is_refused(tmp_path):
