@@ -21,6 +21,7 @@ _AT_LEAST = {  # the last part of a field's name -> its least value
     "calibration_images": 1,
     "num_references": 1,
     "num_seeds": 0,
+    "seed": 0,
     "strategy_every": 1,
     "num_archs": 0,
     "max_params": 0,

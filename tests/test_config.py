@@ -171,6 +171,8 @@ BAD_FIELDS = [
     ("sweep.num_candidates", 0, "sweep.num_candidates=0 must be 1 or more"),
     ("data.digits.clutter", -1, "data.digits.clutter=-1 must be 0 or more"),
     ("data.image_size", -1, "data.image_size=-1 must be 0 or more"),
+    ("seed", -1, "config.seed=-1 must be 0 or more"),
+    ("sweep.seed", -1, "config.sweep.seed=-1 must be 0 or more"),
     # shares and ranges
     ("supernet.path_dropout.r", 1.0, "path_dropout.r=1.0 must be at least 0 and below 1"),
     ("supernet.path_dropout.r", -0.1, "path_dropout.r=-0.1 must be at least 0"),
@@ -381,6 +383,7 @@ DIGITS = "--config=configs/digits.py"
         ((DIGITS, "--config.data.image_size=None"), "image_size=None: must be a whole number$"),
         ((DIGITS, "--config.supernet.train.l2=small"), "l2=small: must be a number$"),
         ((DIGITS, "--config.space.tied=maybe"), "space.tied=maybe: must be true or false$"),
+        ((DIGITS, "--config.seed=-1"), "config.seed=-1 must be 0 or more$"),
         ((DIGITS, "--config.data.name=cifar11"), "data.name='cifar11'.*nearest: 'cifar10"),
         ((DIGITS, "--config.supernet.filters=0"), "config.supernet.filters=0 must be 1 or more"),
         ((DIGITS, "--mode=serch"), "serch.*search"),
