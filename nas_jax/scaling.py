@@ -47,11 +47,16 @@ def fit(
       One `Scaled` per depth.
 
     Raises:
-      ValueError: there is no finite budget, or the narrowest network is above it.
+      ValueError: there is no finite budget, or the narrowest network is above it; `depths` is
+        empty; `multiple` is below 1; images of that size cannot be reduced evenly.
     """
     budgets = [budget for budget in (max_params, max_flops) if budget is not None]
     if not budgets or not all(map(math.isfinite, budgets)):
         raise ValueError("give max_params or max_flops, a number")
+    if depths is not None and not len(depths):
+        raise ValueError("depths is empty: name one or more, or None for the depth as found")
+    if multiple < 1:
+        raise ValueError(f"multiple={multiple} must be 1 or more")
     spaces = [space] if depths is None else [space.deepened(depth) for depth in depths]
     size = {"image_size": image_size, "num_classes": num_classes, "channels": channels}
     return [_widest(each, text, max_params, max_flops, multiple, size) for each in spaces]

@@ -98,6 +98,11 @@ def config(given: ConfigDict, known: ConfigDict) -> None:
 
 
 def _check_widths(protocol, settings):
+    if not settings.filters:
+        raise ValueError(
+            f"config.retrain.{protocol}.filters is empty: name one or more, such as (16,); without "
+            "networks set its groups to 0"
+        )
     if len(settings.filters) > 1 and (settings.groups.tuned or settings.groups.narrowed):
         raise ValueError(
             f"config.retrain.{protocol}.filters={settings.filters}: widths are tuned for one; or "

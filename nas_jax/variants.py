@@ -25,6 +25,10 @@ def resolve(config: ConfigDict) -> dict[str, ConfigDict]:
         )
     varied = {}
     for variant in given:
+        if not isinstance(variant, tuple | list) or not variant:
+            raise ValueError(
+                f"config.study.variants: {variant!r} is no (label, (field, value), ..)"
+            )
         label, *fields = variant
         if label in varied:
             raise ValueError(f"config.study.variants has {label!r} twice; labels must differ")

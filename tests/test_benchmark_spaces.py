@@ -268,9 +268,12 @@ def test_any_width_depth_and_image_size():
         assert shape.shape == (2, 7)
     with pytest.raises(ValueError, match=r"images of 30x30 pixels .*multiples of 4"):
         NB201.check_image_size(30)
-    for stages in ((2, 0), (1,), ()):
-        with pytest.raises(ValueError, match=r"space.stages=\(.*\) must be numbers above 0"):
-            spaces.make("nasbench_macro", stages=stages)
+
+
+@pytest.mark.parametrize("stages", [(2, 0), (1,), (), [], (2, 2.5), ("2", 3), (True, 2), 3, "23"])
+def test_what_are_no_stages(stages):
+    with pytest.raises(ValueError, match=r"space.stages=.* must be whole numbers above 0, of two"):
+        spaces.make("nasbench_macro", stages=stages)
 
 
 @pytest.mark.parametrize("order", ["sorted", "random"])

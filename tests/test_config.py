@@ -167,6 +167,8 @@ BAD_FIELDS = [
     ("supernet.train.log_every", 0, "log_every=0 must be 1 or more"),
     ("supernet.train.augment.cutout", -1, "augment.cutout=-1 must be 0 or more"),
     ("retrain.short.filters", (16, 0), r"retrain.short.filters=\(16, 0\) must be 1 or more"),
+    ("retrain.short.filters", (), "config.retrain.short.filters is empty: name one or more"),
+    ("retrain.final.filters", (), "config.retrain.final.filters is empty: name one or more"),
     ("retrain.final.groups.top", -1, "retrain.final.groups.top=-1 must be 0 or more"),
     ("sweep.num_candidates", 0, "sweep.num_candidates=0 must be 1 or more"),
     ("data.digits.clutter", -1, "data.digits.clutter=-1 must be 0 or more"),

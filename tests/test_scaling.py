@@ -45,6 +45,8 @@ def test_deeper_networks_are_narrower():
         ({"max_params": math.inf}, "give max_params or max_flops"),
         ({"max_flops": 0}, "with F = 1 the network has .* more than the budget"),
         ({"max_params": 10}, "with F = 1 the network has .* more than the budget"),
+        ({"max_params": 1e6, "depths": ()}, "depths is empty: name one or more, or None"),
+        ({"max_params": 1e6, "multiple": 0}, "multiple=0 must be 1 or more"),
     ],
 )
 def test_what_cannot_be(arguments, message):

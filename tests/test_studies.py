@@ -179,6 +179,8 @@ def test_every_figure_of_the_report_is_there(made):
             "variants, 'a': config.*batch_size=32 is not a multiple of ghost_batch_size=5",
         ),
         ({"study.variants": ()}, "study.variants is empty"),
+        ({"study.variants": (("a",), ())}, r"study.variants: \(\) is no \(label, \(field, value"),
+        ({"study.variants": (("a",), 5)}, r"study.variants: 5 is no \(label, \(field, value"),
         ({"study.variants": (("a",), ("a", ("seed", 1)))}, "has 'a' twice"),
         ({"study.variants": (("a", "seed", 1),)}, "'a': 'seed' is no .field, value."),
         ({"study.variants": (("a", ("supernet.sampler", 3)),)}, "supernet.sampler cannot be 3"),

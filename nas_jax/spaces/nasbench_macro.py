@@ -36,10 +36,12 @@ class NasBenchMacroSpace(base.Space):
     head: int = 40
 
     def __post_init__(self):
-        object.__setattr__(self, "stages", tuple(self.stages))  # a config gives a list
-        if sum(self.stages) < 2 or min(self.stages) < 1:
+        if isinstance(self.stages, list):  # as a config gives it
+            object.__setattr__(self, "stages", tuple(self.stages))
+        if not _are_stages(self.stages):
             raise ValueError(
-                f"space.stages={self.stages} must be numbers above 0, of two layers or more in all"
+                f"space.stages={self.stages!r} must be whole numbers above 0, of two layers or "
+                "more in all, such as (2, 3, 3)"
             )
         if self.head < 1:
             raise ValueError(f"space.head={self.head} must be 1 or more")
@@ -168,6 +170,12 @@ class MacroNetwork(network.Network):
     def leave(self, x: jax.Array) -> jax.Array:
         """The last layer's output -> logits float32 [G, n, K]."""
         return self.logits(self.head(x))
+
+
+def _are_stages(value):
+    if not isinstance(value, tuple) or not all(type(layers) is int for layers in value):
+        return False
+    return sum(value) >= 2 and min(value) >= 1
 
 
 def _identity(features, stride, **unit):
