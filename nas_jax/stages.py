@@ -1,7 +1,6 @@
 """The stages of a mode in a workdir: who may run them, how they end, what status.json says."""
 
 import contextlib
-import difflib
 import errno
 import functools
 import importlib
@@ -12,7 +11,16 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from nas_jax import compatibility, file_paths, interruption, parallel, records, tables, workdir
+from nas_jax import (
+    compatibility,
+    file_paths,
+    interruption,
+    naming,
+    parallel,
+    records,
+    tables,
+    workdir,
+)
 from nas_jax import config as config_lib
 
 logger = logging.getLogger(__name__)
@@ -70,10 +78,8 @@ def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
 
 def _mode(config, given):
     """The mode that is asked for, or the one that the config is for."""
-    if given is not None and given not in config_lib.MODES:
-        near = difflib.get_close_matches(given, config_lib.MODES, 1, 0)[0]
-        modes = ", ".join(config_lib.MODES)
-        raise ValueError(f"--mode={given!r} is none of {modes}; nearest: {near!r}")
+    if given is not None:
+        naming.check("--mode", given, config_lib.MODES)
     if given == "study":
         _module("study").check(config)
     if not config.study.parts:

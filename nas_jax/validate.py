@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from nas_jax import naming
 from nas_jax.variants import flatten
 
 _AT_LEAST = {  # the last part of a field's name -> its least value
@@ -136,7 +137,7 @@ def _nearest(name, allowed):
     if near := difflib.get_close_matches(name, among, 1, 0.5):
         return near[0]
     by_last = {lasts[field]: field for field in among}
-    return by_last[difflib.get_close_matches(last, by_last, 1, 0)[0]]
+    return by_last[naming.nearest(last, by_last)]
 
 
 def _check_type(name, value, default):
@@ -171,10 +172,8 @@ def _check_value(name, value):
         raise ValueError(f"config.{name}={value} must be above 0")
     if last in ("bucket_width", "share") and not 0 < value <= 1:
         raise ValueError(f"config.{name}={value} must be above 0 and at most 1")
-    if name in _NAMES and value not in _NAMES[name]:
-        near = difflib.get_close_matches(value, _NAMES[name], 1, 0)[0]
-        options = ", ".join(_NAMES[name])
-        raise ValueError(f"config.{name}={value!r} is none of {options}; nearest: {near!r}")
+    if name in _NAMES:
+        naming.check(f"config.{name}", value, _NAMES[name])
 
 
 def _section(config, name):

@@ -3,13 +3,13 @@
 A strategy's options are the keyword arguments of its `make`, but for what a search tells it itself.
 """
 
-import difflib
 import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterable
 from typing import Any
 
+from nas_jax import naming
 from nas_jax.spaces import Space
 from nas_jax.strategies.base import Strategy, ask_allowed, compiled
 
@@ -25,11 +25,7 @@ def names() -> list[str]:
 
 def check(name: str, options: Iterable[tuple[str, Any]] = ()) -> None:
     """Raises: ValueError, with the nearest name, if there is no such strategy or option."""
-    if name not in names():
-        near = difflib.get_close_matches(name, names(), 1, 0)[0]
-        raise ValueError(
-            f"config.sweep.strategy={name!r} is none of {', '.join(names())}; nearest: {near}"
-        )
+    naming.check("config.sweep.strategy", name, names())
     known = {key: default for key, default in _keywords(name).items() if key not in TOLD}
     for option in options:
         if not isinstance(option, tuple | list) or len(option) != 2:
@@ -38,10 +34,13 @@ def check(name: str, options: Iterable[tuple[str, Any]] = ()) -> None:
                 f"{(('population', 50),)} for one"
             )
         if option[0] not in known:
-            near = difflib.get_close_matches(str(option[0]), known, 1, 0)
             raise ValueError(
                 f"config.sweep.options: {option[0]!r} is no option of {name}, which has "
-                + (f"{', '.join(known)}; nearest: {near[0]}" if known else "none")
+                + (
+                    f"{', '.join(known)}; nearest: {naming.nearest(option[0], known)}"
+                    if known
+                    else "none"
+                )
             )
         _check_type(*option, known[option[0]])
 

@@ -4,7 +4,6 @@ A part is a module of this package with a TITLE and `write(study) -> Markdown`; 
 study's pool lacks and draws its figures. `study.parts` names them.
 """
 
-import difflib
 import importlib
 import logging
 import pkgutil
@@ -13,7 +12,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import file_paths, markdown, sections, workdir
+from nas_jax import file_paths, markdown, naming, sections, workdir
 from nas_jax.spaces import Space
 from nas_jax.studies.base import Study, paper_points
 
@@ -53,12 +52,7 @@ def check(config: ConfigDict) -> None:
             "config.space.tied=False is for a variant: the architectures of a study are tied"
         )
     for part in parts:
-        if part not in names():
-            near = difflib.get_close_matches(part, names(), 1, 0)[0]
-            raise ValueError(
-                f"config.study.parts has {part!r}, which is none of {', '.join(names())}; "
-                f"nearest: {near!r}"
-            )
+        naming.check("config.study.parts", part, names())
     file_paths.local(config.study.pool, "config.study.pool")
     paper_points(config.study)
 
