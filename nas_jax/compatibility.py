@@ -75,7 +75,7 @@ def former_values(given: Mapping, default: Mapping, there: Mapping) -> Iterator[
       default: the config with today's defaults.
       there: what config.json of the run holds.
     """
-    former = {name: value for name, value in ABSENT.items() if _get(there, name) is None}
+    former = {name: value for name, value in ABSENT.items() if _is_absent(there, name)}
     if former:  # else the run was begun since, and what its config.json holds was meant
         defaults = FORMER_DEFAULTS.items()
         former |= {name: value for name, value in defaults if _get(there, name) == value}
@@ -93,6 +93,11 @@ def _section(config, name):
     except (KeyError, TypeError):
         return None, field
     return (found if isinstance(found, Mapping) else None), field
+
+
+def _is_absent(config, name):
+    section, field = _section(config, name)
+    return section is not None and field not in section
 
 
 def _get(config, name):
