@@ -1,5 +1,6 @@
 """What the files of a run say, read once and joined: the numbers that a report is written from."""
 
+import hashlib
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -63,7 +64,8 @@ class Findings:
       score: what the trials' values are.
       scored: the trials that have a value.
       searched_table: whether the scores are a table's own, which has nothing to judge then.
-      ranked: the scored architectures, one line each, the best first.
+      ranked: the scored architectures, one line each, the best first (see `ranked`).
+      best: those of them that share the highest value, first those that were trained alone.
       widths: the rows of widths.json.
       short, final: {(filters, group): networks} of the two protocols of stand-alone training.
       samples: {(where, group): networks} that ranking is measured on: of `short` ("F = 16",
@@ -83,6 +85,7 @@ class Findings:
         self.ranked = ranked(self.trials)
         self._one_shot = {row["arch"]: self.score.factor * row["value"] for row in self.ranked}
         self.short, self.final = self._groups("short"), self._groups("final")
+        self.best = self._best()
         paths = sorted((directory / "retrain" / "widths").glob("F*/*/widths.json"))
         self.widths = [workdir.read_json(path, records.WIDTHS) for path in paths]
         self.samples = {
@@ -125,6 +128,12 @@ class Findings:
         found = cost.of(published, archs, filters=published.published_filters)
         return zip(found.params.tolist(), found.flops.tolist())
 
+    def _best(self):
+        best = [row for row in self.ranked if row["value"] == self.ranked[0]["value"]]
+        groups = [*self.short.values(), *self.final.values()]
+        trained = {network.arch for group in groups for network in group}
+        return sorted(best, key=lambda row: row["arch"] not in trained)
+
     def _groups(self, protocol):
         selection = self._json(f"retrain/{protocol}/selection.json", records.SELECTION)
         paths = (self.directory / "retrain" / protocol).glob("F*/*/seed*/result.json")
@@ -140,9 +149,18 @@ def read_result(path: Path) -> dict:
 
 
 def ranked(trials: Iterable[dict]) -> list[dict]:
-    """The trials that have a value, one for each architecture, the best first."""
+    """The trials that have a value, one for each architecture: the best first, equal ones by
+    `tie_breaker`."""
     unique = {row["arch"]: row for row in trials if row["value"] is not None}
-    return sorted(unique.values(), key=lambda row: (-row["value"], row["arch"]))
+    return sorted(unique.values(), key=lambda row: (-row["value"], tie_breaker(row)))
+
+
+def tie_breaker(row: Mapping) -> bytes:
+    """A key that sorts trials that are equal: a hash of the search's seed and the architecture, the
+    same on every host. By their strings, one kind of architecture would come before the others.
+    """
+    text = f"{row.get('seed', 0)} {row['arch']}"
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 
 def grouped(

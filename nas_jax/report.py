@@ -68,7 +68,8 @@ def _headline(found):
     """Sentences: the best architecture, how well the score ranks, whether it paid."""
     if not found.ranked:
         return ["No architecture has a score yet."]
-    best = found.ranked[0]
+    best, count = found.best[0], len(found.best)
+    shared = f", which {count:,} of them share: which comes first is drawn by lot"
     alone = {
         f"{network.accuracy:.2f} % {sections.ACCURACY[protocol][:-4]} with F = {filters}"
         for protocol in sections.ACCURACY
@@ -78,7 +79,8 @@ def _headline(found):
     }
     return [
         f"The best of {len(found.ranked):,} architectures is **`{best['arch']}`**: "
-        f"{found.score.name} {found.score.factor * best['value']:.2f} {found.score.unit}.",
+        f"{found.score.name} {found.score.factor * best['value']:.2f} {found.score.unit}"
+        f"{shared if count > 1 else ''}.",
         f"Trained alone it reaches {', '.join(sorted(alone))}."
         if alone
         else "It was not trained alone.",

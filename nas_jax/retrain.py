@@ -23,6 +23,7 @@ from nas_jax import (
     file_paths,
     findings,
     parallel,
+    records,
     score,
     widths,
     widths_task,
@@ -42,7 +43,8 @@ CLEAR_EVERY = 20
 
 
 def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: str | Path) -> None:
-    """Train what both protocols ask for; networks that have a result are skipped.
+    """Train what both protocols ask for; networks that have a result are skipped, and a selection
+    that is there is kept.
 
     Several processes share the networks, each trains its own on its own devices.
 
@@ -56,13 +58,14 @@ def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: str | 
             "architectures; run --mode=sweep first"
         )
     for protocol in PROTOCOLS:
-        settings = config.retrain[protocol]
-        selection = select(trials, space, settings, config.retrain.selection, config.seed)
-        tune = functools.partial(_tune, config, space, data, directory, settings.filters[0])
-        selection = widths_task.resolve(selection, tune)
-        root = directory / "retrain" / protocol
-        if parallel.is_owner():
-            workdir.write_json(root / "selection.json", selection)
+        settings, root = config.retrain[protocol], directory / "retrain" / protocol
+        selection = _kept(root / "selection.json", space, trials)
+        if selection is None:
+            selection = select(trials, space, settings, config.retrain.selection, config.seed)
+            tune = functools.partial(_tune, config, space, data, directory, settings.filters[0])
+            selection = widths_task.resolve(selection, tune)
+            if parallel.is_owner():
+                workdir.write_json(root / "selection.json", selection)
         index, count = parallel.process()
         todo = [job for job in jobs(settings, root, selection).items() if not is_done(job[0])]
         parallel.barrier(protocol)  # all have seen the same
@@ -71,6 +74,20 @@ def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: str | 
             if number % CLEAR_EVERY == 0:
                 jax.clear_caches()
         parallel.barrier(protocol)
+
+
+def _kept(path, space, trials):
+    """The selection that is there, so that a run goes on with the networks that it began with, even
+    if an earlier version chose them by other rules; None if there is none, or it is not whole.
+    """
+    try:
+        selection = workdir.read_json(path, records.SELECTION) if path.exists() else {}
+    except ValueError:  # damaged
+        return None
+    known = {row["arch"] for row in trials} | {space.to_str(space.all_on())}
+    scored = (selection.get(group, ()) for group in GROUPS if group not in widths_task.GROUPS)
+    is_whole = selection.keys() == {*GROUPS} and known.issuperset(itertools.chain(*scored))
+    return selection if is_whole else None
 
 
 def _tune(config, space, data, directory, filters, text):
@@ -160,7 +177,8 @@ def train_one(
 def select(
     trials: list[dict], space: Space, settings: ConfigDict, rules: ConfigDict, seed: int
 ) -> dict[str, list[str]]:
-    """The architectures of each group that `settings.groups` asks for, as strings.
+    """The architectures of each group that `settings.groups` asks for, as strings. Of equal ones
+    those that `findings.tie_breaker` puts first.
 
     random: of the trials (with random search, a sample of the space's fixed distribution).
     stratified: spread evenly over buckets of the score (paper, figure 5), in a bucket those
@@ -212,7 +230,7 @@ def _top(rows, pool, n, generator):
 def _small(rows, n, quantile):
     bar = np.quantile([row["value"] for row in rows], quantile)
     good = [row for row in rows if row["value"] >= bar]
-    return sorted(good, key=lambda row: (row["params"], row["arch"]))[:n]
+    return sorted(good, key=lambda row: (row["params"], findings.tie_breaker(row)))[:n]
 
 
 def _pareto(rows, n):

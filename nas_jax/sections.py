@@ -221,7 +221,7 @@ def _best(found):
     text = f"The first {len(rows)} of n = {len(found.ranked):,}:\n\n{table}"
     if not hasattr(found.space, "graph"):
         return f"This space says nothing about how to draw an architecture.\n\n{text}"
-    figures.cell(found.out / "best.png", found.space.graph(found.ranked[0]["arch"]))
+    figures.cell(found.out / "best.png", found.space.graph(found.best[0]["arch"]))
     about = CELL if getattr(found.space, "tied", True) else f"{CELL} {LAST_CELL}"
     return f"![The best cell](best.png)\n\n{about}\n\n{text}"
 

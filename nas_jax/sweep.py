@@ -43,7 +43,8 @@ def run(
 
     Args:
       config, space, data: of the run.
-      directory: gets trials.jsonl; what it held already is kept.
+      directory: gets trials.jsonl; what it held already is kept. Where it held none, the selections
+        of `retrain` that are there are removed.
       supernet: folder of the supernet, if it is not `directory`.
 
     Raises:
@@ -56,6 +57,9 @@ def run(
     resumed = int(parallel.of_owner(np.int32(_mended(path))))
     if resumed >= sweep.num_candidates:
         return
+    if not resumed and parallel.is_owner():  # a selection that is there was made of other scores
+        for old in (directory / "retrain").glob("*/selection.json"):
+            old.unlink()
     table = tables.load(config.table, space) if config.table else None
     searched = table if sweep.score == "table" else None
     constraints = Constraints(config, space, data, directory, searched)

@@ -143,7 +143,7 @@ def test_every_figure_is_there_and_is_shown(made):
 def test_headline_comes_first(made):
     headline = made[1].split("\n## ")[0]
     assert f"`{ARCHS[0]}`" in headline
-    assert "90.00 %" in headline
+    assert "90.00 %. Trained alone" in headline  # no other has as much
     assert "95.00 % validation accuracy with F = 8" in headline
     assert "95.00 % test accuracy with F = 32" in headline
     assert "On the random sample (F = 8, n = 12) the score ranks" in headline
@@ -172,6 +172,29 @@ def test_the_ramp_of_path_dropout_is_drawn_under_the_older_name_too(
     report.write(tmp_path, SPACE)
     assert drawn.get("path dropout (% of its final rate)") == expected
     assert drawn["training accuracy (%)"] == [50, 50]
+
+
+@pytest.mark.parametrize("trained", [0, 1])
+def test_the_headline_says_how_many_share_the_best_score(tmp_path, trained):
+    """Three of 39 have 90 %; of these the one that was trained alone is named."""
+    directory = make_run(tmp_path)
+    rows = [_trial(i) | {"value": 0.9} if i < 3 else _trial(i) for i in range(NUM_TRIALS)]
+    _write(directory / "trials.jsonl", _lines(rows))
+    selection = json.dumps({"top": [ARCHS[trained]]})
+    _write(directory / "retrain" / "final" / "selection.json", selection)
+    (directory / "retrain" / "short" / "selection.json").unlink()
+    headline = report.write(directory, SPACE).read_text().split("\n## ")[0]
+    assert f"The best of 39 architectures is **`{ARCHS[trained]}`**" in headline
+    assert "one-shot accuracy 90.00 %, which 3 of them share: which comes first is" in headline
+    assert "Trained alone it reaches 9" in headline
+
+
+def test_the_headline_says_so_where_none_was_trained_alone(tmp_path):
+    rows = [_trial(i) | {"value": 0.5} for i in range(30)]
+    _write(tmp_path / "trials.jsonl", _lines(rows))
+    headline = report.write(tmp_path, SPACE).read_text().split("\n## ")[0]
+    assert "50.00 %, which 30 of them share" in headline
+    assert "It was not trained alone." in headline
 
 
 def test_size_of_the_space(made):

@@ -1,9 +1,18 @@
 """Which architectures are trained alone, and what "the best" means among equal ones."""
 
+import json
+
+import jax
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from nas_jax import config, retrain, spaces
+from nas_jax import config, findings, retrain, spaces, sweep, workdir
+from tests.configs import tiny_macro
+
+SPACE = spaces.make("cell", num_cells=1, num_blocks=1)
+LARGER = spaces.make("cell", num_cells=1, num_blocks=3)
+MACRO = spaces.make("nasbench_macro", stages=(1, 2), head=2)
 
 
 def _trials(scores, params=None):
@@ -16,10 +25,9 @@ def _trials(scores, params=None):
 
 def _select(trials, seed=0, top_pool=4, bucket_width=0.1, **groups):
     none = dict.fromkeys(retrain.GROUPS, 0)
-    space = spaces.make("cell", num_cells=1, num_blocks=1)
     rules = {"top_pool": top_pool, "small_quantile": 0.5, "bucket_width": bucket_width}
     settings = ConfigDict({"groups": {**none, **groups}})
-    return retrain.select(trials, space, settings, ConfigDict(rules), seed)
+    return retrain.select(trials, SPACE, settings, ConfigDict(rules), seed)
 
 
 def test_top_takes_one_of_each_rank_of_the_pool():
@@ -95,3 +103,121 @@ def test_a_score_at_a_border_is_of_the_bucket_that_begins_there(value):
     """Buckets of 0.05: two networks of two buckets, not both of one."""
     trials = _trials([value, *[value - 0.01] * 20])
     assert "a0" in _select(trials, bucket_width=0.05, stratified=2)["stratified"]
+
+
+# -- equal ones -----------------------------------------------------------------------------------
+
+EQUAL = [
+    {"arch": text, "value": 0.5, "params": 7, "flops": 7, "num_images": 10, "seed": 3}
+    for text in LARGER.to_strs(LARGER.sample(jax.random.key(0), (300,)))
+]
+
+
+def _share_of_first_inputs(archs):
+    """Of those whose string begins as the first of the alphabet do."""
+    return sum(arch.startswith("0,1") for arch in archs) / len(archs)
+
+
+def test_no_kind_of_architecture_comes_first_among_equal_ones():
+    """Of 300 equal ones: the share of strings with '0,1' among the first 100 is that of all, to
+    three standard errors."""
+    ranked = [row["arch"] for row in findings.ranked(EQUAL)]
+    share = _share_of_first_inputs(ranked)
+    assert 0.2 < share < 0.5
+    error = (share * (1 - share) / 100) ** 0.5
+    assert _share_of_first_inputs(ranked[:100]) == pytest.approx(share, abs=3 * error)
+    assert _share_of_first_inputs(sorted(ranked)[:100]) > share + 3 * error  # the alphabet's
+
+
+def test_equal_ones_are_ordered_by_seed_whatever_order_they_came_in():
+    """A better one comes first all the same."""
+    better = EQUAL[17] | {"arch": "0>maxpool", "value": 0.6}
+    first, other = ([row | {"seed": seed} for row in [*EQUAL, better]] for seed in (3, 4))
+    ranked = findings.ranked(first)
+    assert ranked == findings.ranked(first[::-1])
+    assert ranked[0]["arch"] == "0>maxpool"
+    assert [row["arch"] for row in ranked] != [row["arch"] for row in findings.ranked(other)]
+
+
+def test_the_order_of_equal_ones_is_the_same_on_every_host():
+    """BLAKE2b of '0 a3' begins with 18, then come 8e, bd, db and ec."""
+    ranked = [row["arch"] for row in findings.ranked(_trials([0.5] * 5))]
+    assert ranked == ["a3", "a4", "a0", "a1", "a2"]
+
+
+@pytest.mark.parametrize("group", ["top", "small", "pareto", "tuned", "narrowed"])
+def test_groups_take_the_first_of_equal_ones(group):
+    """Of equal scores and costs."""
+    first = findings.ranked(EQUAL)[0]["arch"]
+    assert _select(EQUAL, top_pool=0, **{group: 1})[group] == [first]
+    assert first != min(row["arch"] for row in EQUAL)
+
+
+# -- a selection that is there --------------------------------------------------------------------
+
+
+EMPTY = {group: [] for group in retrain.GROUPS}
+
+
+@pytest.fixture
+def tied(tmp_path):
+    """(arguments of `retrain.run`, path of selection.json): four candidates of equal score, of
+    which one is to be trained to the end; all are trained already."""
+    given = tiny_macro.get_config()
+    given.sweep.num_candidates, given.retrain.final.groups.top = 4, 1
+    archs = ["000", "001", "012", "210"]
+    trials = [EQUAL[0] | {"arch": text} for text in archs]
+    workdir.append_jsonl(tmp_path / "trials.jsonl", trials)
+    for text in archs:
+        path = tmp_path / "retrain" / "final" / "F4" / spaces.arch_id(text) / "seed0"
+        workdir.write_json(path / "result.json", {})
+    return (given, *config.build(given), tmp_path), tmp_path / "retrain/final/selection.json"
+
+
+@pytest.mark.parametrize("chosen", ["000", "001", "012", "210"])
+def test_a_run_keeps_the_selection_that_it_began_with(tied, chosen):
+    """Whichever of equal ones an earlier version took."""
+    run, path = tied
+    selection = EMPTY | {"top": [chosen]}
+    workdir.write_json(path, selection)
+    retrain.run(*run)
+    assert workdir.read_json(path) == selection
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "{",
+        '{"top": ["012"]}',  # groups are missing
+        json.dumps(EMPTY | {"top": ["111"]}),  # has no score
+        json.dumps(EMPTY | {"top": [3]}),
+    ],
+)
+def test_a_selection_that_is_not_whole_is_made_again(tied, text):
+    run, path = tied
+    if text is not None:
+        path.write_text(text)
+    retrain.run(*run)
+    first = findings.ranked(workdir.read_trials(run[-1] / "trials.jsonl"))[0]["arch"]
+    assert workdir.read_json(path)["top"] == [first]
+    assert workdir.read_json(path).keys() == {*retrain.GROUPS}
+
+
+def test_a_sweep_that_begins_anew_forgets_the_selection(tmp_path):
+    """Which was made of other scores; one that goes on, or is complete, keeps it."""
+    given = tiny_macro.get_config()
+    given.table = str(tmp_path / "table.csv")
+    every = MACRO.to_strs(MACRO.from_decisions(np.concatenate([*MACRO.enumerate_decisions()])))
+    rows = [f"{text},{i}" for i, text in enumerate(every)]
+    (tmp_path / "table.csv").write_text("\n".join(["arch,digits_test_accuracy", *rows]) + "\n")
+    given.sweep.score, given.sweep.num_candidates = "table", 27
+    run = *(given, *config.build(given)), tmp_path
+    for lines, kept in ((0, False), (27, True), (16, True), (0, False)):
+        path = tmp_path / "retrain" / "final" / "selection.json"
+        workdir.write_json(path, {})
+        trials = tmp_path / "trials.jsonl"
+        if trials.exists():
+            trials.write_text("".join(trials.read_text().splitlines(keepends=True)[:lines]))
+        sweep.run(*run)
+        assert path.exists() == kept
