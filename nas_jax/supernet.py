@@ -47,7 +47,7 @@ def to_groups(images: jax.Array, arch: Any) -> tuple[jax.Array, Any, tuple[int, 
 
 
 def init(key: jax.Array, net: nn.Module, images: jax.Array, *archs: Any) -> Any:
-    """Variables distributed as by `net.init`, but all kernels come from one draw.
+    """Variables distributed as by `net.init`, but all kernels come from one draw, whatever `archs`.
 
     Hundreds of draws make a program that takes XLA 20 s to compile; so the network is initialised
     with each kernel's standard deviation and multiplied by slices of one standard normal vector.
@@ -90,7 +90,8 @@ class MaskedConcat(nn.Module):
     Attributes:
       features: channels D of the output.
       on: the inputs that are built, all of them in a supernet. The 1x1 convolution's initial
-        variance is that of the built fan-in.
+        variance is that of the fan-in of those that are on, for any group, in the masks that it is
+        initialised with: so a supernet may begin as one of its stand-alone networks does.
       norm: builder of the batch norm.
       kernel_init: from the fan-in to an initialiser.
       execution: as in `MixedOp`. "masked" is one `kernels.pointwise_of_concat`, the others are
@@ -108,7 +109,7 @@ class MaskedConcat(nn.Module):
         self, inputs: Sequence[tuple[jax.Array, ops.Moments]], mask: jax.Array | None = None
     ) -> jax.Array:
         """k arrays [G or 1, n, H, W, C] with their moments, mask [G, k] -> [G, n, H, W, D]."""
-        init = self.kernel_init(sum(inputs[j][0].shape[-1] for j in self.on))
+        init = self._initialiser([inputs[j][0].shape[-1] for j in self.on], mask)
         options = [_ConcatSlice(self.features, self.norm, init, name=str(j)) for j in self.on]
         inputs = [inputs[j] for j in self.on]
         if mask is not None and self.execution != "masked" and not self.is_initializing():
@@ -117,6 +118,14 @@ class MaskedConcat(nn.Module):
         if mask is not None:
             parts = [execution.scaled(part, mask[:, j]) for j, part in enumerate(parts)]
         return kernels.pointwise_of_concat(parts, jnp.concatenate(kernels_))
+
+    def _initialiser(self, widths, mask):
+        init = self.kernel_init(sum(widths))
+        if mask is None or not self.is_initializing():
+            return init
+        fan_in = jnp.dot(jnp.any(mask != 0, 0), jnp.asarray(widths))
+        scale = jnp.sqrt(sum(widths) / jnp.maximum(fan_in, 1))
+        return lambda *args: scale * init(*args)
 
 
 class _ConcatSlice(nn.Module):

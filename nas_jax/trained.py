@@ -1,8 +1,9 @@
 """Scores by training: a candidate's accuracy after a short training of its own.
 
 The supernet's module is trained with one architecture's masks throughout: that is the stand-alone
-network, in value and gradient, and one compiled step trains them all. A candidate may inherit: it
-then starts from the weights of the candidate nearest to it, as in Real et al. (ICML 2017).
+network, in value and gradient, and one compiled step trains them all. First weights are distributed
+as the stand-alone network's. A candidate may inherit: it then starts from the weights of the
+candidate nearest to it, as in Real et al. (ICML 2017).
 """
 
 import logging
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import augment, parallel, workdir
+from nas_jax import augment, parallel, supernet, workdir
 from nas_jax import data as data_lib
 from nas_jax.choices import unstack
 from nas_jax.score import counter
@@ -67,6 +68,12 @@ class Trained:
     def _folder(self, text):
         return self._directory / "candidates" / arch_id(text)
 
+    def _random(self, arch):
+        """First weights: those of all candidates are one draw, scaled."""
+        images = jnp.zeros((1, *self._images.shape[1:]))
+        key = jax.random.key(self._config.seed)
+        return supernet.init(key, self._net, images, arch)["params"]
+
     def _parent(self, arch, trials):
         """Weights of the nearest candidate."""
         folder = self._folder(nearest(self._space, arch, trials))
@@ -78,7 +85,8 @@ class Trained:
         return self._training.restore(folder)[0].params
 
     def _accuracy(self, arch, trials):
-        params = self._parent(arch, trials) if self._config.sweep.inherit and trials else None
+        inherits = self._config.sweep.inherit and trials
+        params = self._parent(arch, trials) if inherits else self._random(arch)
         folder = self._folder(self._space.to_str(arch))
         try:
             state = self._training.fit(folder, seed=self._config.seed, params=params, policy=arch)
