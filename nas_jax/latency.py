@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,12 @@ from nas_jax.image_size import ImageSize, height_and_width
 from nas_jax.spaces import Space
 
 logger = logging.getLogger(__name__)
+
+# An estimate beyond these is poor. Off by a quarter, a network of 4 ms passes for one of 3; at a
+# rank correlation of a half, of three pairs of networks one is in the wrong order.
+MOST_ERROR = 25.0  # per cent, the median
+LEAST_SPEARMAN = 0.5
+REMEDY = "raise sweep.latency.num_archs, and time on a machine that does nothing else"
 
 
 class Latency(NamedTuple):
@@ -95,7 +102,8 @@ def per_option(
     Stand-alone networks of random architectures are timed (and compiled, which takes most of the
     time). Least squares share their times out among options, none below zero; a quarter of the
     architectures is kept apart to tell the error. All of it is written to `path`, and read from
-    there if it exists, so that a search asks the same of a later process.
+    there if it exists, so that a search asks the same of a later process. A poor estimate
+    (`is_poor`) is warned of.
 
     Args as of `measure`; `num_archs` architectures are timed.
 
@@ -114,11 +122,31 @@ def per_option(
         device = jax.local_devices()[0].device_kind
         found |= {"image_size": sides, "batch_size": batch_size, "device": device}
         workdir.write_json(path, found)
-        logger.info("latency  median error of the estimate: %.1f %%", found["error_percent"])
     found = workdir.read_json(path, records.LATENCY)
     _check_images(path, found, sides)
+    logger.info("latency  estimates have a %s", quality(found))
+    if is_poor(found):
+        logger.warning("%s holds poor estimates, %s: %s", path, quality(found), REMEDY)
     named = {name: np.asarray(row) for name, row in found["options_ms"].items()}
     return {None: np.asarray(found["base_ms"]), **named}
+
+
+def quality(found: Mapping[str, Any]) -> str:
+    """In words, how far the estimates of a latency.json are from times kept apart."""
+    error = f"median error of {found['error_percent']:.1f} %"
+    if "spearman" not in found:
+        return error
+    ranks = "none" if found["spearman"] is None else f"{found['spearman']:.2f}"
+    return f"{error} and a rank correlation (Spearman) of {ranks}"
+
+
+def is_poor(found: Mapping[str, Any]) -> bool:
+    """Whether the estimates of a latency.json say too little to search by.
+
+    A rank correlation is None where all estimates or all times are equal.
+    """
+    ranks = found.get("spearman", LEAST_SPEARMAN)
+    return found["error_percent"] > MOST_ERROR or ranks is None or ranks < LEAST_SPEARMAN
 
 
 def _check_images(path, found, sides):

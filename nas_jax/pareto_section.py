@@ -1,6 +1,6 @@
 """The section of a report on the Pareto front: the best score for what an architecture costs."""
 
-from nas_jax import analysis, figures, markdown
+from nas_jax import analysis, figures, latency, markdown
 
 COSTS = {  # field of a trial -> (label, unit)
     "params": ("parameters (M)", 1e6),
@@ -44,13 +44,15 @@ def _limits(constraints):
         yield f"Candidates keep to {', '.join(limits)}."
 
 
-def _latency(latency):
-    if latency:
+def _latency(timed):
+    if timed:
         yield (
-            f"Latencies are estimated from {latency['num_archs']} architectures that were timed on "
-            f"{latency['device']}, batches of {latency['batch_size']}: median error "
-            f"{latency['error_percent']:.1f} % on a quarter of them kept apart."
+            f"Latencies are estimated from {timed['num_archs']} architectures that were timed on "
+            f"{timed['device']}, batches of {timed['batch_size']}, with a "
+            f"{latency.quality(timed)} on a quarter of them kept apart."
         )
+    if timed and latency.is_poor(timed):
+        yield f"**These estimates are poor, and so is a search by them: {latency.REMEDY}.**"
 
 
 def _table(found, known, front):

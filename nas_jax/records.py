@@ -85,7 +85,8 @@ _SIDES = Kind(
 )
 LATENCY = {
     "num_archs": SIZE,
-    "error_percent": NUMBER,
+    "error_percent": AMOUNT,
+    "spearman": NUMBER.optional(),
     "base_ms": NUMBER,
     "options_ms": {str: [NUMBER]},
     "image_size": _SIDES.optional(),  # not in older files
