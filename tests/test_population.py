@@ -104,6 +104,33 @@ def test_a_quarter_goes_on_as_the_best_quarter(scores, parents):
     assert drawn == parents[0]
 
 
+def test_factors_go_up_as_often_as_down_each_on_its_own():
+    """The worst of four takes the best's, in each of 400 turns."""
+    space = spaces.make("nasbench_macro", stages=(1, 1))
+    strategy = strategies.make("pbt", space, (("population", 4),))
+    state = {name: np.asarray([1, 2, 4, 8], np.float32) for name in TUNED}
+    exploit = jax.jit(jax.vmap(strategy.exploit, (0, None, None)))
+    keys = jax.random.split(jax.random.key(0), 400)
+    parents, after = jax.device_get(exploit(keys, state, np.asarray([0.1, 0.9, 0.5, 0.6])))
+    np.testing.assert_array_equal(parents, [[1, 1, 2, 3]] * 400)
+    moves = np.stack([after[name][:, 0] / 2 for name in TUNED])
+    is_up = np.isclose(moves, 1.25)
+    assert np.isclose(moves[~is_up], 0.8).all()
+    assert (abs(is_up.mean(1) - 0.5) < 4 * 0.5 / 20).all()
+    assert (abs(np.corrcoef(is_up) - np.eye(3)) < 4 / 20).all()
+
+
+def test_first_factors_are_log_uniform_and_independent():
+    space = spaces.make("nasbench_macro", stages=(1, 1))
+    strategy = strategies.make("pbt", space, (("population", 4000), ("spread", 4.0)))
+    state = strategy.init(jax.random.key(0))
+    exponents = np.stack([np.log(state[name]) / np.log(4.0) for name in TUNED])
+    assert abs(exponents).max() <= 1
+    for row in exponents:
+        assert (abs(np.quantile(row, [0.25, 0.5, 0.75]) - [-0.5, 0, 0.5]) < 0.06).all()
+    assert (abs(np.corrcoef(exponents) - np.eye(3)) < 4 / 63).all()
+
+
 def test_a_schedule_is_traced_back_by_hand():
     """Member 0 is the best at the end; it went on as 1 at step 10, which was 2 before step 5."""
     rows = [

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -186,6 +187,27 @@ def test_children_differ_from_the_best_of_a_tournament_in_one_choice():
     assert len(np.unique(children, axis=0)) == 8  # all neighbours
 
 
+def test_a_tournament_is_won_by_its_best():
+    """Of two members drawn with replacement the better is the parent in three cases of four."""
+    made = evolution.make(TOY, population=2, tournament=2)
+    parents = TOY.from_decisions(np.asarray([[0] * 4, [2] * 4]))
+    state = made.tell(made.init(jax.random.key(0)), parents, np.asarray([0.2, 0.1]))
+    children = strategies.compiled(made).ask(jax.random.key(1), state, 1000)
+    is_best = (np.asarray(TOY.to_decisions(children)) == 0).sum(-1) >= 3
+    assert abs(is_best.mean() - 3 / 4) < 0.06
+
+
+def test_founders_are_those_of_random_search():
+    """As long as the population is not full; then there are children alone."""
+    strategy = strategies.compiled(evolution.make(TOY, population=4))
+    random, key = _made("random_search"), jax.random.key(1)
+    state, _ = _told(strategy, strategy.init(jax.random.key(0)), [1.0, 2, 3])
+    founders = random.ask(key, (), 50)
+    assert _same(strategy.ask(key, state, 50), founders)
+    state, _ = _told(strategy, state, [4.0])
+    assert not _same(strategy.ask(key, state, 50), founders)
+
+
 def test_crossover_mixes_two_parents():
     """Parents 0000 and 2222: a child has both, but for the one Choice that mutates."""
     made = evolution.make(TOY, population=2, tournament=1, crossover=1.0)
@@ -250,6 +272,89 @@ def test_reinforce_is_the_gradient_of_the_expected_score():
         slope = (expected(ends[0]) - expected(ends[1])) / 2e-2
         inner = sum(map(jnp.vdot, jax.tree.leaves(gradient), jax.tree.leaves(step)))
         np.testing.assert_allclose(inner, slope, rtol=0.02, atol=2e-4)
+
+
+def _biased(space, **options):
+    """(strategy, a state that was told nothing, with a policy that is far from uniform)."""
+    strategy = enas.make(space, hidden=8, **options)
+    state = strategy.init(jax.random.key(0))
+    leaves, treedef = jax.tree.flatten(state["params"])
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    noise = [2 * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves)]
+    return strategies.compiled(strategy), state | {"params": treedef.unflatten(noise)}
+
+
+def _policy(space, state):
+    """(probability of every architecture, their entropies along their paths)."""
+    sizes = [choice.num_subsets for choice in space.choices]
+    controller = enas.Controller(tuple(sizes), 8, 5.0, 2.5)
+
+    def one(row):
+        return controller.apply({"params": state["params"]}, lambda d, logits: row[d])[1:]
+
+    log_p, entropy = jax.vmap(one)(_every(sizes))
+    return np.exp(log_p), np.asarray(entropy)
+
+
+def test_scores_are_weighed_against_their_moving_average():
+    """What scores as ever teaches nothing; what scores below becomes rarer, however good it is."""
+    space = Bandit(4)
+    strategy, state = _biased(space, entropy=0.0)
+    arms = space.from_decisions(jnp.asarray([[1], [2]]))
+    told = strategy.tell(state, arms, np.asarray([0.7, 0.7]))
+    assert _same(told["params"], state["params"])
+    assert told["baseline"] == pytest.approx(0.7)
+    before, _ = _policy(space, told)
+    for score in (0.5, 0.9):
+        after = strategy.tell(told, jax.tree.map(lambda m: m[:1], arms), np.asarray([score]))
+        assert after["baseline"] == pytest.approx(0.95 * 0.7 + 0.05 * score)
+        assert np.sign(_policy(space, after)[0][1] - before[1]) == np.sign(score - 0.7)
+
+
+def test_the_bonus_makes_a_policy_more_uniform():
+    """Where all score alike, nothing else moves it."""
+    space = Bandit(4)
+    strategy, state = _biased(space, entropy=1.0)
+    arms = space.from_decisions(jnp.asarray([[1], [2]]))
+    told = strategy.tell(state, arms, np.asarray([0.7, 0.7]))
+    assert _policy(space, told)[1][0] > _policy(space, state)[1][0] + 0.001
+
+
+def test_a_decision_depends_on_those_before():
+    """The second arm's probabilities, given each of the first ones."""
+    space = Bandit(3, 2)
+    probabilities = _policy(space, _biased(space)[1])[0].reshape(3, 2)
+    given = probabilities / probabilities.sum(1, keepdims=True)
+    assert np.ptp(given[:, 0]) > 0.05
+
+
+def test_architectures_are_drawn_as_often_as_the_controller_says():
+    """And no logit is beyond the bound: a probability is at least exp(-5) of another."""
+    space = Bandit(3, 2)
+    strategy, state = _biased(space)
+    expected, _ = _policy(space, state)
+    archs = strategy.ask(jax.random.key(5), state, 4000)
+    decisions = np.asarray(space.to_decisions(archs))
+    counts = np.bincount(decisions[:, 0] * 2 + decisions[:, 1], minlength=6) / 4000
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(counts, expected, atol=4 * 0.5 / math.sqrt(4000))
+
+
+@pytest.mark.parametrize(
+    ("temperature", "bound", "logit"), [(5.0, 2.5, 2.5 * math.tanh(2)), (5.0, 0.0, 2.0)]
+)
+def test_logits_are_cooled_and_bounded(temperature, bound, logit):
+    """A logit of ten, and none for the other arm."""
+    controller, seen = enas.Controller((2,), 4, temperature, bound), []
+
+    def choose(d, logits):
+        seen.append(logits)
+        return jnp.int32(0)
+
+    params = controller.init(jax.random.key(0), choose)["params"]
+    params["Dense_0"]["bias"] = jnp.asarray([10.0, 0.0])
+    controller.apply({"params": params}, choose)
+    np.testing.assert_allclose(seen[-1], [logit, 0], rtol=1e-5)
 
 
 def test_the_first_architectures_are_uniform():

@@ -136,6 +136,28 @@ def test_usage_weighs_the_scales():
     assert float(halved) == pytest.approx(float(whole) / 2)
 
 
+def test_the_largest_of_the_scales_that_read_a_channel_counts():
+    """The block and the last projection read project0; what is pushed is the larger of each."""
+    found, params = _widths(ONE, "0>sep3x3", filters=2), _ones(ONE, "0>sep3x3", 2)
+    params = _set(params, "cell0/block0_inputs/0", [0.5, -2])
+    params = _set(params, "final", [1.5, 0.25, 1, 1, 1, 1])
+    np.testing.assert_allclose(found.strengths(params)["cell0/project0"], [1.5, 2])
+    price = found.marginal(found.full)[2] / found.cost(found.full)
+    assert found.names[2] == "cell0/project0"
+    grads = jax.jit(jax.grad(lambda params: found.penalty(params, threshold=0.01)))(params)
+    block = grads["cell0"]["block0_inputs"]["0"]["norm"]["scale"]
+    np.testing.assert_allclose(block, [0, -price], rtol=1e-5)
+    np.testing.assert_allclose(grads["final"]["norm"]["scale"][:2], [price, 0], rtol=1e-5)
+
+
+def test_what_is_left_does_not_depend_on_how_often_it_was_used():
+    """A scale of one that one ghost batch in a thousand uses is pushed less, and still there."""
+    found, params = _widths(ONE, "0>sep3x3", filters=2), _ones(ONE, "0>sep3x3", 2)
+    rare = jax.tree.map(lambda _: jnp.float32(1e-3), params)
+    whole, pushed = (found.penalty(params, used, threshold=0.01) for used in (None, rare))
+    assert float(pushed) == pytest.approx(1e-3 * float(whole), rel=1e-4)
+
+
 # -- networks of other widths ---------------------------------------------------------------------
 
 
@@ -265,6 +287,29 @@ def test_a_limit_below_one_channel_each_is_said():
 
 
 # -- the strategy ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strength", [0.5, 2.0])
+def test_the_supernets_penalty_is_that_of_all_paths(strength):
+    """With every scale at its start, the cost of each channel, of all but `final`, once."""
+    text = ONE.to_str(ONE.all_on())
+    params = _ones(ONE, text)
+    found = widths.Widths(ONE, text, _shapes(ONE, text, 4), image_size=1)
+    expected = np.dot(found.marginal(found.full)[:-1], found.full[:-1]) / found.cost(found.full)
+    strategy = morphnet.make(ONE, strength=strength)
+    assert float(strategy.penalty(params, None)) == pytest.approx(strength * expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("left", "share", "stays"), [(2, 0.5, False), (3, 0.5, True), (3, 0.75, False), (1, 0.2, True)]
+)
+def test_an_op_stays_with_more_than_a_share_of_its_channels(left, share, stays):
+    """Of the four channels of its weaker batch norm; a scale at the threshold is gone."""
+    params = _ones(ONE, ONE.to_str(ONE.all_on()))
+    scales = [0.3] * left + [0.2] * (4 - left)
+    params = _set(params, "cell0/block0_ops/1/unit1", scales)
+    strategy = morphnet.make(ONE, threshold=float(np.float32(0.2)), min_share=share)
+    assert strategy.read_out(params)[0]["ops"].tolist() == [True, stays, True]
 
 
 def test_what_vanished_is_not_asked_for():
