@@ -19,6 +19,8 @@ from nas_jax.variants import flatten
 from tests import test_report
 from tests.configs import tiny
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(nas_jax.__file__).parent
 
 

@@ -16,6 +16,8 @@ import pytest
 
 from nas_jax import candidates, cost, spaces, supernet
 
+pytestmark = pytest.mark.system
+
 MACRO, NB201 = spaces.make("nasbench_macro"), spaces.make("nasbench201")
 SMALL = {  # the same spaces, quick to trace
     "nasbench_macro": spaces.make("nasbench_macro", stages=(1, 2), head=3),

@@ -11,6 +11,8 @@ from benchmarks.baselines import naive_jax
 from benchmarks.workload import Workload, torch_supernet
 from nas_jax import path_dropout
 
+pytestmark = pytest.mark.system
+
 
 def test_torch_baseline_has_the_same_parameters_and_logits():
     """Against PyTorch in float64, whose own float32 is less exact than ours."""

@@ -11,6 +11,8 @@ import pytest
 
 from nas_jax import kernels, ops, spaces, supernet
 
+pytestmark = pytest.mark.system
+
 OPS = ("identity", "sep3x3", "conv7x7", "maxpool", "avgpool")
 SPACE = spaces.make("cell", num_cells=2, num_blocks=2, cells_per_stage=1, ops=OPS)
 SIZE = {"num_classes": 3, "filters": 4}

@@ -19,6 +19,8 @@ from nas_jax import compatibility, pool, stages, variants, workdir
 from nas_jax import config as config_lib
 from tests.configs import tiny, tiny_study
 
+pytestmark = pytest.mark.system
+
 OLD = Path(__file__).parent / "old"
 IDS = json.loads((OLD / "ids.json").read_text())
 ARCH = "0,1>sep3x3|0,1,2>sep3x3"

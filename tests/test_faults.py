@@ -20,6 +20,8 @@ from nas_jax.progress import Diverged
 from tests import trainings
 from tests.configs import tiny
 
+pytestmark = pytest.mark.system
+
 # -- damaged checkpoints --------------------------------------------------------------------------
 
 

@@ -17,6 +17,8 @@ from nas_jax import lineage, sweep, workdir
 from tests import test_population
 from tests.configs import tiny
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[1]
 FIELDS = {
     "supernet.train.base_lr": 0.32,  # at a tenth of the rate rounding grows more slowly

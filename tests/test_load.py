@@ -13,6 +13,8 @@ from nas_jax import analysis, findings, records, report, spaces, sweep, workdir
 from nas_jax import config as config_lib
 from tests.stress import load
 
+pytestmark = pytest.mark.system
+
 ROW = 250  # bytes of a trial's line; in memory it takes several times as many
 
 SMALL = {"name": "nasbench_macro", "stages": (1, 2), "head": 2}

@@ -11,6 +11,8 @@ from nas_jax import report, retrain, supernet_task, widths_task, workdir
 from tests import trainings
 from tests.configs import tiny
 
+pytestmark = pytest.mark.system
+
 
 def _search():
     config = tiny.get_config()

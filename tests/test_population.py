@@ -17,6 +17,8 @@ from tests import trainings
 from tests.configs import tiny
 from tests.trainings import Stop, Stopping
 
+pytestmark = pytest.mark.system
+
 FIELDS = {
     "space.num_cells": 1,
     "space.num_blocks": 1,

@@ -14,6 +14,8 @@ import pytest
 from nas_jax import cost, spaces
 from tests.stress import kills
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[1]
 CONFIG = "tests/configs/tiny.py"
 

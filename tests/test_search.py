@@ -29,6 +29,8 @@ from tests import trainings
 from tests.configs import tiny_macro
 from tests.trainings import Stop, Stopping
 
+pytestmark = pytest.mark.system
+
 MACRO = spaces.make("nasbench_macro", stages=(1, 2), head=2)  # 27 architectures
 OPTIONS = {"evolution": {"sweep.options": (("population", 10),)}}  # soon full
 EVERY = ["".join(digits) for digits in itertools.product("012", repeat=3)]

@@ -15,6 +15,8 @@ from nas_jax.strategies import smash
 from tests import trainings
 from tests.configs import tiny
 
+pytestmark = pytest.mark.system
+
 SPACE = spaces.make("nasbench_macro", stages=(1, 2), head=2)
 OPTIONS = (("hidden", 8), ("basis", 3))
 

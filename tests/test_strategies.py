@@ -16,6 +16,8 @@ from nas_jax.choices import Choice
 from nas_jax.spaces.base import Space
 from nas_jax.strategies import enas, evolution, exhaustive
 
+pytestmark = pytest.mark.system
+
 NAMES = strategies.names()
 TOY = spaces.make("nasbench_macro", stages=(2, 2))  # four Choices of three; 81 architectures
 NUM_ASKED, ROUNDS = 16, 20

@@ -13,6 +13,8 @@ from nas_jax.studies import regret, strategies
 from nas_jax.studies.base import Study
 from tests.configs import tiny, tiny_macro
 
+pytestmark = pytest.mark.system
+
 SPACE = spaces.make("nasbench_macro", stages=(1, 2), head=2)
 EVERY = ["".join(digits) for digits in itertools.product("012", repeat=3)]
 VARIANTS = (("random",), ("evolution", ("sweep.strategy", "evolution")))

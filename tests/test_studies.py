@@ -17,6 +17,8 @@ from nas_jax.studies import ranking, supernets
 from nas_jax.studies.base import Study
 from tests.configs import tiny_study
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[1]
 STEPS = (10, 20, 30, 40)
 PAPER = "one_shot_accuracy,standalone_accuracy,symmetric_kl,other\n"

@@ -13,6 +13,8 @@ from nas_jax import ops, spaces, supernet
 from nas_jax.trained import Trained
 from tests.configs import tiny
 
+pytestmark = pytest.mark.system
+
 UNTIED = spaces.make("cell", num_cells=2, num_blocks=1, cells_per_stage=1, tied=False)
 NB201 = spaces.make("nasbench201", num_cells=1, num_stages=1)
 SKIPS = "|skip_connect~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_1x1~2|"

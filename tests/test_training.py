@@ -25,6 +25,8 @@ from nas_jax.checkpoints import Checkpoints
 from nas_jax.progress import Diverged
 from tests.configs import tiny
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def setup():

@@ -22,6 +22,8 @@ from nas_jax import (
 from nas_jax.strategies import morphnet
 from tests.configs import tiny
 
+pytestmark = pytest.mark.system
+
 ONE = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity", "sep3x3", "conv7x7"))
 TWO = spaces.make("cell", num_cells=2, num_blocks=2, cells_per_stage=1)
 UNTIED = spaces.make("cell", num_cells=2, num_blocks=1, cells_per_stage=1, tied=False)
