@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nas_jax import compatibility
+
 logger = logging.getLogger(__name__)
 
 NETWORK = ("bn_epsilon", "relu_before_bn")  # of the network; not `execution`, not `dtype`
@@ -87,7 +89,9 @@ def of(net: Any, data: Any, **kept: Any) -> Identity:
 
 
 def _differing(there, here):
+    """A field that did not exist then had the value of `compatibility.ABSENT`."""
     for name in [*here, *(name for name in there if name not in here)]:
-        was, now = there.get(name, "absent"), here.get(name, "absent")
+        was = there.get(name, compatibility.ABSENT.get(name, "absent"))
+        now = here.get(name, "absent")
         if was != now:
             yield name, was, now

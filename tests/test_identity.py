@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
+from nas_jax import compatibility, identity, spaces, stages, supernet_task, variants
 from nas_jax import config as config_lib
-from nas_jax import spaces, stages, supernet_task, variants
 from tests import trainings
 from tests.configs import tiny
 
@@ -108,3 +108,11 @@ def test_copied_checkpoints_are_swept_by_their_own_network_alone(trained, tmp_pa
     with pytest.raises(ValueError, match=r"space\.ops"):
         stages.run(config, "sweep", tmp_path / "run")
     assert not (tmp_path / "run" / "trials.jsonl").exists()
+
+
+def test_a_field_that_did_not_exist_had_the_value_of_then(monkeypatch):
+    monkeypatch.setattr(compatibility, "ABSENT", {"network.new": 1})
+    there = {"network": {}, "images": "", "notes": {}}
+    identity.Identity({"network.new": 1}, "").check("path", there)
+    with pytest.raises(ValueError, match=r"network\.new is 1 there and 2 here"):
+        identity.Identity({"network.new": 2}, "").check("path", there)

@@ -11,10 +11,10 @@ import nas_jax
 ROOT = pathlib.Path(nas_jax.__file__).parent
 LAYERS = {
     0: "choices rng analysis kernels runtime variants interruption records file_paths "
-    "image_size imaging identity compatibility naming",
-    1: "ops execution workdir parallel checkpoints data digits validate figures markdown "
-    "trust columns",
-    2: "supernet progress lineage network",
+    "image_size imaging compatibility naming",
+    1: "ops execution workdir parallel data digits validate figures markdown "
+    "trust columns identity",
+    2: "supernet progress lineage network checkpoints",
     3: "spaces",
     4: "path_dropout cost datasets augment optim tables latency widths",
     5: "strategies samplers findings scaling",
