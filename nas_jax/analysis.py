@@ -92,6 +92,11 @@ def rank_correlations(
     return Correlations(*estimates, len(x), dropped)
 
 
+def kendall(x: Sequence[float], y: Sequence[float]) -> float:
+    """Kendall's tau-b of paired values [n]; NaN if one side is constant."""
+    return float(_kendall(np.asarray(x, float)[None], np.asarray(y, float)[None])[0])
+
+
 def kendall_gain(
     x: Numbers, baseline: Numbers, y: Numbers, *, num_resamples: int | None = None, seed: int = 0
 ) -> Estimate | None:

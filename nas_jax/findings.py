@@ -12,6 +12,7 @@ from nas_jax.spaces import Space
 
 SAMPLES = ("random", "stratified")  # what ranking is measured on
 MOST_POINTS = 5000  # of a training curve; a figure has no room for more
+SIZE_RANKERS = {"parameters": "params", "multiply-adds": "flops"}  # a score should rank better
 GROUPS = ("top", "small", "pareto", "tuned", "narrowed", *SAMPLES, "all_on")
 
 
@@ -196,6 +197,11 @@ def _network(rows, scores):
 def columns(networks: list[Network], *fields: str) -> list[list]:
     """The values of each field, a list per field."""
     return [[getattr(network, field) for network in networks] for field in fields]
+
+
+def sizes(networks: list[Network]) -> dict[str, list]:
+    """The values of each of `SIZE_RANKERS`."""
+    return dict(zip(SIZE_RANKERS, columns(networks, *SIZE_RANKERS.values())))
 
 
 def _thinned(path):

@@ -6,8 +6,18 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from nas_jax import analysis, cost, figures, file_paths, markdown, sections, spaces, workdir
-from nas_jax.findings import Findings, columns
+from nas_jax import (
+    analysis,
+    cost,
+    figures,
+    file_paths,
+    markdown,
+    sections,
+    spaces,
+    trust,
+    workdir,
+)
+from nas_jax.findings import Findings, columns, sizes
 from nas_jax.spaces import Space
 
 logger = logging.getLogger(__name__)
@@ -97,16 +107,12 @@ def _rank_words(place, name, networks):
         return f"{where} no rank correlation is given: {result.reason}."
     tau = markdown.interval(result.kendall)
     text = f"{where} the score ranks stand-alone accuracy with Kendall's tau = {tau}"
-    gains = {
-        words: analysis.kendall_gain(one_shot, *columns(networks, field), truth)
-        for words, field in (("parameters", "params"), ("multiply-adds", "flops"))
-    }
-    gains = {words: gain for words, gain in gains.items() if gain is not None}
-    if not gains:
+    found = trust.against_size(one_shot, sizes(networks), truth)
+    if found is None:
         return f"{text}."
-    words, gain = min(gains.items(), key=lambda item: item[1].value)  # the better of the two
+    gain = found.gain
     verb = "beats" if gain.low > 0 else "loses to" if gain.high < 0 else "cannot be told from"
-    return f"{text}, which {verb} counting {words} (difference {markdown.interval(gain)})."
+    return f"{text}, which {verb} counting {found.size} (difference {markdown.interval(gain)})."
 
 
 def _top_words(filters, final):

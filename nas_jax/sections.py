@@ -16,9 +16,8 @@ from nas_jax import (
     trust_section,
     widths_section,
 )
-from nas_jax.findings import columns
+from nas_jax.findings import SIZE_RANKERS, columns
 
-SIZE_RANKERS = {"parameters": "params", "multiply-adds": "flops"}
 ACCURACY = {"short": "validation accuracy (%)", "final": "test accuracy (%)"}
 SIZES = ("parameters (M)", "multiply-adds (M)")
 THRESHOLDS = (10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95)  # per cent

@@ -18,6 +18,15 @@ FEW = 30  # architectures: below, an interval of tau is wider than what methods 
 MANY = 50  # architectures: below, the best tenth is too few to show a collapse
 
 
+class AgainstSize(NamedTuple):
+    """Kendall's tau-b of a score, that of the `size` that ranks best, and how much more it is."""
+
+    size: str
+    tau: float
+    tau_of_size: float
+    gain: analysis.Estimate
+
+
 class Bias(NamedTuple):
     """How an option is rated. `rank` is the mean, over all uses, of (rank by score - rank by truth)
     / n, in (-1, 1), above 0 where it is over-rated. Shares are those of all options compared, in
@@ -52,6 +61,27 @@ def parts(truth: Sequence[float]) -> dict[str, np.ndarray]:
 def _best(values, share):
     bar = np.sort(values)[::-1][math.ceil(share * len(values)) - 1]
     return np.flatnonzero(values >= bar)
+
+
+def against_size(
+    scores: analysis.Numbers, sizes: Mapping[str, Sequence[float]], truth: Sequence[float]
+) -> AgainstSize | None:
+    """The score against counting what ranks `truth` best; None where a coefficient is missing.
+
+    Args:
+      scores: [n], None for a gap.
+      sizes: by name, [n] each.
+      truth: [n].
+    """
+    known = [i for i, score in enumerate(scores) if score is not None]
+    scores, truth = (np.asarray(values)[known].astype(float) for values in (scores, truth))
+    sizes = {name: np.asarray(values)[known] for name, values in sizes.items()}
+    taus = {name: analysis.kendall(values, truth) for name, values in sizes.items()}
+    best = max(taus, key=lambda name: np.nan_to_num(taus[name], nan=-2))
+    gain = analysis.kendall_gain(scores, sizes[best], truth)
+    if gain is None:
+        return None
+    return AgainstSize(best, analysis.kendall(scores, truth), taus[best], gain)
 
 
 def biases(

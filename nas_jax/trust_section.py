@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from nas_jax import analysis, figures, markdown, trust
-from nas_jax.findings import columns
+from nas_jax.findings import columns, sizes
 
 BIAS = """How options are rated: mean difference, in per cent of n, between an architecture's rank
 by score and by stand-alone accuracy, over the architectures that use the option (above 0: rated too
@@ -27,14 +27,18 @@ def _sample(found, where, name, networks):
     if len(networks) < analysis.MIN_PAIRS:
         yield f"n = {len(networks)} is less than {analysis.MIN_PAIRS}."
         return
-    archs, scores, flops, truth = columns(networks, "arch", "one_shot", "flops", "accuracy")
+    archs, scores, truth = columns(networks, "arch", "one_shot", "accuracy")
     found_biases = {
         label: bias
         for uses in _uses(found.space, archs)
         for label, bias in trust.biases(uses, scores, truth).items()
     }
     yield "\n".join(f"- {text}" for text in _remarks(found.space, archs, scores, truth))
-    warnings = [*_baseline(scores, flops, truth), *_collapse(found_biases, len(archs))]
+    warnings = [
+        *_small(len(archs)),
+        *size_warnings(scores, sizes(networks), truth),
+        *_collapse(found_biases, len(archs)),
+    ]
     yield "\n".join(f"- **Warning**: {text}" for text in warnings) or "No warnings."
     if len({*scores}) > 1:
         yield _bias(found, where, name, found_biases)
@@ -73,21 +77,41 @@ def _remarks(space, archs, scores, truth):
     )
 
 
-def _baseline(scores, flops, truth):
-    if len(scores) < trust.FEW:
-        yield f"n = {len(scores)} is less than {trust.FEW}: take the intervals seriously."
+def _small(n):
+    if n < trust.FEW:
+        yield f"n = {n} is less than {trust.FEW}: take the intervals seriously."
+
+
+def size_warnings(scores, counted, truth):
+    """Sentences, one for each part in which a size ranks as well as the score does, or better.
+
+    Args:
+      scores, truth: [n].
+      counted: sizes by name, [n] each.
+    """
     for part, numbers in trust.parts(truth).items():
-        within = (np.asarray(values)[numbers] for values in (scores, flops, truth))
-        gain = analysis.kendall_gain(*within)
-        # Within a part there are few, so that not beating is no news, but losing is.
-        if gain is None or (gain.low > 0 if part == "all" else gain.high >= 0):
-            continue
-        where = "" if part == "all" else f"within the {part} by accuracy "
-        verb = "ranks worse than" if gain.high < 0 else "cannot be shown to rank better than"
-        yield (
-            f"{where}the score {verb} counting multiply-adds: their tau-b differ by "
-            f"{markdown.interval(gain)}."
-        )
+        ours, theirs = (np.asarray(values)[numbers] for values in (scores, truth))
+        within = {name: np.asarray(values)[numbers] for name, values in counted.items()}
+        found = trust.against_size(ours, within, theirs)
+        verb = found and _verb(found.gain, part == "all", len(numbers))
+        if verb:
+            where = "" if part == "all" else f"within the {part} by accuracy "
+            yield (
+                f"{where}the score {verb} than counting {found.size}: tau-b is {found.tau:.2f} "
+                f"against {found.tau_of_size:.2f}, and differs by {markdown.interval(found.gain)} "
+                f"(n = {len(numbers):,})."
+            )
+
+
+def _verb(gain, is_all, n):
+    """How the score ranks, where that is worth a warning; "" where it is not."""
+    if gain.high < 0:
+        return "ranks worse"
+    if is_all:  # here a score is expected to be shown to rank better
+        return "" if gain.low > 0 else "cannot be shown to rank better"
+    # Among the best that is hard to show, so that only a lower tau-b is news, unless of a few.
+    is_lower = gain.value < -analysis.ROUNDING and n >= trust.FEW
+    return "ranks no better" if is_lower else ""
 
 
 def _collapse(found_biases, n):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nas_jax import trust
+from nas_jax import trust, trust_section
 
 TRUTH = np.arange(40.0)
 
@@ -93,3 +93,101 @@ def test_intervals_of_many_are_those_of_a_bootstrap(monkeypatch):
         width = slow[label].rank.high - slow[label].rank.low
         np.testing.assert_allclose(quick.rank, slow[label].rank, atol=0.1 * width)
         assert quick[1:] == slow[label][1:]
+
+
+# -- against counting parameters or multiply-adds -------------------------------------------------
+
+
+def _swapped(numbers, first, last):
+    """With the values from `first` to `last` backwards."""
+    numbers = np.array(numbers)
+    numbers[first:last] = numbers[first:last][::-1]
+    return numbers
+
+
+def test_a_score_is_held_against_the_better_of_two_sizes():
+    """Of 66 pairs parameters have one wrong, multiply-adds all, the score three."""
+    truth = np.arange(12.0)
+    sizes = {"parameters": _swapped(truth, 0, 2), "multiply-adds": -truth}
+    found = trust.against_size(_swapped(truth, 0, 3), sizes, truth)
+    assert found.size == "parameters"
+    assert (found.tau, found.tau_of_size) == pytest.approx((1 - 6 / 66, 1 - 2 / 66))
+    assert found.gain.value == pytest.approx(-4 / 66)
+
+
+@pytest.mark.parametrize(
+    ("scores", "params"),
+    [([1] * 12, range(12)), (range(12), [1] * 12), ([None, *range(8)], range(9))],
+)
+def test_what_has_no_coefficient_is_held_against_nothing(scores, params):
+    truth = np.arange(float(len(scores)))
+    assert trust.against_size(scores, {"parameters": params}, truth) is None
+
+
+TRUTH_OF_MANY = np.arange(400.0)
+NOISE = np.random.default_rng(0).normal(size=400)
+WRONG_AT_THE_TOP = _swapped(TRUTH_OF_MANY, 360, 400)
+MIXED_AT_THE_TOP = np.where(TRUTH_OF_MANY < 360, TRUTH_OF_MANY, TRUTH_OF_MANY + 60 * NOISE)
+LESS_MIXED = np.where(TRUTH_OF_MANY < 360, TRUTH_OF_MANY, TRUTH_OF_MANY + 50 * NOISE)
+
+
+@pytest.mark.parametrize(
+    ("scores", "flops", "params", "expected"),
+    [
+        (TRUTH_OF_MANY, TRUTH_OF_MANY + 99 * NOISE, -TRUTH_OF_MANY, {}),
+        (WRONG_AT_THE_TOP, -TRUTH_OF_MANY, -TRUTH_OF_MANY, {}),  # and so do the sizes
+        (
+            WRONG_AT_THE_TOP,
+            TRUTH_OF_MANY + 200 * NOISE,
+            -TRUTH_OF_MANY,
+            {"top 10 %": ("ranks worse", "multiply-adds")},
+        ),
+        (
+            MIXED_AT_THE_TOP,
+            -TRUTH_OF_MANY,
+            LESS_MIXED + 20 * NOISE[::-1],
+            {"top 10 %": ("ranks no better", "parameters")},
+        ),
+        (
+            TRUTH_OF_MANY + 300 * NOISE,
+            TRUTH_OF_MANY + 300 * NOISE[::-1],
+            -TRUTH_OF_MANY,
+            {
+                "": ("cannot be shown to rank better", "multiply-adds"),
+                "top half": ("ranks no better", "multiply-adds"),
+            },
+        ),
+        (
+            -TRUTH_OF_MANY,
+            TRUTH_OF_MANY,
+            -TRUTH_OF_MANY,
+            dict.fromkeys(("", "top half", "top 10 %"), ("ranks worse", "multiply-adds")),
+        ),
+    ],
+)
+def test_where_a_size_ranks_better_is_warned_of(scores, flops, params, expected):
+    sizes = {"parameters": params, "multiply-adds": flops}
+    found = list(trust_section.size_warnings(scores, sizes, TRUTH_OF_MANY))
+    assert len(found) == len(expected)
+    for text, (part, (verb, size)) in zip(found, expected.items()):
+        assert text.startswith(f"within the {part} by accuracy the score" if part else "the score")
+        assert f"{verb} than counting {size}: " in text
+
+
+@pytest.mark.parametrize(("n", "parts"), [(58, 1), (60, 2)])
+def test_of_few_a_lower_coefficient_is_not_yet_a_warning(n, parts):
+    """The score swaps the best two. Of 60 the top half are 30, of 58 only 29."""
+    truth = np.arange(float(n))
+    sizes = {"parameters": truth, "multiply-adds": -truth}
+    found = list(trust_section.size_warnings(_swapped(truth, n - 2, n), sizes, truth))
+    assert ["top half" in text for text in found] == [False, True][:parts]
+
+
+def test_a_warning_says_both_coefficients_and_their_difference():
+    """Of 40: of the score 190 of 780 pairs are wrong, of the parameters 3."""
+    truth = np.arange(40.0)
+    sizes = {"parameters": _swapped(truth, 37, 40)}
+    text = next(trust_section.size_warnings(_swapped(truth, 20, 40), sizes, truth))
+    expected = "the score ranks worse than counting parameters: tau-b is 0.51 against 0.99, and "
+    assert text.startswith(expected + "differs by -0.48 [")
+    assert text.endswith("] (n = 40).")
