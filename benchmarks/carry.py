@@ -17,11 +17,14 @@ def pack(out: Path, folder: Path) -> None:
     """
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as archive:
-        for path in _kept(out):
-            archive.add(path, path.relative_to(out), recursive=False)
+        kept = list(_kept(out))
+        room = MOST - sum(path.stat().st_size for path in kept)
         for path in _newest(out / "cache"):
-            if packed.tell() + path.stat().st_size < MOST:
-                archive.add(path, path.relative_to(out), recursive=False)
+            room -= path.stat().st_size
+            if room > 0:
+                kept.append(path)
+        for path in kept:
+            archive.add(path, path.relative_to(out), recursive=False)
     folder.mkdir(parents=True, exist_ok=True)
     text = packed.getvalue()
     parts = [text[first : first + PART] for first in range(0, len(text), PART)]

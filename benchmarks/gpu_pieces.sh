@@ -120,8 +120,10 @@ benchmark_space() {
   need_images
   [[ -z $DRY ]] || table=$(made_up "$config")
   [[ -e $table || -e ${NAS_BENCH_DIR:-.}/$table ]] || skip "no $table in NAS_BENCH_DIR=${NAS_BENCH_DIR:-}"
-  search "$PIECE" "$config" --mode=search --config.table="$table" \
-    --config.supernet.per_use_gradients="$per_use" "$@"
+  set -- --config.table="$table" --config.supernet.per_use_gradients="$per_use" "$@"
+  search "$PIECE" "$config" --mode=supernet "$@"
+  # Not the report: --mode=report needs no GPU, and the workdir is carried.
+  ((CODE)) || search "$PIECE" "$config" --mode=sweep "$@"
   read_out training "$PIECE"
   read_out ranking "$PIECE"
   settle
@@ -206,7 +208,7 @@ tiny() {
   NB201=(--config.space.num_cells=1 --config.space.num_stages=1
     --config.supernet.train.batch_size=20 --config.supernet.train.ghost_batch_size=4)
   [[ $PIECE == standalone ]] || CIFAR+=(--config.sweep.num_candidates=8)
-  FINAL=(--config.retrain.final.filters="(2,)" --config.retrain.final.groups.{top,small,random}=1
+  FINAL=(--config.retrain.final.filters="(2,)" --config.retrain.final.groups.{top=1,{small,random}=0}
     --config.retrain.final.train.num_steps=2)
 }
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from benchmarks import carry
 
 STATES = {0: "done", 77: "skipped", 137: "unfinished", 143: "unfinished"}  # by exit code
+RESAMPLES = 200  # for an interval of tau: as many as thousands of architectures get anyway
 GOOD_SCORE = 0.80  # of whose share the paper speaks
 
 
@@ -95,7 +96,10 @@ def _reason(out, piece, ended):
     if ended == "skipped":
         return " ".join(_lines(out / piece / "reason"))
     if ended == "failed":
-        return next(filter(None, reversed(_lines(out / "logs" / f"{piece}.log"))), "")[:300]
+        lines = [line for line in reversed(_lines(out / "logs" / f"{piece}.log")) if line]
+        # JAX and PyTorch say more after the line that says what was wrong.
+        telling = [line for line in lines if re.search(r"rror\b", line)] or lines or [""]
+        return telling[0][:300]
     return ""
 
 
@@ -142,7 +146,9 @@ def ranking(out: Path, piece: str, directory: Path) -> None:
         truth = given.pop("accuracy")
         for part, numbers in trust.parts(truth).items():
             taus = {
-                name: analysis.rank_correlations(values[numbers], truth[numbers]).kendall
+                name: analysis.rank_correlations(
+                    values[numbers], truth[numbers], num_resamples=RESAMPLES
+                ).kendall
                 for name, values in given.items()
             }
             _record(out, piece, f"tau, {part}", directory, n=len(numbers), kendall=taus)

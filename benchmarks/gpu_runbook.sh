@@ -109,7 +109,7 @@ do_piece() {
   ((limit > 0)) || { say "$piece: no time left" && return "$ENDED"; }
   say "$piece: at most $limit s, log in $OUT/logs/$piece.log"
   timeout --preserve-status --kill-after="$GRACE" --signal=TERM "$limit" \
-    "$BASH" "$0" --piece "$OUT" "$piece" >>"$OUT/logs/$piece.log" 2>&1 &
+    "$BASH" benchmarks/gpu_runbook.sh --piece "$OUT" "$piece" >>"$OUT/logs/$piece.log" 2>&1 &
   CHILD=$!
   wait "$CHILD" || code=$?
   # A signal to this process ends `wait`, not the piece.
@@ -122,6 +122,14 @@ do_piece() {
 }
 
 # -- the whole ---------------------------------------------------------------------------------------
+
+# The repository becomes the working folder.
+make_absolute() {
+  local name
+  for name in TFDS_DATA_DIR NAS_BENCH_DIR WHEELS CARRY; do
+    [[ -z ${!name:-} ]] || export "$name=$(realpath -m "${!name}")"
+  done
+}
 
 # Parts of a TFDS folder become one, of links.
 join_parts() {
@@ -157,9 +165,8 @@ prepare() {
   export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$OUT/cache}
   helper unpack "$OUT"
   install_wheels
-  join_parts
   helper environment "$OUT" || exit 2
-  [[ -n $DRY ]] || export JAX_PLATFORMS=cuda  # tests would take a CPU, and so would a lost driver
+  [[ -n $DRY ]] || export JAX_PLATFORMS=cuda,cpu  # tests would take a CPU, and so would a lost driver
 }
 
 list() {
@@ -180,6 +187,9 @@ main() {
     [[ -n $(column "$piece" 1) ]] || wrong "$piece is no piece; see --list"
   done
   trap stop TERM INT
+  make_absolute
+  join_parts
+  cd "$ROOT"
   prepare
   for piece in "${pieces[@]}"; do
     [[ -z $STOPPED ]] || exit "$ENDED"
@@ -197,7 +207,7 @@ main() {
   exit "$worst"
 }
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+ROOT=$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")
 case ${1:-} in
   --list) list ;;
   --piece) OUT=$2 && one_piece "$3" ;;

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import time
@@ -83,6 +84,8 @@ def commit() -> str:
     if given := os.environ.get("NAS_JAX_COMMIT"):
         return given
     command = ["git", "describe", "--always", "--dirty"]
+    if shutil.which("git") is None:
+        return ""
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
