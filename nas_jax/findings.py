@@ -59,6 +59,11 @@ class Network(NamedTuple):
 class Findings:
     """What the files of a run say; empty where a file is missing.
 
+    Args:
+      directory: of the run.
+      space: its space.
+      table: the path of the table that judges; "": what config.json names, if it does.
+
     Attributes:
       config, versions, latency: config.json, versions.json and latency.json.
       metrics, trials, lineage: the lines of the three .jsonl files (of a long metrics.jsonl, some).
@@ -73,9 +78,10 @@ class Findings:
         "random"), and those of the config's table ("published", "table").
     """
 
-    def __init__(self, directory: Path, space: Space):
+    def __init__(self, directory: Path, space: Space, table: str = ""):
         self.directory, self.space, self.out = directory, space, directory / "report"
         self.config, self.versions = self._json("config.json"), self._json("versions.json")
+        self._table = table or self.config.get("table")
         self.latency = self._json("latency.json", records.LATENCY)
         score = self.config.get("sweep", {}).get("score", "accuracy")
         self.score, self.searched_table = SCORES[score], score == "table"
@@ -103,9 +109,9 @@ class Findings:
 
     def _published(self):
         """The scored architectures that the config's table has."""
-        if not self.config.get("table") or self.searched_table:
+        if not self._table or self.searched_table:
             return []
-        rows = tables.load(self.config["table"], self.space).rows
+        rows = tables.load(self._table, self.space).rows
         known = [row for row in self.ranked if row["arch"] in rows]
         if not known:
             return []

@@ -28,17 +28,20 @@ SPEAKING = ("random", "table")  # samples that speak for the space
 def run(config: ConfigDict, space: Space, data: Any, directory: str | Path) -> Path:
     """Write report/report.md and its figures in `directory`; returns the path of report.md.
 
-    What was run is read from its files, and from the table that its config.json names, if it does:
-    `config` and `data` are not used.
+    What was run is read from its files, and from the table that `config` names, which may have
+    moved since; the rest of `config`, and `data`, are not used.
     """
-    path = write(directory, space)
+    path = write(directory, space, config.table)
     logger.info("report  %s", path)
     return path
 
 
-def write(directory: str | Path, space: Space) -> Path:
-    """As `run`; a part whose files are missing is a sentence that says what makes them."""
-    found = Findings(file_paths.local(directory, "directory"), space)
+def write(directory: str | Path, space: Space, table: str = "") -> Path:
+    """As `run`; a part whose files are missing is a sentence that says what makes them.
+
+    `table` is the path of the table that judges; "": what config.json names, if it does.
+    """
+    found = Findings(file_paths.local(directory, "directory"), space, table)
     parts = ["# Architecture search", " ".join(_headline(found))]
     for title, section, needed, source, mode in sections.SECTIONS:
         missing = f"There is no {source}: `--mode={mode}` makes it."

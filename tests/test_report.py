@@ -275,6 +275,8 @@ def test_published_accuracies_judge_the_scores(tmp_path):
     assert ["published", "table", "all", "validation accuracy", "30", *perfect] in rows
     # the best by score is the worst: 29 points below the best; at random (0 + .. + 29) / 30
     assert ["published", "table", "30", "1", "29.00", "14.50"] in _rows(text, "Regret")
+    table.rename(tmp_path / "moved.csv")
+    assert report.write(directory, SPACE, str(tmp_path / "moved.csv")).read_text() == text
     trust = _section(text, "How far the score can be trusted").split("### published, table")[1]
     assert "**Warning**: the score ranks worse than counting multiply-adds" in trust
     assert "**Warning**: within the top half by accuracy the score ranks worse than" in trust
