@@ -16,6 +16,8 @@ import pytest
 
 from benchmarks import carry
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[1]
 SCRIPT = "benchmarks/gpu_runbook.sh"
 PIECES = (
