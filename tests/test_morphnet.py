@@ -1,13 +1,15 @@
 """MorphNet whole: a supernet with the penalty, the sweep after it, tuned widths, the report."""
 
+import functools
 import json
 
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from nas_jax import config as config_lib
-from nas_jax import report, retrain, supernet_task, widths_task, workdir
+from nas_jax import report, retrain, supernet_task, validate, widths_task, workdir
 from tests import trainings
 from tests.configs import tiny
 
@@ -92,3 +94,36 @@ def test_a_search_goes_on_with_what_is_left_and_tunes_widths(penalised):
     assert "## Tuned widths\n\n![Widths](widths.png)" in text
     assert (directory / "report" / "widths.png").exists()
     assert "| 4 | tuned | 1 |" in text
+
+
+def test_tuning_where_there_are_no_widths_is_said():
+    config = tiny.get_config()
+    config.retrain.final.groups.tuned = 1
+    with config.unlocked():
+        fields = config_lib.known_fields("nasbench201").space.to_dict()
+        config.space = ConfigDict(fields | {"num_cells": 1})
+    with pytest.raises(ValueError, match=r"groups\.tuned=1, .* have no widths .* set both to 0"):
+        config_lib.build(config)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"retrain.widths.share": 0}, r"widths\.share=0 must be above 0 and at most 1"),
+        ({"retrain.widths.resource": "time"}, "resource='time' is none of flops, params"),
+        ({"retrain.widths.strength": -1}, "strength=-1 must be 0 or more"),
+        (
+            {"retrain.final.filters": (4, 8), "retrain.final.groups.tuned": 1},
+            r"retrain\.final\.filters=\(4, 8\): widths are tuned for one",
+        ),
+    ],
+)
+def test_bad_settings_are_said(fields, message):
+    config = tiny.get_config()
+    known = config_lib.known_fields("cell")
+    with config.unlocked():
+        for name, value in fields.items():
+            *sections, last = name.split(".")
+            functools.reduce(getattr, sections, config)._fields[last] = value
+    with pytest.raises(ValueError, match=message):
+        validate.config(config, known)

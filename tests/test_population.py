@@ -216,6 +216,21 @@ def test_a_member_is_a_training_of_its_own(tmp_path, execution):
         _assert_equal(mine.opt_state, one.opt_state, atol=1e-4)
 
 
+def test_factors_multiply_what_the_config_says(tmp_path):
+    """A member with half the learning rate, 300 times the L2 and three times r."""
+    fields = {"supernet__train__num_steps": 4, "sweep__options": (("population", 2),)}
+    training = _training(tmp_path, wrap=SameOrder, **fields)
+    own = {"learning_rate": 0.5, "l2": 300.0, "r": 3.0}
+    training._policy |= {name: np.asarray([1, own[name]], np.float32) for name in TUNED}
+    state = jax.device_get(training.fit(tmp_path / "all", seed=2))
+    fields |= {"sweep__strategy": "random_search", "sweep__options": ()}
+    fields |= {"supernet__train__base_lr": 1.6, "supernet__train__l2": 0.03}
+    config, space, data = _build(**fields, supernet__path_dropout__r=0.3)
+    alone = supernet_task.training(config, space, SameOrder(data), devices=jax.devices()[:1])
+    one = alone.fit(tmp_path / "one", seed=5)
+    _assert_equal(jax.tree.map(lambda x: x[1], state.params), one.params, atol=1e-5)
+
+
 def test_what_is_restored_is_the_best(trained):
     directory, training, state = trained
     best = int(np.argmax(_rows(directory)[-1]["scores"]))

@@ -58,15 +58,30 @@ def test_parameters_are_counted_by_hand(made):
     }
 
 
+def _codes(params, archs):
+    """By hand: [4, N, 3]; biases are zero at first."""
+    x = np.concatenate([np.where(mask, 1, -1) for mask in archs], -1)
+    x = np.maximum(x @ params["hidden"]["kernel"], 0) @ params["codes"]["kernel"]
+    x = np.asarray(x).reshape(4, -1, 2)
+    codes = np.concatenate([np.ones_like(x[..., :1]), x], -1)
+    return codes / np.linalg.norm(codes, axis=-1, keepdims=True)
+
+
+def test_it_is_the_one_shot_model_with_the_kernels_of_a_code(made):
+    images, variables, archs = made
+    params, paths = variables["params"], _wrapped()._generated(images)
+    wrapped = jax.jit(_wrapped().apply)
+    plain = jax.jit(SPACE.supernet(num_classes=10, filters=4).apply)
+    for g, code in enumerate(_codes(params, archs)):
+        own = {"params": smash.generate(params["net"], paths, code)}
+        ours, theirs = wrapped(variables, images, _of(archs, g)), plain(own, images, _of(archs, g))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 def test_kernels_are_sums_of_their_basis_and_differ_between_architectures(made):
     """And are about as large as the one-shot model's at first."""
     images, variables, archs = made
-    net, own = _wrapped(), variables["params"]
-    x = np.concatenate([np.where(mask, 1, -1) for mask in archs], -1)
-    x = np.maximum(x @ own["hidden"]["kernel"], 0) @ own["codes"]["kernel"]
-    x = np.asarray(x).reshape(4, -1, 2)  # biases are zero at first
-    codes = np.concatenate([np.ones_like(x[..., :1]), x], -1)
-    codes /= np.linalg.norm(codes, axis=-1, keepdims=True)
+    net, codes = _wrapped(), _codes(variables["params"], archs)
     params, path = variables["params"]["net"], ("layer1", "2", "expand", "kernel")
     number = net._generated(images).index(path)
     basis = flax.traverse_util.flatten_dict(params)[path]
