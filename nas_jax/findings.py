@@ -17,11 +17,14 @@ GROUPS = ("top", "small", "pareto", "tuned", "narrowed", *SAMPLES, "all_on")
 
 
 class Score(NamedTuple):
-    """What ranks the candidates of a sweep: its name, and how a trial's value is printed."""
+    """What ranks the candidates of a sweep: its name, how a trial's value is printed, and whether
+    it is taken on validation images, as the accuracies of the protocol "short" are.
+    """
 
     name: str
     unit: str
     factor: float
+    on_valid: bool
 
     @property
     def label(self) -> str:
@@ -30,10 +33,10 @@ class Score(NamedTuple):
 
 
 SCORES = {  # by sweep.score
-    "accuracy": Score("one-shot accuracy", "%", 100),
-    "kl": Score("minus the KL divergence", "nats", 1),
-    "table": Score("accuracy in the table", "%", 100),
-    "trained": Score("accuracy after a short training", "%", 100),
+    "accuracy": Score("one-shot accuracy", "%", 100, True),
+    "kl": Score("minus the KL divergence", "nats", 1, False),
+    "table": Score("accuracy in the table", "%", 100, False),
+    "trained": Score("accuracy after a short training", "%", 100, True),
 }
 
 

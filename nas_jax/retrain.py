@@ -1,7 +1,8 @@
 """Stand-alone networks trained from scratch (paper, section 4.2).
 
 Two protocols: "short" trains on the training split and reports validation accuracy, to see how well
-one-shot scores rank; "final" trains on training and validation images and reads the test set once.
+one-shot scores rank (which are of some of the same images: their errors are not independent);
+"final" trains on training and validation images and reads the test set once.
 Each writes `selection.json` (which architectures, and why) and a `result.json` per network.
 """
 

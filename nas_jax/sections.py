@@ -33,6 +33,9 @@ seeds), with 95 % intervals of a bootstrap over the n architectures (5,000 at a 
 more). A stratified sample holds more of the extremes than the candidates do, so it is easier to
 rank; only the random sample speaks for them. The top half and the top tenth are the best by
 stand-alone accuracy."""
+SHARED = """Score and judge share images: the scores are of {:,} of the validation images, all of
+which judge the stand-alone networks with {}, so their errors are not independent, which favours the
+score."""
 REGRET = """Stand-alone accuracy, in percentage points, lost by training only the k best-scored of
 the n architectures, and by training k at random (exact mean). Both train k networks; the
 supernet's own training comes on top."""
@@ -95,7 +98,11 @@ def scores(found) -> str:
 
 
 def ranking(found) -> str:
-    """How well scores, sizes and another seed rank stand-alone accuracy."""
+    """How well scores, sizes and another seed rank stand-alone accuracy.
+
+    Of networks of the protocol "short" the errors of both are not independent: scores are of some
+    of the validation images that judge.
+    """
     header = ("networks", "sample", "part", "ranked by", "n")
     header += ("Kendall's tau-b", "Spearman's rho", "Pearson's r")
     rows = [
@@ -103,10 +110,15 @@ def ranking(found) -> str:
         for key, group in found.samples.items()
         for row in _coefficients(found.score.name, *key, group)
     ]
-    images = [_panels(found, where) for where in dict.fromkeys(key[0] for key in found.samples)]
-    return "\n\n".join(
-        [*images, BARS, RANKING, markdown.table(header, rows), _seeds(found.samples)]
-    )
+    places = dict.fromkeys(where for where, _ in found.samples)
+    images = [_panels(found, where) for where in places]
+    notes = [BARS, RANKING, *_shared(found, [where for where in places if where != "published"])]
+    return "\n\n".join([*images, *notes, markdown.table(header, rows), _seeds(found.samples)])
+
+
+def _shared(found, places):
+    if places and found.scored and found.score.on_valid:
+        yield SHARED.format(found.scored[0]["num_images"], " or ".join(places))
 
 
 def _panels(found, where):

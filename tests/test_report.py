@@ -243,6 +243,23 @@ def test_coefficients(made):
     assert ["F = 8", "random", "12", "0.36", "0.14", "2.55"] in rows
 
 
+SHARED = "Score and judge share images: the scores are of 100 of the validation images"
+
+
+def test_a_report_says_that_score_and_judge_share_images(made):
+    """Stand-alone networks of the short protocol are judged on all validation images."""
+    assert SHARED in " ".join(_section(made[1], "How well scores rank").split())
+
+
+@pytest.mark.parametrize("score", ["accuracy", "trained", "kl"])
+def test_it_says_so_only_where_they_do(tmp_path, score):
+    """The divergence is taken on training images."""
+    directory = make_run(tmp_path)
+    _write(directory / "config.json", json.dumps({"sweep": {"score": score}}))
+    text = report.write(directory, SPACE).read_text()
+    assert (SHARED in " ".join(text.split())) == (score != "kl")
+
+
 def test_regret(made):
     # the score is right; one of 12 at random is 0.55 points below the best
     assert ["F = 8", "random", "12", "1", "0.00", "0.55"] in _rows(made[1], "Regret")
@@ -267,6 +284,7 @@ def test_published_accuracies_judge_the_scores(tmp_path):
     _write(directory / "config.json", json.dumps({"table": str(table)}))
     text = report.write(directory, SPACE).read_text()
     assert "On the table sample (published, n = 30) the score ranks" in text.split("\n## ")[0]
+    assert SHARED in " ".join(text.split())  # of the random sample, which is there as well
     rows = _rows(text, "How well scores rank")
     backwards = ["-1.00 [-1.00, -1.00]"] * 3
     assert ["published", "table", "all", "one-shot accuracy", "30", *backwards] in rows
