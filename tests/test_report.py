@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas_jax import figures, report, spaces
+from nas_jax import config as config_lib
+from nas_jax import report, spaces
 
 SPACE = spaces.make("cell", num_cells=2, num_blocks=2, cells_per_stage=1)
 NUM_TRIALS = 40
@@ -108,7 +109,7 @@ def make_run(directory: Path) -> Path:
 def made(tmp_path_factory):
     """(folder, text) of a complete report."""
     directory = make_run(tmp_path_factory.mktemp("run"))
-    path = report.run(None, SPACE, None, directory)
+    path = report.run(config_lib.default(), SPACE, None, directory)
     assert path == directory / "report" / "report.md"
     return path.parent, path.read_text()
 
@@ -150,51 +151,6 @@ def test_headline_comes_first(made):
     # parameters 7 i mod 40 rank these 12 with tau -0.15, multiply-adds 11 i mod 40 with 0.09
     assert "Kendall's tau = 1.00 [1.00, 1.00], which beats counting multiply-adds" in headline
     assert "the top reach 94.95 ± 0.07 % and the random 92.90 ± 0.10 % (n =" in headline
-
-
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        (("drop_share", "drop_share"), [25, 100]),
-        (("drop_rate", "drop_rate"), [25, 100]),
-        (("drop_rate", "drop_share"), [25, 100]),  # resumed by this version
-        (("drop_share", "other"), None),
-    ],
-)
-def test_the_ramp_of_path_dropout_is_drawn_under_the_older_name_too(
-    tmp_path, monkeypatch, names, expected
-):
-    drawn, draw = {}, figures.curves
-    monkeypatch.setattr(figures, "curves", lambda *args: drawn.update(args[2]) or draw(*args))
-    row = {"loss": 1.0, "accuracy": 0.5, "learning_rate": 0.1}
-    rows = [row | {"step": 1, names[0]: 0.25}, row | {"step": 2, names[1]: 1.0}]
-    _write(tmp_path / "metrics.jsonl", _lines(rows))
-    report.write(tmp_path, SPACE)
-    assert drawn.get("path dropout (% of its final rate)") == expected
-    assert drawn["training accuracy (%)"] == [50, 50]
-
-
-@pytest.mark.parametrize("trained", [0, 1])
-def test_the_headline_says_how_many_share_the_best_score(tmp_path, trained):
-    """Three of 39 have 90 %; of these the one that was trained alone is named."""
-    directory = make_run(tmp_path)
-    rows = [_trial(i) | {"value": 0.9} if i < 3 else _trial(i) for i in range(NUM_TRIALS)]
-    _write(directory / "trials.jsonl", _lines(rows))
-    selection = json.dumps({"top": [ARCHS[trained]]})
-    _write(directory / "retrain" / "final" / "selection.json", selection)
-    (directory / "retrain" / "short" / "selection.json").unlink()
-    headline = report.write(directory, SPACE).read_text().split("\n## ")[0]
-    assert f"The best of 39 architectures is **`{ARCHS[trained]}`**" in headline
-    assert "one-shot accuracy 90.00 %, which 3 of them share: which comes first is" in headline
-    assert "Trained alone it reaches 9" in headline
-
-
-def test_the_headline_says_so_where_none_was_trained_alone(tmp_path):
-    rows = [_trial(i) | {"value": 0.5} for i in range(30)]
-    _write(tmp_path / "trials.jsonl", _lines(rows))
-    headline = report.write(tmp_path, SPACE).read_text().split("\n## ")[0]
-    assert "50.00 %, which 30 of them share" in headline
-    assert "It was not trained alone." in headline
 
 
 def test_size_of_the_space(made):
