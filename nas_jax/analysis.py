@@ -158,12 +158,12 @@ def mean_difference(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
 
 
 def reaches(value: float, bar: float) -> bool:
-    """Whether a value is at or above a bar, or below it by no more than float32 rounds."""
+    """Say whether a value is at or above a bar, or below it by no more than float32 rounds."""
     return value >= bar or math.isclose(value, bar, rel_tol=SINGLE)
 
 
 def bucket(value: float, width: float) -> int:
-    """The number of the bucket that a value lies in; number m begins at m times the width."""
+    """Find the number of the bucket that a value lies in; number m begins at m times the width."""
     nearest = round(value / width)
     return nearest if reaches(value, nearest * width) else nearest - 1
 

@@ -166,8 +166,8 @@ def ranked(trials: Iterable[dict]) -> list[dict]:
 
 
 def tie_breaker(row: Mapping) -> bytes:
-    """A key that sorts trials that are equal: a hash of the search's seed and the architecture, the
-    same on every host. By their strings, one kind of architecture would come before the others.
+    """Make the key that orders trials of equal value: a hash of the search's seed and of the
+    architecture, the same on every host. By their strings, one kind of architecture would be first.
     """
     text = f"{row.get('seed', 0)} {row['arch']}"
     return hashlib.blake2b(text.encode(), digest_size=8).digest()

@@ -66,7 +66,7 @@ def _best(values, share):
 def against_size(
     scores: analysis.Numbers, sizes: Mapping[str, Sequence[float]], truth: Sequence[float]
 ) -> AgainstSize | None:
-    """The score against counting what ranks `truth` best; None where a coefficient is missing.
+    """Compare a score with the size that ranks `truth` best; None where a coefficient is missing.
 
     Args:
       scores: [n], None for a gap.

@@ -83,7 +83,7 @@ def _small(n):
 
 
 def size_warnings(scores, counted, truth):
-    """Sentences, one for each part in which a size ranks as well as the score does, or better.
+    """Yield a sentence for each part in which a size ranks as well as the score does, or better.
 
     Args:
       scores, truth: [n].
