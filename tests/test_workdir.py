@@ -4,8 +4,6 @@ import itertools
 import json
 import math
 import re
-import subprocess
-import sys
 import time
 from typing import Any, NamedTuple
 
@@ -327,26 +325,3 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, loss, last, said):
         report(tmp_path, [1, 1, loss, 1], last_checkpoint=last)
     assert [row["step"] for row in workdir.read_jsonl(tmp_path / "metrics.jsonl")] == [2]
     assert issubclass(progress.Diverged, FloatingPointError)
-
-
-# -- claims ---------------------------------------------------------------------------------------
-
-HOLD = """
-import pathlib, sys, time
-from nas_jax import workdir
-with workdir.claim(pathlib.Path(sys.argv[1]), wait=False) as mine:
-    print(mine, flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_claim_holds_until_its_process_dies(tmp_path):
-    command = [sys.executable, "-c", HOLD, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout.readline() == "True\n"
-        with workdir.claim(tmp_path, wait=False) as mine:
-            assert not mine
-        other.kill()
-        other.wait()
-        with workdir.claim(tmp_path, wait=True) as mine:
-            assert mine

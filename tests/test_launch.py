@@ -1,0 +1,109 @@
+"""launch.py, as a user starts it: its help, and what it refuses."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nas_jax import config as config_lib
+
+ROOT = Path(__file__).parents[1]
+
+
+def launch(*arguments, python=()):
+    """Run it as a process of one CPU device."""
+    return subprocess.run(
+        [sys.executable, *python, "launch.py", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",)])
+def test_help_shows_modes_and_examples_without_loading_jax(arguments):
+    done = launch(*arguments, python=("-X", "importtime"))
+    assert done.returncode == 0
+    assert "python launch.py --config=configs/digits.py" in done.stdout
+    assert all(f"  {mode}  " in done.stdout for mode in config_lib.MODES)
+    assert {"--config:", "--mode:", "--workdir:"} <= set(done.stdout.split())
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "nas_jax.config" in imported
+    assert not {"jax", "flax", "tensorflow_datasets"} & imported
+
+
+DIGITS = "--config=configs/digits.py"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((DIGITS, "--config.sed=1"), r"""error: '?"?(config\.)?sed\b.*\bseed"""),
+        (
+            (DIGITS, "--config.supernet.train.lr=1"),
+            "train.lr is no field; .*supernet.train.base_lr",
+        ),
+        ((DIGITS, "--config.seed.x=1"), "config.seed.x is no field; nearest: config.seed$"),
+        ((DIGITS, "--config.data=cifar10"), "config.data is a section, which has data_dir, .*name"),
+        ((DIGITS, "--config.seed=one"), "--config.seed=one: must be a whole number$"),
+        ((DIGITS, "--config.seed=1.5"), "--config.seed=1.5: must be a whole number$"),
+        ((DIGITS, "--config.data.image_size=None"), "image_size=None: must be a whole number$"),
+        ((DIGITS, "--config.supernet.train.l2=small"), "l2=small: must be a number$"),
+        ((DIGITS, "--config.space.tied=maybe"), "space.tied=maybe: must be true or false$"),
+        ((DIGITS, "--config.seed=-1"), "config.seed=-1 must be 0 or more$"),
+        ((DIGITS, "--config.data.name=cifar11"), "data.name='cifar11'.*nearest: 'cifar10"),
+        ((DIGITS, "--config.supernet.filters=0"), "config.supernet.filters=0 must be 1 or more"),
+        ((DIGITS, "--mode=serch"), "serch.*search"),
+        ((DIGITS, "--workdr=x"), "workdr"),
+        ((DIGITS, "--config.data.image_size=15"), "of 15x15 pixels .*data.image_size"),
+        ((DIGITS, "--config.data.image_size=15", "seed=1"), "seed=1"),  # lacks its dashes
+        (("--config=configs/nothing.py",), "configs/nothing.py"),
+        (("--config=configs/cifar.py:smal",), "cifar.py:smal: the variant is 'small' or none$"),
+        (("--config=configs/digits.py:small",), "--config=configs/digits.py:small: .*no variants"),
+        (("--mode=search",), "--config is missing"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
+    done = launch(*arguments, f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("launch.py: error: ")
+    assert "Traceback" not in line
+    assert r"\n" not in line
+    assert re.search(message, line), line
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_can_be_read_as_a_whole_number_is_one(tmp_path):
+    """Also where the value is the next argument; other types are read as before."""
+    done = launch(
+        *(DIGITS, "--mode=report", f"--workdir={tmp_path}"),
+        *("--config.sweep.constraints.max_params=1e6", "--config.supernet.train.num_steps", "40.0"),
+        *("--config.seed=0x10", "--config.supernet.train.l2=1", "--noconfig.space.tied"),
+        *("--config.retrain.short.filters=(4,8)", "--config.data.digits={'clutter':2,'noise':0.5}"),
+    )
+    assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path / "config.json").read_text())
+    numbers = config["sweep"]["constraints"]["max_params"], config["seed"]
+    numbers += (config["supernet"]["train"]["num_steps"],)
+    assert numbers == (1_000_000, 16, 40)
+    assert all(type(number) is int for number in numbers)
+    assert (config["supernet"]["train"]["l2"], config["space"]["tied"]) == (1.0, False)
+    assert config["retrain"]["short"]["filters"] == [4, 8]
+    assert config["data"]["digits"] == {"clutter": 2, "noise": 0.5}
+
+
+def test_a_workdir_of_another_config_is_refused(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text('{"seed": 5}')
+    done = launch(DIGITS, f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"launch.py: error: --workdir={tmp_path / 'run'} holds a run of another")
+    assert line.endswith(f"--workdir={tmp_path / 'run-2'}")
