@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import harness
+from nas_jax import rng
 
 _SIZES = {"cpu": (2**26, 1024)}  # bytes that are copied, rows of a square matrix
 _LARGE = 2**31, 8192  # elsewhere: long beside a launch
@@ -14,7 +15,7 @@ def run(args) -> None:
     """A copy reads and writes each byte; a product of n x n matrices takes 2 n^3 operations."""
     count, rows = _SIZES.get(jax.default_backend(), _LARGE)
     dtype = jnp.dtype(args.dtype)
-    matrix = jax.random.normal(jax.random.key(0), (rows, rows), dtype)
+    matrix = jax.random.normal(rng.key(0), (rows, rows), dtype)
     array = jnp.zeros(count // dtype.itemsize, dtype)
     # Negation, since XLA would hand back the input of a program that only copies.
     copy = {"copy": _repeated(jnp.negative, array)}

@@ -113,6 +113,8 @@ class Checkpoints:
         for manager, step in sorted(found, key=lambda pair: pair[1], reverse=True):
             try:
                 state, custom = _read(manager, step, like, self._identity)
+            except _Unfit:  # it is sound, and an older one may be too old to say so
+                raise
             except ValueError as error:
                 errors[manager, step] = error
                 continue

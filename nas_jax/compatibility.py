@@ -20,11 +20,13 @@ ABSENT = {
 FORMER_DEFAULTS = {
     "retrain.selection.top_pool": 100,
 }
-# What data.json did not say before: the order in which images were taken.
-INPUTS = {"order": "stored"}
+# What data.json did not say before: the order in which images were taken, and which form of a
+# method that was mended since (`mended`) a run used.
+INPUTS = {"order": "stored", "path_dropout": "first", "trained": "first"}
 # Fields that say where something lies. What lies there is compared by its content (data.json).
 PLACES = ("data.data_dir", "study.pool", "study.paper_points")
 TABLE = "table"  # a file: its name counts, its folder does not
+CHECKS = ("supernet.other_data",)  # fields that decide what is refused, not what is made
 
 
 def completed(config: Mapping) -> dict:
@@ -53,15 +55,42 @@ def without_former(config: Mapping, prefix: str = "", also: Collection[str] = ()
     return kept
 
 
-def placeless(config: Mapping) -> dict:
-    """A copy of a config that does not say where things lie: paths are '', of a table its name."""
+def decisive(config: Mapping) -> dict:
+    """A copy of a config with what decides what a run makes, not where things lie (paths are '', of
+    a table its name) or what is checked."""
     found = copy.deepcopy(dict(config))
     for name in PLACES:
         section, field = _section(found, name)
         if section is not None and field in section:
             section[field] = ""
+    for name in CHECKS:
+        section, field = _section(found, name)
+        if section is not None:
+            section.pop(field, None)
     if isinstance(found.get(TABLE), str):
         found[TABLE] = PurePath(found[TABLE]).name
+    return found
+
+
+def mended(space: str, sampler: str = "", score: str = "") -> dict[str, str]:
+    """Name the form of methods that were mended, where a run uses them: what it began with another
+    form cannot go on, nor be compared.
+
+    Path dropout left a chain's layer without a path, and counted NAS-Bench-201's "none" as one.
+    Candidates of the cell space that were trained began with too small kernels.
+
+    Args:
+      space: `space.name` of the config.
+      sampler: `supernet.sampler`, where a supernet is trained.
+      score: `sweep.score`, where candidates are scored.
+    """
+    trains = score not in ("table", "trained")
+    drops = (trains and sampler == "path_dropout") or score == "kl"
+    found = {}
+    if space in ("nasbench_macro", "nasbench201") and drops:
+        found["path_dropout"] = "second"
+    if space == "cell" and score == "trained":
+        found["trained"] = "second"
     return found
 
 

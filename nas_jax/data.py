@@ -181,6 +181,8 @@ def reading(record: int, sizes: Sequence[int]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None):
+            raise  # of the machine, not of the record
         which = bisect.bisect(list(itertools.accumulate(sizes)), record)
         field, number = f"data.{SPLITS[which]}", record - sum(sizes[:which])
         reason = " ".join(str(error).split()) or type(error).__name__

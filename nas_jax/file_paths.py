@@ -1,7 +1,10 @@
 """What a user gives as a path, made a path of this machine."""
 
 import os
+import re
 from pathlib import Path
+
+_SCHEME = re.compile(r"[A-Za-z][\w+.-]*:/")  # a `Path` of gs://bucket is gs:/bucket
 
 
 def local(given: str | os.PathLike, field: str) -> Path:
@@ -30,8 +33,7 @@ def check(given: str | os.PathLike, field: str) -> None:
     Raises: ValueError that names the field and says what to do.
     """
     text = os.fspath(given)
-    first = str(Path(text)).partition("/")[0]
-    if "://" in text or first.endswith(":"):  # a `Path` of gs://bucket is gs:/bucket
+    if "://" in text or _SCHEME.match(str(Path(text))):
         raise ValueError(
             f"{field}={text!r} is an address, not a path of this machine; mount that file system, "
             "and give the folder where it is mounted"

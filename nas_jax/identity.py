@@ -15,6 +15,7 @@ from nas_jax import compatibility
 
 logger = logging.getLogger(__name__)
 
+MOST_ITEMS = 20  # of a list that a message shows whole
 NETWORK = ("bn_epsilon", "relu_before_bn")  # of the network; not `execution`, not `dtype`
 
 
@@ -56,8 +57,8 @@ class Identity:
         here = self.to_json()
         for name, was, now in _differing(there.get("network", {}), here["network"]):
             raise ValueError(
-                f"checkpoint {path} is of another network: {name} is {was!r} there and {now!r} "
-                "here; set it as it is there, or train a supernet in another --workdir"
+                f"checkpoint {path} is of another network: {_difference(name, was, now)}; use it "
+                "with a config that has it as it is there, or train anew, in another --workdir"
             )
         if there.get("images") != self.images and not self.other_data:
             raise ValueError(
@@ -86,6 +87,14 @@ def of(net: Any, data: Any, **kept: Any) -> Identity:
         "names of classes": data.class_names,
     }
     return Identity(network, data.fingerprint, **kept)
+
+
+def _difference(name, was, now):
+    """In words; of lists that are long, the first item that differs."""
+    if isinstance(was, list) and isinstance(now, list) and len(was) == len(now) > MOST_ITEMS:
+        number = next(i for i, pair in enumerate(zip(was, now)) if pair[0] != pair[1])
+        name, was, now = f"number {number} of {name}", was[number], now[number]
+    return f"{name} is {was!r} there and {now!r} here"
 
 
 def _differing(there, here):

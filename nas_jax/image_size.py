@@ -3,6 +3,8 @@
 import numbers
 from collections.abc import Sequence
 
+import numpy as np
+
 ImageSize = int | Sequence[int]
 
 
@@ -11,7 +13,8 @@ def height_and_width(image_size: ImageSize) -> tuple[int, int]:
 
     Raises: ValueError unless they are whole numbers above 0.
     """
-    sides = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
+    is_pair = isinstance(image_size, Sequence | np.ndarray)
+    sides = tuple(image_size) if is_pair else (image_size, image_size)
     if len(sides) != 2 or not all(map(_is_side, sides)):
         raise ValueError(
             f"image_size={image_size!r} must be a whole number above 0, or a height and a width"

@@ -5,6 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nas_jax import execution, naming, ops
 
@@ -46,7 +47,7 @@ class Network(nn.Module):
         naming.check("bn", self.bn, ops.POLICIES)
         naming.check("execution", self.execution, execution.NAMES)
         naming.check("dtype", _dtype_name(self.dtype), DTYPES)
-        if not isinstance(self.relu_before_bn, bool):
+        if not isinstance(self.relu_before_bn, bool | np.bool_):
             raise ValueError(f"relu_before_bn={self.relu_before_bn!r} must be True or False")
         if not 0 <= self.bn_momentum < 1:
             raise ValueError(f"bn_momentum={self.bn_momentum} must be at least 0 and below 1")

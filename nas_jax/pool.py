@@ -48,7 +48,6 @@ SCORE = ("seed", "score", "kl", "bn", "calibration_images", "num_checkpoints")
 ACCURACY = ("num_images", "batch_size")  # decide scores that are accuracies
 # Decides scores: what is trained or tested sees all images of a split.
 ORDER = "data.shuffle_seed"
-CHECKS = ("supernet.other_data",)  # decide what is refused
 # Decide a supernet whose training depends on the strategy.
 STRATEGY = ("seed", "strategy", "options", "constraints", "latency", "candidates_per_batch")
 
@@ -83,13 +82,14 @@ class Pool:
     def supernet(self, config: ConfigDict) -> Path:
         """Where the supernet of a config is, or will be."""
         names = ("seed", *SHARED, "supernet")
+        methods = compatibility.mended(config.space.name, config.supernet.sampler)
         space = spaces.make(**config.space.to_dict())
         if not supernet_task.training_strategy(config, space):
             parts = _parts(config, names, without=(ORDER, "supernet.strategy_every"))
-            return self._folder("supernets", parts)
+            return self._folder("supernets", parts | methods)
         sweep_parts = _parts(config.sweep, (*STRATEGY, *ACCURACY), "sweep.")
         parts = _parts(config, names) | {"sweep": sweep_parts}
-        return self._folder("supernets", parts, order=self.data.order)
+        return self._folder("supernets", parts | methods, order=self.data.order)
 
     def _folder(self, kind, parts, **inputs):
         """The folder of a kind for what these fields decide, made if it is not there."""
@@ -106,7 +106,8 @@ class Pool:
         """Where scores by the supernet of a config are, scored as `config.sweep` says."""
         names = SCORE + (() if config.sweep.score == "kl" else ACCURACY)
         order = _parts(config.data, [ORDER.removeprefix("data.")], "data.")
-        settings = _parts(config.sweep, names, "sweep.") | order | {"step": step}
+        methods = compatibility.mended(config.space.name, score=config.sweep.score)
+        settings = _parts(config.sweep, names, "sweep.") | order | methods | {"step": step}
         return self.supernet(config) / "scores" / f"{_id(settings)}.jsonl"
 
     def score(self, config: ConfigDict, archs: Sequence[str], step: int | None = None) -> list:
@@ -166,7 +167,9 @@ class Pool:
 
     def search_folder(self, config: ConfigDict) -> Path:
         """Where the trials of a config's strategy are, or will be."""
+        sampler, score = config.supernet.sampler, config.sweep.score
         parts = _parts(config, ("seed", "table", *SHARED, "supernet", "sweep"))
+        parts |= compatibility.mended(config.space.name, sampler, score)
         table = tables.digest(config.table)
         return self._folder("searches", parts, order=self.data.order, table=table)
 
@@ -219,13 +222,15 @@ class Pool:
 def _parts(config, names, prefix="", without=()):
     """Some fields of a config, or of its section `prefix`, that decide something; as plain data."""
     picked = {name: value for name, value in config.to_dict().items() if name in names}
-    without = (*CHECKS, *without)
-    return compatibility.without_former(compatibility.placeless(picked), prefix, without)
+    return compatibility.without_former(compatibility.decisive(picked), prefix, without)
 
 
 def _is_of(path, parts):
     """Whether what a folder's config.json holds is the same, but for where things lie."""
-    there = compatibility.placeless(workdir.read_json(path, records.OBJECT))
+    try:
+        there = compatibility.decisive(workdir.read_json(path, records.OBJECT))
+    except ValueError:  # damaged: it may be of something else
+        return False
     return _id(compatibility.without_former(there)) == _id(parts)
 
 

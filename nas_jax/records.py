@@ -67,7 +67,10 @@ RESULT = {
     "valid_accuracy": SHARE.or_null(),
     "test_accuracy": SHARE.or_null(),
 }
-DATA = {"fingerprint": TEXT, "order": TEXT.optional(), "table": TEXT.optional()}
+DATA = {
+    "fingerprint": TEXT,
+    **dict.fromkeys(("order", "table", "path_dropout", "trained"), TEXT.optional()),
+}
 SELECTION = {str: [TEXT]}
 RESOURCES = ("flops", "params")  # that channels can be charged for
 NETWORKS = ("full", "left", "tuned", "narrowed")  # of a tuning of widths

@@ -10,7 +10,7 @@ import functools
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -60,13 +60,8 @@ def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: str | 
         )
     for protocol in PROTOCOLS:
         settings, root = config.retrain[protocol], directory / "retrain" / protocol
-        selection = _kept(root / "selection.json", space, trials)
-        if selection is None:
-            selection = select(trials, space, settings, config.retrain.selection, config.seed)
-            tune = functools.partial(_tune, config, space, data, directory, settings.filters[0])
-            selection = widths_task.resolve(selection, tune)
-            if parallel.is_owner():
-                workdir.write_json(root / "selection.json", selection)
+        tune = functools.partial(_tune, config, space, data, directory, settings.filters[0])
+        selection = keep_or_select(root / "selection.json", config, protocol, space, trials, tune)
         index, count = parallel.process()
         todo = [job for job in jobs(settings, root, selection).items() if not is_done(job[0])]
         parallel.barrier(protocol)  # all have seen the same
@@ -77,17 +72,47 @@ def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: str | 
         parallel.barrier(protocol)
 
 
-def _kept(path, space, trials):
-    """The selection that is there, so that a run goes on with the networks that it began with, even
-    if an earlier version chose them by other rules; None if there is none, or it is not whole.
+def keep_or_select(
+    path: Path,
+    config: ConfigDict,
+    protocol: str,
+    space: Space,
+    trials: list[dict],
+    tune: Callable[[str], Mapping],
+) -> dict[str, Sequence[str]]:
+    """The architectures of each group that a protocol asks for (`select`), in a file.
+
+    A selection that is there is kept, so that a run goes on with the networks that it began with,
+    even if an earlier version chose them by other rules; unless it is damaged, names what has no
+    score, or its groups are of other sizes than are asked for.
+
+    Args:
+      path: of the file, which is written if there is none to keep.
+      config, protocol, space: of the run.
+      trials: rows of trials.jsonl.
+      tune: see `widths_task.resolve`.
     """
+    rules = config.retrain.selection
+    chosen = select(trials, space, config.retrain[protocol], rules, config.seed)
+    kept = _kept(path, space, trials, chosen)
+    if parallel.of_owner(np.int32(kept is not None)):
+        return kept
+    chosen = widths_task.resolve(chosen, tune)
+    if parallel.is_owner():
+        workdir.write_json(path, chosen)
+    return chosen
+
+
+def _kept(path, space, trials, chosen):
+    """The selection that is there; None if there is none to keep."""
     try:
         selection = workdir.read_json(path, records.SELECTION) if path.exists() else {}
     except ValueError:  # damaged
         return None
     known = {row["arch"] for row in trials} | {space.to_str(space.all_on())}
     scored = (selection.get(group, ()) for group in GROUPS if group not in widths_task.GROUPS)
-    is_whole = selection.keys() == {*GROUPS} and known.issuperset(itertools.chain(*scored))
+    sizes, asked = ({g: len(archs) for g, archs in x.items()} for x in (selection, chosen))
+    is_whole = sizes == asked and known.issuperset(itertools.chain(*scored))
     return selection if is_whole else None
 
 

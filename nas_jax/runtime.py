@@ -66,11 +66,13 @@ def no_backend() -> Iterator[None]:
     the block it is what others find set, as if it had not been hidden.
     """
     hidden = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
-    yield
-    if hidden:
-        os.environ["MPLBACKEND"] = hidden
-        with contextlib.suppress(ValueError):
-            sys.modules["matplotlib"].rcParams["backend"] = hidden
+    try:
+        yield
+    finally:
+        if hidden:
+            os.environ["MPLBACKEND"] = hidden
+            with contextlib.suppress(KeyError, ValueError):  # not imported; not installed
+                sys.modules["matplotlib"].rcParams["backend"] = hidden
 
 
 def start() -> None:

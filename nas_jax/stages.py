@@ -64,7 +64,7 @@ def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
         with _explained(directory, mode), parallel.owner_first("workdir"):
             mine = stack.enter_context(_claim(directory, mode))
             if parallel.is_owner():
-                workdir.open_workdir(directory, config.to_dict(), _inputs(config, data))
+                workdir.open_workdir(directory, config.to_dict(), _inputs(config, data, mode))
         say = functools.partial(workdir.set_status, directory) if mine else _say_nothing
         for stage in config_lib.STAGES if mode == "search" else (mode,):
             recorded = _recorded(functools.partial(say, stage=stage))
@@ -80,9 +80,9 @@ def _mode(config, given):
     """The mode that is asked for, or the one that the config is for."""
     if given is not None:
         naming.check("--mode", given, config_lib.MODES)
-    if given == "study":
-        _module("study").check(config)
     if not config.study.parts:
+        if given == "study":
+            _module("study").check(config)  # raises
         return given or "search"
     if given not in (None, "study"):
         raise ValueError(
@@ -111,9 +111,12 @@ def _as_begun(config: ConfigDict, directory: Path) -> ConfigDict:
     return config
 
 
-def _inputs(config, data):
+def _inputs(config, data, mode):
     table = tables.digest(config.table)
-    return {"fingerprint": data.fingerprint, "order": data.order, "table": table}
+    methods = compatibility.mended(config.space.name, config.supernet.sampler, config.sweep.score)
+    if mode in SHARED:  # a report is of what is there; a study's pool has methods of its own
+        methods = {}
+    return {"fingerprint": data.fingerprint, "order": data.order, "table": table, **methods}
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import augment, parallel, supernet, workdir
+from nas_jax import augment, parallel, rng, supernet, workdir
 from nas_jax import data as data_lib
 from nas_jax.choices import unstack
 from nas_jax.score import counter
@@ -71,7 +71,7 @@ class Trained:
     def _random(self, arch):
         """First weights: those of all candidates are one draw, scaled."""
         images = jnp.zeros((1, *self._images.shape[1:]))
-        key = jax.random.key(self._config.seed)
+        key = rng.key(self._config.seed)
         return supernet.init(key, self._net, images, arch)["params"]
 
     def _parent(self, arch, trials):

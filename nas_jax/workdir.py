@@ -204,7 +204,8 @@ def open_workdir(workdir: Path, config: dict, inputs: dict[str, str | None]) -> 
       workdir: its folder.
       config: of the run, or the part of it that decides what is here.
       inputs: what data.json says of what comes from outside and decides what is here: "fingerprint"
-        of the images, the "order" in which they are taken, "table", a digest of its file or None.
+        of the images, the "order" in which they are taken, "table", a digest of its file or None;
+        and which form of a method is used (`compatibility.mended`).
 
     Raises: ValueError that names the fields that differ and proposes another workdir.
     """
@@ -227,13 +228,15 @@ def open_workdir(workdir: Path, config: dict, inputs: dict[str, str | None]) -> 
 
 
 def _comparable(config):
-    return compatibility.completed(compatibility.placeless(config))
+    return compatibility.completed(compatibility.decisive(config))
 
 
 _OTHER_INPUTS = {  # what another one of data.json means
-    "fingerprint": "on other images: the data set has changed since",
-    "order": "whose images are taken in another order",
-    "table": "that another table judges: its file has changed since",
+    "fingerprint": "on other images: the data set has changed since. Put the old one back, or",
+    "order": "whose images are taken in another order;",
+    "table": "that another table judges: its file has changed since. Put the old one back, or",
+    "path_dropout": "of an earlier version, which dropped paths of this space in another way;",
+    "trained": "of an earlier version, which initialised candidates in another way;",
 }
 
 
@@ -246,8 +249,8 @@ def _check_inputs(workdir, inputs):
     for name, here in inputs.items():
         if there.get(name, compatibility.INPUTS.get(name, here)) != here:
             raise ValueError(
-                f"--workdir={workdir} holds a run {_OTHER_INPUTS[name]}. Put the old one back, or "
-                f"use another folder: --workdir={next_free(workdir)}"
+                f"--workdir={workdir} holds a run {_OTHER_INPUTS[name]} use another folder: "
+                f"--workdir={next_free(workdir)}"
             )
 
 

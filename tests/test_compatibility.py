@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from nas_jax import compatibility, pool, stages, variants, workdir
 from nas_jax import config as config_lib
-from tests.configs import tiny, tiny_study
+from tests.configs import tiny, tiny_macro, tiny_study
 
 pytestmark = pytest.mark.system
 
@@ -81,6 +81,8 @@ def test_a_run_goes_on_with_the_values_with_which_it_was_begun(monkeypatch, ther
         ({"data": {"data_dir": "/a"}}, {"data": {"data_dir": "/b"}}, None),
         ({"study": {"pool": "a"}}, {"study": {"pool": "b"}}, None),
         ({"table": "/a/t.csv"}, {"table": "t.csv"}, None),
+        # what is checked does not matter either
+        ({"supernet": {"other_data": False}}, {"supernet": {"other_data": True}}, None),
         ({"table": "t.csv"}, {"table": "other.csv"}, "table is 't.csv' there and 'other.csv' here"),
     ],
 )
@@ -106,6 +108,42 @@ def test_other_inputs_are_refused(tmp_path, there, here, said):
     how = contextlib.nullcontext() if said is None else pytest.raises(ValueError, match=said)
     with how:
         workdir.open_workdir(tmp_path, {}, {"fingerprint": "f0", **here})
+
+
+MENDED = [
+    (("nasbench_macro", "path_dropout", "accuracy"), {"path_dropout"}),
+    (("nasbench201", "path_dropout", "accuracy"), {"path_dropout"}),
+    (("nasbench201", "fair", "kl"), {"path_dropout"}),
+    (("cell", "path_dropout", "trained"), {"trained"}),
+    # as before: other samplers, spaces, and searches that train no supernet
+    (("nasbench_macro", "fair", "accuracy"), set()),
+    (("cell", "path_dropout", "kl"), set()),
+    (("nasbench201", "path_dropout", "table"), set()),
+    (("nasbench_macro", "path_dropout", "trained"), set()),
+]
+
+
+@pytest.mark.parametrize(("used", "expected"), MENDED)
+def test_what_an_earlier_version_did_otherwise_does_not_go_on(tmp_path, used, expected):
+    found = compatibility.mended(*used)
+    assert found.keys() == expected
+    workdir.open_workdir(tmp_path, {}, {"fingerprint": "f0"})  # as an earlier version did
+    said = pytest.raises(ValueError, match=r"of an earlier version, which .* use another folder")
+    with said if expected else contextlib.nullcontext():
+        workdir.open_workdir(tmp_path, {}, {"fingerprint": "f0", **found})
+    new = tmp_path / "new"
+    for _ in range(2):
+        workdir.open_workdir(new, {}, {"fingerprint": "f0", **found})
+
+
+def test_a_pool_does_not_take_supernets_of_mended_methods_for_todays(tmp_path):
+    config = tiny_macro.get_config()
+    config.supernet.sampler = "path_dropout"
+    found = pool.Pool(tmp_path, Images())
+    parts = workdir.read_json(found.supernet(config) / "config.json")
+    assert parts.pop("path_dropout") == "second"
+    config.supernet.sampler = "fair"
+    assert "path_dropout" not in workdir.read_json(found.supernet(config) / "config.json")
 
 
 # -- a search -------------------------------------------------------------------------------------
@@ -214,6 +252,8 @@ def test_folders_are_found_wherever_the_data_set_lies_now(tmp_path):
     config.data.data_dir = "/elsewhere"
     assert found.supernet(config).name == "a-former-id"
     config.data.image_size = 16
+    (tmp_path / "supernets" / "damaged").mkdir()
+    (tmp_path / "supernets" / "damaged" / "config.json").write_text("{bad")
     assert found.supernet(config).name != "a-former-id"
 
 

@@ -29,7 +29,7 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-@pytest.mark.parametrize("given", [*REMOTE, *map(Path, REMOTE), "runs/gs://bucket", "gs:"])
+@pytest.mark.parametrize("given", [*REMOTE, *map(Path, REMOTE), "runs/gs://bucket", "gs:/b"])
 def test_an_address_is_refused(given):
     with pytest.raises(ValueError, match=r"^--x='.*:.*' is an address.* mount that") as error:
         file_paths.local(given, "--x")
@@ -45,6 +45,8 @@ def test_an_address_is_refused(given):
         ("runs/~/x", "runs/~/x"),
         ("/mnt/bucket/run", "/mnt/bucket/run"),
         ("run:1", "run:1"),
+        ("run:", "run:"),
+        ("./x:", "x:"),
         ("12:30/run", "12:30/run"),
         ("/mnt/gs:/run", "/mnt/gs:/run"),
     ],

@@ -4,11 +4,14 @@ import dataclasses
 import json
 import logging
 import shutil
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from nas_jax import compatibility, identity, spaces, stages, supernet_task, variants
 from nas_jax import config as config_lib
+from nas_jax.checkpoints import Checkpoints
 from tests import trainings
 from tests.configs import tiny
 
@@ -98,6 +101,37 @@ def test_a_checkpoint_that_does_not_say_is_read_with_a_warning(trained, tmp_path
         (state,) = _restore((config, data, tmp_path / "old"))
     assert state.step == 10
     assert "does not say what it is of" in caplog.text
+
+
+def test_of_many_classes_the_first_that_differs_is_named():
+    there = identity.Identity({"names of classes": [f"a{i}" for i in range(1000)]}, "").to_json()
+    here = identity.Identity({"names of classes": [f"a{i % 700}" for i in range(1000)]}, "")
+    message = r"number 700 of names of classes is 'a700' there and 'a0' here"
+    with pytest.raises(ValueError, match=message) as error:
+        here.check("path", there)
+    assert len(str(error.value)) < 300
+
+
+def test_the_last_checkpoint_is_not_passed_over_for_an_older_one_that_does_not_say(tmp_path):
+    state = State(np.int32(1), {"kernel": np.ones(3, np.float32)})
+    first, other = (identity.Identity({"space.ops": ops}, "") for ops in (OPS, REVERSED))
+    for step, saved_as in ((1, None), (2, first)):
+        with Checkpoints(tmp_path / "checkpoints", identity=saved_as) as checkpoints:
+            checkpoints.save(step, state)
+    with (
+        Checkpoints(tmp_path / "checkpoints", identity=other) as checkpoints,
+        pytest.raises(ValueError, match=r"is of another network: space\.ops"),
+    ):
+        checkpoints.resume(state)
+    with Checkpoints(tmp_path / "checkpoints", identity=first) as checkpoints:
+        assert checkpoints.resume(state).step == 2
+
+
+class State(NamedTuple):
+    """A small train state."""
+
+    step: Any
+    params: Any
 
 
 def test_copied_checkpoints_are_swept_by_their_own_network_alone(trained, tmp_path):

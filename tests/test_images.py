@@ -261,6 +261,13 @@ def test_a_record_that_cannot_be_used_is_named(tmp_path, kind, split, number, na
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error")])
+def test_what_the_machine_lacks_is_no_records_fault(error):
+    with pytest.raises(type(error)) as raised, data.reading(0, (1, 1, 1)):
+        raise error
+    assert raised.value is error
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @examples(25)
 @given(drawn=st.data())

@@ -4,7 +4,20 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from nas_jax import execution, naming, ops, optim, path_dropout, samplers, spaces, widths
+from nas_jax import (
+    execution,
+    findings,
+    naming,
+    network,
+    ops,
+    optim,
+    path_dropout,
+    records,
+    samplers,
+    spaces,
+    validate,
+    widths,
+)
 from nas_jax.spaces import base
 
 SPACE = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity",))
@@ -91,3 +104,16 @@ def test_a_dtype_may_be_given_in_any_form(dtype):
         net.init_with_output, jax.random.key(0), jnp.ones((2, 8, 8, 3)), SPACE.all_on()
     )[0]
     assert logits.shape == (2, 10)
+
+
+def test_a_config_allows_what_the_code_knows():
+    """A config is checked before anything is imported, so its names stand there once more."""
+    names = validate._NAMES
+    assert names["supernet.sampler"] == (*samplers.NAMES, "strategy")
+    assert names["sweep.score"] == (*findings.SCORES,)
+    assert names["sweep.bn"] == ("batch", "recalibrate", "running")
+    assert names["supernet.execution"] == ("auto", *execution.NAMES)
+    assert names["supernet.path_dropout.schedule"] == path_dropout.SCHEDULES
+    assert names["supernet.train.schedule"] == optim.SCHEDULES
+    assert names["retrain.widths.resource"] == records.RESOURCES
+    assert names["network.dtype"] == ("auto", *network.DTYPES)

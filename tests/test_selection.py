@@ -191,6 +191,8 @@ def test_a_run_keeps_the_selection_that_it_began_with(tied, chosen):
         "{",
         '{"top": ["012"]}',  # groups are missing
         json.dumps(EMPTY | {"top": ["111"]}),  # has no score
+        json.dumps(EMPTY | {"top": ["000", "001"]}),  # more than are asked for
+        json.dumps(EMPTY),
         json.dumps(EMPTY | {"top": [3]}),
     ],
 )

@@ -299,7 +299,7 @@ class Space(abc.ABC):
 
 def _check_counts(**counts):
     for name, count in counts.items():
-        if not isinstance(count, int | np.integer) or count < 1:
+        if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
             raise ValueError(f"{name}={count!r} must be a whole number from 1 on")
 
 

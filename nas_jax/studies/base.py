@@ -17,8 +17,6 @@ from nas_jax import (
     rng,
     supernet_task,
     variants,
-    widths_task,
-    workdir,
 )
 from nas_jax import data as data_lib
 from nas_jax.findings import Network
@@ -94,20 +92,19 @@ class Study:
         found = iter(self.pool.search([c for several in configs.values() for c in several]))
         return {label: [next(found) for _ in several] for label, several in configs.items()}
 
-    def selection(self, protocol: str) -> dict[str, list[str]]:
+    def selection(self, protocol: str) -> dict[str, Sequence[str]]:
         """The architectures of each group, by the reference's scores."""
-        settings, rules = self.config.retrain[protocol], self.config.retrain.selection
-        chosen = retrain.select(self.trials, self.space, settings, rules, self.config.seed)
+        config, path = self.config, self.found.directory / f"selection_{protocol}.json"
+        filters = config.retrain[protocol].filters[0]
 
         def tune(text):
-            return self.pool.tune([(self.config, text, settings.filters[0], self.config.seed)])[0]
+            return self.pool.tune([(config, text, filters, config.seed)])[0]
 
-        return widths_task.resolve(chosen, tune)
+        return retrain.keep_or_select(path, config, protocol, self.space, self.trials, tune)
 
     def groups(self, protocol: str) -> dict[tuple[int, str], list[Network]]:
         """Stand-alone networks by (filters, group), with the reference's scores."""
         chosen = self.selection(protocol)
-        workdir.write_json(self.found.directory / f"selection_{protocol}.json", chosen)
         results = self.pool.train_networks(self.config, protocol, chosen)
         known = [row for row in self.trials if row["value"] is not None]
         scores = {row["arch"]: self.found.score.factor * row["value"] for row in known}
