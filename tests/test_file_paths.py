@@ -135,6 +135,7 @@ def test_a_pool_in_the_home_folder(home):
     assert Pool("~/pool", None).directory == home / "pool"
 
 
+@pytest.mark.system
 def test_a_search_in_the_home_folder(home):
     """As bash leaves it: in --workdir=~/run it does not replace the tilde."""
     command = [sys.executable, "launch.py", "--config=tests/configs/tiny.py", "--mode=supernet"]

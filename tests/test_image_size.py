@@ -139,6 +139,7 @@ def run():
     return config, spaces.make(**config.space.to_dict()), data
 
 
+@pytest.mark.system
 def test_a_run_counts_every_pixel(tmp_path, run):
     """What a search may ask for, what it writes, and what a network that is trained has."""
     config, space, data = run

@@ -189,6 +189,7 @@ def test_a_set_of_12_bits_in_16_is_warned_of_once(deep, caplog):
         assert fragment in record.getMessage()
 
 
+@pytest.mark.system
 def test_a_set_of_4_channels_is_searched_to_the_end(tmp_path):
     config = tiny.get_config()
     images, labels = noise(96, 8, 8, 4), np.arange(96) % 10
@@ -282,6 +283,7 @@ def test_damaged_bytes_are_an_image_or_name_their_record(tmp_path_factory, kind,
     refused(read_all, root, kind, naming=f"data.{split}: record {number} ")
 
 
+@pytest.mark.system
 def test_a_streamed_training_names_its_damaged_record_until_it_is_mended(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "NUM_SAMPLED", 3)  # of its fingerprint: the first, middle and last
     config = tiny.get_config()

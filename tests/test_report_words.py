@@ -5,7 +5,19 @@ import json
 import pytest
 
 from nas_jax import figures, report
-from tests.test_report import ARCHS, NUM_TRIALS, SPACE, _lines, _trial, _write, make_run
+from tests.test_report import (
+    ARCHS,
+    NUM_TRIALS,
+    SPACE,
+    _lines,
+    _trial,
+    _write,
+    few_resamples,
+    make_run,
+)
+
+__all__ = ["few_resamples"]
+pytestmark = pytest.mark.usefixtures("few_resamples")
 
 
 @pytest.mark.parametrize("trained", [0, 1])

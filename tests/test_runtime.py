@@ -127,6 +127,7 @@ def losses(directory, num_devices):
     return [row["loss"] for row in rows]
 
 
+@pytest.mark.system
 def test_a_seed_means_the_same_whatever_kind_of_key_is_the_default(tmp_path):
     """On two devices, which split keys of the kind "rbg" otherwise, as on one without it."""
     code = (
@@ -198,6 +199,7 @@ def test_an_environment_that_does_not_fit_is_one_line_and_exit_code_2(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.system
 def test_a_search_runs_without_a_home_folder_and_with_the_backend_of_a_notebook(tmp_path):
     """In a table, of nine architectures: the report at its end draws figures."""
     table = tmp_path / "table.csv"
