@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
@@ -52,7 +53,7 @@ def tune(
       Diverged: the loss is not finite.
     """
     path, settings = directory / "widths.json", config.retrain.widths
-    if path.exists():
+    if parallel.of_owner(np.int32(path.exists())):  # else one process would train alone
         return workdir.read_json(path, records.WIDTHS)
     logger.info("widths  F = %d, seed %d  %s", filters, seed, text)
     full = _widths_of(config, space, data, text, filters)
