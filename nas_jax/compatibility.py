@@ -30,7 +30,7 @@ CHECKS = ("supernet.other_data",)  # fields that decide what is refused, not wha
 
 
 def completed(config: Mapping) -> dict:
-    """A copy of a config with the fields that it lacks, each with its value of `ABSENT`.
+    """Copy a config and add the fields that it lacks, each with its value of `ABSENT`.
 
     Sections that it lacks are not added, so that a part of a config stays a part.
     """
@@ -43,8 +43,8 @@ def completed(config: Mapping) -> dict:
 
 
 def without_former(config: Mapping, prefix: str = "", also: Collection[str] = ()) -> dict:
-    """A copy of a config, or of its section `prefix`, without fields that have their value of
-    `ABSENT` (a run that was begun before has the same), and without those that `also` names."""
+    """Copy a config, or its section `prefix`, without fields that have their value of `ABSENT` (a
+    run that was begun before has the same), and without those that `also` names."""
     kept = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
@@ -56,8 +56,8 @@ def without_former(config: Mapping, prefix: str = "", also: Collection[str] = ()
 
 
 def decisive(config: Mapping) -> dict:
-    """A copy of a config with what decides what a run makes, not where things lie (paths are '', of
-    a table its name) or what is checked."""
+    """Copy of a config what decides what a run makes: not where things lie (paths become '', that
+    of a table its name), nor what is checked."""
     found = copy.deepcopy(dict(config))
     for name in PLACES:
         section, field = _section(found, name)
@@ -95,7 +95,7 @@ def mended(space: str, sampler: str = "", score: str = "") -> dict[str, str]:
 
 
 def former_values(given: Mapping, default: Mapping, there: Mapping) -> Iterator[tuple[str, Any]]:
-    """What a run that was begun before has in place of today's defaults: (field, value) of each.
+    """Find what a run that was begun before has in place of today's defaults: (field, value) each.
 
     A field that was given another value than today's default is left as it is.
 

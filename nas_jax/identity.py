@@ -37,7 +37,7 @@ class Identity:
     other_data: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """What a checkpoint carries, plain data as JSON gives it back."""
+        """Give what a checkpoint carries: plain data, as JSON gives it back."""
         kept = {"network": dict(self.network), "images": self.images, "notes": dict(self.notes)}
         return json.loads(json.dumps(kept))
 
@@ -70,7 +70,7 @@ class Identity:
 
 
 def of(net: Any, data: Any, **kept: Any) -> Identity:
-    """The identity of a network on a data set.
+    """Identify a network on a data set.
 
     Args:
       net: a `network.Network`.
