@@ -212,7 +212,7 @@ def test_another_config_is_refused_with_the_field_and_another_folder(whole):
         (["--mode=retrain"], "run --mode=sweep first"),
         (["--config.supernet.train.ghost_batch_size=5"], "is not a multiple of ghost_batch_size=5"),
         (["--config.data.name=digit"], "nearest: 'digits'"),
-        (["--config.space.num_cells=5"], "must be a multiple of 16"),
+        (["--config.space.num_cells=5"], "must be multiples of 16"),
         (["--config.supernet.filters=10000000"], "ran out of memory; lower supernet.train.batch"),
     ],
 )

@@ -261,7 +261,7 @@ def test_optuna_weighs_a_score_against_a_cost():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("randam_search", (), "'randam_search' is none of .*nearest: random_search"),
+        ("randam_search", (), "'randam_search' is none of .*nearest: 'random_search'"),
         ("evolution", (("populatoin", 5),), "no option of evolution, .*nearest: population"),
         ("random_search", (("population", 5),), "no option of random_search, which has none"),
         ("evolution", (("population", "x"),), "population='x' must be int, such as its default 50"),

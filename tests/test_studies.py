@@ -167,7 +167,7 @@ def test_every_figure_of_the_report_is_there(made):
     ("fields", "message"),
     [
         ({"study.parts": ()}, "study.parts is empty: .* wants a config of configs/studies"),
-        ({"study.parts": ("rankings",)}, "'rankings', which is none of .*nearest: 'ranking'"),
+        ({"study.parts": ("rankings",)}, "study.parts='rankings' is none of .*nearest: 'ranking'"),
         (
             {"study.variants": (("a",), ("b", ("supernet.filter", 8)))},
             "study.variants, 'b': config.supernet.filter is no field",
