@@ -22,7 +22,7 @@ print(matplotlib.rcParams["backend"])
 def _draw(path, **environment):
     """What a process of its own says after it has drawn."""
     done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", DRAW, str(path)],
+        [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", DRAW, str(path)],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
