@@ -116,7 +116,7 @@ def _check_classes(specs, sizes, labels, names):
 
 
 def _warn_of_dim(name, images):
-    """Cameras of 12 bits store them in 16, of which the lower half is left out."""
+    """Warn of images that are nearly black: 12 bits stored in 16 lose all but four."""
     brightest = images.max()
     if brightest < 16:
         logger.warning(
@@ -161,7 +161,8 @@ def _own_sets(folder):
 
 
 def _folder(data_dir):
-    """Of prepared sets; TFDS itself can read buckets, but array_record files there it cannot."""
+    """Find the folder of prepared sets, on this machine: TFDS can read buckets, but no array_record
+    files there."""
     if data_dir:
         return file_paths.local(data_dir, "data.data_dir")
     return file_paths.local(os.environ.get(_FOLDER) or _DEFAULT_FOLDER, f"${_FOLDER}")

@@ -116,7 +116,7 @@ def make(
         name="supernet",
         net=net,
         split="train",
-        init_args=(space.all_on(),),
+        init_args=lambda policy: (space.all_on(),),
         usage=space.usage,
         per_use=config.supernet.per_use_gradients,
         penalty=strategy and strategy.penalty,

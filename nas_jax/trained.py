@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import augment, parallel, rng, supernet, workdir
+from nas_jax import augment, parallel, workdir
 from nas_jax import data as data_lib
 from nas_jax.choices import unstack
 from nas_jax.score import counter
@@ -44,7 +44,7 @@ class Trained:
             name="candidate",
             net=self._net,
             split="train",
-            init_args=(space.all_on(),),
+            init_args=lambda arch: (arch,),  # first weights are those of a network of its fan-ins
             sample_masks=_the_same,
             usage=space.usage,
             policy=space.all_on(),
@@ -68,12 +68,6 @@ class Trained:
     def _folder(self, text):
         return self._directory / "candidates" / arch_id(text)
 
-    def _random(self, arch):
-        """First weights: those of all candidates are one draw, scaled."""
-        images = jnp.zeros((1, *self._images.shape[1:]))
-        key = rng.key(self._config.seed)
-        return supernet.init(key, self._net, images, arch)["params"]
-
     def _parent(self, arch, trials):
         """Weights of the nearest candidate."""
         folder = self._folder(nearest(self._space, arch, trials))
@@ -85,8 +79,7 @@ class Trained:
         return self._training.restore(folder)[0].params
 
     def _accuracy(self, arch, trials):
-        inherits = self._config.sweep.inherit and trials
-        params = self._parent(arch, trials) if inherits else self._random(arch)
+        params = self._parent(arch, trials) if self._config.sweep.inherit and trials else None
         folder = self._folder(self._space.to_str(arch))
         try:
             state = self._training.fit(folder, seed=self._config.seed, params=params, policy=arch)

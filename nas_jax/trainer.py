@@ -46,7 +46,7 @@ class Task:
       name: for the log.
       net: the module.
       split: the data split that it is trained on.
-      init_args: what `net` takes beside images when it is initialised.
+      init_args: (policy of the first state) -> what `net` takes beside images when initialised.
       sample_masks: (key of the run, step, group numbers [G], policy) -> masks [G, k], or None.
       usage: (params, masks) -> share of groups that use each parameter, or None for all.
       per_use: see `train_step.make`.
@@ -62,7 +62,7 @@ class Task:
     name: str
     net: nn.Module
     split: str
-    init_args: tuple = ()
+    init_args: Callable = lambda policy: ()
     sample_masks: Callable = lambda key, step, groups, policy: None
     usage: Callable = lambda params, masks: None
     per_use: bool = False
@@ -295,7 +295,7 @@ class BaseTraining(abc.ABC):
     def _new(self, seed, params, policy):
         """The first state of one network."""
         if params is None:
-            variables = supernet.init(rng.key(seed), self.task.net, *self._init_args)
+            variables = supernet.init(rng.key(seed), self.task.net, *self._init_args(policy))
         else:
             variables = {"params": params}
         state = train_step.create(variables, self._tx, policy)
@@ -303,14 +303,14 @@ class BaseTraining(abc.ABC):
 
     @functools.cached_property
     def _shape_of_new(self):
-        variables = jax.eval_shape(self.task.net.init, rng.key(0), *self._init_args)
+        args = self._init_args(self.task.policy)
+        variables = jax.eval_shape(self.task.net.init, rng.key(0), *args)
         create = functools.partial(train_step.create, tx=self._tx, policy=self.task.policy)
         return jax.eval_shape(create, variables)
 
-    @property
-    def _init_args(self):
+    def _init_args(self, policy):
         images = jnp.zeros((1, *self._data.image_shape), jnp.float32)
-        return images, *self.task.init_args
+        return images, *self.task.init_args(policy)
 
     def _make_step(self, num_devices):
         """The pure step of one of so many devices."""
