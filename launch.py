@@ -31,8 +31,9 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from nas_jax import config as config_lib
-from nas_jax import runtime, validate
-from nas_jax.interruption import Interrupted
+from nas_jax import validate
+from nas_jax.runtime import environment
+from nas_jax.runtime.preemption import Interrupted
 from nas_jax.variants import flatten
 
 _FIELDS: list[str] = []  # arguments, of which the config's flag reads those that set fields
@@ -102,7 +103,7 @@ def _run_joined():
     after a failure it leaves at once, which ends the others.
     """
     try:
-        importlib.import_module("nas_jax.parallel").initialize()
+        importlib.import_module("nas_jax.runtime.environment.distributed").initialize()
     except ValueError as error:
         return _fail(error, 2)
     code = 1
@@ -158,7 +159,7 @@ def main(argv=None):
     logging.getLogger("nas_jax").setLevel(logging.INFO)
     for library in ("absl", "asyncio"):  # Orbax logs at length what it then raises
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    runtime.configure()
+    environment.configure()
     try:
         _parse_arguments(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:

@@ -17,7 +17,8 @@ import argparse
 import importlib
 import os
 
-from nas_jax import file_paths, runtime
+from nas_jax import file_paths
+from nas_jax.runtime import environment
 
 _NAMES = (
     *("train_step", "scoring", "prefixes", "compile_time"),
@@ -70,5 +71,5 @@ def _pin(threads, devices):
 if __name__ == "__main__":
     arguments = _parser().parse_args()
     _pin(arguments.threads, arguments.devices)  # before JAX or PyTorch count the cores
-    runtime.configure()
+    environment.configure()
     importlib.import_module(f"benchmarks.{arguments.name}").run(arguments)

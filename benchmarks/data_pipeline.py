@@ -4,8 +4,9 @@ import jax
 import numpy as np
 
 from benchmarks import harness
-from nas_jax import augment, datasets, rng
+from nas_jax import augment, datasets
 from nas_jax import config as config_lib
+from nas_jax.runtime import rng
 
 
 def run(args) -> None:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import harness
-from nas_jax import rng
+from nas_jax.runtime import rng
 
 _SIZES = {"cpu": (2**26, 1024)}  # bytes that are copied, rows of a square matrix
 _LARGE = 2**31, 8192  # elsewhere: long beside a launch

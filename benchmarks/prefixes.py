@@ -4,7 +4,8 @@ import jax
 import numpy as np
 
 from benchmarks import harness
-from nas_jax import candidates, parallel, rng, spaces, supernet
+from nas_jax import candidates, spaces, supernet
+from nas_jax.runtime import distributed, rng
 
 
 def run(args) -> None:
@@ -21,7 +22,7 @@ def run(args) -> None:
         images = generator.normal(size=(count, args.image_size, args.image_size, 3))
         images = images.astype(np.float32)
         variables = supernet.init(rng.key(0), net, images[:1], space.all_on())
-        given = parallel.replicate((variables, images))
+        given = distributed.replicate((variables, images))
         functions = {
             name: _function(candidates.logits, net, given, space.from_decisions(every[order]))
             for name, order in orders.items()
@@ -41,10 +42,10 @@ def _alone(net, variables, images, archs):
 
 
 def _function(logits, net, given, archs):
-    pmapped = parallel.pmap(
+    pmapped = distributed.pmap(
         lambda variables, images, archs: logits(net, variables, images, archs),
         split=(False, False, True),
         split_out=True,
     )
-    archs = parallel.shard(archs, jax.device_count())
+    archs = distributed.shard(archs, jax.device_count())
     return lambda: jax.block_until_ready(pmapped(*given, archs))

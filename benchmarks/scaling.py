@@ -8,7 +8,7 @@ from matplotlib import ticker
 
 from benchmarks import harness, scoring
 from benchmarks.workload import Workload
-from nas_jax import rng
+from nas_jax.runtime import rng
 
 _SWEPT = {
     "candidates": [1, 4, 16, 64],

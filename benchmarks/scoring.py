@@ -9,7 +9,8 @@ import numpy as np
 from benchmarks import harness
 from benchmarks.baselines import naive_jax
 from benchmarks.workload import Workload, torch, torch_supernet
-from nas_jax import candidates, parallel, rng
+from nas_jax import candidates
+from nas_jax.runtime import distributed, rng
 
 
 def scorer(workload: Workload, execution: str, images: np.ndarray, archs: Any, naive=False):
@@ -19,13 +20,13 @@ def scorer(workload: Workload, execution: str, images: np.ndarray, archs: Any, n
     """
     net, devices = workload.net(execution), jax.device_count()
     replaced = naive_jax.kernels_replaced if naive else contextlib.nullcontext
-    pmapped = parallel.pmap(
+    pmapped = distributed.pmap(
         lambda variables, images, archs: candidates.logits(net, variables, images, archs),
         split=(False, False, True),
         split_out=True,
     )
-    given = parallel.replicate((workload.variables, images))
-    archs = parallel.shard(archs, devices)
+    given = distributed.replicate((workload.variables, images))
+    archs = distributed.shard(archs, devices)
     with replaced():  # matters where it is traced
         compiled = pmapped.lower(*given, archs).compile()
 

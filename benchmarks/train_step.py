@@ -13,7 +13,8 @@ import optax
 from benchmarks import harness
 from benchmarks.baselines import naive_jax
 from benchmarks.workload import Workload, torch, torch_supernet
-from nas_jax import parallel, path_dropout, rng, train_step
+from nas_jax import path_dropout, train_step
+from nas_jax.runtime import distributed, rng
 
 _L2, _RATE, _MOMENTUM = 1e-4, 0.1, 0.9
 
@@ -40,12 +41,12 @@ def jax_step(workload: Workload, execution: str, images, labels, num_groups: int
         return step(state, batch, root)
 
     split = (False, True, False, False)
-    pmapped = parallel.pmap(step, split=split, split_out=False, donate=(0,))
-    batch = parallel.shard({"image": images, "label": labels}, devices)
+    pmapped = distributed.pmap(step, split=split, split_out=False, donate=(0,))
+    batch = distributed.shard({"image": images, "label": labels}, devices)
 
     def start(masks):
         state = train_step.create(jax.tree.map(jnp.array, workload.variables), tx)
-        state, root, masks = parallel.replicate((state, rng.key(0), masks))
+        state, root, masks = distributed.replicate((state, rng.key(0), masks))
 
         def run():
             nonlocal state

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax import rng, spaces, supernet
+from nas_jax import spaces, supernet
+from nas_jax.runtime import rng
 
 try:
     import torch

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from nas_jax import rng
+from nas_jax.runtime import rng
 
 
 def logits(

@@ -10,7 +10,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from nas_jax import runtime, validate, variants
+from nas_jax import validate, variants
+from nas_jax.runtime import environment
 
 STAGES = ("supernet", "sweep", "retrain", "report")  # of a search
 MODES = (*STAGES, "search", "study")
@@ -244,7 +245,7 @@ def build(config: ConfigDict) -> tuple[Any, Any]:
     for label, variant in varied.items():
         with _said_of(label):
             validate.config(variant, known)
-    runtime.start()
+    environment.start()
     if config.study.parts:
         importlib.import_module("nas_jax.studies").check(config)
     space = importlib.import_module("nas_jax.spaces").make(**config.space.to_dict())

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import cost, latency, parallel, tables
+from nas_jax import cost, latency, tables
 from nas_jax import data as data_lib
+from nas_jax.runtime import distributed
 from nas_jax.spaces import Space
 from nas_jax.trainer import network_options
 
@@ -43,7 +44,7 @@ class Constraints:
             for field in cost.Cost._fields
         }
         if sweep.latency.num_archs:
-            with parallel.owner_first("latency"):  # no other may measure another
+            with distributed.owner_first("latency"):  # no other may measure another
                 self._per_option["latency_ms"] = latency.per_option(
                     space,
                     directory / "latency.json",

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nas_jax import file_paths, runtime
+from nas_jax import file_paths
+from nas_jax.runtime import environment
 
-with runtime.no_backend():
+with environment.no_backend():
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch

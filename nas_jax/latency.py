@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize, stats
 
-from nas_jax import file_paths, records, rng, supernet, workdir
+from nas_jax import file_paths, records, supernet, workdir
 from nas_jax.image_size import ImageSize, height_and_width
+from nas_jax.runtime import rng
 from nas_jax.spaces import Space
 
 logger = logging.getLogger(__name__)

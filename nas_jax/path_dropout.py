@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax import naming, rng
+from nas_jax import naming
+from nas_jax.runtime import rng
 
 MOST = 0.99  # a factor lets r rise to it
 SCHEDULES = ("linear", "constant", "none")

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import augment, parallel, path_dropout, rng, score, workdir
+from nas_jax import augment, path_dropout, score, workdir
 from nas_jax import data as data_lib
+from nas_jax.runtime import distributed, rng
 from nas_jax.trainer import BaseTraining, Task
 
 
@@ -57,7 +58,7 @@ class Population(BaseTraining):
         self._exploit, self._examine, self._r = jax.jit(exploit), examine, r
         self._size = len(factors["learning_rate"])
         self._policy = factors | {"score": np.full(self._size, -np.inf, np.float32)}
-        self._mesh = parallel.grid(self._size, devices)
+        self._mesh = distributed.grid(self._size, devices)
 
     def _read(self, checkpoints, step):
         state = checkpoints.restore(step, self._state_shape)
@@ -79,7 +80,7 @@ class Population(BaseTraining):
 
     def _place(self, state, seed):
         roots = jax.vmap(rng.key)(self._seeds(seed))
-        return parallel.put((state, roots), parallel.of_members(self._mesh))
+        return distributed.put((state, roots), distributed.of_members(self._mesh))
 
     def _seeds(self, seed):
         """uint32 [M], others for every seed; that of a population of one is the seed itself."""
@@ -94,18 +95,18 @@ class Population(BaseTraining):
 
     @functools.cached_property
     def _step(self):
-        one = self._make_step(self._mesh.shape[parallel.AXIS])
+        one = self._make_step(self._mesh.shape[distributed.AXIS])
 
         def step(states, batch, roots):
             states, metrics = self._each(lambda state, root: one(state, batch, root), states, roots)
-            return states, _mean_of_sound(parallel.all_members(metrics))
+            return states, _mean_of_sound(distributed.all_members(metrics))
 
-        members, replicas = parallel.MEMBER, parallel.AXIS
-        return parallel.spread(
+        members, replicas = distributed.MEMBER, distributed.AXIS
+        return distributed.spread(
             step,
             self._mesh,
             split=(members, replicas, members),
-            split_out=(members, parallel.WHOLE),
+            split_out=(members, distributed.WHOLE),
             donate=(0,),
         )
 
@@ -146,9 +147,9 @@ class Population(BaseTraining):
 
     @functools.cached_property
     def _gather(self):
-        split = (parallel.MEMBER,)
-        return parallel.spread(
-            parallel.all_members, self._mesh, split=split, split_out=parallel.WHOLE
+        split = (distributed.MEMBER,)
+        return distributed.spread(
+            distributed.all_members, self._mesh, split=split, split_out=distributed.WHOLE
         )
 
     @functools.cached_property
@@ -160,10 +161,10 @@ class Population(BaseTraining):
             def of_one(params):
                 return jnp.mean(right({"params": params}, {}, images, labels, archs)) / len(labels)
 
-            return parallel.all_members(parallel.mean(self._each(of_one, params)))
+            return distributed.all_members(distributed.mean(self._each(of_one, params)))
 
-        split = (parallel.MEMBER, parallel.AXIS, parallel.WHOLE, parallel.WHOLE)
-        return parallel.spread(scores, self._mesh, split=split, split_out=parallel.WHOLE)
+        split = (distributed.MEMBER, distributed.AXIS, distributed.WHOLE, distributed.WHOLE)
+        return distributed.spread(scores, self._mesh, split=split, split_out=distributed.WHOLE)
 
     @functools.cached_property
     def _inherit(self):
@@ -171,7 +172,7 @@ class Population(BaseTraining):
             state = jax.tree.map(lambda x: x[parents], state._replace(policy=()))
             return state._replace(policy=policy)
 
-        return jax.jit(inherit, out_shardings=parallel.of_members(self._mesh), donate_argnums=0)
+        return jax.jit(inherit, out_shardings=distributed.of_members(self._mesh), donate_argnums=0)
 
     def _record(self, path, step, scores, parents, policy):
         """A line of lineage.jsonl; the learning rate is that of the step that comes next."""

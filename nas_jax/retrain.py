@@ -23,7 +23,6 @@ from nas_jax import (
     cost,
     file_paths,
     findings,
-    parallel,
     records,
     score,
     widths,
@@ -31,6 +30,7 @@ from nas_jax import (
     workdir,
 )
 from nas_jax import data as data_lib
+from nas_jax.runtime import distributed
 from nas_jax.spaces import Space, arch_id
 from nas_jax.trainer import Task, Training, network_options
 
@@ -62,14 +62,14 @@ def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: str | 
         settings, root = config.retrain[protocol], directory / "retrain" / protocol
         tune = functools.partial(_tune, config, space, data, directory, settings.filters[0])
         selection = keep_or_select(root / "selection.json", config, protocol, space, trials, tune)
-        index, count = parallel.process()
+        index, count = distributed.process()
         todo = [job for job in jobs(settings, root, selection).items() if not is_done(job[0])]
-        parallel.barrier(protocol)  # all have seen the same
+        distributed.barrier(protocol)  # all have seen the same
         for number, (path, job) in enumerate(todo[index::count], 1):
             train_one(config, space, data, protocol, path, *job)
             if number % CLEAR_EVERY == 0:
                 jax.clear_caches()
-        parallel.barrier(protocol)
+        distributed.barrier(protocol)
 
 
 def keep_or_select(
@@ -95,10 +95,10 @@ def keep_or_select(
     rules = config.retrain.selection
     chosen = select(trials, space, config.retrain[protocol], rules, config.seed)
     kept = _kept(path, space, trials, chosen)
-    if parallel.of_owner(np.int32(kept is not None)):
+    if distributed.of_owner(np.int32(kept is not None)):
         return kept
     chosen = widths_task.resolve(chosen, tune)
-    if parallel.is_owner():
+    if distributed.is_owner():
         workdir.write_json(path, chosen)
     return chosen
 
@@ -171,7 +171,7 @@ def train_one(
         net=net,
         split="train+valid" if final else "train",
     )
-    training = Training(task, settings.train, data, parallel.own_devices())
+    training = Training(task, settings.train, data, distributed.own_devices())
     state = training.fit(directory, seed=seed)
     split = "test" if final else "valid"
     measured = score.accuracy(

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from nas_jax import choices as choices_lib
-from nas_jax import naming, path_dropout, rng
+from nas_jax import naming, path_dropout
+from nas_jax.runtime import rng
 
 NAMES = ("path_dropout", "single_path", "fair", "sandwich")
 

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax import candidates, parallel
+from nas_jax import candidates
+from nas_jax.runtime import distributed
 
 
 def one_shot_accuracy(
@@ -63,20 +64,22 @@ def one_shot_accuracy(
         return {"batch_stats": jax.lax.map(of_one, archs)}
 
     counted = counter(scored, prepare=prepare, devices=devices)
-    own_of = parallel.pmap(calibrated, split=(False, False, True), split_out=True, devices=devices)
-    variables = parallel.replicate(variables, devices)
+    own_of = distributed.pmap(
+        calibrated, split=(False, False, True), split_out=True, devices=devices
+    )
+    variables = distributed.replicate(variables, devices)
     batches = [
-        parallel.replicate((images[i : i + batch_size], labels[i : i + batch_size]), devices)
+        distributed.replicate((images[i : i + batch_size], labels[i : i + batch_size]), devices)
         for i in range(0, len(images), batch_size)
     ]
     if calibration is not None:
-        calibration = parallel.replicate(calibration, devices)
+        calibration = distributed.replicate(calibration, devices)
 
     def score(archs):
-        archs = parallel.part(archs, devices)
+        archs = distributed.part(archs, devices)
         own = {} if calibration is None else own_of(variables, calibration, archs)
         counts = [counted(variables, own, *batch, archs) for batch in batches]
-        return parallel.whole(np.sum(jax.device_get(counts), 0), devices) / len(images)
+        return distributed.whole(np.sum(jax.device_get(counts), 0), devices) / len(images)
 
     return score
 
@@ -95,7 +98,7 @@ def counter(
     """
 
     split = (False, True, False, False, True)
-    return parallel.pmap(right(net, prepare), split=split, split_out=True, devices=devices)
+    return distributed.pmap(right(net, prepare), split=split, split_out=True, devices=devices)
 
 
 def right(net: nn.Module, prepare: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
@@ -142,13 +145,13 @@ def kl_divergence(
         return jnp.mean(both, (1, 2))
 
     targets = jax.jit(log_predictions)(variables, images, references)
-    common = parallel.replicate((variables, images, targets), devices)
+    common = distributed.replicate((variables, images, targets), devices)
     split = (False, False, False, True)
-    compared = parallel.pmap(divergence, split=split, split_out=True, devices=devices)
+    compared = distributed.pmap(divergence, split=split, split_out=True, devices=devices)
 
     def score(archs):
-        divergences = compared(*common, parallel.part(archs, devices))
-        return parallel.whole(divergences, devices).astype(np.float64)
+        divergences = compared(*common, distributed.part(archs, devices))
+        return distributed.whole(divergences, devices).astype(np.float64)
 
     return score
 

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import augment, candidates, path_dropout, rng, score, supernet_task, tables
+from nas_jax import augment, candidates, path_dropout, score, supernet_task, tables
 from nas_jax import data as data_lib
 from nas_jax.constraints import Constraints
+from nas_jax.runtime import rng
 from nas_jax.spaces import Space
 from nas_jax.trained import Trained
 

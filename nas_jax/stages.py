@@ -11,17 +11,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from nas_jax import (
-    compatibility,
-    file_paths,
-    interruption,
-    naming,
-    parallel,
-    records,
-    tables,
-    workdir,
-)
+from nas_jax import compatibility, file_paths, naming, records, tables, workdir
 from nas_jax import config as config_lib
+from nas_jax.runtime import distributed, preemption
 
 logger = logging.getLogger(__name__)
 
@@ -55,24 +47,24 @@ def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
     config = _as_begun(config, directory)
     space, data = config_lib.build(config)
     mode = _mode(config, mode)
-    if mode == "study" and parallel.process()[1] > 1:
+    if mode == "study" and distributed.process()[1] > 1:
         raise ValueError(
             "--distributed: a study is shared by its pool; start the same command on every machine "
             "without it, on one file system"
         )
     with contextlib.ExitStack() as stack:
-        with _explained(directory, mode), parallel.owner_first("workdir"):
+        with _explained(directory, mode), distributed.owner_first("workdir"):
             mine = stack.enter_context(_claim(directory, mode))
-            if parallel.is_owner():
+            if distributed.is_owner():
                 workdir.open_workdir(directory, config.to_dict(), _inputs(config, data, mode))
         say = functools.partial(workdir.set_status, directory) if mine else _say_nothing
         for stage in config_lib.STAGES if mode == "search" else (mode,):
             recorded = _recorded(functools.partial(say, stage=stage))
             with _on_sigterm(), _explained(directory, stage), recorded:
-                if parallel.is_owner() or stage not in SHARED:
+                if distributed.is_owner() or stage not in SHARED:
                     _module(stage).run(config, space, data, directory)
-                interruption.check()
-                parallel.barrier(stage)
+                preemption.check()
+                distributed.barrier(stage)
         say("done", stage=mode)
 
 
@@ -122,7 +114,7 @@ def _inputs(config, data, mode):
 @contextlib.contextmanager
 def _claim(directory: Path, mode: str) -> Iterator[bool]:
     """Whether this process says what status.json says: the owner, if there is no other run."""
-    if not parallel.is_owner():
+    if not distributed.is_owner():
         yield False
         return
     with workdir.claim(directory, wait=False) as mine:
@@ -136,8 +128,8 @@ def _claim(directory: Path, mode: str) -> Iterator[bool]:
 
 def _on_sigterm():
     """Of several processes JAX itself tells all when one is to stop."""
-    alone = parallel.process()[1] == 1
-    return interruption.on_sigterm() if alone else contextlib.nullcontext()
+    alone = distributed.process()[1] == 1
+    return preemption.on_sigterm() if alone else contextlib.nullcontext()
 
 
 def _module(stage):

@@ -18,9 +18,7 @@ from nas_jax import (
     cost,
     file_paths,
     identity,
-    parallel,
     path_dropout,
-    rng,
     samplers,
     score,
     strategies,
@@ -28,6 +26,7 @@ from nas_jax import (
 from nas_jax import data as data_lib
 from nas_jax.constraints import Constraints
 from nas_jax.population import Population
+from nas_jax.runtime import distributed, rng
 from nas_jax.spaces import Space
 from nas_jax.trainer import BaseTraining, Task, Training, count_steps, network_options
 
@@ -221,10 +220,10 @@ def _updating(config, strategy, net, data, constraints, devices):
     def update(step, state, root):
         policy, key = jax.device_get(state.policy), rng.stream(root, "strategy", step)
         archs, images, labels = examine(key, step, policy)
-        part = parallel.part(archs, devices)
+        part = distributed.part(archs, devices)
         right = count({"params": state.params}, {}, images, labels, part)
-        accuracies = parallel.whole(right, devices) / len(labels)
-        policy = parallel.replicate(strategy.tell(policy, archs, accuracies), devices)
+        accuracies = distributed.whole(right, devices) / len(labels)
+        policy = distributed.replicate(strategy.tell(policy, archs, accuracies), devices)
         return state._replace(policy=policy), {"asked_accuracy": accuracies.mean()}
 
     return update

@@ -13,18 +13,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import (
-    file_paths,
-    interruption,
-    parallel,
-    records,
-    rng,
-    strategies,
-    supernet_task,
-    tables,
-    workdir,
-)
+from nas_jax import file_paths, records, strategies, supernet_task, tables, workdir
 from nas_jax.constraints import Constraints
+from nas_jax.runtime import distributed, preemption, rng
 from nas_jax.scorer import Scorer
 from nas_jax.spaces import Space
 from nas_jax.strategies import exhaustive
@@ -54,10 +45,10 @@ def run(
     directory = file_paths.local(directory, "directory")
     sweep = config.sweep
     path = directory / "trials.jsonl"
-    resumed = int(parallel.of_owner(np.int32(_mended(path))))
+    resumed = int(distributed.of_owner(np.int32(_mended(path))))
     if resumed >= sweep.num_candidates:
         return
-    if not resumed and parallel.is_owner():  # a selection that is there was made of other scores
+    if not resumed and distributed.is_owner():  # a selection that is there was made of other scores
         for old in (directory / "retrain").glob("*/selection.json"):
             old.unlink()
     table = tables.load(config.table, space) if config.table else None
@@ -71,8 +62,8 @@ def run(
     root, progress = rng.key(sweep.seed), _Progress(resumed, sweep.num_candidates)
     lines, size = _lines(path, resumed), sweep.candidates_per_batch
     for number, first in enumerate(range(0, sweep.num_candidates, size)):
-        if parallel.stop_requested():
-            raise interruption.Interrupted
+        if distributed.stop_requested():
+            raise preemption.Interrupted
         key = rng.stream(root, "ask", number)
         archs = strategies.ask_allowed(key, strategy, state, size, constraints.allows)
         wanted = min(size, sweep.num_candidates - first)
@@ -81,7 +72,7 @@ def run(
         is_new = len(rows) < wanted
         if is_new:
             rows, old = scorer.rows(archs)[:wanted], rows
-            if parallel.is_owner():
+            if distributed.is_owner():
                 workdir.append_jsonl(path, rows[len(old) :])
         values = [row["value"] for row in rows]
         progress.add(values, is_new)
@@ -91,7 +82,7 @@ def run(
 
 def _mended(path):
     """How many lines there are, once a damaged last one is gone: the owner knows. None is kept."""
-    if not parallel.is_owner():
+    if not distributed.is_owner():
         return 0
     workdir.mend_jsonl(path, records.TRIAL)
     return sum(1 for _ in workdir.iterate_jsonl(path, records.TRIAL))

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from nas_jax import optim, parallel, rng
+from nas_jax import optim
+from nas_jax.runtime import distributed, rng
 
 
 class TrainState(NamedTuple):
@@ -90,12 +91,12 @@ def make(
         shrinking = optim.l2(params, None if l2_unused else used, norm_params=l2_norm_params)
         terms = {"l2": l2 * shrinking * (policy["l2"] if tuned else 1)}
         if penalty is not None:
-            terms["penalty"] = penalty(params, parallel.mean(used))
+            terms["penalty"] = penalty(params, distributed.mean(used))
         return sum(terms.values()), terms
 
     def step(state, batch, root):
         num_images = batch["label"].shape[0]
-        replica = parallel.replica_index()
+        replica = distributed.replica_index()
         numbers = replica * num_images + jnp.arange(num_images, dtype=jnp.int32)
         images = prepare(rng.each(rng.stream(root, "augment", state.step), numbers), batch["image"])
         images = images.reshape(num_groups, -1, *images.shape[1:])
@@ -108,9 +109,9 @@ def make(
         grads, (metrics, batch_stats) = _mean(fitted, (images, labels, masks), groups_at_once)
         shrunk, more = jax.grad(penalties, has_aux=True)(state.params, masks, state.policy)
         grads, metrics = jax.tree.map(jnp.add, grads, shrunk), metrics | more
-        grads, metrics, batch_stats = parallel.mean((grads, metrics, batch_stats))
+        grads, metrics, batch_stats = distributed.mean((grads, metrics, batch_stats))
         if per_use:
-            shares = parallel.mean(usage(state.params, masks))
+            shares = distributed.mean(usage(state.params, masks))
             grads = jax.tree.map(lambda g, share: g / jnp.where(share, share, 1), grads, shares)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         if tuned:  # SGD's updates are linear in the rate

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import augment, parallel, workdir
+from nas_jax import augment, workdir
 from nas_jax import data as data_lib
 from nas_jax.choices import unstack
+from nas_jax.runtime import distributed
 from nas_jax.score import counter
 from nas_jax.spaces import Space, arch_id
 from nas_jax.trainer import Task, Training, network_options
@@ -60,7 +61,7 @@ class Trained:
 
     def __call__(self, archs: Any) -> np.ndarray:
         """Train each in turn; parents are candidates of the rounds before."""
-        parallel.barrier("trials")  # the owner has written those of the round before
+        distributed.barrier("trials")  # the owner has written those of the round before
         trials = workdir.read_trials(self._directory / "trials.jsonl")
         trials = [row for row in trials if row["value"] is not None]
         return np.asarray([self._accuracy(arch, trials) for arch in unstack(archs)])
@@ -86,7 +87,7 @@ class Trained:
         except FloatingPointError as error:  # a failed candidate; the search goes on
             logger.warning("%s", error)
             return math.nan
-        variables = parallel.replicate({"params": jax.device_get(state.params)}, self._devices)
+        variables = distributed.replicate({"params": jax.device_get(state.params)}, self._devices)
         size, right = self._config.sweep.batch_size, 0
         masks = jax.tree.map(lambda mask: np.asarray(mask)[None, None], arch)
         for first in range(0, len(self._images), size):

@@ -20,10 +20,7 @@ from nas_jax import (
     execution,
     file_paths,
     identity,
-    interruption,
     optim,
-    parallel,
-    rng,
     supernet,
     train_step,
     workdir,
@@ -31,6 +28,7 @@ from nas_jax import (
 from nas_jax import data as data_lib
 from nas_jax.checkpoints import Checkpoints, Resumed
 from nas_jax.progress import Diverged, Progress
+from nas_jax.runtime import distributed, preemption, rng
 from nas_jax.train_step import TrainState
 
 logger = logging.getLogger(__name__)
@@ -161,7 +159,7 @@ class BaseTraining(abc.ABC):
         directory = file_paths.local(directory, "directory")
         path = directory / "restarts.jsonl"
         while True:
-            done = int(parallel.of_owner(np.int32(self._count(path)), self._devices))
+            done = int(distributed.of_owner(np.int32(self._count(path)), self._devices))
             if done:
                 self._optimise(self._train.base_lr * SLOWER**done)
             try:
@@ -178,7 +176,7 @@ class BaseTraining(abc.ABC):
 
     @property
     def _owner(self):
-        return parallel.is_owner(self._devices)
+        return distributed.is_owner(self._devices)
 
     def _fit(self, directory, seed, params, policy):
         folder, keep = directory / "checkpoints", self._train.keep_checkpoints
@@ -186,7 +184,7 @@ class BaseTraining(abc.ABC):
             found = checkpoints.resume(self._state_shape)
             if found is None:
                 found = Resumed(0, self._first_state(seed, params, policy), {})
-            step, state = parallel.of_owner((found.step, found.state), self._devices)
+            step, state = distributed.of_owner((found.step, found.state), self._devices)
             found = Resumed(int(step), state, found.pending)
             if found.step == self.total:
                 return found.state
@@ -252,10 +250,10 @@ class BaseTraining(abc.ABC):
                 if step == self.total or (
                     train.checkpoint_every and step % train.checkpoint_every == 0
                 ):
-                    checkpoints.save(step, parallel.fetch(state))
-                elif parallel.stop_requested(self._devices):
-                    checkpoints.interrupt(step, parallel.fetch(state), progress.pending)
-                    raise interruption.Interrupted
+                    checkpoints.save(step, distributed.fetch(state))
+                elif distributed.stop_requested(self._devices):
+                    checkpoints.interrupt(step, distributed.fetch(state), progress.pending)
+                    raise preemption.Interrupted
         return state
 
     # -- what subclasses say ----------------------------------------------------------------------
@@ -347,19 +345,21 @@ class Training(BaseTraining):
         return self._shape_of_new
 
     def _place(self, state, seed):
-        return parallel.replicate((state, rng.key(seed)), self._devices)
+        return distributed.replicate((state, rng.key(seed)), self._devices)
 
     def _batches(self, seed, start):
         split, size = self.task.split, self._train.batch_size
-        shard = parallel.process(self._devices)
+        shard = distributed.process(self._devices)
         for batch in self._data.batches(split, size, seed=seed, start=start, shard=shard):
-            yield parallel.shard(batch, parallel.num_local(self._devices))
+            yield distributed.shard(batch, distributed.num_local(self._devices))
 
     @functools.cached_property
     def _step(self):
-        step = self._make_step(parallel.num_global(self._devices))
+        step = self._make_step(distributed.num_global(self._devices))
         split = (False, True, False)
-        return parallel.pmap(step, split=split, split_out=False, donate=(0,), devices=self._devices)
+        return distributed.pmap(
+            step, split=split, split_out=False, donate=(0,), devices=self._devices
+        )
 
     def _updater(self, directory, start, state, seed):
         return self.task.update

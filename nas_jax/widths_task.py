@@ -11,7 +11,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import parallel, records, rng, workdir
+from nas_jax import records, workdir
+from nas_jax.runtime import distributed, rng
 from nas_jax.spaces import Space, base
 from nas_jax.trainer import Task, Training, network_options
 from nas_jax.widths import Widths, join
@@ -53,7 +54,7 @@ def tune(
       Diverged: the loss is not finite.
     """
     path, settings = directory / "widths.json", config.retrain.widths
-    if parallel.of_owner(np.int32(path.exists())):  # else one process would train alone
+    if distributed.of_owner(np.int32(path.exists())):  # else one process would train alone
         return workdir.read_json(path, records.WIDTHS)
     logger.info("widths  F = %d, seed %d  %s", filters, seed, text)
     full = _widths_of(config, space, data, text, filters)
@@ -67,7 +68,7 @@ def tune(
     left = _widths_of(config, space, data, left_text, filters)
     row = {"arch": text, "filters": filters, "seed": seed, "resource": settings.resource}
     row |= _of_equal_cost(full, left, left_widths, settings.share)
-    if parallel.is_owner():
+    if distributed.is_owner():
         workdir.write_json(path, row)
     return row
 

@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from nas_jax import candidates, execution, kernels, ops, parallel, spaces, supernet, train_step
+from nas_jax import candidates, execution, kernels, ops, spaces, supernet, train_step
+from nas_jax.runtime import distributed
 from tests.images import noise
 
 GROUPS, OPTIONS = 6, 4
@@ -223,7 +224,7 @@ def _one_step(net: nn.Module, variables, masks, at_once):
         l2_norm_params=False,
         label_smoothing=0.0,
     )
-    run = parallel.pmap(
+    run = distributed.pmap(
         step, split=(False, True, False), split_out=False, devices=jax.devices()[:1]
     )
     batch = {"image": noise(16, 8, 8)[None], "label": np.arange(16, dtype=np.int32)[None] % 3}

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import interruption, report, score, stages, sweep, trainer, workdir
+from nas_jax import report, score, stages, sweep, trainer, workdir
 from nas_jax.checkpoints import Checkpoints
 from nas_jax.progress import Diverged
+from nas_jax.runtime import preemption
 from tests import trainings
 from tests.configs import tiny
 
@@ -133,11 +134,11 @@ class Requesting(trainings.Stopping):
 
 def test_sigterm_saves_a_checkpoint_from_which_all_goes_on_bit_for_bit(built, whole, tmp_path):
     """Step 18 is neither a step of the log, every 5, nor of checkpoints, every 10."""
-    with interruption.on_sigterm(), pytest.raises(interruption.Interrupted):
+    with preemption.on_sigterm(), pytest.raises(preemption.Interrupted):
         trainings.fit(built, tmp_path, wrap=Requesting)
     assert [path.name for path in (tmp_path / "interrupted").iterdir()] == ["18"]
     assert workdir.read_jsonl(tmp_path / "metrics.jsonl")[-1]["step"] == 15
-    with interruption.on_sigterm(), pytest.raises(interruption.Interrupted):  # 18 steps later
+    with preemption.on_sigterm(), pytest.raises(preemption.Interrupted):  # 18 steps later
         trainings.fit(built, tmp_path, wrap=Requesting)
     assert [path.name for path in (tmp_path / "interrupted").iterdir()] == ["36"]
     _assert_same(trainings.fit(built, tmp_path), whole)
@@ -221,7 +222,7 @@ def test_sigterm_ends_a_sweep_after_a_round_and_it_goes_on_from_there(
     for name in ("run", "whole"):
         shutil.copytree(whole[0] / "checkpoints", tmp_path / name / "checkpoints")
     monkeypatch.setattr(sweep.logger, "handlers", [Request(logging.INFO)])
-    with pytest.raises(interruption.Interrupted):
+    with pytest.raises(preemption.Interrupted):
         stages.run(built[0], "sweep", tmp_path / "run")
     assert len(workdir.read_trials(tmp_path / "run/trials.jsonl")) == 24
     status = workdir.read_json(tmp_path / "run/status.json")
@@ -240,7 +241,7 @@ def test_sigterm_ends_a_sweep_after_a_round_and_it_goes_on_from_there(
     ("error", "status"),
     [
         (KeyboardInterrupt(), "interrupted"),
-        (interruption.Interrupted(), "interrupted"),
+        (preemption.Interrupted(), "interrupted"),
         (Diverged("the loss is nan"), "diverged"),
         (ValueError("a\nwrong field"), "failed"),
         (ZeroDivisionError("a bug"), "failed"),

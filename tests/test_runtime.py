@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import runtime
+from nas_jax.runtime import environment as environment_lib
 from tests import trainings
 from tests.configs import tiny
 
@@ -53,7 +53,7 @@ def environment(monkeypatch):
     ],
 )
 def test_flags_are_added_to_those_given(given, expected):
-    assert runtime.with_cpu_flags(given) == expected
+    assert environment_lib.with_cpu_flags(given) == expected
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_flags_are_added_to_those_given(given, expected):
 )
 def test_platforms_that_are_asked_for(monkeypatch, platforms, only):
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
-    assert runtime.only_cpu() == only
+    assert environment_lib.only_cpu() == only
 
 
 def test_jax_runs_with_the_settings_and_fills_the_cache(tmp_path):
@@ -99,18 +99,18 @@ def test_jax_runs_with_the_settings_and_fills_the_cache(tmp_path):
 )
 def test_compiled_programs_are_kept_in_the_users_cache_folder(environment, given, expected):
     environment.update({"HOME": "/home/me", **given})
-    runtime.configure()
+    environment_lib.configure()
     assert environment["JAX_COMPILATION_CACHE_DIR"] == expected
 
 
 def test_a_user_without_a_home_folder_keeps_none(environment, no_home, caplog):
-    runtime.configure()
+    environment_lib.configure()
     assert "JAX_COMPILATION_CACHE_DIR" not in environment
     assert caplog.messages == [
         "no home folder: set JAX_COMPILATION_CACHE_DIR to keep compiled programs"
     ]
     environment["XDG_CACHE_HOME"] = "/caches"
-    runtime.configure()
+    environment_lib.configure()
     assert environment["JAX_COMPILATION_CACHE_DIR"] == "/caches/nas_jax"
 
 
@@ -162,7 +162,7 @@ def test_every_root_key_is_of_the_kind_that_the_project_names():
     ],
 )
 def test_what_changes_the_numbers_of_a_seed_is_refused(name, value):
-    runtime.start()
+    environment_lib.start()
     ours = getattr(jax.config, name)
     jax.config.update(name, value)
     try:

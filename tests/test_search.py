@@ -13,7 +13,6 @@ from nas_jax import (
     choices,
     cost,
     latency,
-    rng,
     spaces,
     strategies,
     supernet,
@@ -25,6 +24,7 @@ from nas_jax import (
 from nas_jax import config as config_lib
 from nas_jax.checkpoints import Checkpoints
 from nas_jax.constraints import Constraints
+from nas_jax.runtime import rng
 from tests import trainings
 from tests.configs import tiny_macro
 from tests.trainings import Stop, Stopping

@@ -11,18 +11,10 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from nas_jax import config as config_lib
-from nas_jax import (
-    parallel,
-    path_dropout,
-    rng,
-    spaces,
-    supernet,
-    supernet_task,
-    train_step,
-    trainer,
-)
+from nas_jax import path_dropout, spaces, supernet, supernet_task, train_step, trainer
 from nas_jax.checkpoints import Checkpoints
 from nas_jax.progress import Diverged
+from nas_jax.runtime import distributed, rng
 from tests.configs import tiny
 
 pytestmark = pytest.mark.system
@@ -147,7 +139,7 @@ def _step(space, sample_masks, *, l2, lr=0.0, **options):
         "image": np.random.default_rng(0).integers(0, 256, (1, 8, 8, 8, 1), np.uint8),
         "label": np.arange(8, dtype=np.int32)[None] % 3,
     }
-    run = parallel.pmap(
+    run = distributed.pmap(
         step, split=(False, True, False), split_out=False, devices=jax.devices()[:1]
     )
     after, metrics = run(state, batch, jax.random.key(0))

@@ -19,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_jax import choices as choices_lib
-from nas_jax import network, rng
+from nas_jax import network
 from nas_jax.image_size import ImageSize, height_and_width
+from nas_jax.runtime import rng
 
 Arch = choices_lib.Arch
 Path = tuple[str, ...]  # of a parameter: its scopes, then its name

@@ -8,19 +8,11 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from nas_jax import (
-    columns,
-    file_paths,
-    findings,
-    records,
-    retrain,
-    rng,
-    supernet_task,
-    variants,
-)
+from nas_jax import columns, file_paths, findings, records, retrain, supernet_task, variants
 from nas_jax import data as data_lib
 from nas_jax.findings import Network
 from nas_jax.pool import Pool
+from nas_jax.runtime import rng
 from nas_jax.spaces import Space
 
 PAPER_COLUMNS = ("one_shot_accuracy", "standalone_accuracy", "symmetric_kl")

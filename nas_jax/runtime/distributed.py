@@ -23,7 +23,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nas_jax import interruption
+from nas_jax.runtime import preemption
 
 AXIS, MEMBER, WHOLE = "replica", "member", ""  # the axes of devices, and none
 
@@ -258,5 +258,5 @@ _asked = itertools.count()  # JAX wants growing numbers
 def stop_requested(devices: Sequence[jax.Device] | None = None) -> bool:
     """Whether a run on `devices` should stop here, at the same place in all processes."""
     if process(devices)[1] == 1:
-        return interruption.requested()
+        return preemption.requested()
     return multihost_utils.reached_preemption_sync_point(next(_asked))

@@ -1,0 +1,5 @@
+"""The process and its devices: random keys, XLA's settings, processes of a run, requests to stop."""
+
+from nas_jax.runtime.environment import configure
+
+__all__ = ["configure"]
