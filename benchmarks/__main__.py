@@ -17,8 +17,8 @@ import argparse
 import importlib
 import os
 
-from nas_jax import file_paths
 from nas_jax.runtime import environment
+from nas_jax.storage import file_paths
 
 _NAMES = (
     *("train_step", "scoring", "prefixes", "compile_time"),

@@ -112,7 +112,7 @@ def _summary(out):
 
 def training(out: Path, piece: str, directory: Path) -> None:
     """How far a supernet's training is, what it says and how fast it was."""
-    from nas_jax import workdir
+    from nas_jax.storage import workdir
 
     rows = workdir.read_jsonl(directory / "metrics.jsonl")
     if rows:
@@ -123,7 +123,8 @@ def training(out: Path, piece: str, directory: Path) -> None:
 
 def scores(out: Path, piece: str, directory: Path) -> None:
     """How the candidates' scores are distributed."""
-    from nas_jax import analysis, workdir
+    from nas_jax import analysis
+    from nas_jax.storage import workdir
 
     rows = workdir.read_trials(directory / "trials.jsonl")
     values = [row["value"] for row in rows if row["value"] is not None]

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nas_jax import file_paths
 from nas_jax.runtime import environment
+from nas_jax.storage import file_paths
 
 with environment.no_backend():
     import matplotlib

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nas_jax import cost, lineage, records, tables, workdir
+from nas_jax import cost, lineage, tables
 from nas_jax.spaces import Space
+from nas_jax.storage import schemas, workdir
 
 SAMPLES = ("random", "stratified")  # what ranking is measured on
 MOST_POINTS = 5000  # of a training curve; a figure has no room for more
@@ -85,7 +86,7 @@ class Findings:
         self.directory, self.space, self.out = directory, space, directory / "report"
         self.config, self.versions = self._json("config.json"), self._json("versions.json")
         self._table = table or self.config.get("table")
-        self.latency = self._json("latency.json", records.LATENCY)
+        self.latency = self._json("latency.json", schemas.LATENCY)
         score = self.config.get("sweep", {}).get("score", "accuracy")
         self.score, self.searched_table = SCORES[score], score == "table"
         self.metrics = _thinned(directory / "metrics.jsonl")
@@ -97,7 +98,7 @@ class Findings:
         self.short, self.final = self._groups("short"), self._groups("final")
         self.best = self._best()
         paths = sorted((directory / "retrain" / "widths").glob("F*/*/widths.json"))
-        self.widths = [workdir.read_json(path, records.WIDTHS) for path in paths]
+        self.widths = [workdir.read_json(path, schemas.WIDTHS) for path in paths]
         self.samples = {
             (f"F = {filters}", name): group
             for (filters, name), group in self.short.items()
@@ -106,7 +107,7 @@ class Findings:
         if published := self._published():
             self.samples["published", "table"] = published
 
-    def _json(self, name, schema=records.OBJECT):
+    def _json(self, name, schema=schemas.OBJECT):
         path = self.directory / name
         return workdir.read_json(path, schema) if path.exists() else {}
 
@@ -145,14 +146,14 @@ class Findings:
         return sorted(best, key=lambda row: row["arch"] not in trained)
 
     def _groups(self, protocol):
-        selection = self._json(f"retrain/{protocol}/selection.json", records.SELECTION)
+        selection = self._json(f"retrain/{protocol}/selection.json", schemas.SELECTION)
         paths = (self.directory / "retrain" / protocol).glob("F*/*/seed*/result.json")
         return grouped(map(read_result, paths), selection, self._one_shot)
 
 
 def read_result(path: Path) -> dict:
     """A result.json. Raises: ValueError: it is damaged."""
-    row = workdir.read_json(path, records.RESULT)
+    row = workdir.read_json(path, schemas.RESULT)
     if row["valid_accuracy"] is None and row["test_accuracy"] is None:
         raise ValueError(f"{path} is damaged: it has no accuracy")
     return row
@@ -217,5 +218,5 @@ def _thinned(path):
     """Rows spread evenly over the file, with the last; all of them if there are few."""
     count = workdir.count_lines(path)
     every = math.ceil(count / MOST_POINTS)
-    rows = enumerate(workdir.iterate_jsonl(path, records.METRIC), 1)
+    rows = enumerate(workdir.iterate_jsonl(path, schemas.METRIC), 1)
     return [row for number, row in rows if (count - number) % every == 0]

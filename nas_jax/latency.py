@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize, stats
 
-from nas_jax import file_paths, records, supernet, workdir
+from nas_jax import supernet
 from nas_jax.image_size import ImageSize, height_and_width
 from nas_jax.runtime import rng
 from nas_jax.spaces import Space
+from nas_jax.storage import file_paths, schemas, workdir
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ def per_option(
         device = jax.local_devices()[0].device_kind
         found |= {"image_size": sides, "batch_size": batch_size, "device": device}
         workdir.write_json(path, found)
-    found = workdir.read_json(path, records.LATENCY)
+    found = workdir.read_json(path, schemas.LATENCY)
     _check_images(path, found, sides)
     logger.info("latency  estimates have a %s", quality(found))
     if is_poor(found):

@@ -8,14 +8,14 @@ a list [members] each}. At the end all are their own parents.
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas_jax import records, workdir
+from nas_jax.storage import schemas, workdir
 
 NOT_TUNED = ("step", "scores", "parents")
 
 
 def read(path: Path) -> list[dict]:
     """The rows of lineage.jsonl; no file is no rows. Raises: ValueError: a line is damaged."""
-    rows = workdir.read_jsonl(path, records.MEMBERS)
+    rows = workdir.read_jsonl(path, schemas.MEMBERS)
     for number, row in enumerate(rows, 1):
         if problem := _problem(rows, row):
             raise ValueError(f"{path}, line {number} is damaged: {problem}")
@@ -24,10 +24,10 @@ def read(path: Path) -> list[dict]:
 
 def _problem(rows, row):
     """What does not go with the first row, '' if all does."""
-    schema, size = {name: [records.NUMBER] for name in tuned(rows)}, len(rows[0]["parents"])
+    schema, size = {name: [schemas.NUMBER] for name in tuned(rows)}, len(rows[0]["parents"])
     if row is not rows[0]:
-        schema["scores"] = [records.NUMBER.or_null()]
-    if problem := records.problem(schema, row):
+        schema["scores"] = [schemas.NUMBER.or_null()]
+    if problem := schemas.problem(schema, row):
         return problem
     if any(len(row[name]) != size for name in (*schema, "parents")):
         return f"the first line is of {size} members"

@@ -23,23 +23,12 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from nas_jax import (
-    compatibility,
-    file_paths,
-    findings,
-    records,
-    retrain,
-    spaces,
-    supernet_task,
-    sweep,
-    tables,
-    widths_task,
-    workdir,
-)
 from nas_jax import data as data_lib
+from nas_jax import findings, retrain, spaces, supernet_task, sweep, tables, widths_task
 from nas_jax.constraints import Constraints
 from nas_jax.scorer import Scorer
 from nas_jax.spaces import arch_id
+from nas_jax.storage import compatibility, file_paths, schemas, workdir
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +109,7 @@ class Pool:
         space, path = spaces.make(**config.space.to_dict()), self.scores_file(config, step)
         own = {text: space.repeated(text) for text in archs}
         with workdir.claim(path.parent, wait=True):
-            workdir.mend_jsonl(path, records.TRIAL)
+            workdir.mend_jsonl(path, schemas.TRIAL)
             known = {row["arch"]: row for row in workdir.read_trials(path)}
             missing = [text for text in dict.fromkeys(own.values()) if text not in known]
             for rows in self._scored(config, space, missing, step):
@@ -185,7 +174,7 @@ class Pool:
 
         _share(folders, lambda directory: (directory / "widths.json").exists(), do)
         paths = [self._widths_folder(*job) / "widths.json" for job in jobs]
-        return [workdir.read_json(path, records.WIDTHS) for path in paths]
+        return [workdir.read_json(path, schemas.WIDTHS) for path in paths]
 
     def _widths_folder(self, config, text, filters, seed):
         parts = _parts(config, SHARED, without=[ORDER])
@@ -228,7 +217,7 @@ def _parts(config, names, prefix="", without=()):
 def _is_of(path, parts):
     """Whether what a folder's config.json holds is the same, but for where things lie."""
     try:
-        there = compatibility.decisive(workdir.read_json(path, records.OBJECT))
+        there = compatibility.decisive(workdir.read_json(path, schemas.OBJECT))
     except ValueError:  # damaged: it may be of something else
         return False
     return _id(compatibility.without_former(there)) == _id(parts)
@@ -242,7 +231,7 @@ def _status(directory):
     path = directory / "status.json"
     if not path.exists():
         return "absent"
-    return workdir.read_json(path, {"status": records.TEXT})["status"]
+    return workdir.read_json(path, {"status": schemas.TEXT})["status"]
 
 
 def _is_done(directory):

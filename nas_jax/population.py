@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import augment, path_dropout, score, workdir
+from nas_jax import augment, path_dropout, score
 from nas_jax import data as data_lib
 from nas_jax.runtime import distributed, rng
+from nas_jax.storage import workdir
 from nas_jax.trainer import BaseTraining, Task
 
 

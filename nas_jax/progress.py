@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from nas_jax import workdir
+from nas_jax.storage import workdir
 
 logger = logging.getLogger(__name__)
 

@@ -6,19 +6,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from nas_jax import (
-    analysis,
-    cost,
-    figures,
-    file_paths,
-    markdown,
-    sections,
-    spaces,
-    trust,
-    workdir,
-)
+from nas_jax import analysis, cost, figures, markdown, sections, spaces, trust
 from nas_jax.findings import Findings, columns, sizes
 from nas_jax.spaces import Space
+from nas_jax.storage import file_paths, workdir
 
 logger = logging.getLogger(__name__)
 

@@ -17,21 +17,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import (
-    analysis,
-    augment,
-    cost,
-    file_paths,
-    findings,
-    records,
-    score,
-    widths,
-    widths_task,
-    workdir,
-)
+from nas_jax import analysis, augment, cost, findings, score, widths, widths_task
 from nas_jax import data as data_lib
 from nas_jax.runtime import distributed
 from nas_jax.spaces import Space, arch_id
+from nas_jax.storage import file_paths, schemas, workdir
 from nas_jax.trainer import Task, Training, network_options
 
 logger = logging.getLogger(__name__)
@@ -106,7 +96,7 @@ def keep_or_select(
 def _kept(path, space, trials, chosen):
     """The selection that is there; None if there is none to keep."""
     try:
-        selection = workdir.read_json(path, records.SELECTION) if path.exists() else {}
+        selection = workdir.read_json(path, schemas.SELECTION) if path.exists() else {}
     except ValueError:  # damaged
         return None
     known = {row["arch"] for row in trials} | {space.to_str(space.all_on())}

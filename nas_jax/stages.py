@@ -11,9 +11,10 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from nas_jax import compatibility, file_paths, naming, records, tables, workdir
 from nas_jax import config as config_lib
+from nas_jax import naming, tables
 from nas_jax.runtime import distributed, preemption
+from nas_jax.storage import compatibility, file_paths, schemas, workdir
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def _as_begun(config: ConfigDict, directory: Path) -> ConfigDict:
     path = directory / "config.json"
     if not path.exists():
         return config
-    there = workdir.read_json(path, records.OBJECT)
+    there = workdir.read_json(path, schemas.OBJECT)
     default = config_lib.default().to_dict()
     former = dict(compatibility.former_values(config.to_dict(), default, there))
     if former:

@@ -13,21 +13,13 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from nas_jax import (
-    augment,
-    cost,
-    file_paths,
-    identity,
-    path_dropout,
-    samplers,
-    score,
-    strategies,
-)
+from nas_jax import augment, cost, path_dropout, samplers, score, strategies
 from nas_jax import data as data_lib
 from nas_jax.constraints import Constraints
 from nas_jax.population import Population
 from nas_jax.runtime import distributed, rng
 from nas_jax.spaces import Space
+from nas_jax.storage import file_paths, identity
 from nas_jax.trainer import BaseTraining, Task, Training, count_steps, network_options
 
 logger = logging.getLogger(__name__)

@@ -13,11 +13,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import file_paths, records, strategies, supernet_task, tables, workdir
+from nas_jax import strategies, supernet_task, tables
 from nas_jax.constraints import Constraints
 from nas_jax.runtime import distributed, preemption, rng
 from nas_jax.scorer import Scorer
 from nas_jax.spaces import Space
+from nas_jax.storage import file_paths, schemas, workdir
 from nas_jax.strategies import exhaustive
 
 logger = logging.getLogger(__name__)
@@ -84,13 +85,13 @@ def _mended(path):
     """How many lines there are, once a damaged last one is gone: the owner knows. None is kept."""
     if not distributed.is_owner():
         return 0
-    workdir.mend_jsonl(path, records.TRIAL)
-    return sum(1 for _ in workdir.iterate_jsonl(path, records.TRIAL))
+    workdir.mend_jsonl(path, schemas.TRIAL)
+    return sum(1 for _ in workdir.iterate_jsonl(path, schemas.TRIAL))
 
 
 def _lines(path, count):
     """The first `count` rows, each read when it is asked for; the owner may append meanwhile."""
-    return itertools.islice(workdir.iterate_jsonl(path, records.TRIAL), count)
+    return itertools.islice(workdir.iterate_jsonl(path, schemas.TRIAL), count)
 
 
 def _check_same(space, archs, old, first):

@@ -32,8 +32,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nas_jax import columns, file_paths, records
 from nas_jax.spaces import Space
+from nas_jax.storage import csv_columns, file_paths, schemas
 
 _FOLDER = "NAS_BENCH_DIR"
 _TEST, _VALID = "_test_accuracy", "_valid_accuracy"
@@ -136,12 +136,12 @@ def _check_archs(path, archs, space):
 
 
 def _read_macro(path, content):
-    schema = {str: {"test_acc": [records.PER_CENT]}}
+    schema = {str: {"test_acc": [schemas.PER_CENT]}}
     try:
         found = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:  # of UTF-8 or JSON; nested without end
         raise ValueError(f"table={path} is damaged: {error}") from error
-    if problem := records.problem(schema, found):
+    if problem := schemas.problem(schema, found):
         raise ValueError(f"table={path}: {problem}")
     rows = {arch: Row(row["test_acc"], None) for arch, row in found.items()}
     for arch, row in rows.items():
@@ -162,7 +162,7 @@ def _once(pairs):
 
 
 def _read_csv(path, content):
-    cells = columns.parse(content, f"table={path}")
+    cells = csv_columns.parse(content, f"table={path}")
     tests = [name for name in cells.names if name.endswith(_TEST)]
     if "arch" not in cells.names or len(tests) != 1:
         raise ValueError(
@@ -171,7 +171,7 @@ def _read_csv(path, content):
         )
     data, rows = tests[0].removesuffix(_TEST), {}
     test, valid = (
-        cells.numbers(name, records.PER_CENT) if name in cells.names else {}
+        cells.numbers(name, schemas.PER_CENT) if name in cells.names else {}
         for name in (tests[0], data + _VALID)
     )
     _check_scale(path, tests[0], test.values())

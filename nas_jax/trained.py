@@ -16,12 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import augment, workdir
+from nas_jax import augment
 from nas_jax import data as data_lib
 from nas_jax.choices import unstack
 from nas_jax.runtime import distributed
 from nas_jax.score import counter
 from nas_jax.spaces import Space, arch_id
+from nas_jax.storage import workdir
 from nas_jax.trainer import Task, Training, network_options
 
 logger = logging.getLogger(__name__)

@@ -15,20 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import (
-    augment,
-    execution,
-    file_paths,
-    identity,
-    optim,
-    supernet,
-    train_step,
-    workdir,
-)
+from nas_jax import augment, execution, optim, supernet, train_step
 from nas_jax import data as data_lib
-from nas_jax.checkpoints import Checkpoints, Resumed
 from nas_jax.progress import Diverged, Progress
 from nas_jax.runtime import distributed, preemption, rng
+from nas_jax.storage import file_paths, identity, workdir
+from nas_jax.storage.checkpoints import Checkpoints, Resumed
 from nas_jax.train_step import TrainState
 
 logger = logging.getLogger(__name__)

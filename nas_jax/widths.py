@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax import naming, records
+from nas_jax import naming
 from nas_jax.image_size import ImageSize
 from nas_jax.spaces import Space
 from nas_jax.spaces.base import Path
+from nas_jax.storage import schemas
 
 _SEPARATOR = "@"
 
@@ -61,7 +62,7 @@ class Widths:
         image_size: ImageSize,
         resource: str = "flops",
     ):
-        naming.check("resource", resource, records.RESOURCES)
+        naming.check("resource", resource, schemas.RESOURCES)
         self._space, self.text, self._layers = space, text, space.layers(text)
         self.names = space.tensors(text)
         outputs = {x.output: _out_channels(shapes, x.scope) for x in self._layers}

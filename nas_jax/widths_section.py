@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from nas_jax import figures, markdown, records, widths
+from nas_jax import figures, markdown, widths
+from nas_jax.storage import schemas
 
 TEXT = """The network of an architecture is trained with MorphNet's penalty; what is left of it is
 scaled uniformly to a share of the full network's cost (tuned), and so is the full network
@@ -24,12 +25,12 @@ def table(found, rows: Sequence[dict]) -> str:
         (
             f"`{row['arch']}`",
             row["seed"],
-            *(markdown.millions(row["costs"][name]) for name in records.NETWORKS),
+            *(markdown.millions(row["costs"][name]) for name in schemas.NETWORKS),
             _changed(row),
         )
         for row in rows
     ]
-    header = ("architecture", "seed", f"full: {unit}", *records.NETWORKS[1:], "what is left")
+    header = ("architecture", "seed", f"full: {unit}", *schemas.NETWORKS[1:], "what is left")
     return "\n\n".join(
         [
             "![Widths](widths.png)",

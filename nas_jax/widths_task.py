@@ -11,9 +11,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import records, workdir
 from nas_jax.runtime import distributed, rng
 from nas_jax.spaces import Space, base
+from nas_jax.storage import schemas, workdir
 from nas_jax.trainer import Task, Training, network_options
 from nas_jax.widths import Widths, join
 
@@ -55,7 +55,7 @@ def tune(
     """
     path, settings = directory / "widths.json", config.retrain.widths
     if distributed.of_owner(np.int32(path.exists())):  # else one process would train alone
-        return workdir.read_json(path, records.WIDTHS)
+        return workdir.read_json(path, schemas.WIDTHS)
     logger.info("widths  F = %d, seed %d  %s", filters, seed, text)
     full = _widths_of(config, space, data, text, filters)
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 import nas_jax
-from nas_jax import analysis, records, report, spaces, stages, tables, widths, workdir
+from nas_jax import analysis, report, spaces, stages, tables, widths
 from nas_jax import config as config_lib
+from nas_jax.storage import schemas, workdir
 from nas_jax.variants import flatten
 from tests import test_report
 from tests.configs import tiny
@@ -231,8 +232,8 @@ RUN = {
             "seed": 0,
             "resource": "flops",
             "tuned": f"{ARCH}@8,4",
-            "costs": {name: 1000 for name in records.NETWORKS},
-            "widths": {name: OWN for name in records.NETWORKS},
+            "costs": {name: 1000 for name in schemas.NETWORKS},
+            "widths": {name: OWN for name in schemas.NETWORKS},
         }
     ],
 }

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from nas_jax import workdir
+from nas_jax.storage import workdir
 
 HOLD = """
 import pathlib, sys, time

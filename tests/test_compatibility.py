@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from nas_jax import compatibility, pool, stages, variants, workdir
 from nas_jax import config as config_lib
+from nas_jax import pool, stages, variants
+from nas_jax.storage import compatibility, workdir
 from tests.configs import tiny, tiny_macro, tiny_study
 
 pytestmark = pytest.mark.system

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import report, score, stages, sweep, trainer, workdir
-from nas_jax.checkpoints import Checkpoints
+from nas_jax import report, score, stages, sweep, trainer
 from nas_jax.progress import Diverged
 from nas_jax.runtime import preemption
+from nas_jax.storage import workdir
+from nas_jax.storage.checkpoints import Checkpoints
 from tests import trainings
 from tests.configs import tiny
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from nas_jax import checkpoints, datasets, file_paths, latency, spaces, stages, tables, workdir
 from nas_jax import config as config_lib
+from nas_jax import datasets, latency, spaces, stages, tables
 from nas_jax.pool import Pool
+from nas_jax.storage import checkpoints, file_paths, workdir
 from tests.configs import tiny, tiny_study
 
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import lineage, sweep, workdir
+from nas_jax import lineage, sweep
+from nas_jax.storage import workdir
 from tests import test_population
 from tests.configs import tiny
 

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from nas_jax import compatibility, identity, spaces, stages, supernet_task, variants
 from nas_jax import config as config_lib
-from nas_jax.checkpoints import Checkpoints
+from nas_jax import spaces, stages, supernet_task, variants
+from nas_jax.storage import compatibility, identity
+from nas_jax.storage.checkpoints import Checkpoints
 from tests import trainings
 from tests.configs import tiny
 

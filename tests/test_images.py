@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from nas_jax import config as config_lib
-from nas_jax import cost, data, datasets, imaging, spaces, stages, workdir
+from nas_jax import cost, data, datasets, imaging, spaces, stages
+from nas_jax.storage import workdir
 from tests.configs import tiny
 from tests.images import noise, png, write_tfds
 from tests.test_bad_input import damaged, examples, refused

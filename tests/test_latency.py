@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from nas_jax import latency, report, spaces, workdir
+from nas_jax import latency, report, spaces
+from nas_jax.storage import workdir
 
 SPACE = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity", "maxpool"))
 ARCHS = ("0>identity", "0,1>maxpool")

@@ -9,8 +9,9 @@ import tracemalloc
 
 import pytest
 
-from nas_jax import analysis, findings, records, report, spaces, sweep, workdir
+from nas_jax import analysis, findings, report, spaces, sweep
 from nas_jax import config as config_lib
+from nas_jax.storage import schemas, workdir
 from tests.stress import load
 
 pytestmark = pytest.mark.system
@@ -121,7 +122,7 @@ def test_of_many_trials_only_the_last_is_read_to_mend_them(tmp_path, read, recwa
     load.write_trials(path, ["0"] * lines)
     whole = path.read_bytes()
     path.write_bytes(whole + end.encode())
-    workdir.mend_jsonl(path, records.TRIAL)
+    workdir.mend_jsonl(path, schemas.TRIAL)
     assert path.read_bytes() == whole
     assert len(recwarn) == bool(end)
     assert sum(read) < 3 * ROW

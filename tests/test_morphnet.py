@@ -9,7 +9,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from nas_jax import config as config_lib
-from nas_jax import report, retrain, supernet_task, validate, widths_task, workdir
+from nas_jax import report, retrain, supernet_task, validate, widths_task
+from nas_jax.storage import workdir
 from tests import trainings
 from tests.configs import tiny
 

@@ -12,13 +12,13 @@ from nas_jax import (
     ops,
     optim,
     path_dropout,
-    records,
     samplers,
     spaces,
     validate,
     widths,
 )
 from nas_jax.spaces import base
+from nas_jax.storage import schemas
 
 SPACE = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity",))
 RATES = {"base_lr": 1.0, "batch_size": 1, "num_steps": 2, "warmup_share": 0.0}
@@ -115,5 +115,5 @@ def test_a_config_allows_what_the_code_knows():
     assert names["supernet.execution"] == ("auto", *execution.NAMES)
     assert names["supernet.path_dropout.schedule"] == path_dropout.SCHEDULES
     assert names["supernet.train.schedule"] == optim.SCHEDULES
-    assert names["retrain.widths.resource"] == records.RESOURCES
+    assert names["retrain.widths.resource"] == schemas.RESOURCES
     assert names["network.dtype"] == ("auto", *network.DTYPES)

@@ -10,12 +10,11 @@ import nas_jax
 
 ROOT = pathlib.Path(nas_jax.__file__).parent
 ORDER = (  # from the bottom up
-    "analysis augment choices compatibility digits file_paths image_size imaging kernels "
-    "naming records runtime variants",
-    "candidates columns data execution figures identity markdown ops optim path_dropout "
-    "trust validate workdir",
-    "checkpoints config datasets lineage network progress samplers score supernet train_step",
-    "schedule_section spaces trainer",
+    "analysis augment choices digits image_size imaging kernels naming runtime storage variants",
+    "candidates data execution figures lineage markdown ops optim path_dropout progress "
+    "trust validate",
+    "config datasets network samplers schedule_section score supernet train_step",
+    "spaces trainer",
     "cost latency population tables trained widths",
     "constraints findings pareto_section scaling stages strategies widths_section widths_task",
     "retrain supernet_task trust_section",

@@ -22,9 +22,9 @@ from nas_jax import (
     trainer,
 )
 from nas_jax import config as config_lib
-from nas_jax.checkpoints import Checkpoints
 from nas_jax.constraints import Constraints
 from nas_jax.runtime import rng
+from nas_jax.storage.checkpoints import Checkpoints
 from tests import trainings
 from tests.configs import tiny_macro
 from tests.trainings import Stop, Stopping

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from nas_jax import config, findings, retrain, spaces, sweep, workdir
+from nas_jax import config, findings, retrain, spaces, sweep
+from nas_jax.storage import workdir
 from tests.configs import tiny_macro
 
 SPACE = spaces.make("cell", num_cells=1, num_blocks=1)

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import report, retrain, stages, supernet_task, sweep, workdir
+from nas_jax import report, retrain, stages, supernet_task, sweep
+from nas_jax.storage import workdir
 from tests.configs import tiny, tiny_study
 
 

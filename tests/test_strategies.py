@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nas_jax import spaces, strategies
-from nas_jax.checkpoints import Checkpoints
+from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.strategies import evolution, exhaustive
 
 pytestmark = pytest.mark.system

@@ -8,7 +8,8 @@ import pytest
 
 from configs.studies import strategies as strategies_config
 from nas_jax import config as config_lib
-from nas_jax import cost, spaces, studies, variants, workdir
+from nas_jax import cost, spaces, studies, variants
+from nas_jax.storage import workdir
 from nas_jax.studies import regret, strategies
 from nas_jax.studies.base import Study
 from tests.configs import tiny, tiny_macro

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import spaces, studies, variants, workdir
-from nas_jax.checkpoints import Checkpoints
+from nas_jax import spaces, studies, variants
+from nas_jax.storage import workdir
+from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.studies import ranking, supernets
 from nas_jax.studies.base import Study
 from tests.configs import tiny_study

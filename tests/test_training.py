@@ -12,9 +12,9 @@ from flax.traverse_util import flatten_dict
 
 from nas_jax import config as config_lib
 from nas_jax import path_dropout, spaces, supernet, supernet_task, train_step, trainer
-from nas_jax.checkpoints import Checkpoints
 from nas_jax.progress import Diverged
 from nas_jax.runtime import distributed, rng
+from nas_jax.storage.checkpoints import Checkpoints
 from tests.configs import tiny
 
 pytestmark = pytest.mark.system

@@ -9,13 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import (
-    cost,
-    records,
-    spaces,
-    strategies,
-    widths,
-)
+from nas_jax import cost, spaces, strategies, widths
+from nas_jax.storage import schemas
 from nas_jax.strategies import morphnet
 
 pytestmark = pytest.mark.system
@@ -100,7 +95,7 @@ def test_the_penalty_is_counted_by_hand():
 
 
 @pytest.mark.parametrize(("space", "text"), CASES)
-@pytest.mark.parametrize("resource", records.RESOURCES)
+@pytest.mark.parametrize("resource", schemas.RESOURCES)
 def test_costs_are_those_of_the_network_with_these_widths(space, text, resource):
     found = _widths(space, text, resource=resource)
     generator = np.random.default_rng(0)

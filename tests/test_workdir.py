@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from nas_jax import checkpoints, progress, records, workdir
+from nas_jax import progress
+from nas_jax.storage import checkpoints, schemas, workdir
 
 
 class State(NamedTuple):
@@ -107,7 +108,7 @@ def test_no_more_than_one_line_is_dropped(tmp_path):
     path = tmp_path / "trials.jsonl"
     workdir.append_jsonl(path, [{"a": 1}, {"a": 2}, {"a": 3}])
     with pytest.warns(UserWarning, match="the last line is damaged"):
-        workdir.mend_jsonl(path, records.TRIAL)
+        workdir.mend_jsonl(path, schemas.TRIAL)
     assert path.read_text() == '{"a": 1}\n{"a": 2}\n'
 
 

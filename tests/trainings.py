@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from nas_jax import supernet_task, sweep, workdir
+from nas_jax import supernet_task, sweep
+from nas_jax.storage import workdir
 
 
 class Stop(Exception):

@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nas_jax import choices, records, widths
+from nas_jax import choices, widths
 from nas_jax.spaces import Space, base
+from nas_jax.storage import schemas
 from nas_jax.strategies.base import Strategy, check_range
 
 
@@ -40,8 +41,8 @@ def make(
     """
     check_range(0, None, strength=strength, threshold=threshold)
     check_range(0, 1, min_share=min_share)
-    if resource not in records.RESOURCES:
-        allowed = " or ".join(map(repr, records.RESOURCES))
+    if resource not in schemas.RESOURCES:
+        allowed = " or ".join(map(repr, schemas.RESOURCES))
         raise ValueError(f"config.sweep.options: resource={resource!r} must be {allowed}")
     space.layers(space.to_str(space.all_on()))  # raises
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from nas_jax import data as data_lib
-from nas_jax import file_paths, markdown, naming, sections, workdir
+from nas_jax import markdown, naming, sections
 from nas_jax.spaces import Space
+from nas_jax.storage import file_paths, workdir
 from nas_jax.studies.base import Study, paper_points
 
 logger = logging.getLogger(__name__)

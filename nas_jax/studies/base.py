@@ -8,15 +8,16 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from nas_jax import columns, file_paths, findings, records, retrain, supernet_task, variants
 from nas_jax import data as data_lib
+from nas_jax import findings, retrain, supernet_task, variants
 from nas_jax.findings import Network
 from nas_jax.pool import Pool
 from nas_jax.runtime import rng
 from nas_jax.spaces import Space
+from nas_jax.storage import csv_columns, file_paths, schemas
 
 PAPER_COLUMNS = ("one_shot_accuracy", "standalone_accuracy", "symmetric_kl")
-_ACCURACY = records.Kind(f"{records.SHARE.words} (divide per cent by 100)", records.SHARE.fits)
+_ACCURACY = schemas.Kind(f"{schemas.SHARE.words} (divide per cent by 100)", schemas.SHARE.fits)
 
 
 class Study:
@@ -145,12 +146,12 @@ def paper_points(study: ConfigDict) -> dict[str, list[float]] | None:
     said = f"config.study.paper_points={given!r}"
     path = file_paths.local(given, "config.study.paper_points")
     try:
-        cells = columns.parse(path.read_bytes(), said)
+        cells = csv_columns.parse(path.read_bytes(), said)
     except OSError as error:
         raise ValueError(f"{said}: {error}") from error
     points = {}
     for name in (*PAPER_COLUMNS, *study.paper_columns):
-        kind = records.AMOUNT if name == "symmetric_kl" else _ACCURACY
+        kind = schemas.AMOUNT if name == "symmetric_kl" else _ACCURACY
         points[name] = list(cells.numbers(name, kind).values())
     if not cells.rows:
         raise ValueError(f"{said} has no points")

@@ -7,8 +7,8 @@ with the same weights on a few training images; no label is read.
 import numpy as np
 
 from nas_jax import analysis, figures, markdown, variants
-from nas_jax.checkpoints import Checkpoints
 from nas_jax.findings import columns
+from nas_jax.storage.checkpoints import Checkpoints
 
 TITLE = "What the one-shot model learns"
 TEXT = """The divergence is D_KL(p||q) + D_KL(q||p) in nats between the predictions of a candidate

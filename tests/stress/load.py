@@ -20,8 +20,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import config as config_lib
-from nas_jax import markdown, report, spaces, supernet_task, sweep, workdir
+from nas_jax import markdown, report, spaces, supernet_task, sweep
 from nas_jax.spaces import Space
+from nas_jax.storage import workdir
 from tests.configs import tiny
 
 HEADER = ("what", "n", "seconds", "a second, first", "a second, last", "MB, first", "MB, last")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nas_jax import compatibility
+from nas_jax.storage import compatibility
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from nas_jax import compatibility, file_paths, records
+from nas_jax.storage import compatibility, file_paths, schemas
 
 VERSIONED = ("nas_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -38,7 +38,7 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, schema: Any = records.ANY) -> Any:
+def read_json(path: Path, schema: Any = schemas.ANY) -> Any:
     """Read a JSON file that holds what `schema` says (`records`).
 
     Raises: ValueError that names the file if it does not, or is not JSON.
@@ -47,7 +47,7 @@ def read_json(path: Path, schema: Any = records.ANY) -> Any:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # of UTF-8 or JSON; nested without end
         raise ValueError(f"{path} is not JSON ({error})") from error
-    if problem := records.problem(schema, value):
+    if problem := schemas.problem(schema, value):
         raise ValueError(f"{path} is damaged: {problem}")
     return value
 
@@ -63,7 +63,7 @@ def append_jsonl(path: Path, rows: Iterable[dict]) -> None:
         os.fsync(file.fileno())
 
 
-def read_jsonl(path: Path, schema: Any = records.OBJECT) -> list[dict]:
+def read_jsonl(path: Path, schema: Any = schemas.OBJECT) -> list[dict]:
     """Read the rows of a file that `append_jsonl` wrote; no file is no rows.
 
     A last line that is cut short or damaged is left out, with a warning. Raises: ValueError that
@@ -72,7 +72,7 @@ def read_jsonl(path: Path, schema: Any = records.OBJECT) -> list[dict]:
     return list(iterate_jsonl(path, schema))
 
 
-def iterate_jsonl(path: Path, schema: Any = records.OBJECT) -> Iterator[dict]:
+def iterate_jsonl(path: Path, schema: Any = schemas.OBJECT) -> Iterator[dict]:
     """What `read_jsonl` reads, one after the other."""
     if not path.exists():
         return
@@ -109,7 +109,7 @@ def count_lines(path: Path) -> int:
 
 def read_trials(path: Path) -> list[dict]:
     """The rows of a file of scores, as `read_jsonl` reads them."""
-    return read_jsonl(path, records.TRIAL)
+    return read_jsonl(path, schemas.TRIAL)
 
 
 def _row(line, schema):
@@ -117,17 +117,17 @@ def _row(line, schema):
         row = json.loads(line)
     except (ValueError, RecursionError):
         raise ValueError(f"{line.strip()[:60]!r} is not JSON") from None
-    if problem := records.problem(schema, row):
+    if problem := schemas.problem(schema, row):
         raise ValueError(problem)
     return row
 
 
 def cut_jsonl(path: Path, step: int) -> None:
     """Drop the rows after `step`, which a training that goes on from there writes again."""
-    _cut(path, records.STEP, lambda row: row["step"] <= step, most=math.inf)
+    _cut(path, schemas.STEP, lambda row: row["step"] <= step, most=math.inf)
 
 
-def mend_jsonl(path: Path, schema: Any = records.OBJECT) -> None:
+def mend_jsonl(path: Path, schema: Any = schemas.OBJECT) -> None:
     """Drop a last line that is cut short or damaged, with a warning: now lines can follow."""
     _cut(path, schema, lambda row: True, most=1)
 
@@ -213,7 +213,7 @@ def open_workdir(workdir: Path, config: dict, inputs: dict[str, str | None]) -> 
     config = _finite(config)
     if path.exists():
         differing = list(
-            differences(_comparable(read_json(path, records.OBJECT)), _comparable(config))
+            differences(_comparable(read_json(path, schemas.OBJECT)), _comparable(config))
         )
         if differing:
             raise ValueError(
@@ -245,7 +245,7 @@ def _check_inputs(workdir, inputs):
     if not path.exists():
         write_json(path, inputs)
         return
-    there = read_json(path, records.DATA)
+    there = read_json(path, schemas.DATA)
     for name, here in inputs.items():
         if there.get(name, compatibility.INPUTS.get(name, here)) != here:
             raise ValueError(

@@ -4,7 +4,7 @@ import csv
 import io
 from typing import NamedTuple
 
-from nas_jax import records
+from nas_jax.storage import schemas
 
 
 class Columns(NamedTuple):
@@ -33,14 +33,14 @@ class Columns(NamedTuple):
         place = self.names.index(name)
         return {line: cells[place] for line, cells in self.rows.items()}
 
-    def numbers(self, name: str, kind: records.Kind) -> dict[int, float]:
+    def numbers(self, name: str, kind: schemas.Kind) -> dict[int, float]:
         """Return the numbers of a column by the numbers of their lines.
 
         Raises: ValueError that names the line if a cell is no number, or not of that kind.
         """
         numbers = {line: _number(cell) for line, cell in self.texts(name).items()}
         for line, number in numbers.items():
-            if problem := records.problem(kind, number, f"{self.said}, line {line}: {name}"):
+            if problem := schemas.problem(kind, number, f"{self.said}, line {line}: {name}"):
                 raise ValueError(problem)
         return numbers
 

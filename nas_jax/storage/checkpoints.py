@@ -19,8 +19,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from nas_jax import file_paths
-from nas_jax.identity import Identity
+from nas_jax.storage import file_paths
+from nas_jax.storage.identity import Identity
 
 logger = logging.getLogger(__name__)
 
