@@ -4,14 +4,14 @@ import jax
 import numpy as np
 
 from benchmarks import harness
-from nas_jax import augment, datasets
 from nas_jax import config as config_lib
+from nas_jax.data import augment, loading
 from nas_jax.runtime import rng
 
 
 def run(args) -> None:
     """Synthetic images of CIFAR-10's size and number, with the paper's batch."""
-    data = datasets.load("digits", train="train", valid="valid", test="test", data_dir=None)
+    data = loading.load("digits", train="train", valid="valid", test="test", data_dir=None)
     batches = data.batches("train", args.batch_size, seed=0, start=0, shard=(0, 1))
     settings = config_lib.default().supernet.train.augment.to_dict()
     augmented = jax.jit(

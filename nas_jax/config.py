@@ -265,7 +265,7 @@ def build(config: ConfigDict) -> tuple[Any, Any]:
     fields["image_size"] = fields["image_size"] or None
     if fields["image_size"]:
         space.check_image_size(fields["image_size"])  # before a data set is read in vain
-    data = importlib.import_module("nas_jax.datasets").load(**fields, **options)
+    data = importlib.import_module("nas_jax.data.dataset.loading").load(**fields, **options)
     num_devices = importlib.import_module("jax").device_count()
     validate.sizes(config, space, data, num_devices)
     for label, variant in varied.items():

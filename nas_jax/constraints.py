@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import cost, latency, tables
-from nas_jax import data as data_lib
+from nas_jax.data import dataset
 from nas_jax.runtime import distributed
 from nas_jax.spaces import Space
 from nas_jax.trainer import network_options
@@ -33,7 +33,7 @@ class Constraints:
         self,
         config: ConfigDict,
         space: Space,
-        data: data_lib.Data,
+        data: dataset.Data,
         directory: Path,
         table: tables.Table | None = None,
     ):

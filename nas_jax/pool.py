@@ -23,9 +23,9 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from nas_jax import data as data_lib
 from nas_jax import findings, retrain, spaces, supernet_task, sweep, tables, widths_task
 from nas_jax.constraints import Constraints
+from nas_jax.data import dataset
 from nas_jax.scorer import Scorer
 from nas_jax.spaces import arch_id
 from nas_jax.storage import compatibility, file_paths, schemas, workdir
@@ -48,7 +48,7 @@ class Pool:
     share it (`Space.repeated`).
     """
 
-    def __init__(self, directory: str | Path, data: data_lib.Data):
+    def __init__(self, directory: str | Path, data: dataset.Data):
         self.directory, self.data = file_paths.local(directory, "config.study.pool"), data
 
     def train_supernets(self, configs: Mapping[str, ConfigDict]) -> None:

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import augment, path_dropout, score
-from nas_jax import data as data_lib
+from nas_jax import path_dropout, score
+from nas_jax.data import augment, dataset
 from nas_jax.runtime import distributed, rng
 from nas_jax.storage import workdir
 from nas_jax.trainer import BaseTraining, Task
@@ -43,7 +43,7 @@ class Population(BaseTraining):
         self,
         task: Task,
         train: ConfigDict,
-        data: data_lib.Data,
+        data: dataset.Data,
         devices: Sequence[jax.Device] | None = None,
         *,
         factors: dict[str, np.ndarray],

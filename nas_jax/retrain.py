@@ -17,8 +17,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import analysis, augment, cost, findings, score, widths, widths_task
-from nas_jax import data as data_lib
+from nas_jax import analysis, cost, findings, score, widths, widths_task
+from nas_jax.data import augment, dataset
 from nas_jax.runtime import distributed
 from nas_jax.spaces import Space, arch_id
 from nas_jax.storage import file_paths, schemas, workdir
@@ -33,7 +33,7 @@ TOP_SHARE = 200  # of so many "top" is one: the paper's 100 of 20,000
 CLEAR_EVERY = 20
 
 
-def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: str | Path) -> None:
+def run(config: ConfigDict, space: Space, data: dataset.Data, directory: str | Path) -> None:
     """Train what both protocols ask for; networks that have a result are skipped, and a selection
     that is there is kept.
 
@@ -132,7 +132,7 @@ def is_done(directory: Path) -> bool:
 def train_one(
     config: ConfigDict,
     space: Space,
-    data: data_lib.Data,
+    data: dataset.Data,
     protocol: str,
     directory: Path,
     text: str,

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import augment, candidates, path_dropout, score, supernet_task, tables
-from nas_jax import data as data_lib
+from nas_jax import candidates, path_dropout, score, supernet_task, tables
 from nas_jax.constraints import Constraints
+from nas_jax.data import augment, dataset
 from nas_jax.runtime import rng
 from nas_jax.spaces import Space
 from nas_jax.trained import Trained
@@ -41,7 +41,7 @@ class Scorer:
         self,
         config: ConfigDict,
         space: Space,
-        data: data_lib.Data,
+        data: dataset.Data,
         directory: Path,
         constraints: Constraints,
         table: tables.Table | None = None,

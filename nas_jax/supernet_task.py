@@ -13,9 +13,9 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from nas_jax import augment, cost, path_dropout, samplers, score, strategies
-from nas_jax import data as data_lib
+from nas_jax import cost, path_dropout, samplers, score, strategies
 from nas_jax.constraints import Constraints
+from nas_jax.data import augment, dataset
 from nas_jax.population import Population
 from nas_jax.runtime import distributed, rng
 from nas_jax.spaces import Space
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 WITHOUT = ("table", "trained")  # scores that need no supernet
 
 
-def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: str | Path) -> None:
+def run(config: ConfigDict, space: Space, data: dataset.Data, directory: str | Path) -> None:
     """Train the supernet in `directory`; none where the sweep's scores need none.
 
     Raises: ValueError if it would leave fewer checkpoints than the sweep averages over.
@@ -58,7 +58,7 @@ def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: str | 
 def training(
     config: ConfigDict,
     space: Space,
-    data: data_lib.Data,
+    data: dataset.Data,
     constraints: Constraints | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> BaseTraining:
@@ -84,7 +84,7 @@ def training(
 def make(
     config: ConfigDict,
     space: Space,
-    data: data_lib.Data,
+    data: dataset.Data,
     constraints: Constraints | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Task:

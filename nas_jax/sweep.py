@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import data as data_lib
 from nas_jax import strategies, supernet_task, tables
 from nas_jax.constraints import Constraints
+from nas_jax.data import dataset
 from nas_jax.runtime import distributed, preemption, rng
 from nas_jax.scorer import Scorer
 from nas_jax.spaces import Space
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 def run(
     config: ConfigDict,
     space: Space,
-    data: data_lib.Data,
+    data: dataset.Data,
     directory: str | Path,
     supernet: str | Path | None = None,
 ) -> None:

@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import augment
-from nas_jax import data as data_lib
 from nas_jax.choices import unstack
+from nas_jax.data import augment, dataset
 from nas_jax.runtime import distributed
 from nas_jax.score import counter
 from nas_jax.spaces import Space, arch_id
@@ -35,7 +34,7 @@ class Trained:
     `retrain.short.train` says, with `supernet.filters`.
     """
 
-    def __init__(self, config: ConfigDict, space: Space, data: data_lib.Data, directory: Path):
+    def __init__(self, config: ConfigDict, space: Space, data: dataset.Data, directory: Path):
         self._config, self._space, self._directory = config, space, directory
         self._net = space.supernet(
             num_classes=data.num_classes,

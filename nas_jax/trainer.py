@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import augment, execution, optim, supernet, train_step
-from nas_jax import data as data_lib
+from nas_jax import execution, optim, supernet, train_step
+from nas_jax.data import augment, dataset
 from nas_jax.progress import Diverged, Progress
 from nas_jax.runtime import distributed, preemption, rng
 from nas_jax.storage import file_paths, identity, workdir
@@ -105,7 +105,7 @@ class BaseTraining(abc.ABC):
         self,
         task: Task,
         train: ConfigDict,
-        data: data_lib.Data,
+        data: dataset.Data,
         devices: Sequence[jax.Device] | None = None,
     ):
         self.task, self._train, self._data, self._devices = task, train, data, devices

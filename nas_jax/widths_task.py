@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import data as data_lib
+from nas_jax.data import dataset
 from nas_jax.runtime import distributed, rng
 from nas_jax.spaces import Space, base
 from nas_jax.storage import schemas, workdir
@@ -34,7 +34,7 @@ def resolve(
 def tune(
     config: ConfigDict,
     space: Space,
-    data: data_lib.Data,
+    data: dataset.Data,
     directory: Path,
     text: str,
     *,

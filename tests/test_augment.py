@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax import augment
+from nas_jax.data import augment
 from tests.images import noise
 
 

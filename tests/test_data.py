@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nas_jax import data, datasets, imaging
+from nas_jax.data import dataset, imaging, loading
 from tests.images import noise, write_tfds
 
 
@@ -45,17 +45,17 @@ def imagenet(tmp_path_factory):
     write_tfds(root, "imagenet2012", version, splits)
     specs = {"train": "train[:-4]", "valid": "train[-4:]", "test": "validation"}
     specs["shuffle_seed"] = -1
-    return datasets.load("imagenet2012", data_dir=str(root), image_size=16, **specs), images
+    return loading.load("imagenet2012", data_dir=str(root), image_size=16, **specs), images
 
 
 @pytest.fixture(scope="module")
 def small(small_dir):
-    return datasets.load("small", data_dir=str(small_dir), shuffle_seed=-1)
+    return loading.load("small", data_dir=str(small_dir), shuffle_seed=-1)
 
 
 @pytest.fixture(scope="module")
 def digit_data():
-    return datasets.load("digits", train="train", valid="valid", test="test")
+    return loading.load("digits", train="train", valid="valid", test="test")
 
 
 def take(iterator, count):
@@ -74,7 +74,7 @@ def assert_same(batches, others):
 @pytest.mark.parametrize("split", ["train", "valid", "train+valid", "test"])
 def test_an_epoch_has_every_image_at_most_once(digit_data, split):
     n = digit_data.num_images(split)
-    numbered = data.InMemory(
+    numbered = dataset.InMemory(
         "", ("0",), (1, 1, 1), (0,), (1,), digit_data.sizes, 0, np.arange(12000), np.arange(12000)
     )
     batches = take(numbered.batches(split, 300, seed=0), 2 * (n // 300))
@@ -161,20 +161,20 @@ def test_mean_and_std_are_those_of_the_training_split(small):
 def test_std_of_equal_images_can_be_divided_by(tmp_path):
     grey = np.full((20, 2, 2, 1), 100, np.uint8)
     write_tfds(tmp_path, "grey", "1.0.0", {"train": (grey, [0] * 20), "test": (grey, [0] * 20)})
-    flat = datasets.load("grey", data_dir=str(tmp_path))
+    flat = loading.load("grey", data_dir=str(tmp_path))
     assert flat.image_shape == (2, 2, 1)
     assert flat.std == (1 / 255,)
 
 
 def test_images_are_averaged_down_exactly(small_dir):
-    resized = datasets.load("small", data_dir=str(small_dir), image_size=2, shuffle_seed=-1)
+    resized = loading.load("small", data_dir=str(small_dir), image_size=2, shuffle_seed=-1)
     blocks = noise(20, 8, 4)[:18].reshape(18, 2, 4, 2, 2, 3)
     np.testing.assert_array_equal(resized.fixed("train", 18)[0], np.rint(blocks.mean((2, 4))))
 
 
 def test_images_of_other_sizes_are_resized(small_dir):
     specs = {"train": "train[:1]", "valid": "train[1:3]", "test": "train[3:]"}
-    odd = datasets.load("odd", data_dir=str(small_dir), image_size=5, **specs)
+    odd = loading.load("odd", data_dir=str(small_dir), image_size=5, **specs)
     assert odd.fixed("train+valid", 3)[0].shape == (3, 5, 5, 3)
     grey = Image.fromarray(np.full((7, 9), 90, np.uint8))
     np.testing.assert_array_equal(imaging.resize(grey, 1, 4), np.full((4, 4, 1), 90))
@@ -228,7 +228,7 @@ SPLIT_ERRORS = [
 def test_bad_arguments_are_named(small_dir, name, arguments, fragments):
     odd_valid = {"valid": "train[2:3]"} if name in ("odd", "unlabelled") else {}
     with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
-        datasets.load(name, **{"data_dir": str(small_dir), **odd_valid, **arguments})
+        loading.load(name, **{"data_dir": str(small_dir), **odd_valid, **arguments})
     for fragment in fragments:
         assert fragment in str(error.value)
 
@@ -246,7 +246,7 @@ def test_files_that_are_missing_or_damaged_are_named(small_dir, tmp_path, damage
     [file] = tmp_path.glob("small/*/small-train.array_record*")
     damage(file)
     with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
-        datasets.load("small", data_dir=str(tmp_path))
+        loading.load("small", data_dir=str(tmp_path))
     for fragment in [*fragments, "download_and_prepare"]:
         assert fragment in str(error.value)
 
@@ -261,7 +261,7 @@ small = datasets.load("small", data_dir={str(small_dir)!r})
 next(small.batches("train", 4, seed=0))
 assert "tensorflow" not in sys.modules
 """
-    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(data.__file__).parents[1]}"}
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(dataset.__file__).parents[1]}"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -270,7 +270,7 @@ def test_cifar10_has_its_sizes():
     folder = os.environ.get("TFDS_DATA_DIR", "")
     if not (folder and (Path(folder) / "cifar10").is_dir()):
         pytest.skip("needs TFDS_DATA_DIR with cifar10 in it")
-    cifar = datasets.load("cifar10", data_dir=folder)
+    cifar = loading.load("cifar10", data_dir=folder)
     assert cifar.sizes == (45000, 5000, 10000)
     assert (cifar.image_shape, cifar.num_classes) == ((32, 32, 3), 10)
     np.testing.assert_allclose(cifar.mean, (0.491, 0.482, 0.447), atol=0.002)
@@ -301,14 +301,14 @@ def test_imagenet_reads_nothing_that_it_skips(imagenet):
             read.append(record)
             return stream.source[record]
 
-    watched = data.Streamed(
+    watched = dataset.Streamed(
         "", tuple("0123456789"), (4, 4, 3), stream.mean, stream.std, stream.sizes, 0, Source()
     ).batches("train", 24, seed=0, start=2**20)
     assert read == []
     next(watched)
     # The reader looks some records ahead, into the next epochs, but never back.
     assert {*read} == {*range(24)}
-    assert len(read) <= 24 + data.NUM_PREFETCHED + data.NUM_THREADS
+    assert len(read) <= 24 + dataset.NUM_PREFETCHED + dataset.NUM_THREADS
 
 
 def test_imagenet_shards_make_up_the_global_batch(imagenet):

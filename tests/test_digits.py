@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nas_jax import datasets, digits
+from nas_jax.data import digits, loading
 
 
 def test_digits_depend_on_the_seed_alone():
@@ -14,7 +14,7 @@ def test_digits_depend_on_the_seed_alone():
 
 
 def test_digits_have_their_shapes_and_a_balance_of_classes():
-    digit_data = datasets.load("digits", train="train", valid="valid", test="test")
+    digit_data = loading.load("digits", train="train", valid="valid", test="test")
     assert digit_data.image_shape == (16, 16, 1)
     assert [digit_data.num_images(s) for s in ("train", "valid", "train+valid", "test")] == [
         6000,
@@ -25,7 +25,7 @@ def test_digits_have_their_shapes_and_a_balance_of_classes():
     images, labels = digit_data.fixed("train", 6000)
     assert (images.dtype, labels.dtype) == (np.uint8, np.int32)
     assert np.bincount(labels).min() > 500
-    assert datasets.load("digits", image_size=20).image_shape == (20, 20, 1)
+    assert loading.load("digits", image_size=20).image_shape == (20, 20, 1)
 
 
 def test_splits_of_digits_share_no_original():

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import datasets, latency, spaces, stages, tables
+from nas_jax import latency, spaces, stages, tables
+from nas_jax.data import loading
 from nas_jax.pool import Pool
 from nas_jax.storage import checkpoints, file_paths, workdir
 from tests.configs import tiny, tiny_study
@@ -75,9 +76,9 @@ READERS = {
     "config.study.pool": lambda path: _build(**{"study.pool": path}),
     "config.study.paper_points": lambda path: _build(**{"study.paper_points": path}),
     "table": lambda path: tables.load(path, MACRO),
-    "data.data_dir": lambda path: datasets.load("mnist", data_dir=path),
+    "data.data_dir": lambda path: loading.load("mnist", data_dir=path),
     "$NAS_BENCH_DIR": lambda path: tables.load("x.csv", MACRO),
-    "$TFDS_DATA_DIR": lambda path: datasets.load("mnist"),
+    "$TFDS_DATA_DIR": lambda path: loading.load("mnist"),
 }
 
 
@@ -126,10 +127,10 @@ def test_home_folder_of_tables_and_of_data_sets(home, monkeypatch):
     for variable, given in (("~/sets", None), ("/nowhere", "~/sets")):
         monkeypatch.setenv("TFDS_DATA_DIR", variable)
         with pytest.raises(ValueError, match=f"data.name='mnist' is not in {home}/sets/mnist"):
-            datasets.load("mnist", data_dir=given)
+            loading.load("mnist", data_dir=given)
     monkeypatch.delenv("TFDS_DATA_DIR")
     with pytest.raises(ValueError, match=f"is not in {home}/tensorflow_datasets/mnist"):
-        datasets.load("mnist")
+        loading.load("mnist")
 
 
 def test_a_pool_in_the_home_folder(home):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from nas_jax import cost, latency, retrain, scaling, spaces, supernet, validate, widths
-from nas_jax import data as data_lib
 from nas_jax.constraints import Constraints
+from nas_jax.data import dataset
 from tests import images
 from tests.configs import tiny
 from tests.test_cost import multiply_adds
@@ -135,7 +135,7 @@ def run():
     config.space.ops = ("identity", "sep3x3")
     sizes, pixels = (64, 16, 16), images.noise(96, 8, 16, 1)
     labels = np.arange(96, dtype=np.int32) % 10
-    data = data_lib.InMemory("oblong", NAMES, (8, 16, 1), (0.5,), (0.2,), sizes, -1, pixels, labels)
+    data = dataset.InMemory("oblong", NAMES, (8, 16, 1), (0.5,), (0.2,), sizes, -1, pixels, labels)
     return config, spaces.make(**config.space.to_dict()), data
 
 
@@ -186,7 +186,7 @@ def test_stored_images_that_do_not_fit_are_named():
     config = tiny.get_config()
     space = spaces.make(**config.space.to_dict())
     pixels, labels = images.noise(96, 8, 5, 1), np.zeros(96, np.int32)
-    data = data_lib.InMemory(
+    data = dataset.InMemory(
         "odd", NAMES, (8, 5, 1), (0.5,), (0.2,), (64, 16, 16), -1, pixels, labels
     )
     with pytest.raises(ValueError, match=r"images of 8x5 pixels .*multiples of 2.*data.image_size"):

@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from nas_jax import config as config_lib
-from nas_jax import cost, data, datasets, imaging, spaces, stages
+from nas_jax import cost, spaces, stages
+from nas_jax.data import dataset, imaging, loading
 from nas_jax.storage import workdir
 from tests.configs import tiny
 from tests.images import noise, png, write_tfds
@@ -22,7 +23,7 @@ from tests.test_bad_input import damaged, examples, refused
 def load(root, name="own", **specs):
     """The set of that name in stored order; its splits are "train", "valid" and "test"."""
     specs = {"train": "train", "valid": "valid", "test": "test", "shuffle_seed": -1, **specs}
-    return datasets.load(name, data_dir=str(root), **specs)
+    return loading.load(name, data_dir=str(root), **specs)
 
 
 def in_file(image, kind, **options):
@@ -222,7 +223,7 @@ KINDS = ("own", "imagenet2012")  # in memory, streamed
 def write(root, name, images, labels):
     """A set of 16 + 4 + 4 records."""
     splits = {split: (images[part], labels[part]) for split, part in PARTS.items()}
-    version = str(tfds.builder_cls(name).VERSION) if name in datasets.STREAMED else "1.0.0"
+    version = str(tfds.builder_cls(name).VERSION) if name in loading.STREAMED else "1.0.0"
     write_tfds(root, name, version, splits, channels=3, num_classes=1000)
 
 
@@ -265,7 +266,7 @@ def test_a_record_that_cannot_be_used_is_named(tmp_path, kind, split, number, na
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error")])
 def test_what_the_machine_lacks_is_no_records_fault(error):
-    with pytest.raises(type(error)) as raised, data.reading(0, (1, 1, 1)):
+    with pytest.raises(type(error)) as raised, dataset.reading(0, (1, 1, 1)):
         raise error
     assert raised.value is error
 
@@ -286,7 +287,7 @@ def test_damaged_bytes_are_an_image_or_name_their_record(tmp_path_factory, kind,
 
 @pytest.mark.system
 def test_a_streamed_training_names_its_damaged_record_until_it_is_mended(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "NUM_SAMPLED", 3)  # of its fingerprint: the first, middle and last
+    monkeypatch.setattr(dataset, "NUM_SAMPLED", 3)  # of its fingerprint: the first, middle and last
     config = tiny.get_config()
     with config.unlocked():
         config.data.update(name="imagenet2012", train="train", valid="valid", test="test")

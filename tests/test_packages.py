@@ -10,10 +10,10 @@ import nas_jax
 
 ROOT = pathlib.Path(nas_jax.__file__).parent
 ORDER = (  # from the bottom up
-    "analysis augment choices digits image_size imaging kernels naming runtime storage variants",
+    "analysis choices image_size kernels naming runtime storage variants",
     "candidates data execution figures lineage markdown ops optim path_dropout progress "
     "trust validate",
-    "config datasets network samplers schedule_section score supernet train_step",
+    "config network samplers schedule_section score supernet train_step",
     "spaces trainer",
     "cost latency population tables trained widths",
     "constraints findings pareto_section scaling stages strategies widths_section widths_task",

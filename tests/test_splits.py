@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas_jax import datasets
+from nas_jax.data import loading
 from tests.images import noise, png, write_tfds
 from tests.test_bad_input import examples, refused
 from tests.test_images import colours_of
@@ -25,7 +25,7 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("sorted")
     encoded = [png(image) for image in noise(600, 2, 2)]
     for name in KINDS:
-        version = str(tfds.builder_cls(name).VERSION) if name in datasets.STREAMED else "1.0.0"
+        version = str(tfds.builder_cls(name).VERSION) if name in loading.STREAMED else "1.0.0"
         splits = {split: (encoded[: len(labels)], labels) for split, labels in SORTED.items()}
         write_tfds(root, name, version, splits, channels=3)
     return root
@@ -34,7 +34,7 @@ def root(tmp_path_factory):
 def load(root, name="own", **options):
     """The set of that name, at 2 x 2, of the splits "train", "valid" and "test"."""
     options = {"train": "train", "valid": "valid", "test": "test", "image_size": 2, **options}
-    return datasets.load(name, data_dir=str(root), **options)
+    return loading.load(name, data_dir=str(root), **options)
 
 
 def stored_labels(split):
@@ -124,7 +124,7 @@ def test_classes_that_training_never_sees_are_refused(named, name, specs, fragme
 
 def test_digits_are_checked_too():
     with pytest.raises(ValueError, match=r"^data\.valid='valid' has classes that data\.train="):
-        datasets.load("digits", train="train[:4]", valid="valid", test="test")
+        loading.load("digits", train="train[:4]", valid="valid", test="test")
 
 
 def test_slices_of_all_classes_of_a_sorted_set_are_taken(named):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from nas_jax import data as data_lib
 from nas_jax import markdown, naming, sections
+from nas_jax.data import dataset
 from nas_jax.spaces import Space
 from nas_jax.storage import file_paths, workdir
 from nas_jax.studies.base import Study, paper_points
@@ -81,7 +81,7 @@ def _variants(config):
     return markdown.table(("supernet", "differs in"), rows)
 
 
-def run(config: ConfigDict, space: Space, data: data_lib.Data, directory: str | Path) -> Path:
+def run(config: ConfigDict, space: Space, data: dataset.Data, directory: str | Path) -> Path:
     """Do what the study lacks, and write report/report.md in `directory`; returns its path."""
     check(config)
     study = Study(config, space, data, file_paths.local(directory, "directory"))

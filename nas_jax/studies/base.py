@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from nas_jax import data as data_lib
 from nas_jax import findings, retrain, supernet_task, variants
+from nas_jax.data import dataset
 from nas_jax.findings import Network
 from nas_jax.pool import Pool
 from nas_jax.runtime import rng
@@ -31,7 +31,7 @@ class Study:
       found: what its workdir says.
     """
 
-    def __init__(self, config: ConfigDict, space: Space, data: data_lib.Data, directory: Path):
+    def __init__(self, config: ConfigDict, space: Space, data: dataset.Data, directory: Path):
         self.config, self.space = config, space
         self.pool = Pool(config.study.pool, data)
         self.variants = variants.resolve(config)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from nas_jax import imaging
+from nas_jax.data import imaging
 
 NUM_THREADS, NUM_PREFETCHED = 16, 512  # images that are decoded at once, and ahead of use
 SPLITS = ("train", "valid", "test")  # records are numbered through them

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from nas_jax import digits, imaging, naming
-from nas_jax.data import Data, InMemory, Streamed, decode, reading
+from nas_jax import naming
+from nas_jax.data import digits, imaging
+from nas_jax.data.dataset import Data, InMemory, Streamed, decode, reading
 from nas_jax.storage import file_paths
 
 _FOLDER, _DEFAULT_FOLDER = "TFDS_DATA_DIR", "~/tensorflow_datasets"

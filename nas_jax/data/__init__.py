@@ -1,0 +1,1 @@
+"""Images and labels: data sets, their splits in memory or streamed, augmentation."""
