@@ -4,7 +4,8 @@ import jax
 import numpy as np
 
 from benchmarks import harness
-from nas_jax import candidates, spaces, supernet
+from nas_jax import candidates, spaces
+from nas_jax.nn import masked
 from nas_jax.runtime import distributed, rng
 
 
@@ -21,7 +22,7 @@ def run(args) -> None:
     for count in args.images:
         images = generator.normal(size=(count, args.image_size, args.image_size, 3))
         images = images.astype(np.float32)
-        variables = supernet.init(rng.key(0), net, images[:1], space.all_on())
+        variables = masked.init(rng.key(0), net, images[:1], space.all_on())
         given = distributed.replicate((variables, images))
         functions = {
             name: _function(candidates.logits, net, given, space.from_decisions(every[order]))

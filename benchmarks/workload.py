@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax import spaces, supernet
+from nas_jax import spaces
+from nas_jax.nn import masked
 from nas_jax.runtime import rng
 
 try:
@@ -49,7 +50,7 @@ class Workload:
     def variables(self) -> Any:
         """Initial variables, as numpy arrays."""
         key, image = rng.key(0), self.images(1)
-        drawn = supernet.init(key, self.net("masked"), image, self.space.all_on())
+        drawn = masked.init(key, self.net("masked"), image, self.space.all_on())
         return jax.tree.map(np.array, drawn)
 
     def images(self, count: int) -> np.ndarray:

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import execution, optim, supernet, train_step
+from nas_jax import optim, train_step
 from nas_jax.data import augment, dataset
+from nas_jax.nn import execution, masked
 from nas_jax.progress import Diverged, Progress
 from nas_jax.runtime import distributed, preemption, rng
 from nas_jax.storage import file_paths, identity, workdir
@@ -285,7 +286,7 @@ class BaseTraining(abc.ABC):
     def _new(self, seed, params, policy):
         """The first state of one network."""
         if params is None:
-            variables = supernet.init(rng.key(seed), self.task.net, *self._init_args(policy))
+            variables = masked.init(rng.key(seed), self.task.net, *self._init_args(policy))
         else:
             variables = {"params": params}
         state = train_step.create(variables, self._tx, policy)

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import candidates, cost, spaces, supernet
+from nas_jax import candidates, cost, spaces
+from nas_jax.nn import masked
 
 pytestmark = pytest.mark.system
 
@@ -200,7 +201,7 @@ def test_isomorphism_classes():
 
 def test_isomorphs_compute_the_same():
     net = SMALL["nasbench201"].supernet(num_classes=3, filters=4)
-    variables = supernet.init(jax.random.key(0), net, IMAGES, NB201.all_on())
+    variables = masked.init(jax.random.key(0), net, IMAGES, NB201.all_on())
     apply = jax.jit(net.apply)
     a = ["skip_connect", CONV, "none", "avg_pool_3x3", "none", "skip_connect"]
     b = ["skip_connect", CONV, "none", "none", "avg_pool_3x3", "skip_connect"]
@@ -220,7 +221,7 @@ def built(name, execution):
     net = space.supernet(num_classes=3, filters=4, execution=execution)
     variables = jax.tree.map(
         lambda leaf: leaf + 0.1 * np.random.default_rng(1).normal(size=leaf.shape),
-        supernet.init(jax.random.key(0), net, IMAGES, space.all_on()),
+        masked.init(jax.random.key(0), net, IMAGES, space.all_on()),
     )
     return space, net, variables
 

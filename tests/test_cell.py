@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import kernels, ops, spaces, supernet
+from nas_jax import spaces
+from nas_jax.nn import kernels, layers
+from nas_jax.nn import masked as masked_lib
 
 pytestmark = pytest.mark.system
 
@@ -131,14 +133,14 @@ def test_masked_concat_by_parts(on):
     """Each part that is on: batch norm, ReLU, its rows of the 1x1 convolution; then their sum."""
     rng = np.random.default_rng(3)
     inputs = [jnp.asarray(rng.normal(size=(1, 2, 4, 4, c)), jnp.float32) for c in (2, 3, 4)]
-    concat = supernet.MaskedConcat(5, range(3))
+    concat = masked_lib.MaskedConcat(5, range(3))
     inputs = [(x, kernels.moments(x)) for x in inputs]
     variables = random_variables(concat, inputs)
     mask = np.float32([[j in on for j in range(3)]])
     expected = jnp.zeros((1, 2, 4, 4, 5))
     for j in on:
         own = variables["params"][str(j)]
-        [part] = ops.BatchNorm().apply({"params": own["norm"]}, [inputs[j][0]])
+        [part] = layers.BatchNorm().apply({"params": own["norm"]}, [inputs[j][0]])
         expected += jax.nn.relu(part) @ own["kernel"][0, 0]
     assert_close(concat.apply(variables, inputs, mask), expected)
 
@@ -296,7 +298,7 @@ def test_supernet_init_is_distributed_as_net_init():
     net = space.supernet(num_classes=10, filters=64)
     images = jnp.zeros((2, 8, 8, 3))
     args = jax.random.key(0), images, space.all_on()
-    ours = flat(supernet.init(args[0], net, *args[1:])["params"])
+    ours = flat(masked_lib.init(args[0], net, *args[1:])["params"])
     theirs = flat(jax.jit(net.init)(*args)["params"])
     assert ours.keys() == theirs.keys()
     for path, leaf in ours.items():
@@ -332,7 +334,7 @@ def test_standalone_wants_an_architecture_of_the_space():
 def test_masked_supernet_keeps_running_statistics():
     """Of the ops too: they are updated, and read again without a mutable collection."""
     net = SPACE.supernet(**SIZE, bn="running")
-    variables = supernet.init(jax.random.key(0), net, IMAGES, SPACE.all_on())
+    variables = masked_lib.init(jax.random.key(0), net, IMAGES, SPACE.all_on())
     apply = jax.jit(functools.partial(net.apply, mutable=["batch_stats"]))
     _, updated = apply(variables, IMAGES, SPACE.all_on())
     norms = flax.traverse_util.flatten_dict(updated["batch_stats"], sep="/")

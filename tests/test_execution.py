@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from nas_jax import candidates, execution, kernels, ops, spaces, supernet, train_step
+from nas_jax import candidates, spaces, train_step
+from nas_jax.nn import execution, kernels, layers, masked
 from nas_jax.runtime import distributed
 from tests.images import noise
 
@@ -90,9 +91,9 @@ def test_masks_are_constants(kind, how):
     """Those of a module's sum of ops, and those of the inputs of a concat."""
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 2, 4, 4, 3)), jnp.float32)
     if kind == "op":
-        module, given = supernet.MixedOp([ops.partial(ops.Conv, 3, (3, 3))] * 2, (0, 1), how), x
+        module, given = masked.MixedOp([layers.partial(layers.Conv, 3, (3, 3))] * 2, (0, 1), how), x
     else:
-        module = supernet.MaskedConcat(3, (0, 1), execution=how)
+        module = masked.MaskedConcat(3, (0, 1), execution=how)
         given = [(x, kernels.moments(x))] * 2
     variables = module.init(jax.random.key(0), given, jnp.ones((1, 2)))
 
@@ -117,8 +118,8 @@ def conditionals(jaxpr):
 def test_switch_keeps_of_a_separable_pair_three_activations():
     """Beside its result both depthwise outputs and the first unit's: not its input, BN or ReLU."""
     x = jnp.ones((1, 2, 8, 8, 4))
-    unit = ops.partial(ops.SeparableConv, 4, 3)
-    net = supernet.MixedOp([ops.partial(ops.Pair, (unit, unit))], [0], execution="switch")
+    unit = layers.partial(layers.SeparableConv, 4, 3)
+    net = masked.MixedOp([layers.partial(layers.Pair, (unit, unit))], [0], execution="switch")
     variables = net.init(jax.random.key(0), x, jnp.ones((1, 1)))
     gradient = jax.grad(lambda variables: net.apply(variables, x, jnp.ones((1, 1))).sum())
     forward = next(conditionals(jax.make_jaxpr(gradient)(variables).jaxpr))
@@ -166,9 +167,7 @@ def nets():
 @pytest.fixture(scope="module")
 def variables(nets):
     """Of the masked supernet; batch norm is not the identity."""
-    drawn = supernet.init(
-        jax.random.key(0), nets["masked"], jnp.zeros((1, 8, 8, 3)), SPACE.all_on()
-    )
+    drawn = masked.init(jax.random.key(0), nets["masked"], jnp.zeros((1, 8, 8, 3)), SPACE.all_on())
     return jax.tree.map(lambda w: w + 0.5 * jax.random.normal(jax.random.key(1), w.shape), drawn)
 
 

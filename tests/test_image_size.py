@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import cost, latency, retrain, scaling, spaces, supernet, validate, widths
+from nas_jax import cost, latency, retrain, scaling, spaces, validate, widths
 from nas_jax.constraints import Constraints
 from nas_jax.data import dataset
+from nas_jax.nn import masked
 from tests import images
 from tests.configs import tiny
 from tests.test_cost import multiply_adds
@@ -46,7 +47,7 @@ def _counted(space, arch, size, channels=3):
 def test_the_supernet_is_the_standalone_network(name):
     space, batch = SPACES[name], jax.random.normal(jax.random.key(0), (4, 8, 16, 3))
     net, arch = space.supernet(**FILTERS), _some(space)
-    variables = supernet.init(jax.random.key(1), net, batch, space.all_on())
+    variables = masked.init(jax.random.key(1), net, batch, space.all_on())
     own = {"params": space.subnet(variables["params"], arch)}
     alone = space.standalone(arch, **FILTERS)
     found = jax.jit(net.apply)(variables, batch, arch)
@@ -59,7 +60,7 @@ def test_a_network_on_its_side_is_the_same(name):
     space, batch = SPACES[name], jax.random.normal(jax.random.key(0), (4, 8, 16, 3))
     arch = "0,1>sep5x5,maxpool" if name in ("cell", "stem") else _some(space, 3)
     net = space.standalone(arch, **FILTERS)
-    variables = supernet.init(jax.random.key(1), net, batch)
+    variables = masked.init(jax.random.key(1), net, batch)
     turned = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1) if x.ndim == 4 else x, variables)
     logits, on_side = (
         jax.jit(net.apply)(own, own_batch)

@@ -4,19 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from nas_jax import (
-    execution,
-    findings,
-    naming,
-    network,
-    ops,
-    optim,
-    path_dropout,
-    samplers,
-    spaces,
-    validate,
-    widths,
-)
+from nas_jax import findings, naming, optim, path_dropout, samplers, spaces, validate, widths
+from nas_jax.nn import execution, layers, network
 from nas_jax.spaces import base
 from nas_jax.storage import schemas
 
@@ -45,7 +34,7 @@ def _weighted_sum(name):
 
 
 def _batch_norm(policy):
-    return ops.BatchNorm(policy).init(jax.random.key(0), [jnp.ones((1, 1, 2, 2, 3))])
+    return layers.BatchNorm(policy).init(jax.random.key(0), [jnp.ones((1, 1, 2, 2, 3))])
 
 
 def _sampler(name, schedule="linear"):

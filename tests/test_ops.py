@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from nas_jax import kernels, ops
+from nas_jax.nn import kernels, layers
 
 
 def random(seed, *shape):
@@ -75,7 +75,7 @@ def test_with_a_stride_it_is_every_second_pixel(shape, size, platform):
 def test_a_strided_1x1_convolution_is_of_every_second_pixel():
     x, kernel = random(0, 1, 2, 4, 6, 3), random(1, 1, 1, 3, 5)
     np.testing.assert_allclose(
-        ops.conv(x, kernel, 2), ops.conv(x, kernel)[:, :, ::2, ::2], rtol=1e-6, atol=1e-7
+        layers.conv(x, kernel, 2), layers.conv(x, kernel)[:, :, ::2, ::2], rtol=1e-6, atol=1e-7
     )
 
 
@@ -99,7 +99,7 @@ def test_pointwise():
 )
 def test_conv_is_apart_for_each_image(kernel, stride, size):
     x, w = random(0, 2, 3, 6, 6, 2), random(1, *kernel, 2, 5)
-    out = ops.conv(x, w, stride)
+    out = layers.conv(x, w, stride)
     assert out.shape == (2, 3, size, size, 5)
     padding = [(side // 2, side // 2) for side in kernel]
     one = lax.conv_general_dilated(
@@ -153,18 +153,20 @@ AFFINE = {"scale": jnp.asarray([2.0]), "offset": jnp.asarray([5.0])}
 
 
 def test_ghost_batch_norm_by_hand():
-    [out] = ops.BatchNorm(epsilon=0.0).apply({"params": AFFINE}, [TINY])
+    [out] = layers.BatchNorm(epsilon=0.0).apply({"params": AFFINE}, [TINY])
     # Both groups become -1, 1; twice that, plus 5.
     np.testing.assert_allclose(out.ravel(), [3, 7, 3, 7], rtol=1e-6)
     # With epsilon 5: (4 - 2)^2 / (4 + 5), so the second group is 5 -+ 2 * 2/3.
-    [out] = ops.BatchNorm(epsilon=5.0).apply({"params": AFFINE}, [TINY])
+    [out] = layers.BatchNorm(epsilon=5.0).apply({"params": AFFINE}, [TINY])
     np.testing.assert_allclose(out[1].ravel(), [5 - 4 / 3, 5 + 4 / 3], rtol=1e-6)
 
 
 def test_relu_before_or_after_batch_norm_by_hand():
     x = TINY - 2  # -1, 1 and 8, 12
     after, before = (
-        ops.BatchNorm(epsilon=0.0, relu=True, relu_before=first).apply({"params": AFFINE}, [x])[0]
+        layers.BatchNorm(epsilon=0.0, relu=True, relu_before=first).apply({"params": AFFINE}, [x])[
+            0
+        ]
         for first in (False, True)
     )
     # Normalised -1, 1; 5 + 2 * that is positive, so a ReLU after it does nothing.
@@ -172,7 +174,7 @@ def test_relu_before_or_after_batch_norm_by_hand():
     np.testing.assert_allclose(before.ravel(), [3, 7, 3, 7], rtol=1e-6)  # 0, 1 become -1, 1 too
     offset = {"params": AFFINE | {"offset": jnp.zeros(1)}}
     after, before = (
-        ops.BatchNorm(epsilon=0.0, relu=True, relu_before=first).apply(offset, [x])[0]
+        layers.BatchNorm(epsilon=0.0, relu=True, relu_before=first).apply(offset, [x])[0]
         for first in (False, True)
     )
     np.testing.assert_allclose(after.ravel(), [0, 2, 0, 2], rtol=1e-6)
@@ -182,7 +184,7 @@ def test_relu_before_or_after_batch_norm_by_hand():
 def test_ghost_batch_norm_is_batch_norm_of_each_group():
     x = 3 * random(0, 3, 4, 5, 5, 2) + np.float32([0, 1, 2]).reshape(3, 1, 1, 1, 1)
     params = {"scale": random(1, 2), "offset": random(2, 2)}
-    [out] = ops.BatchNorm(epsilon=1e-3).apply({"params": params}, [x])
+    [out] = layers.BatchNorm(epsilon=1e-3).apply({"params": params}, [x])
     for group, normal in zip(np.asarray(x), out):
         mean, var = group.mean((0, 1, 2)), group.var((0, 1, 2))
         expected = params["scale"] * (group - mean) / np.sqrt(var + 1e-3) + params["offset"]
@@ -190,14 +192,14 @@ def test_ghost_batch_norm_is_batch_norm_of_each_group():
 
 
 def test_batch_policy_is_stateless():
-    variables = ops.BatchNorm().init(jax.random.key(0), [TINY])
+    variables = layers.BatchNorm().init(jax.random.key(0), [TINY])
     assert set(variables) == {"params"}
     np.testing.assert_array_equal(variables["params"]["scale"], [1])
     np.testing.assert_array_equal(variables["params"]["offset"], [0])
 
 
 def test_running_policy():
-    norm = ops.BatchNorm(policy="running", momentum=0.9, epsilon=0.0)
+    norm = layers.BatchNorm(policy="running", momentum=0.9, epsilon=0.0)
     stats = norm.init(jax.random.key(0), [TINY])["batch_stats"]
     assert (stats["mean"], stats["var"]) == (0, 1)  # initialising is not an update
     variables = {"params": AFFINE, "batch_stats": stats}
@@ -235,13 +237,13 @@ def shapes(module, channels=3):
 
 
 def test_conv_unit():
-    out, params = shapes(ops.Conv(5, (1, 7)))
+    out, params = shapes(layers.Conv(5, (1, 7)))
     assert out == (2, 2, 8, 8, 5)
     assert params == {"kernel": (1, 7, 3, 5), "norm/scale": (3,), "norm/offset": (3,)}
 
 
 def test_separable_unit_has_one_batch_norm():
-    out, params = shapes(ops.SeparableConv(5, 7))
+    out, params = shapes(layers.SeparableConv(5, 7))
     assert out == (2, 2, 8, 8, 5)
     norm = {"norm/scale": (3,), "norm/offset": (3,)}
     assert params == {"depthwise": (7, 7, 1, 3), "pointwise": (1, 1, 3, 5), **norm}
@@ -250,15 +252,15 @@ def test_separable_unit_has_one_batch_norm():
 def test_units_are_bn_relu_convolution():
     x = random(0, 1, 2, 4, 4, 2)
     norm = {"scale": random(3, 2), "offset": random(4, 2)}
-    normal = jax.nn.relu(ops.BatchNorm().apply({"params": norm}, [x])[0])
+    normal = jax.nn.relu(layers.BatchNorm().apply({"params": norm}, [x])[0])
     kernel, per_channel = random(1, 1, 1, 2, 3), random(2, 3, 3, 1, 2)
 
-    out = ops.Conv(3, (1, 1)).apply({"params": {"kernel": kernel, "norm": norm}}, x)
+    out = layers.Conv(3, (1, 1)).apply({"params": {"kernel": kernel, "norm": norm}}, x)
     expected = jnp.einsum("gnhwc,cd->gnhwd", normal, kernel[0, 0])
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
 
     params = {"depthwise": per_channel, "pointwise": kernel, "norm": norm}
-    out = ops.SeparableConv(3, 3).apply({"params": params}, x)
+    out = layers.SeparableConv(3, 3).apply({"params": params}, x)
     expected = jnp.einsum("nhwc,cd->nhwd", kernels.depthwise(normal[0], per_channel), kernel[0, 0])
     np.testing.assert_allclose(out[0], expected, rtol=1e-5, atol=1e-5)
 
@@ -268,7 +270,7 @@ def test_projection_is_the_unit_on_the_concat(policy):
     """Parts of 2 and 3 channels, one shared by both groups; the mean comes after, not before."""
     parts = [random(0, 1, 2, 4, 4, 2), random(1, 2, 2, 4, 4, 3)]
     whole = jnp.concatenate([jnp.concatenate([parts[0]] * 2), parts[1]], -1)
-    norm = functools.partial(ops.BatchNorm, policy)
+    norm = functools.partial(layers.BatchNorm, policy)
     params = {
         "kernel": random(2, 1, 1, 5, 3),
         "norm": {"scale": random(3, 5), "offset": random(4, 5)},
@@ -276,7 +278,7 @@ def test_projection_is_the_unit_on_the_concat(policy):
     variables = {"params": params}
     if policy == "running":
         variables["batch_stats"] = {"norm": {"mean": jnp.zeros(5), "var": jnp.ones(5)}}
-    unit, project = ops.Conv(3, (1, 1), norm), ops.Projection(3, 1, norm)
+    unit, project = layers.Conv(3, (1, 1), norm), layers.Projection(3, 1, norm)
     expected, kept = unit.apply(variables, whole, mutable=["batch_stats"])
     inputs = [(part, kernels.moments(part)) for part in parts]
     out, updated = project.apply(variables, inputs, mutable=["batch_stats"])
@@ -295,6 +297,6 @@ def test_pointwise_of_concat_as_lax_would():
 
 @pytest.mark.parametrize(("stride", "size"), [(1, 8), (2, 4)])
 def test_stem(stride, size):
-    out, params = shapes(ops.Stem(6, stride))
+    out, params = shapes(layers.Stem(6, stride))
     assert out == (2, 2, size, size, 6)
     assert params == {"kernel": (3, 3, 3, 6)}

@@ -10,13 +10,12 @@ import nas_jax
 
 ROOT = pathlib.Path(nas_jax.__file__).parent
 ORDER = (  # from the bottom up
-    "analysis choices image_size kernels naming runtime storage variants",
-    "candidates data execution figures lineage markdown ops optim path_dropout progress "
-    "trust validate",
-    "config network samplers schedule_section score supernet train_step",
-    "spaces trainer",
-    "cost latency population tables trained widths",
-    "constraints findings pareto_section scaling stages strategies widths_section widths_task",
+    "analysis choices image_size naming runtime storage variants",
+    "candidates data figures lineage markdown nn optim path_dropout progress trust validate",
+    "config samplers schedule_section score spaces train_step",
+    "cost latency tables trainer widths",
+    "constraints findings pareto_section population scaling stages strategies trained "
+    "widths_section widths_task",
     "retrain supernet_task trust_section",
     "scorer sections",
     "report sweep",

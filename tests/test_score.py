@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import candidates, score, spaces, supernet
+from nas_jax import candidates, score, spaces
+from nas_jax.nn import masked
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def scored():
     brightness = generator.integers(1, 256, (32, 1, 1, 1))  # so that predictions differ
     images = (brightness * generator.uniform(0, 1, (32, 8, 8, 1))).astype(np.uint8)
     labels = generator.integers(0, 10, 32, np.int32)
-    variables = supernet.init(jax.random.key(0), net, jnp.zeros((1, 8, 8, 1)), space.all_on())
+    variables = masked.init(jax.random.key(0), net, jnp.zeros((1, 8, 8, 1)), space.all_on())
     return space, net, variables, images, labels, space.sample(jax.random.key(1), (16,))
 
 
@@ -98,7 +99,7 @@ def test_standalone_accuracy_does_not_depend_on_the_batch(scored):
     """Running statistics: the padded last batch changes nothing."""
     space, _, _, images, labels, _ = scored
     net = space.standalone(space.all_on(), num_classes=10, filters=4, bn="running")
-    variables = supernet.init(jax.random.key(0), net, jnp.zeros((1, 8, 8, 1)))
+    variables = masked.init(jax.random.key(0), net, jnp.zeros((1, 8, 8, 1)))
     found = [
         score.accuracy(
             net,

@@ -15,7 +15,6 @@ from nas_jax import (
     latency,
     spaces,
     strategies,
-    supernet,
     supernet_task,
     sweep,
     trained,
@@ -23,6 +22,7 @@ from nas_jax import (
 )
 from nas_jax import config as config_lib
 from nas_jax.constraints import Constraints
+from nas_jax.nn import masked
 from nas_jax.runtime import rng
 from nas_jax.storage.checkpoints import Checkpoints
 from tests import trainings
@@ -291,7 +291,7 @@ def test_a_candidate_is_its_stand_alone_network(by_training):
     training = trainer.Training(task, config.retrain.short.train, data)
     mine = space.supernet(num_classes=10, filters=4, **options)
     images = np.zeros((1, *data.image_shape), np.float32)
-    whole = supernet.init(jax.random.key(0), mine, images, space.all_on())
+    whole = masked.init(jax.random.key(0), mine, images, space.all_on())
     params = space.subnet(whole["params"], text)
     state = training.fit(directory, seed=config.seed, params=params)
     images, labels = data.fixed("valid", 128)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import ops, spaces, strategies, supernet, supernet_task
+from nas_jax import spaces, strategies, supernet_task
+from nas_jax.nn import layers, masked
 from nas_jax.spaces import base
 from nas_jax.strategies import smash
 from tests import trainings
@@ -30,7 +31,7 @@ def _wrapped(**options):
 def made():
     """(images [8, 8, 8, 3], variables, four architectures)."""
     images = jax.random.normal(jax.random.key(0), (8, 8, 8, 3))
-    variables = supernet.init(jax.random.key(1), _wrapped(), images[:1], SPACE.all_on())
+    variables = masked.init(jax.random.key(1), _wrapped(), images[:1], SPACE.all_on())
     return images, variables, SPACE.from_strs(["012", "120", "201", "222"])
 
 
@@ -226,7 +227,7 @@ def test_what_cannot_be_is_said(fields, message):
 
 def test_the_standard_deviations_are_drawn_once():
     """`supernet.init` multiplies them by noise: the wrapped module must give them."""
-    net = _wrapped().clone(kernel_init=ops.he_scale)
+    net = _wrapped().clone(kernel_init=layers.he_scale)
     scales = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), SPACE.all_on())
     flat = flax.traverse_util.flatten_dict(scales["params"])
     assert all(np.ptp(leaf) == 0 for path, leaf in flat.items() if leaf.ndim > 1)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import spaces, supernet
+from nas_jax import spaces
+from nas_jax.nn import masked
 
 SPACE = spaces.make("cell", num_cells=2, num_blocks=2, cells_per_stage=1)
 
@@ -24,7 +25,7 @@ def _repeated(arch, groups):
 def test_groups_that_do_not_fit(shape, groups, message):
     arch = _repeated(SPACE.all_on(), groups)
     with pytest.raises(ValueError, match=message):
-        supernet.to_groups(np.zeros(shape), arch)
+        masked.to_groups(np.zeros(shape), arch)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_groups_that_do_not_fit(shape, groups, message):
 )
 def test_to_groups(shape, groups, inside, masks, leading):
     arch = _repeated(SPACE.all_on(), groups) if groups else SPACE.all_on()
-    images, arch, axes = supernet.to_groups(jnp.zeros(shape), arch)
+    images, arch, axes = masked.to_groups(jnp.zeros(shape), arch)
     assert images.shape == inside
     assert {mask.shape[0] for mask in jax.tree.leaves(arch)} == {masks}
     assert axes == leading

@@ -9,7 +9,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from nas_jax import config as config_lib
-from nas_jax import ops, spaces, supernet
+from nas_jax import spaces
+from nas_jax.nn import layers
+from nas_jax.nn import masked as masked_lib
 from nas_jax.trained import Trained
 from tests.configs import tiny
 
@@ -31,7 +33,7 @@ def built():
 
 def _deviations(net, *archs):
     """By path the standard deviation of each number of a kernel, and constants elsewhere."""
-    net = net.clone(kernel_init=ops.he_scale)
+    net = net.clone(kernel_init=layers.he_scale)
     variables = jax.jit(net.init)(jax.random.key(0), jnp.zeros((2, 8, 8, 3)), *archs)
     return flatten_dict(variables["params"])
 
@@ -71,7 +73,7 @@ def test_a_candidate_is_trained_from_there(built, tmp_path):
     [state] = trained._training.restore(trained._folder(text))
     net = space.supernet(num_classes=10, filters=4)
     images = jnp.zeros((1, *data.image_shape))
-    drawn = supernet.init(jax.random.key(config.seed), net, images, space.all_on())["params"]
+    drawn = masked_lib.init(jax.random.key(config.seed), net, images, space.all_on())["params"]
     for path, kernel in flatten_dict(space.subnet(state.params, text)).items():
         factor = math.sqrt(3) if "block1_inputs" in path and kernel.ndim > 1 else 1
         expected = factor * flatten_dict(drawn)[path]

@@ -11,7 +11,8 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from nas_jax import config as config_lib
-from nas_jax import path_dropout, spaces, supernet, supernet_task, train_step, trainer
+from nas_jax import path_dropout, spaces, supernet_task, train_step, trainer
+from nas_jax.nn import masked
 from nas_jax.progress import Diverged
 from nas_jax.runtime import distributed, rng
 from nas_jax.storage.checkpoints import Checkpoints
@@ -118,7 +119,7 @@ def _step(space, sample_masks, *, l2, lr=0.0, **options):
     """One step of SGD on zeros-free random images; returns params before, after and metrics."""
     net = space.supernet(num_classes=3, filters=4)
     images = jnp.zeros((1, 8, 8, 1))
-    variables = supernet.init(jax.random.key(0), net, images, space.all_on())
+    variables = masked.init(jax.random.key(0), net, images, space.all_on())
     tx = optax.sgd(lr)
     state = train_step.create(variables, tx)
     step = train_step.make(

@@ -10,7 +10,7 @@ from unittest import mock
 import jax.numpy as jnp
 from jax import lax
 
-from nas_jax import kernels, supernet
+from nas_jax.nn import kernels, masked
 
 
 def _conv(x, kernel, stride=1, groups=1):
@@ -52,5 +52,5 @@ def kernels_replaced() -> Iterator[None]:
         max_pool=lambda x: _window(x, -jnp.inf, lax.max),
         avg_pool=lambda x: _window(x, 0.0, lax.add) / _window(jnp.ones_like(x), 0.0, lax.add),
     )
-    with naive, mock.patch.object(supernet, "_apply", supernet._apply.__wrapped__):
+    with naive, mock.patch.object(masked, "_apply", masked._apply.__wrapped__):
         yield

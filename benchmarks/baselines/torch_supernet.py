@@ -5,7 +5,7 @@ or candidate) after the other; batch statistics by the fused `batch_norm`; where
 drops, the mean over pixels comes before the 1x1 convolution, as in nas_jax. It reads the parameters
 of the Flax supernet, so both can be compared logit by logit.
 
-Letters as in `nas_jax.ops`, in PyTorch's order: images [n, C, H, W].
+Letters as in `nas_jax.nn.layers`, in PyTorch's order: images [n, C, H, W].
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""The process and its devices: random keys, XLA's settings, processes of a run, requests to stop."""
+"""The process and its devices: keys, XLA's settings, processes of a run, requests to stop."""
 
 from nas_jax.runtime.environment import configure
 

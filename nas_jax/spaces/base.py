@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_jax import choices as choices_lib
-from nas_jax import network
 from nas_jax.image_size import ImageSize, height_and_width
+from nas_jax.nn import network
 from nas_jax.runtime import rng
 
 Arch = choices_lib.Arch
@@ -114,7 +114,7 @@ class Space(abc.ABC):
           filters: F, channels of the first stage.
           **options: bn="batch" | "running", bn_momentum, bn_epsilon, relu_before_bn;
             dtype="float32" | "bfloat16" | "float16"; execution="masked" | "switch" (one
-            architecture at a time) | "dispatch", see `nas_jax.execution`.
+            architecture at a time) | "dispatch", see `nas_jax.nn.execution`.
 
         Returns:
           A flax.linen module. images [B, H, W, C] with masks [k] or, in G contiguous groups of

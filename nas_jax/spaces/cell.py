@@ -16,18 +16,19 @@ import flax.linen as nn
 import jax
 
 from nas_jax import choices as choices_lib
-from nas_jax import kernels, network, ops, supernet
 from nas_jax.choices import Choice
+from nas_jax.nn import kernels, masked, network
+from nas_jax.nn import layers as layers_lib
 from nas_jax.spaces import base
 
 
 def _pair(units, widths, *, name, **unit):
-    builders = [ops.partial(kind, n, size, **unit) for (kind, size), n in zip(units, widths)]
-    return ops.Pair(tuple(builders), name=name)
+    builders = [layers_lib.partial(kind, n, size, **unit) for (kind, size), n in zip(units, widths)]
+    return layers_lib.Pair(tuple(builders), name=name)
 
 
 def _separable(size):
-    return functools.partial(_pair, ((ops.SeparableConv, size),) * 2)
+    return functools.partial(_pair, ((layers_lib.SeparableConv, size),) * 2)
 
 
 # The paper's seven ops in its order. It does not give the pooling window; here: 3x3, stride 1.
@@ -38,7 +39,7 @@ OPS = {
     "sep3x3": _separable(3),
     "sep5x5": _separable(5),
     "sep7x7": _separable(7),
-    "conv7x7": functools.partial(_pair, ((ops.Conv, (1, 7)), (ops.Conv, (7, 1)))),
+    "conv7x7": functools.partial(_pair, ((layers_lib.Conv, (1, 7)), (layers_lib.Conv, (7, 1)))),
     "maxpool": lambda widths, **unit: kernels.max_pool,
     "avgpool": lambda widths, **unit: kernels.avg_pool,
 }
@@ -249,7 +250,7 @@ class CellNetwork(network.Network):
     @nn.compact
     def __call__(self, images: jax.Array, arch: base.Arch | None = None) -> jax.Array:
         """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
-        images, masks, leading = supernet.to_groups(images.astype(self.dtype), arch)
+        images, masks, leading = masked.to_groups(images.astype(self.dtype), arch)
         widths = self.tensor_widths
         before, previous = (self._stem(images, widths, f"stem{i + 1}") for i in range(2))
         stem_height = previous[0][0].shape[2]
@@ -268,12 +269,12 @@ class CellNetwork(network.Network):
             own = masks if masks is None else self.space.of_cell(masks, i)
             before, previous = previous, cell(previous, before, stem_height // scale, own)
         width = widths.get("final", self.filters * scale)
-        x = ops.Projection(width, **self.unit, name="final")(previous)
+        x = layers_lib.Projection(width, **self.unit, name="final")(previous)
         return self.logits(x).reshape(*leading, -1)
 
     def _stem(self, images, widths, name):
         stride, width = self.space.stem_stride, widths.get(name, self.filters)
-        x = ops.Stem(width, min(stride, 2), self.kernel_init, name=name)(images)
+        x = layers_lib.Stem(width, min(stride, 2), self.kernel_init, name=name)(images)
         return [_with_moments(kernels.halve(x) if stride == 4 else x)]
 
 
@@ -308,11 +309,11 @@ class Cell(nn.Module):
             names = {field: choice[field].name for field in choice}
             how = {"execution": self.execution}
             width = self._width(names["inputs"], self.features)
-            joined = supernet.MaskedConcat(
+            joined = masked.MaskedConcat(
                 width, on[i]["inputs"], **self.unit, **how, name=names["inputs"]
             )(tensors, mask["inputs"])
             builders = self._builders(names["ops"], width)
-            mixed = supernet.MixedOp(builders, on[i]["ops"], **how, name=names["ops"])
+            mixed = masked.MixedOp(builders, on[i]["ops"], **how, name=names["ops"])
             tensors.append(_with_moments(mixed(joined, mask["ops"])))
         return tensors
 
@@ -335,7 +336,7 @@ class Cell(nn.Module):
         """1x1 convolution, then average pooling only where the resolution drops."""
         halvings = (parts[0][0].shape[2] // height).bit_length() - 1
         width = self._width(f"project{i}", self.features)
-        return ops.Projection(width, halvings, **self.unit, name=f"project{i}")(parts)
+        return layers_lib.Projection(width, halvings, **self.unit, name=f"project{i}")(parts)
 
 
 def _layer(scope, inputs, output):

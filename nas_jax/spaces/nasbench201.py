@@ -16,16 +16,16 @@ import jax
 import jax.numpy as jnp
 
 from nas_jax import choices as choices_lib
-from nas_jax import kernels, network, ops, supernet
 from nas_jax.choices import Choice
+from nas_jax.nn import kernels, layers, masked, network
 from nas_jax.spaces import base
 
 # Called with the number of features, `name`, and the units' `norm` and `kernel_init`.
 OPS = {
     "none": lambda features, **unit: jnp.zeros_like,
     "skip_connect": lambda features, **unit: base.identity,
-    "nor_conv_1x1": functools.partial(ops.ConvNorm, kernel_size=(1, 1), relu_before=True),
-    "nor_conv_3x3": functools.partial(ops.ConvNorm, kernel_size=(3, 3), relu_before=True),
+    "nor_conv_1x1": functools.partial(layers.ConvNorm, kernel_size=(1, 1), relu_before=True),
+    "nor_conv_3x3": functools.partial(layers.ConvNorm, kernel_size=(3, 3), relu_before=True),
     "avg_pool_3x3": lambda features, **unit: kernels.avg_pool,
 }
 _NUM_NODES = 4
@@ -144,8 +144,8 @@ class CellsNetwork(network.Network):
     @nn.compact
     def __call__(self, images: jax.Array, arch: base.Arch | None = None) -> jax.Array:
         """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
-        images, masks, leading = supernet.to_groups(images.astype(self.dtype), arch)
-        x = ops.ConvNorm(self.filters, **self.unit, name="stem")(images)
+        images, masks, leading = masked.to_groups(images.astype(self.dtype), arch)
+        x = layers.ConvNorm(self.filters, **self.unit, name="stem")(images)
         for stage in range(self.space.num_stages):
             features = self.filters * 2**stage
             if stage:
@@ -175,7 +175,7 @@ class Cell(nn.Module):
         nodes = [x]
         for j, edges in enumerate(self.space.choices):
             mixed = [
-                supernet.MixedOp(builders, on[j][i], self.execution, name=choice.name)(
+                masked.MixedOp(builders, on[j][i], self.execution, name=choice.name)(
                     nodes[i], None if masks is None else masks[j][i]
                 )
                 for i, choice in enumerate(edges)
@@ -188,15 +188,15 @@ class Reduction(nn.Module):
     """Residual block of two 3x3 convolutions, the first with stride 2."""
 
     features: int
-    norm: Any = ops.BatchNorm
-    kernel_init: Any = ops.he_normal
+    norm: Any = layers.BatchNorm
+    kernel_init: Any = layers.he_normal
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[G, n, H, W, C] -> [G, n, H/2, W/2, features]."""
         unit = {"norm": self.norm, "kernel_init": self.kernel_init}
-        y = ops.ConvNorm(self.features, stride=2, relu_before=True, **unit, name="conv1")(x)
-        y = ops.ConvNorm(self.features, relu_before=True, **unit, name="conv2")(y)
+        y = layers.ConvNorm(self.features, stride=2, relu_before=True, **unit, name="conv1")(x)
+        y = layers.ConvNorm(self.features, relu_before=True, **unit, name="conv2")(y)
         init = self.kernel_init(x.shape[-1])
         kernel = self.param("kernel", init, (1, 1, x.shape[-1], self.features), jnp.float32)
-        return y + ops.conv(kernels.halve(x), kernel)
+        return y + layers.conv(kernels.halve(x), kernel)

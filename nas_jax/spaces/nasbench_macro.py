@@ -14,8 +14,9 @@ import flax.linen as nn
 import jax
 
 from nas_jax import choices as choices_lib
-from nas_jax import network, ops, supernet
 from nas_jax.choices import Choice
+from nas_jax.nn import layers as layers_lib
+from nas_jax.nn import masked, network
 from nas_jax.spaces import base
 
 OPS = ("identity", "mb3_k3", "mb6_k5")
@@ -131,7 +132,7 @@ class MacroNetwork(network.Network):
     def setup(self):
         """Submodules, each named as its scope."""
         unit, on, widths = self.unit, self.on, self.tensor_widths
-        self.stem = ops.ConvNorm(widths.get("stem", self.filters), relu=True, **unit)
+        self.stem = layers_lib.ConvNorm(widths.get("stem", self.filters), relu=True, **unit)
         for i, choice in enumerate(self.space.choices):
             stage = self.space.stage(i)
             width = widths.get(f"stage{stage}", self.filters * 2 ** (1 + stage))
@@ -144,13 +145,13 @@ class MacroNetwork(network.Network):
                     _block(6, 5, widths.get(f"{choice.name}/2")),
                 )
             ]
-            setattr(self, choice.name, supernet.MixedOp(builders, on[i], self.execution))
+            setattr(self, choice.name, masked.MixedOp(builders, on[i], self.execution))
         width = widths.get("head", self.space.head * self.filters)
-        self.head = ops.ConvNorm(width, (1, 1), relu=True, **unit)
+        self.head = layers_lib.ConvNorm(width, (1, 1), relu=True, **unit)
 
     def __call__(self, images: jax.Array, arch: base.Arch | None = None) -> jax.Array:
         """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
-        images, masks, leading = supernet.to_groups(images, arch)
+        images, masks, leading = masked.to_groups(images, arch)
         x = self.enter(images)
         for i in range(len(self.space.choices)):
             x = self.layer(i, x, None if masks is None else masks[i])
@@ -182,7 +183,7 @@ def _identity(features, stride, **unit):
     """The input itself, or where the shape changes a strided 1x1 convolution."""
     if stride == 1:
         return base.identity
-    return ops.ConvNorm(features, (1, 1), stride, **unit)
+    return layers_lib.ConvNorm(features, (1, 1), stride, **unit)
 
 
 def _block(expansion, size, wide):
@@ -203,8 +204,8 @@ class InvertedResidual(nn.Module):
     stride: int
     expansion: int
     size: int
-    norm: Any = ops.BatchNorm
-    kernel_init: Any = ops.he_normal
+    norm: Any = layers_lib.BatchNorm
+    kernel_init: Any = layers_lib.he_normal
     wide: int | None = None
 
     @nn.compact
@@ -212,7 +213,7 @@ class InvertedResidual(nn.Module):
         """[G, n, H, W, C] -> [G, n, H/stride, W/stride, features]."""
         unit = {"norm": self.norm, "kernel_init": self.kernel_init}
         wide = self.wide or self.expansion * x.shape[-1]
-        y = ops.ConvNorm(wide, (1, 1), relu=True, **unit, name="expand")(x)
-        y = ops.DepthwiseNorm(self.size, self.stride, relu=True, **unit, name="depthwise")(y)
-        y = ops.ConvNorm(self.features, (1, 1), **unit, name="project")(y)
+        y = layers_lib.ConvNorm(wide, (1, 1), relu=True, **unit, name="expand")(x)
+        y = layers_lib.DepthwiseNorm(self.size, self.stride, relu=True, **unit, name="depthwise")(y)
+        y = layers_lib.ConvNorm(self.features, (1, 1), **unit, name="project")(y)
         return x + y if x.shape == y.shape else y

@@ -15,7 +15,7 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
-from nas_jax import network, ops, supernet
+from nas_jax.nn import layers, masked, network
 from nas_jax.spaces import Space, base
 from nas_jax.strategies.base import Strategy, check_range
 
@@ -41,7 +41,7 @@ class HyperNetwork(network.Network):
     @nn.compact
     def __call__(self, images: jax.Array, arch: base.Arch) -> jax.Array:
         """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
-        images, masks, leading = supernet.to_groups(images, arch)
+        images, masks, leading = masked.to_groups(images, arch)
         params = self._params(images)
         paths = self._generated(images)
         codes = self._codes(masks, len(paths))
@@ -64,14 +64,14 @@ class HyperNetwork(network.Network):
         if not self.is_initializing():
             return self.get_variable("params", "net")
         example = jnp.zeros((1, *images.shape[2:]), images.dtype)
-        net, everything = self._net().clone(kernel_init=ops.he_scale), self.space.all_on()
+        net, everything = self._net().clone(kernel_init=layers.he_scale), self.space.all_on()
 
         def init(key):
             flat = flax.traverse_util.flatten_dict(net.init(key, example, everything)["params"])
             for path in self._generated(images):
                 flat[path] = jnp.stack([flat[path]] * self.basis)
             scales = flax.traverse_util.unflatten_dict(flat)
-            return scales if self.kernel_init is ops.he_scale else _drawn(key, scales)
+            return scales if self.kernel_init is layers.he_scale else _drawn(key, scales)
 
         return self.param("net", init)
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax import execution, kernels, ops
+from nas_jax.nn import execution, kernels, layers
 
 
 def to_groups(images: jax.Array, arch: Any) -> tuple[jax.Array, Any, tuple[int, ...]]:
@@ -53,7 +53,7 @@ def init(key: jax.Array, net: nn.Module, images: jax.Array, *archs: Any) -> Any:
     with each kernel's standard deviation and multiplied by slices of one standard normal vector.
     Arrays of more than one axis are kernels; scales and offsets are constants anyway.
     """
-    variables = jax.jit(net.clone(kernel_init=ops.he_scale).init)(key, images, *archs)
+    variables = jax.jit(net.clone(kernel_init=layers.he_scale).init)(key, images, *archs)
     leaves, treedef = jax.tree.flatten(variables)
     sizes = [leaf.size if leaf.ndim > 1 else 0 for leaf in leaves]
     noise = np.split(np.asarray(jax.random.normal(key, (sum(sizes),))), np.cumsum(sizes)[:-1])
@@ -100,13 +100,13 @@ class MaskedConcat(nn.Module):
 
     features: int
     on: Sequence[int]
-    norm: Callable[..., nn.Module] = ops.BatchNorm
-    kernel_init: Callable[[int], Any] = ops.he_normal
+    norm: Callable[..., nn.Module] = layers.BatchNorm
+    kernel_init: Callable[[int], Any] = layers.he_normal
     execution: str = "masked"
 
     @nn.compact
     def __call__(
-        self, inputs: Sequence[tuple[jax.Array, ops.Moments]], mask: jax.Array | None = None
+        self, inputs: Sequence[tuple[jax.Array, layers.Moments]], mask: jax.Array | None = None
     ) -> jax.Array:
         """k arrays [G or 1, n, H, W, C] with their moments, mask [G, k] -> [G, n, H, W, D]."""
         init = self._initialiser([inputs[j][0].shape[-1] for j in self.on], mask)
@@ -163,8 +163,8 @@ def _weighted_sum(module, options, inputs, mask):
 
 def _pure(option):
     if not isinstance(option, nn.Module):
-        return ops.partial(_call, option), {}
-    return ops.partial(_apply, option.clone(parent=None, name=None)), option.variables
+        return layers.partial(_call, option), {}
+    return layers.partial(_apply, option.clone(parent=None, name=None)), option.variables
 
 
 def _call(option, variables, x):

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from nas_jax import kernels, naming
+from nas_jax import naming
+from nas_jax.nn import kernels
 
 Moments = tuple[jax.Array, jax.Array]  # of `kernels.moments`
 POLICIES = ("batch", "running")  # of batch norm: whose statistics it takes

@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from nas_jax import kernels, naming
+from nas_jax import naming
+from nas_jax.nn import kernels
 
 NAMES = ("masked", "switch", "dispatch")
 _SHARES = (1 / 4, 1 / 2, 1)  # of the groups: for so many is an option's work done in dispatch

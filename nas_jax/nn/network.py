@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax import execution, naming, ops
+from nas_jax import naming
+from nas_jax.nn import execution, layers
 
 CLASSIFIER = "classifier"  # scope of the linear classifier that ends every network
 DTYPES = ("float32", "bfloat16", "float16")
@@ -23,7 +24,7 @@ class Network(nn.Module):
       arch: canonical string of a stand-alone network; None is the supernet.
       bn, bn_momentum, bn_epsilon, relu_before_bn: of `ops.BatchNorm`.
       dtype: of activations, one of `DTYPES` (or what stands for it, as `jnp.float32`).
-      execution: one of `execution.NAMES`; see `nas_jax.execution`.
+      execution: one of `execution.NAMES`; see `nas_jax.nn.execution`.
       kernel_init: from the fan-in to an initialiser.
       widths: channels of each tensor, see `Space.standalone`.
 
@@ -40,11 +41,11 @@ class Network(nn.Module):
     relu_before_bn: bool = False
     dtype: Any = jnp.float32
     execution: str = "masked"
-    kernel_init: Any = ops.he_normal
+    kernel_init: Any = layers.he_normal
     widths: tuple[int, ...] | None = None
 
     def __post_init__(self):
-        naming.check("bn", self.bn, ops.POLICIES)
+        naming.check("bn", self.bn, layers.POLICIES)
         naming.check("execution", self.execution, execution.NAMES)
         naming.check("dtype", _dtype_name(self.dtype), DTYPES)
         if not isinstance(self.relu_before_bn, bool | np.bool_):
@@ -59,7 +60,7 @@ class Network(nn.Module):
     def unit(self) -> dict[str, Any]:
         """How every unit of a convolution and a batch norm is built."""
         how = self.bn, self.bn_momentum, self.bn_epsilon, self.relu_before_bn
-        norm = ops.partial(ops.BatchNorm, *how)
+        norm = layers.partial(layers.BatchNorm, *how)
         return {"norm": norm, "kernel_init": self.kernel_init}
 
     @property

@@ -1,0 +1,1 @@
+"""Layers of all networks, and where masks meet activations."""
