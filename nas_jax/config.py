@@ -46,7 +46,7 @@ def default() -> ConfigDict:
     c.space.stem_stride = 1  # not in the paper for ImageNet; 1, 2 or 4
     c.space.tied = True  # all cells have the same architecture; else each its own
 
-    # A file of published stand-alone accuracies, which judge the scores: see nas_jax/tables.py.
+    # A file of published stand-alone accuracies, which judge the scores: see nas_jax/spaces/tabular.py.
     # Looked for here and in $NAS_BENCH_DIR.
     c.table = ""
 
@@ -253,7 +253,7 @@ def build(config: ConfigDict) -> tuple[Any, Any]:
     _check_widths(config.retrain, space)
     table = None
     if config.table:
-        table = importlib.import_module("nas_jax.tables").load(config.table, space)
+        table = importlib.import_module("nas_jax.spaces.tabular").load(config.table, space)
         table.check_data(config.data.name)
     if config.sweep.strategy == "exhaustive":  # it has no more than these
         most = len(table.rows) if table else space.count()

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import cost, latency, tables
+from nas_jax import cost, latency
 from nas_jax.data import dataset
 from nas_jax.runtime import distributed
-from nas_jax.spaces import Space
+from nas_jax.spaces import Space, tabular
 from nas_jax.trainer import network_options
 
 COSTS = {"max_params": "params", "max_flops": "flops", "max_latency": "latency_ms"}
@@ -35,7 +35,7 @@ class Constraints:
         space: Space,
         data: dataset.Data,
         directory: Path,
-        table: tables.Table | None = None,
+        table: tabular.Table | None = None,
     ):
         sweep, filters, self._space = config.sweep, config.supernet.filters, space
         counted = cost.per_option(space, filters=filters, **cost.image_options(data))

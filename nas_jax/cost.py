@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from nas_jax import choices as choices_lib
-from nas_jax.image_size import ImageSize, height_and_width
 from nas_jax.spaces import base
+from nas_jax.spaces import choices as choices_lib
+from nas_jax.spaces.image_size import ImageSize, height_and_width
 
 
 class Cost(NamedTuple):

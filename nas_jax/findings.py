@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nas_jax import cost, lineage, tables
-from nas_jax.spaces import Space
+from nas_jax import cost, lineage
+from nas_jax.spaces import Space, tabular
 from nas_jax.storage import schemas, workdir
 
 SAMPLES = ("random", "stratified")  # what ranking is measured on
@@ -115,7 +115,7 @@ class Findings:
         """The scored architectures that the config's table has."""
         if not self._table or self.searched_table:
             return []
-        rows = tables.load(self._table, self.space).rows
+        rows = tabular.load(self._table, self.space).rows
         known = [row for row in self.ranked if row["arch"] in rows]
         if not known:
             return []

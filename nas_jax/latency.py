@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize, stats
 
-from nas_jax.image_size import ImageSize, height_and_width
 from nas_jax.nn import masked
 from nas_jax.runtime import rng
 from nas_jax.spaces import Space
+from nas_jax.spaces.image_size import ImageSize, height_and_width
 from nas_jax.storage import file_paths, schemas, workdir
 
 logger = logging.getLogger(__name__)

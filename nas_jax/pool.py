@@ -23,11 +23,11 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from nas_jax import findings, retrain, spaces, supernet_task, sweep, tables, widths_task
+from nas_jax import findings, retrain, spaces, supernet_task, sweep, widths_task
 from nas_jax.constraints import Constraints
 from nas_jax.data import dataset
 from nas_jax.scorer import Scorer
-from nas_jax.spaces import arch_id
+from nas_jax.spaces import arch_id, tabular
 from nas_jax.storage import compatibility, file_paths, schemas, workdir
 
 logger = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ class Pool:
         sampler, score = config.supernet.sampler, config.sweep.score
         parts = _parts(config, ("seed", "table", *SHARED, "supernet", "sweep"))
         parts |= compatibility.mended(config.space.name, sampler, score)
-        table = tables.digest(config.table)
+        table = tabular.digest(config.table)
         return self._folder("searches", parts, order=self.data.order, table=table)
 
     def tune(self, jobs: Sequence[tuple[ConfigDict, str, int, int]]) -> list[dict]:

@@ -15,9 +15,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nas_jax import choices as choices_lib
 from nas_jax import naming, path_dropout
 from nas_jax.runtime import rng
+from nas_jax.spaces import choices as choices_lib
 
 NAMES = ("path_dropout", "single_path", "fair", "sandwich")
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from nas_jax import cost
-from nas_jax.image_size import ImageSize
 from nas_jax.spaces import Space
+from nas_jax.spaces.image_size import ImageSize
 
 
 class Scaled(NamedTuple):

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import candidates, path_dropout, score, supernet_task, tables
+from nas_jax import candidates, path_dropout, score, supernet_task
 from nas_jax.constraints import Constraints
 from nas_jax.data import augment, dataset
 from nas_jax.runtime import rng
-from nas_jax.spaces import Space
+from nas_jax.spaces import Space, tabular
 from nas_jax.trained import Trained
 
 
@@ -44,7 +44,7 @@ class Scorer:
         data: dataset.Data,
         directory: Path,
         constraints: Constraints,
-        table: tables.Table | None = None,
+        table: tabular.Table | None = None,
         step: int | None = None,
     ):
         self._space, self._constraints, self.policy = space, constraints, {}

@@ -12,8 +12,9 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from nas_jax import config as config_lib
-from nas_jax import naming, tables
+from nas_jax import naming
 from nas_jax.runtime import distributed, preemption
+from nas_jax.spaces import tabular
 from nas_jax.storage import compatibility, file_paths, schemas, workdir
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ def _as_begun(config: ConfigDict, directory: Path) -> ConfigDict:
 
 
 def _inputs(config, data, mode):
-    table = tables.digest(config.table)
+    table = tabular.digest(config.table)
     methods = compatibility.mended(config.space.name, config.supernet.sampler, config.sweep.score)
     if mode in SHARED:  # a report is of what is there; a study's pool has methods of its own
         methods = {}

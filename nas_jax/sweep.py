@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import strategies, supernet_task, tables
+from nas_jax import strategies, supernet_task
 from nas_jax.constraints import Constraints
 from nas_jax.data import dataset
 from nas_jax.runtime import distributed, preemption, rng
 from nas_jax.scorer import Scorer
-from nas_jax.spaces import Space
+from nas_jax.spaces import Space, tabular
 from nas_jax.storage import file_paths, schemas, workdir
 from nas_jax.strategies import exhaustive
 
@@ -52,7 +52,7 @@ def run(
     if not resumed and distributed.is_owner():  # a selection that is there was made of other scores
         for old in (directory / "retrain").glob("*/selection.json"):
             old.unlink()
-    table = tables.load(config.table, space) if config.table else None
+    table = tabular.load(config.table, space) if config.table else None
     searched = table if sweep.score == "table" else None
     constraints = Constraints(config, space, data, directory, searched)
     trained = file_paths.local(supernet or directory, "supernet")

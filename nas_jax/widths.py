@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_jax import naming
-from nas_jax.image_size import ImageSize
 from nas_jax.spaces import Space
 from nas_jax.spaces.base import Path
+from nas_jax.spaces.image_size import ImageSize
 from nas_jax.storage import schemas
 
 _SEPARATOR = "@"

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 import nas_jax
-from nas_jax import analysis, report, spaces, stages, tables, widths
+from nas_jax import analysis, report, spaces, stages, widths
 from nas_jax import config as config_lib
+from nas_jax.spaces import tabular
 from nas_jax.storage import schemas, workdir
 from nas_jax.variants import flatten
 from tests import test_report
@@ -196,7 +197,7 @@ def test_a_table_is_read_or_refused(tmp_path_factory, data):
     name, text = data.draw(st.sampled_from(list(TABLES.items())))
     path = tmp_path_factory.mktemp("tables") / name
     path.write_bytes(damaged(data, text.encode()))
-    refused(tables.load, str(path), SPACES["nasbench_macro"], naming=path.name)
+    refused(tabular.load, str(path), SPACES["nasbench_macro"], naming=path.name)
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from nas_jax import choices, spaces
-from nas_jax.choices import Choice
+from nas_jax import spaces
+from nas_jax.spaces import choices
+from nas_jax.spaces.choices import Choice
 
 # 6 subsets, 3 subsets, 1 subset: 18 architectures.
 SMALL = {"a": Choice("a", 3, 1, 2), "b": [Choice("b", 2, 0, 1), Choice("c", 2, 2, 2)]}

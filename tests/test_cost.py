@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import choices, cost, spaces
+from nas_jax import cost, spaces
+from nas_jax.spaces import choices
 
 PAPER = spaces.make("cell")
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from nas_jax import strategies
-from nas_jax.choices import Choice
 from nas_jax.spaces.base import Space
+from nas_jax.spaces.choices import Choice
 from nas_jax.strategies import enas
 
 pytestmark = pytest.mark.system

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import latency, spaces, stages, tables
+from nas_jax import latency, spaces, stages
 from nas_jax.data import loading
 from nas_jax.pool import Pool
+from nas_jax.spaces import tabular
 from nas_jax.storage import checkpoints, file_paths, workdir
 from tests.configs import tiny, tiny_study
 
@@ -75,9 +76,9 @@ READERS = {
     "--workdir": lambda path: stages.run(tiny.get_config(), "search", path),
     "config.study.pool": lambda path: _build(**{"study.pool": path}),
     "config.study.paper_points": lambda path: _build(**{"study.paper_points": path}),
-    "table": lambda path: tables.load(path, MACRO),
+    "table": lambda path: tabular.load(path, MACRO),
     "data.data_dir": lambda path: loading.load("mnist", data_dir=path),
-    "$NAS_BENCH_DIR": lambda path: tables.load("x.csv", MACRO),
+    "$NAS_BENCH_DIR": lambda path: tabular.load("x.csv", MACRO),
     "$TFDS_DATA_DIR": lambda path: loading.load("mnist"),
 }
 
@@ -120,9 +121,9 @@ def test_no_folder_of_the_name_of_a_bucket_is_made(home, name):
 
 def test_home_folder_of_tables_and_of_data_sets(home, monkeypatch):
     (home / "x.csv").write_text(TABLE)
-    assert tables.load("~/x.csv", MACRO).path == home / "x.csv"
+    assert tabular.load("~/x.csv", MACRO).path == home / "x.csv"
     monkeypatch.setenv("NAS_BENCH_DIR", "~")
-    assert tables.load("x.csv", MACRO).path == home / "x.csv"
+    assert tabular.load("x.csv", MACRO).path == home / "x.csv"
     (home / "sets").mkdir()
     for variable, given in (("~/sets", None), ("/nowhere", "~/sets")):
         monkeypatch.setenv("TFDS_DATA_DIR", variable)

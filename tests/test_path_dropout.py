@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nas_jax import path_dropout, spaces
-from nas_jax.choices import Choice
+from nas_jax.spaces.choices import Choice
 
 FANS = (2, 3, 4, 5, 7)  # the paper's concats have 2..5 inputs, its sums 7, of which 2 are chosen
 NODES = {k: Choice(f"node{k}", k, 1, 2 if k == 7 else k, may_lose_all=True) for k in FANS}

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import choices, cost, path_dropout, samplers, spaces
+from nas_jax import cost, path_dropout, samplers, spaces
+from nas_jax.spaces import choices
 
 SPACE = spaces.make("nasbench201", num_cells=1)
 KEY = jax.random.key(0)

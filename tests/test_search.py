@@ -10,7 +10,6 @@ import pytest
 
 from nas_jax import (
     analysis,
-    choices,
     cost,
     latency,
     spaces,
@@ -24,6 +23,7 @@ from nas_jax import config as config_lib
 from nas_jax.constraints import Constraints
 from nas_jax.nn import masked
 from nas_jax.runtime import rng
+from nas_jax.spaces import choices
 from nas_jax.storage.checkpoints import Checkpoints
 from tests import trainings
 from tests.configs import tiny_macro

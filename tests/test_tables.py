@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_jax import config as config_lib
-from nas_jax import spaces, tables
+from nas_jax import spaces
+from nas_jax.spaces import tabular
 from tests.test_bad_input import examples, refused
 
 MACRO, NB201 = spaces.make("nasbench_macro"), spaces.make("nasbench201", num_cells=1)
@@ -33,7 +34,7 @@ def write(folder, name, content):
 
 
 def test_macro(tmp_path):
-    table = tables.load(write(tmp_path, NAME, {"00000000": ROW, "22212220": ROW}), MACRO)
+    table = tabular.load(write(tmp_path, NAME, {"00000000": ROW, "22212220": ROW}), MACRO)
     assert table.data == "cifar10"
     assert list(table.rows) == ["00000000", "22212220"]
     assert table.rows["22212220"].accuracy == 91
@@ -41,14 +42,16 @@ def test_macro(tmp_path):
 
 
 def test_csv(tmp_path):
-    table = tables.load(write(tmp_path, "any.csv", CSV), NB201)
+    table = tabular.load(write(tmp_path, "any.csv", CSV), NB201)
     assert table.data == "cifar10"
     assert table.rows[CELL] == ([81.25], 80.5)
     assert table.search_accuracy(CELL) == 0.805  # a search does not see test accuracies
 
 
 def test_csv_without_validation_is_of_any_space(tmp_path):
-    table = tables.load(write(tmp_path, "x.csv", "arch,digits_test_accuracy\n00000000,50\n"), MACRO)
+    table = tabular.load(
+        write(tmp_path, "x.csv", "arch,digits_test_accuracy\n00000000,50\n"), MACRO
+    )
     assert (table.data, table.search_accuracy("00000000")) == ("digits", 0.5)
 
 
@@ -57,7 +60,7 @@ def test_a_byte_order_mark_is_no_part_of_a_table(tmp_path, name):
     """Spreadsheets and editors write one."""
     text = TEXT if name == "x.csv" else json.dumps({"00000000": ROW})
     plain, marked = (
-        tables.load(write(tmp_path, name, text.encode(encoding)), MACRO)
+        tabular.load(write(tmp_path, name, text.encode(encoding)), MACRO)
         for encoding in ("utf-8", "utf-8-sig")
     )
     assert marked.rows == plain.rows
@@ -66,8 +69,8 @@ def test_a_byte_order_mark_is_no_part_of_a_table(tmp_path, name):
 
 def test_spaces_and_empty_lines_around_cells_do_not_matter(tmp_path):
     text = "\n" + TEXT.replace(",", ", ").replace("\n", "\r\n\r\n")
-    plain = tables.load(write(tmp_path, "plain.csv", TEXT), MACRO)
-    assert tables.load(write(tmp_path, "x.csv", text), MACRO).rows == plain.rows
+    plain = tabular.load(write(tmp_path, "plain.csv", TEXT), MACRO)
+    assert tabular.load(write(tmp_path, "x.csv", text), MACRO).rows == plain.rows
 
 
 @pytest.mark.parametrize(
@@ -96,29 +99,29 @@ def test_spaces_and_empty_lines_around_cells_do_not_matter(tmp_path):
 def test_a_column_in_fractions_is_refused_by_its_name(tmp_path, name, content, column):
     """It was read as per cent: 0.9266 as 0.93 %."""
     with pytest.raises(ValueError, match=f": {column} has no value above 1.* multiply by 100"):
-        tables.load(write(tmp_path, name, content), MACRO)
+        tabular.load(write(tmp_path, name, content), MACRO)
 
 
 def test_a_column_in_per_cent_may_hold_small_values(tmp_path):
-    table = tables.load(write(tmp_path, "x.csv", TEXT), MACRO)
+    table = tabular.load(write(tmp_path, "x.csv", TEXT), MACRO)
     assert table.rows == {"00000000": ([81.5], 80.5), "00000001": ([0.25], 0.5)}
 
 
 def test_the_digest_of_a_table_is_that_of_its_content(tmp_path):
     """Wherever it lies, whatever its name."""
     (tmp_path / "moved").mkdir()
-    first = tables.digest(write(tmp_path, "x.csv", TEXT))
-    moved = tables.digest(write(tmp_path / "moved", "y.csv", TEXT))
-    other = tables.digest(write(tmp_path, "x.csv", TEXT.replace("80.5", "80.6")))
+    first = tabular.digest(write(tmp_path, "x.csv", TEXT))
+    moved = tabular.digest(write(tmp_path / "moved", "y.csv", TEXT))
+    other = tabular.digest(write(tmp_path, "x.csv", TEXT.replace("80.5", "80.6")))
     assert first == moved == hashlib.sha256(TEXT.encode()).hexdigest()
     assert other != first
-    assert tables.digest("") is None
+    assert tabular.digest("") is None
 
 
 def test_found_in_the_folder_of_the_environment(tmp_path, monkeypatch):
     write(tmp_path, NAME, {"00000000": ROW})
     monkeypatch.setenv("NAS_BENCH_DIR", str(tmp_path))
-    assert tables.load(NAME, MACRO).path == tmp_path / NAME
+    assert tabular.load(NAME, MACRO).path == tmp_path / NAME
 
 
 @pytest.mark.parametrize(
@@ -165,7 +168,7 @@ def test_found_in_the_folder_of_the_environment(tmp_path, monkeypatch):
 )
 def test_bad_tables_are_one_line(tmp_path, name, content, message):
     with pytest.raises(ValueError, match=message) as error:
-        tables.load(write(tmp_path, name, content), MACRO)
+        tabular.load(write(tmp_path, name, content), MACRO)
     assert "\n" not in str(error.value)
     assert str(tmp_path / name) in str(error.value)
 
@@ -173,11 +176,11 @@ def test_bad_tables_are_one_line(tmp_path, name, content, message):
 def test_a_missing_table_says_where_it_was_looked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("NAS_BENCH_DIR", str(tmp_path))
     with pytest.raises(ValueError, match=rf"'none.csv' is not in .* nor {tmp_path}; give its path"):
-        tables.load("none.csv", MACRO)
+        tabular.load("none.csv", MACRO)
 
 
 def test_a_missing_row_says_what_the_table_has(tmp_path):
-    table = tables.load(write(tmp_path, NAME, {"00000000": ROW}), MACRO)
+    table = tabular.load(write(tmp_path, NAME, {"00000000": ROW}), MACRO)
     with pytest.raises(ValueError, match="has 1 architectures, '00000001' is none of them"):
         table.search_accuracy("00000001")
 
@@ -231,7 +234,7 @@ def test_a_table_is_in_per_cent_or_refused(tmp_path_factory, data):
         pairs = {arch: {"test_acc": seeds} for arch, *seeds in zip(archs, *drawn)}
         path = write(folder, NAME, pairs)
         expected = {arch: (seeds, None) for arch, *seeds in zip(archs, *drawn)}
-    table = refused(tables.load, path, MACRO, naming=path)
+    table = refused(tabular.load, path, MACRO, naming=path)
     assert (table is not None) == all(map(_is_in_per_cent, drawn))
     assert table is None or table.rows == expected
 
@@ -255,7 +258,7 @@ def test_a_table_is_in_per_cent_or_refused(tmp_path_factory, data):
 def test_a_table_is_of_a_data_set_whatever_its_version(tmp_path, data, name, fits):
     """TFDS writes names as [namespace:]name[/config][:version]."""
     text = f"arch,{data}_test_accuracy\n00000000,50\n"
-    table = tables.load(write(tmp_path, "x.csv", text), MACRO)
+    table = tabular.load(write(tmp_path, "x.csv", text), MACRO)
     if fits:
         table.check_data(name)
     else:
@@ -282,7 +285,7 @@ class _Api:
 
 
 def test_rows_of_nats_bench(tmp_path):
-    first, second = tables.nats_bench_rows(_Api())
+    first, second = tabular.nats_bench_rows(_Api())
     assert first == {
         "arch": CELL,
         "cifar10_valid_accuracy": 80.1235,

@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax import choices as choices_lib
-from nas_jax.image_size import ImageSize, height_and_width
 from nas_jax.nn import network
 from nas_jax.runtime import rng
+from nas_jax.spaces import choices as choices_lib
+from nas_jax.spaces.image_size import ImageSize, height_and_width
 
 Arch = choices_lib.Arch
 Path = tuple[str, ...]  # of a parameter: its scopes, then its name

@@ -15,11 +15,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from nas_jax import choices as choices_lib
-from nas_jax.choices import Choice
 from nas_jax.nn import kernels, masked, network
 from nas_jax.nn import layers as layers_lib
 from nas_jax.spaces import base
+from nas_jax.spaces import choices as choices_lib
+from nas_jax.spaces.choices import Choice
 
 
 def _pair(units, widths, *, name, **unit):

@@ -15,10 +15,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from nas_jax import choices as choices_lib
-from nas_jax.choices import Choice
 from nas_jax.nn import kernels, layers, masked, network
 from nas_jax.spaces import base
+from nas_jax.spaces import choices as choices_lib
+from nas_jax.spaces.choices import Choice
 
 # Called with the number of features, `name`, and the units' `norm` and `kernel_init`.
 OPS = {

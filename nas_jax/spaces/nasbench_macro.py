@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 
-from nas_jax import choices as choices_lib
-from nas_jax.choices import Choice
 from nas_jax.nn import layers as layers_lib
 from nas_jax.nn import masked, network
 from nas_jax.spaces import base
+from nas_jax.spaces import choices as choices_lib
+from nas_jax.spaces.choices import Choice
 
 OPS = ("identity", "mb3_k3", "mb6_k5")
 

@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nas_jax import choices, widths
-from nas_jax.spaces import Space, base
+from nas_jax import widths
+from nas_jax.spaces import Space, base, choices
 from nas_jax.storage import schemas
 from nas_jax.strategies.base import Strategy, check_range
 

@@ -7,9 +7,9 @@ a study that is not at hand is made again by letting it happen again: samplers a
 import numpy as np
 from jax import random, tree
 
-from nas_jax.choices import subsets
 from nas_jax.runtime import rng
 from nas_jax.spaces import Space
+from nas_jax.spaces.choices import subsets
 from nas_jax.strategies.base import Strategy
 
 OBJECTIVES = ("value", "params", "flops", "latency_ms")  # the first is maximised

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from nas_jax import analysis, figures, findings, markdown, tables
+from nas_jax import analysis, figures, findings, markdown
+from nas_jax.spaces import tabular
 
 TITLE = "Regret of search strategies"
 MARKS = (50, 100, 200, 300)  # queries
@@ -15,7 +16,7 @@ from the first strategy are paired by seed, below zero is better."""
 
 def write(study) -> str:
     """Markdown of the table of regrets; draws the curves."""
-    table = tables.load(study.config.table, study.space)
+    table = tabular.load(study.config.table, study.space)
     best = max(map(table.search_accuracy, table.rows))
     courses = {
         label: [_course(table, best, trials) for trials in searches]
