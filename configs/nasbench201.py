@@ -4,7 +4,8 @@
   python launch.py --config=configs/nasbench201.py:small --mode=search    half an hour, 2 cores
 
 The table, nasbench201_cifar10.csv, is looked for in the current folder and in $NAS_BENCH_DIR;
-nas_jax/spaces/tabular.py says how it is made of the published files. CIFAR-10 as for configs/cifar.py.
+nas_jax/spaces/tabular.py says how it is made of the published files. CIFAR-10 as for
+configs/cifar.py.
 """
 
 from ml_collections import ConfigDict

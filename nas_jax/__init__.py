@@ -1,6 +1,6 @@
 """One-shot neural architecture search in JAX: an architecture is a pytree of masks.
 
-Importing the package is cheap; `nas_jax.spaces`, `nas_jax.cost` and the other modules
+Importing the package is cheap; `nas_jax.spaces`, `nas_jax.costs.params_flops` and the other modules
 bring JAX with them when they are imported.
 """
 

@@ -46,8 +46,8 @@ def default() -> ConfigDict:
     c.space.stem_stride = 1  # not in the paper for ImageNet; 1, 2 or 4
     c.space.tied = True  # all cells have the same architecture; else each its own
 
-    # A file of published stand-alone accuracies, which judge the scores: see nas_jax/spaces/tabular.py.
-    # Looked for here and in $NAS_BENCH_DIR.
+    # A file of published stand-alone accuracies, which judge the scores: see
+    # nas_jax/spaces/tabular.py. Looked for here and in $NAS_BENCH_DIR.
     c.table = ""
 
     c.network = ConfigDict()

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nas_jax import cost, lineage
+from nas_jax import lineage
+from nas_jax.costs import params_flops
 from nas_jax.spaces import Space, tabular
 from nas_jax.storage import schemas, workdir
 
@@ -136,7 +137,7 @@ class Findings:
         if published is None or published.choices != self.space.choices:
             return [(trial["params"], trial["flops"]) for trial in trials]
         archs = published.from_strs([trial["arch"] for trial in trials])
-        found = cost.of(published, archs, filters=published.published_filters)
+        found = params_flops.of(published, archs, filters=published.published_filters)
         return zip(found.params.tolist(), found.flops.tolist())
 
     def _best(self):

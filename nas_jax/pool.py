@@ -24,7 +24,7 @@ import jax
 from ml_collections import ConfigDict
 
 from nas_jax import findings, retrain, spaces, supernet_task, sweep, widths_task
-from nas_jax.constraints import Constraints
+from nas_jax.costs.constraints import Constraints
 from nas_jax.data import dataset
 from nas_jax.scorer import Scorer
 from nas_jax.spaces import arch_id, tabular

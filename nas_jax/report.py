@@ -6,7 +6,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from nas_jax import analysis, cost, figures, markdown, sections, spaces, trust
+from nas_jax import analysis, figures, markdown, sections, spaces, trust
+from nas_jax.costs import params_flops
 from nas_jax.findings import Findings, columns, sizes
 from nas_jax.spaces import Space
 from nas_jax.storage import file_paths, workdir
@@ -59,7 +60,7 @@ def growth(directory: str | Path, most: int = 8) -> list[Path]:
     for name, (label, fields) in grown.items():
         made = [spaces.make("cell", **fields(n)) for n in range(1, most + 1)]
         counts = [space.count() for space in made]
-        params = [cost.of(space, space.all_on(), filters=16).params / 1e6 for space in made]
+        params = [params_flops.of(space, space.all_on(), filters=16).params / 1e6 for space in made]
         paths.append(directory / f"growth_{name.removeprefix('num_')}.png")
         figures.growth(paths[-1], range(1, most + 1), counts, params, label)
     return paths

@@ -17,12 +17,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import analysis, cost, findings, score, widths, widths_task
+from nas_jax import analysis, findings, score, widths_task
+from nas_jax.costs import params_flops, widths
 from nas_jax.data import augment, dataset
+from nas_jax.nn.network import network_options
 from nas_jax.runtime import distributed
 from nas_jax.spaces import Space, arch_id
 from nas_jax.storage import file_paths, schemas, workdir
-from nas_jax.trainer import Task, Training, network_options
+from nas_jax.trainer import Task, Training
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +172,7 @@ def train_one(
         data.in_order(split, config.retrain.eval_batch_size),
         prepare=augment.standardiser(data),
     )
-    costs = cost.of_network(space, state.params, data.image_shape[:2])
+    costs = params_flops.of_network(space, state.params, data.image_shape[:2])
     num_trained = training.total * settings.train.batch_size
     result = {
         "arch": text,

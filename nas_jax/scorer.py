@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import candidates, path_dropout, score, supernet_task
-from nas_jax.constraints import Constraints
+from nas_jax.costs.constraints import Constraints
 from nas_jax.data import augment, dataset
 from nas_jax.runtime import rng
 from nas_jax.spaces import Space, tabular

@@ -13,14 +13,16 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from nas_jax import cost, path_dropout, samplers, score, strategies
-from nas_jax.constraints import Constraints
+from nas_jax import path_dropout, samplers, score, strategies
+from nas_jax.costs import params_flops
+from nas_jax.costs.constraints import Constraints
 from nas_jax.data import augment, dataset
+from nas_jax.nn.network import network_options
 from nas_jax.population import Population
 from nas_jax.runtime import distributed, rng
 from nas_jax.spaces import Space
 from nas_jax.storage import file_paths, identity
-from nas_jax.trainer import BaseTraining, Task, Training, count_steps, network_options
+from nas_jax.trainer import BaseTraining, Task, Training, count_steps
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +194,7 @@ def _extremes(config, space):
     """The largest and the smallest architecture, where they are sampled."""
     if config.supernet.sampler != "sandwich":
         return None
-    return cost.extremes(space, config.supernet.filters)
+    return params_flops.extremes(space, config.supernet.filters)
 
 
 def _drawn(strategy, key, step, groups, policy):

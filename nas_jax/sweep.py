@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import strategies, supernet_task
-from nas_jax.constraints import Constraints
+from nas_jax.costs.constraints import Constraints
 from nas_jax.data import dataset
 from nas_jax.runtime import distributed, preemption, rng
 from nas_jax.scorer import Scorer

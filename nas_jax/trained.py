@@ -17,12 +17,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax.data import augment, dataset
+from nas_jax.nn.network import network_options
 from nas_jax.runtime import distributed
 from nas_jax.score import counter
 from nas_jax.spaces import Space, arch_id
 from nas_jax.spaces.choices import unstack
 from nas_jax.storage import workdir
-from nas_jax.trainer import Task, Training, network_options
+from nas_jax.trainer import Task, Training
 
 logger = logging.getLogger(__name__)
 

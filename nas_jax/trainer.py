@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from nas_jax import optim, train_step
 from nas_jax.data import augment, dataset
-from nas_jax.nn import execution, masked
+from nas_jax.nn import masked
 from nas_jax.progress import Diverged, Progress
 from nas_jax.runtime import distributed, preemption, rng
 from nas_jax.storage import file_paths, identity, workdir
@@ -64,22 +64,6 @@ class Task:
     identify: Callable = identity.of
     is_due: Callable = lambda step: False
     update: Callable = lambda step, state, root: (state, {})
-
-
-def network_options(config: ConfigDict, bn: str) -> dict[str, Any]:
-    """Options of `Space.supernet` and `Space.standalone`; dtype "auto" is float32 on CPU only."""
-    dtype = config.network.dtype
-    if dtype == "auto":
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    return {
-        "bn": bn,
-        "bn_momentum": config.network.bn_momentum,
-        "bn_epsilon": config.network.bn_epsilon,
-        "relu_before_bn": config.network.relu_before_bn,
-        # A stand-alone network has no masks, but its ghost batches too go one by one in "switch".
-        "execution": execution.resolve(config.supernet.execution),
-        "dtype": jnp.dtype(dtype),
-    }
 
 
 def count_steps(train: ConfigDict, num_images: int) -> int:

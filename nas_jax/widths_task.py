@@ -10,12 +10,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from nas_jax.costs.widths import Widths, join
 from nas_jax.data import dataset
+from nas_jax.nn.network import network_options
 from nas_jax.runtime import distributed, rng
 from nas_jax.spaces import Space, base
 from nas_jax.storage import schemas, workdir
-from nas_jax.trainer import Task, Training, network_options
-from nas_jax.widths import Widths, join
+from nas_jax.trainer import Task, Training
 
 logger = logging.getLogger(__name__)
 

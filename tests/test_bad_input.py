@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 import nas_jax
-from nas_jax import analysis, report, spaces, stages, widths
+from nas_jax import analysis, report, spaces, stages
 from nas_jax import config as config_lib
+from nas_jax.costs import widths
 from nas_jax.spaces import tabular
 from nas_jax.storage import schemas, workdir
 from nas_jax.variants import flatten

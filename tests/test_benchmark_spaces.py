@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import candidates, cost, spaces
+from nas_jax import candidates, spaces
+from nas_jax.costs import params_flops
 from nas_jax.nn import masked
 
 pytestmark = pytest.mark.system
@@ -71,13 +72,13 @@ def macro_by_hand(text):
     [("00000000", 387_882, 7_713_280), ("00000021", 1_623_082, 27_312_640)],
 )
 def test_macro_costs_as_published(text, params, flops):
-    assert cost.of(MACRO, MACRO.from_str(text), filters=32) == (params, flops)
+    assert params_flops.of(MACRO, MACRO.from_str(text), filters=32) == (params, flops)
     assert macro_by_hand(text) == (params, flops)
 
 
 def test_macro_costs_by_hand_for_every_architecture():
     archs = MACRO.from_decisions(np.concatenate(list(MACRO.enumerate_decisions())))
-    found = cost.of(MACRO, jax.device_get(archs), filters=32)
+    found = params_flops.of(MACRO, jax.device_get(archs), filters=32)
     texts = ["".join(digits) for digits in itertools.product("012", repeat=8)]
     assert len(texts) == MACRO.count() == 6561
     np.testing.assert_array_equal(np.stack(found, 1), list(map(macro_by_hand, texts)))
@@ -85,7 +86,7 @@ def test_macro_costs_by_hand_for_every_architecture():
 
 def test_macro_table_is_reproduced_in_every_row():
     rows = json.loads(table("nas-bench-macro_cifar10.json").read_text())
-    found = cost.of(MACRO, stack([MACRO.from_str(text) for text in rows]), filters=32)
+    found = params_flops.of(MACRO, stack([MACRO.from_str(text) for text in rows]), filters=32)
     np.testing.assert_array_equal(found.params, [row["params"] for row in rows.values()])
     np.testing.assert_array_equal(found.flops, [row["flops"] for row in rows.values()])
 
@@ -96,7 +97,7 @@ def test_macro_table_is_reproduced_in_every_row():
 )
 def test_nasbench201_costs_as_published(ops, printed):
     arch = NB201.from_str(cell201(*ops))
-    found = cost.of(NB201, arch, filters=16).params
+    found = params_flops.of(NB201, arch, filters=16).params
     # Stem, two residual blocks, last batch norm and classifier, by hand:
     fixed = (432 + 32) + (13_824 + 128 + 512) + (55_296 + 256 + 2048) + 128 + 650
     cells = sum(5 * (9 * c * c + 2 * c) for c in (16, 32, 64)) * ops.count(CONV)
@@ -107,7 +108,7 @@ def test_nasbench201_costs_as_published(ops, printed):
 def test_nasbench201_table_is_reproduced_in_every_row():
     with open(table("nasbench201_cifar10.csv"), newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["params_M"]]
-    found = cost.of(NB201, stack([NB201.from_str(row["arch"]) for row in rows]), filters=16)
+    found = params_flops.of(NB201, stack([NB201.from_str(row["arch"]) for row in rows]), filters=16)
     assert len(rows) > 1000
     assert [f"{p / 1e6:.3f}" for p in found.params] == [
         f"{float(row['params_M']):.3f}" for row in rows
@@ -115,7 +116,7 @@ def test_nasbench201_table_is_reproduced_in_every_row():
 
 
 def test_cost_per_option_adds_up():
-    parts = cost.per_option(MACRO, filters=32)
+    parts = params_flops.per_option(MACRO, filters=32)
     total = parts[None].params + sum(
         parts[f"layer{i}"].params[int(d)] for i, d in enumerate("0012" * 2)
     )
@@ -259,7 +260,7 @@ def test_costs_are_those_of_the_standalone_network(name):
     arch = jax.device_get(space.sample(jax.random.key(5)))
     net = space.standalone(arch, num_classes=3, filters=4)
     variables = jax.eval_shape(net.init, jax.random.key(0), IMAGES)
-    found = cost.of(space, arch, filters=4, image_size=8, num_classes=3)
+    found = params_flops.of(space, arch, filters=4, image_size=8, num_classes=3)
     assert found.params == sum(leaf.size for leaf in jax.tree.leaves(variables))
 
 

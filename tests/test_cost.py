@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import cost, spaces
+from nas_jax import spaces
+from nas_jax.costs import params_flops
 from nas_jax.spaces import choices
 
 PAPER = spaces.make("cell")
@@ -23,20 +24,20 @@ def off(space):
 @functools.cache
 def subset_params(space, filters, **size):
     """(parameters that all networks use, per Choice those of each of its subsets)."""
-    fixed = cost.of(space, off(space), filters=filters, **size).params
+    fixed = params_flops.of(space, off(space), filters=filters, **size).params
     leaves, treedef = jax.tree.flatten(space.choices)
     own = []
     for choice in leaves:
         table = choices.subsets(choice)
         masks = [table if c == choice else np.zeros((len(table), c.num_options)) for c in leaves]
         archs = treedef.unflatten(masks)
-        own.append(cost.of(space, archs, filters=filters, **size).params - fixed)
+        own.append(params_flops.of(space, archs, filters=filters, **size).params - fixed)
     return fixed, own
 
 
 def all_on_params(**fields):
     space = spaces.make("cell", num_cells=2, cells_per_stage=1, **fields)
-    return int(cost.of(space, space.all_on()).params)
+    return int(params_flops.of(space, space.all_on()).params)
 
 
 # -- the paper's figures --------------------------------------------------------------------------
@@ -47,7 +48,7 @@ def all_on_params(**fields):
     [(16, 1_289_162, 1.3), (32, 4_807_050, 4.8), (64, 18_529_034, 18.5)],
 )
 def test_all_on(filters, params, printed):
-    total = cost.of(PAPER, PAPER.all_on(), filters=filters).params
+    total = params_flops.of(PAPER, PAPER.all_on(), filters=filters).params
     assert total == params
     assert round(float(total) / 1e6, 1) == printed
 
@@ -59,7 +60,7 @@ def test_mean_of_uniform_samples(filters, mean):
     exact = fixed + sum(params.mean() for params in own)
     assert round(exact / 1e6, 3) == mean
     archs = PAPER.sample(jax.random.key(0), (20_000,))
-    drawn = cost.of(PAPER, archs, filters=filters).params
+    drawn = params_flops.of(PAPER, archs, filters=filters).params
     assert abs(drawn.mean() - exact) < 4 * drawn.std() / math.sqrt(20_000)
 
 
@@ -68,10 +69,10 @@ def test_smallest_and_largest():
     smallest, largest = (fixed + sum(f(params) for params in own) for f in (np.min, np.max))
     assert (round(smallest / 1e6, 3), round(largest / 1e6, 3)) == (0.154, 1.049)
     # One input and an op without parameters; all inputs and the two largest ops.
-    assert smallest == cost.of(PAPER, PAPER.from_str("|".join(["0>identity"] * 4))).params
+    assert smallest == params_flops.of(PAPER, PAPER.from_str("|".join(["0>identity"] * 4))).params
     inputs = ("0,1", "0,1,2", "0,1,2,3", "0,1,2,3,4")
     large = "|".join(f"{numbers}>sep7x7,conv7x7" for numbers in inputs)
-    assert largest == cost.of(PAPER, PAPER.from_str(large)).params
+    assert largest == params_flops.of(PAPER, PAPER.from_str(large)).params
 
 
 def test_imagenet_form():
@@ -81,14 +82,14 @@ def test_imagenet_form():
     space = spaces.make("cell", num_cells=8, stem_stride=4)
     size = {"image_size": 224, "num_classes": 1000}
     archs = space.sample(jax.random.key(0), (2000,))
-    found = {f: cost.of(space, archs, filters=f, **size).params / 1e6 for f in (16, 24, 32)}
+    found = {f: params_flops.of(space, archs, filters=f, **size).params / 1e6 for f in (16, 24, 32)}
     like = np.abs(found[16] - 3.1) < 0.05
     assert like.sum() > 10
     np.testing.assert_allclose(found[24][like], 6.8, atol=0.15)
     np.testing.assert_allclose(found[32][like], 11.9, atol=0.3)
     fixed, own = subset_params(space, 16, **size)
     largest = fixed + sum(np.max(params) for params in own)
-    everything = cost.of(space, space.all_on(), **size)
+    everything = params_flops.of(space, space.all_on(), **size)
     assert largest < everything.params
     # Most kernels are used at no more than 56 x 56 places, the last cells' at 7 x 7.
     assert 7**2 < everything.flops / everything.params < 56**2
@@ -119,7 +120,7 @@ CONV7X7 = 2 * 7 * 4 * 4  # 224, and 2 batch norms
     ],
 )
 def test_by_hand(text, norms, kernels):
-    total = cost.of(TINY, TINY.from_str(text), filters=4, image_size=8)
+    total = params_flops.of(TINY, TINY.from_str(text), filters=4, image_size=8)
     kernels += STEMS + PROJECTS + FINAL
     assert total.flops == 64 * kernels + CLASSIFIER
     assert total.params == kernels + 8 * (2 + norms) + 24 + CLASSIFIER + 10
@@ -130,7 +131,9 @@ def test_resolutions_by_hand():
     space = spaces.make(
         "cell", num_cells=2, num_blocks=1, cells_per_stage=1, stem_stride=2, ops=("identity",)
     )
-    total = cost.of(space, space.from_str("0>identity"), filters=4, image_size=16, num_classes=2)
+    total = params_flops.of(
+        space, space.from_str("0>identity"), filters=4, image_size=16, num_classes=2
+    )
     at_8x8 = STEMS + PROJECTS + INPUT
     # Cell 1 pools the 12 channels of cell 0 and the 4 of stem 2, then projects them to 8.
     at_4x4 = 12 * 8 + 4 * 8
@@ -170,7 +173,7 @@ def test_cost_is_that_of_the_standalone_network(fields, image_size):
     space = spaces.make("cell", **fields)
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     archs = space.sample(jax.random.key(5), (3,))
-    ours = cost.of(space, archs, filters=8, image_size=image_size)
+    ours = params_flops.of(space, archs, filters=8, image_size=image_size)
     for i in range(3):
         arch = jax.tree.map(lambda mask, i=i: np.asarray(mask[i]), archs)
         model = space.standalone(arch, num_classes=10, filters=8)
@@ -184,38 +187,38 @@ def test_cost_is_that_of_the_standalone_network(fields, image_size):
 
 
 def test_a_batch_is_its_members():
-    cost.of(PAPER, PAPER.all_on())  # traced once
+    params_flops.of(PAPER, PAPER.all_on())  # traced once
     archs = jax.tree.map(np.asarray, PAPER.sample(jax.random.key(0), (20_000,)))
     start = time.perf_counter()
-    batch = cost.of(PAPER, archs)
+    batch = params_flops.of(PAPER, archs)
     assert time.perf_counter() - start < 5  # design: a second
     assert batch.params.shape == batch.flops.shape == (20_000,)
     assert batch.params.dtype == batch.flops.dtype == np.int64
     for i in (0, 7, 19_999):
-        single = cost.of(PAPER, jax.tree.map(lambda mask, i=i: mask[i], archs))
+        single = params_flops.of(PAPER, jax.tree.map(lambda mask, i=i: mask[i], archs))
         assert (single.params, single.flops) == (batch.params[i], batch.flops[i])
-    grid = cost.of(PAPER, jax.tree.map(lambda mask: mask.reshape(100, 200, -1), archs))
+    grid = params_flops.of(PAPER, jax.tree.map(lambda mask: mask.reshape(100, 200, -1), archs))
     np.testing.assert_array_equal(grid.params.ravel(), batch.params)
 
 
 def test_a_rescaled_mask_costs_the_same():
     arch = PAPER.sample(jax.random.key(0))
     scaled = jax.tree.map(lambda mask: 1.7 * mask, arch)
-    assert cost.of(PAPER, scaled) == cost.of(PAPER, arch)
+    assert params_flops.of(PAPER, scaled) == params_flops.of(PAPER, arch)
 
 
 def test_parameters_are_those_of_the_paths():
     """fixed + the sum over all paths of the path's own: nothing is shared but what all use."""
-    base = cost.of(PAPER, off(PAPER))
+    base = params_flops.of(PAPER, off(PAPER))
     leaves, treedef = jax.tree.flatten(off(PAPER))
     paths = []
     for d, mask in enumerate(leaves):
         for row in np.eye(mask.size, dtype=np.float32):
-            alone = cost.of(PAPER, treedef.unflatten([*leaves[:d], row, *leaves[d + 1 :]]))
+            alone = params_flops.of(PAPER, treedef.unflatten([*leaves[:d], row, *leaves[d + 1 :]]))
             paths.append((alone.params - base.params, alone.flops - base.flops))
     assert len(paths) == 2 + 3 + 4 + 5 + 4 * 7
     params, flops = np.sum(paths, 0)
-    everything = cost.of(PAPER, PAPER.all_on())
+    everything = params_flops.of(PAPER, PAPER.all_on())
     assert (everything.params, everything.flops) == (base.params + params, base.flops + flops)
     assert everything.params == 1_289_162
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import latency, spaces, stages
+from nas_jax import spaces, stages
+from nas_jax.costs import latency
 from nas_jax.data import loading
 from nas_jax.pool import Pool
 from nas_jax.spaces import tabular

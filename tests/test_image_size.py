@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import cost, latency, retrain, scaling, spaces, validate, widths
-from nas_jax.constraints import Constraints
+from nas_jax import retrain, spaces, validate
+from nas_jax.costs import latency, params_flops, scaling, widths
+from nas_jax.costs.constraints import Constraints
 from nas_jax.data import dataset
 from nas_jax.nn import masked
 from tests import images
@@ -79,13 +80,15 @@ def test_costs_are_those_of_the_network_that_is_built(name, size):
     space = SPACES[name]
     arch, options = _some(space, 1), {"filters": 4, "image_size": size}
     exact = _counted(space, arch, size)
-    assert cost.of(space, arch, **options).flops == exact
-    parts = cost.total(
-        space, {key: own.flops for key, own in cost.per_option(space, **options).items()}, arch
+    assert params_flops.of(space, arch, **options).flops == exact
+    parts = params_flops.total(
+        space,
+        {key: own.flops for key, own in params_flops.per_option(space, **options).items()},
+        arch,
     )
     assert parts == exact
     params = _params(space, arch, size)
-    assert cost.of_network(space, params, size).flops == exact
+    assert params_flops.of_network(space, params, size).flops == exact
     if name != "nasbench201":
         shapes = {p: x.shape for p, x in flax.traverse_util.flatten_dict(params).items()}
         own = widths.Widths(space, space.to_str(arch), shapes, image_size=size)
@@ -100,7 +103,7 @@ def _params(space, arch, size):
 def test_a_number_is_a_square():
     space = SPACES["cell"]
     square, pair, listed = (
-        cost.of(space, space.all_on(), image_size=s) for s in (8, (8, 8), [8, 8])
+        params_flops.of(space, space.all_on(), image_size=s) for s in (8, (8, 8), [8, 8])
     )
     assert square == pair == listed
 
@@ -109,7 +112,7 @@ def test_a_network_is_scaled_to_its_images():
     """The budget is what F = 8 costs on images of 8x16 pixels and one channel."""
     space, text = PLAIN, "0>identity"
     size = {"image_size": (8, 16), "channels": 1}
-    budget = cost.of(space, space.from_str(text), filters=8, **size)
+    budget = params_flops.of(space, space.from_str(text), filters=8, **size)
     [found] = scaling.fit(space, text, max_flops=int(budget.flops), **size)
     assert (found.filters, found.params, found.flops) == (8, *budget)
 
@@ -147,7 +150,7 @@ def test_a_run_counts_every_pixel(tmp_path, run):
     text = "0,1>identity,sep3x3"
     arch = space.from_str(text)
     exact = _counted(space, arch, (8, 16), channels=1)
-    assert cost.on_images(space, arch, 4, data).flops == exact
+    assert params_flops.on_images(space, arch, 4, data).flops == exact
     costs = Constraints(config, space, data, tmp_path).costs(space.from_strs([text]))
     assert costs["flops"] == [exact]
     assert json.loads((tmp_path / "latency.json").read_text())["image_size"] == [8, 16]
@@ -167,8 +170,8 @@ def test_a_size_that_cannot_be_reduced_is_refused_everywhere(name, size):
     message = f"images of {height}x{width} pixels .*multiples of 4.*data.image_size"
     for refused in (
         lambda: space.check_image_size(size),
-        lambda: cost.of(space, arch, image_size=size),
-        lambda: cost.per_option(space, image_size=size),
+        lambda: params_flops.of(space, arch, image_size=size),
+        lambda: params_flops.per_option(space, image_size=size),
         lambda: latency.measure(space, arch, filters=4, image_size=size),
     ):
         with pytest.raises(ValueError, match=message):
@@ -179,7 +182,7 @@ def test_a_size_that_cannot_be_reduced_is_refused_everywhere(name, size):
 def test_what_is_no_size(size):
     space = SPACES["cell"]
     with pytest.raises(ValueError, match=r"image_size=.* must be a whole number above 0, or"):
-        cost.of(space, space.all_on(), image_size=size)
+        params_flops.of(space, space.all_on(), image_size=size)
 
 
 def test_stored_images_that_do_not_fit_are_named():

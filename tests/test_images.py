@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from nas_jax import config as config_lib
-from nas_jax import cost, spaces, stages
+from nas_jax import spaces, stages
+from nas_jax.costs import params_flops
 from nas_jax.data import dataset, imaging, loading
 from nas_jax.storage import workdir
 from tests.configs import tiny
@@ -208,7 +209,7 @@ def test_a_set_of_4_channels_is_searched_to_the_end(tmp_path):
     found = workdir.read_json(best)
     space = spaces.make(**config.space.to_dict())
     arch = space.from_str(found["arch"])
-    rgb = cost.of(space, arch, filters=4, image_size=8, channels=3)
+    rgb = params_flops.of(space, arch, filters=4, image_size=8, channels=3)
     assert found["params"] == rgb.params + 2 * 3 * 3 * 4  # two stems of 3x3 kernels, to 4 channels
     assert found["flops"] == rgb.flops + 2 * 3 * 3 * 4 * 8 * 8
 

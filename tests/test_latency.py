@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from nas_jax import latency, report, spaces
+from nas_jax import report, spaces
+from nas_jax.costs import latency
 from nas_jax.storage import workdir
 
 SPACE = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity", "maxpool"))

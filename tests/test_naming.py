@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from nas_jax import findings, naming, optim, path_dropout, samplers, spaces, validate, widths
+from nas_jax import findings, naming, optim, path_dropout, samplers, spaces, validate
+from nas_jax.costs import widths
 from nas_jax.nn import execution, layers, network
 from nas_jax.spaces import base
 from nas_jax.storage import schemas

@@ -10,12 +10,11 @@ import nas_jax
 
 ROOT = pathlib.Path(nas_jax.__file__).parent
 ORDER = (  # from the bottom up
-    "analysis naming runtime storage variants",
+    "analysis naming oneshot runtime storage variants",
     "candidates data figures lineage markdown nn optim path_dropout progress trust validate",
     "config schedule_section score spaces train_step",
-    "cost latency samplers stages trainer widths",
-    "constraints findings pareto_section population scaling strategies trained "
-    "widths_section widths_task",
+    "costs samplers stages trainer",
+    "findings pareto_section population strategies trained widths_section widths_task",
     "retrain supernet_task trust_section",
     "scorer sections",
     "report sweep",

@@ -9,7 +9,7 @@ import pytest
 
 from nas_jax import config as config_lib
 from nas_jax import lineage, report, spaces, strategies, supernet_task
-from nas_jax.constraints import Constraints
+from nas_jax.costs.constraints import Constraints
 from nas_jax.population import Population
 from nas_jax.progress import Diverged
 from nas_jax.trainer import Training

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nas_jax import cost, spaces
+from nas_jax import spaces
+from nas_jax.costs import params_flops
 from tests.stress import kills
 
 pytestmark = pytest.mark.system
@@ -99,7 +100,7 @@ def judged(tmp_path_factory):
     folder = tmp_path_factory.mktemp("judged")
     space = spaces.make("nasbench_macro", stages=(1, 2))
     texts = ["".join(digits) for digits in itertools.product("012", repeat=3)][2:]
-    params = [int(cost.of(space, space.from_str(text)).params) for text in texts]
+    params = [int(params_flops.of(space, space.from_str(text)).params) for text in texts]
     lines = [f"{text},{round(p / max(params) * 100, 4)}" for text, p in zip(texts, params)]
     (folder / "table.csv").write_text("\n".join(["arch,digits_test_accuracy", *lines]) + "\n")
     arguments = "--config=tests/configs/tiny_macro.py", f"--config.table={folder / 'table.csv'}"

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import cost, path_dropout, samplers, spaces
+from nas_jax import path_dropout, samplers, spaces
+from nas_jax.costs import params_flops
 from nas_jax.spaces import choices
 
 SPACE = spaces.make("nasbench201", num_cells=1)
@@ -20,7 +21,7 @@ def make(name, num_groups=6, space=SPACE):
         space.choices,
         num_steps=11,
         num_groups=num_groups,
-        extremes=cost.extremes(space),
+        extremes=params_flops.extremes(space),
         r=0.1,
         schedule="linear",
         rescale=False,

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from nas_jax import cost, latency, scaling, spaces
+from nas_jax import spaces
+from nas_jax.costs import latency, params_flops, scaling
 
 SPACE = spaces.make("cell", num_cells=2, num_blocks=1, cells_per_stage=1, ops=("sep3x3",))
 TEXT = "0,1>sep3x3"
@@ -15,9 +16,9 @@ def test_the_widest_within_the_budget(budget):
     """Costs are those of `cost.of`, and one step wider is above the budget."""
     [found] = scaling.fit(SPACE, TEXT, **budget, multiple=2, image_size=16)
     arch, [limit] = SPACE.from_str(TEXT), budget.values()
-    exact = cost.of(SPACE, arch, filters=found.filters, image_size=16)
+    exact = params_flops.of(SPACE, arch, filters=found.filters, image_size=16)
     assert (found.params, found.flops) == exact
-    wider = cost.of(SPACE, arch, filters=found.filters + 2, image_size=16)
+    wider = params_flops.of(SPACE, arch, filters=found.filters + 2, image_size=16)
     field = next(iter(budget)).removeprefix("max_")
     assert getattr(exact, field) <= limit < getattr(wider, field)
     assert found.filters % 2 == 0
@@ -25,7 +26,7 @@ def test_the_widest_within_the_budget(budget):
 
 def test_there_is_no_widest_network():
     [found] = scaling.fit(SPACE, TEXT, max_params=1e12)
-    exact = cost.of(SPACE, SPACE.from_str(TEXT), filters=found.filters)
+    exact = params_flops.of(SPACE, SPACE.from_str(TEXT), filters=found.filters)
     assert 0.99e12 < exact.params == found.params <= 1e12
 
 

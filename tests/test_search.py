@@ -8,19 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from nas_jax import (
-    analysis,
-    cost,
-    latency,
-    spaces,
-    strategies,
-    supernet_task,
-    sweep,
-    trained,
-    trainer,
-)
+from nas_jax import analysis, spaces, strategies, supernet_task, sweep, trained, trainer
 from nas_jax import config as config_lib
-from nas_jax.constraints import Constraints
+from nas_jax.costs import latency, params_flops
+from nas_jax.costs.constraints import Constraints
 from nas_jax.nn import masked
 from nas_jax.runtime import rng
 from nas_jax.spaces import choices
@@ -46,7 +37,10 @@ def _changed(config, *fields):
 @pytest.fixture
 def table(tmp_path):
     """A table of 26 of the 27 architectures, by parameters; 000 is not in it."""
-    lines = [f"{text},{float(cost.of(MACRO, MACRO.from_str(text)).params) / 1e4}" for text in EVERY]
+    lines = [
+        f"{text},{float(params_flops.of(MACRO, MACRO.from_str(text)).params) / 1e4}"
+        for text in EVERY
+    ]
     path = tmp_path / "table.csv"
     path.write_text("\n".join(["arch,digits_test_accuracy", *lines[1:]]) + "\n")
     return str(path)
@@ -73,7 +67,7 @@ def _is_beaten(i, values, costs):
 @pytest.mark.parametrize("seed", range(5))
 def test_front_equals_a_brute_force_one(seed):
     """Of all 27 architectures, their costs and random scores with ties."""
-    costs = cost.of(MACRO, MACRO.from_strs(EVERY)).flops.tolist()
+    costs = params_flops.of(MACRO, MACRO.from_strs(EVERY)).flops.tolist()
     values = np.random.default_rng(seed).integers(6, size=27).tolist()
     front = analysis.pareto_front(values, costs)
     assert sorted(front) == [i for i in range(27) if not _is_beaten(i, values, costs)]
@@ -85,8 +79,8 @@ def test_front_equals_a_brute_force_one(seed):
 
 @pytest.mark.parametrize("strategy", strategies.names())
 def test_every_strategy_keeps_to_the_constraints_and_to_the_table(tmp_path, table, strategy):
-    params = sorted(cost.of(MACRO, MACRO.from_strs(EVERY), filters=4, image_size=8).params)
-    flops = sorted(cost.of(MACRO, MACRO.from_strs(EVERY), filters=4, image_size=8).flops)
+    params = sorted(params_flops.of(MACRO, MACRO.from_strs(EVERY), filters=4, image_size=8).params)
+    flops = sorted(params_flops.of(MACRO, MACRO.from_strs(EVERY), filters=4, image_size=8).flops)
     fields = {
         "table": table,
         "sweep.score": "table",
@@ -136,14 +130,14 @@ def test_latencies_add_up():
     per_option = {None: found["base_ms"]} | {
         name: np.asarray(row) for name, row in found["options_ms"].items()
     }
-    np.testing.assert_allclose(cost.total(MACRO, per_option, archs), times, rtol=1e-6)
-    assert cost.least(MACRO, per_option) == pytest.approx(2 + 3 * 1)
+    np.testing.assert_allclose(params_flops.total(MACRO, per_option, archs), times, rtol=1e-6)
+    assert params_flops.least(MACRO, per_option) == pytest.approx(2 + 3 * 1)
 
 
 def test_a_limit_of_latency_is_kept(tmp_path):
     """Of networks that are timed in truth; later searches read the file."""
     config, space, data = _changed(tiny_macro.get_config(), ("sweep.latency.num_archs", 20))
-    path, size = tmp_path / "latency.json", {"filters": 4, **cost.image_options(data)}
+    path, size = tmp_path / "latency.json", {"filters": 4, **params_flops.image_options(data)}
     latency.per_option(space, path, num_archs=6, batch_size=2, **size)
     file = path.read_text()
     assert set(json.loads(file)) >= {"device", "batch_size", "error_percent", "num_archs"}

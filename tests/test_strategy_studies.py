@@ -8,7 +8,8 @@ import pytest
 
 from configs.studies import strategies as strategies_config
 from nas_jax import config as config_lib
-from nas_jax import cost, spaces, studies, variants
+from nas_jax import spaces, studies, variants
+from nas_jax.costs import params_flops
 from nas_jax.storage import workdir
 from nas_jax.studies import regret, strategies
 from nas_jax.studies.base import Study
@@ -40,7 +41,7 @@ def _table(path):
 def _fill(study, label, seed, numbers):
     """A search that asks for these architectures, valued as the table has them."""
     config = study.seeded()[label][seed]
-    params = cost.of(SPACE, SPACE.from_strs(EVERY)).params.tolist()
+    params = params_flops.of(SPACE, SPACE.from_strs(EVERY)).params.tolist()
     rows = [{"arch": EVERY[i], "value": (10 + i) / 100, "params": params[i]} for i in numbers]
     rows = [row | {"flops": 0, "num_images": 100} for row in rows]
     workdir.append_jsonl(study.pool.search_folder(config) / "trials.jsonl", rows)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import cost, spaces, strategies, widths
+from nas_jax import spaces, strategies
+from nas_jax.costs import params_flops, widths
 from nas_jax.storage import schemas
 from nas_jax.strategies import morphnet
 
@@ -104,7 +105,7 @@ def test_costs_are_those_of_the_network_with_these_widths(space, text, resource)
         assert found.cost(own) == _counted(space, shapes, resource)
         steps = [found.cost(own + row) for row in np.eye(len(own), dtype=int)]
         np.testing.assert_allclose(found.marginal(own), np.asarray(steps) - found.cost(own))
-    costs = cost.of(space, space.from_str(text), filters=4, image_size=8)
+    costs = params_flops.of(space, space.from_str(text), filters=4, image_size=8)
     assert found.cost(found.full) == getattr(costs, resource)
 
 

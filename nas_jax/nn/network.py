@@ -83,6 +83,22 @@ class Network(nn.Module):
         return nn.Dense(self.num_classes, kernel_init=init, name=CLASSIFIER)(x)
 
 
+def network_options(config: Any, bn: str) -> dict[str, Any]:
+    """Options of `Space.supernet` and `Space.standalone`; dtype "auto" is float32 on CPU only."""
+    dtype = config.network.dtype
+    if dtype == "auto":
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return {
+        "bn": bn,
+        "bn_momentum": config.network.bn_momentum,
+        "bn_epsilon": config.network.bn_epsilon,
+        "relu_before_bn": config.network.relu_before_bn,
+        # A stand-alone network has no masks, but its ghost batches too go one by one in "switch".
+        "execution": execution.resolve(config.supernet.execution),
+        "dtype": jnp.dtype(dtype),
+    }
+
+
 def _dtype_name(dtype):
     try:
         return jnp.dtype(dtype).name

@@ -3,7 +3,7 @@
 A network is a 3x3 stem of F channels and three stages of N equal cells; between stages a residual
 block halves the resolution and doubles the width. Node j of a cell is the sum over the nodes before
 it of an op of each. The published accuracies are of F = 16, N = 5 on 32x32 pixels; there the
-parameters of `nas_jax.cost` are the published ones.
+parameters of `nas_jax.costs.params_flops` are the published ones.
 """
 
 import dataclasses

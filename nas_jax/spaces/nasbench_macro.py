@@ -3,7 +3,7 @@
 A network is a 3x3 stem, layers in stages of which the first halves the resolution and doubles the
 width, a 1x1 convolution and a classifier. A layer is the identity or a MobileNetV2 block (expansion
 3 with a 3x3 depthwise convolution, or 6 with 5x5). The published accuracies are of F = 32 on 32x32
-pixels; there the costs of `nas_jax.cost` are the published ones.
+pixels; there the costs of `nas_jax.costs.params_flops` are the published ones.
 """
 
 import dataclasses

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nas_jax import widths
+from nas_jax.costs import widths
 from nas_jax.spaces import Space, base, choices
 from nas_jax.storage import schemas
 from nas_jax.strategies.base import Strategy, check_range

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import cost, latency
+from nas_jax.costs import latency, params_flops
 from nas_jax.data import dataset
+from nas_jax.nn.network import network_options
 from nas_jax.runtime import distributed
 from nas_jax.spaces import Space, tabular
-from nas_jax.trainer import network_options
 
 COSTS = {"max_params": "params", "max_flops": "flops", "max_latency": "latency_ms"}
 
@@ -38,10 +38,12 @@ class Constraints:
         table: tabular.Table | None = None,
     ):
         sweep, filters, self._space = config.sweep, config.supernet.filters, space
-        counted = cost.per_option(space, filters=filters, **cost.image_options(data))
+        counted = params_flops.per_option(
+            space, filters=filters, **params_flops.image_options(data)
+        )
         self._per_option = {
             field: {name: getattr(found, field) for name, found in counted.items()}
-            for field in cost.Cost._fields
+            for field in params_flops.Cost._fields
         }
         if sweep.latency.num_archs:
             with distributed.owner_first("latency"):  # no other may measure another
@@ -50,7 +52,7 @@ class Constraints:
                     directory / "latency.json",
                     filters=filters,
                     **sweep.latency,
-                    **cost.image_options(data),
+                    **params_flops.image_options(data),
                     dtype=network_options(config, "running")["dtype"],
                 )
         self._limits = {name: limit for name, limit in sweep.constraints.items() if limit}
@@ -62,7 +64,7 @@ class Constraints:
 
     def _check_possible(self):
         for name, limit in self._limits.items():
-            least = cost.least(self._space, self._per_option[COSTS[name]])
+            least = params_flops.least(self._space, self._per_option[COSTS[name]])
             if least > limit:
                 raise ValueError(
                     f"config.sweep.constraints.{name}={limit}, but the smallest architecture has "
@@ -73,7 +75,7 @@ class Constraints:
         """params, flops (multiply-adds) and latency_ms of masks [n, k], [n] each; latency_ms is
         None where none was measured."""
         found = {
-            name: cost.total(self._space, per_option, archs).tolist()
+            name: params_flops.total(self._space, per_option, archs).tolist()
             for name, per_option in self._per_option.items()
         }
         return found | {"latency_ms": found.get("latency_ms", [None] * len(found["params"]))}
@@ -82,7 +84,9 @@ class Constraints:
         """Whether masks [n, k] keep to all limits, and are in the table, if any: bool [n]."""
         allowed = np.ones(len(jax.tree.leaves(archs)[0]), bool)
         for name, limit in self._limits.items():
-            allowed &= cost.total(self._space, self._per_option[COSTS[name]], archs) <= limit
+            allowed &= (
+                params_flops.total(self._space, self._per_option[COSTS[name]], archs) <= limit
+            )
         if self._allowed is not None:
             allowed &= [bytes(row) in self._allowed for row in self._decisions(archs)]
         return allowed

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from nas_jax import cost
+from nas_jax.costs import params_flops
 from nas_jax.spaces import Space
 from nas_jax.spaces.image_size import ImageSize
 
@@ -88,7 +88,7 @@ def _in_filters(space, arch, size):
     """From F to (params, flops): polynomials of degree two, as a kernel has F-fold inputs and
     outputs, so three widths give all.
     """
-    at = [cost.of(space, arch, filters=filters, **size) for filters in (1, 2, 3)]
+    at = [params_flops.of(space, arch, filters=filters, **size) for filters in (1, 2, 3)]
     newton = [(int(a), int(b - a), int(c - 2 * b + a)) for a, b, c in zip(*at)]
 
     def cost_at(filters):

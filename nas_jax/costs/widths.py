@@ -101,7 +101,7 @@ class Widths:
         return row
 
     def cost(self, widths: Any) -> int:
-        """What the network with widths [T] costs, as `nas_jax.cost` counts."""
+        """What the network with widths [T] costs, as `nas_jax.costs.params_flops` counts."""
         w = np.append(np.asarray(widths, np.float64), 1)
         return round(float(np.sum(self._factors * (self._in @ w) * (self._out @ w))))
 
