@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks import harness
 from benchmarks.train_step import jax_step
 from benchmarks.workload import Workload
-from nas_jax import path_dropout
+from nas_jax.oneshot import path_dropout
 from nas_jax.runtime import rng
 
 _CHILD = "NAS_JAX_BENCHMARK_CHILD"

@@ -6,7 +6,7 @@ import numpy as np
 from benchmarks import harness
 from benchmarks.compile_time import started
 from benchmarks.workload import Workload
-from nas_jax import candidates
+from nas_jax.oneshot import candidates
 from nas_jax.runtime import rng
 
 _MIB = 2**20

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 
 from benchmarks import harness
-from nas_jax import candidates, spaces
+from nas_jax import spaces
 from nas_jax.nn import masked
+from nas_jax.oneshot import candidates
 from nas_jax.runtime import distributed, rng
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks import harness
 from benchmarks.baselines import naive_jax
 from benchmarks.workload import Workload, torch, torch_supernet
-from nas_jax import candidates
+from nas_jax.oneshot import candidates
 from nas_jax.runtime import distributed, rng
 
 

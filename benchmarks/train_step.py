@@ -13,7 +13,8 @@ import optax
 from benchmarks import harness
 from benchmarks.baselines import naive_jax
 from benchmarks.workload import Workload, torch, torch_supernet
-from nas_jax import path_dropout, train_step
+from nas_jax import train_step
+from nas_jax.oneshot import path_dropout
 from nas_jax.runtime import distributed, rng
 
 _L2, _RATE, _MOMENTUM = 1e-4, 0.1, 0.9

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import path_dropout, score
 from nas_jax.data import augment, dataset
+from nas_jax.oneshot import path_dropout, scoring
 from nas_jax.runtime import distributed, rng
 from nas_jax.storage import workdir
 from nas_jax.trainer import BaseTraining, Task
@@ -156,7 +156,7 @@ class Population(BaseTraining):
     @functools.cached_property
     def _scores(self):
         """Compiled (params, masks, images, labels) -> float32 [M]; NaN for a failure."""
-        right = score.right(self.task.net, prepare=augment.standardiser(self._data))
+        right = scoring.right(self.task.net, prepare=augment.standardiser(self._data))
 
         def scores(params, archs, images, labels):
             def of_one(params):

@@ -17,10 +17,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import analysis, findings, score, widths_task
+from nas_jax import analysis, findings, widths_task
 from nas_jax.costs import params_flops, widths
 from nas_jax.data import augment, dataset
 from nas_jax.nn.network import network_options
+from nas_jax.oneshot import scoring
 from nas_jax.runtime import distributed
 from nas_jax.spaces import Space, arch_id
 from nas_jax.storage import file_paths, schemas, workdir
@@ -166,7 +167,7 @@ def train_one(
     training = Training(task, settings.train, data, distributed.own_devices())
     state = training.fit(directory, seed=seed)
     split = "test" if final else "valid"
-    measured = score.accuracy(
+    measured = scoring.accuracy(
         net,
         {"params": state.params, "batch_stats": state.batch_stats},
         data.in_order(split, config.retrain.eval_batch_size),

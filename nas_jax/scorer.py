@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import candidates, path_dropout, score, supernet_task
+from nas_jax import supernet_task
 from nas_jax.costs.constraints import Constraints
 from nas_jax.data import augment, dataset
+from nas_jax.oneshot import candidates, path_dropout, scoring
 from nas_jax.runtime import rng
 from nas_jax.spaces import Space, tabular
 from nas_jax.trained import Trained
@@ -120,7 +121,7 @@ def _network_score(config, space, data, task, state):
         masks = task.sample_masks(key, state.step, groups, state.policy)
         gather = jax.jit(functools.partial(candidates.statistics, task.net, prepare=prepare))
         variables["batch_stats"] = gather(state.params, batches, masks)
-    return score.one_shot_accuracy(
+    return scoring.one_shot_accuracy(
         task.net,
         variables,
         *data.fixed("valid", sweep.num_images),
@@ -137,7 +138,7 @@ def _minus_divergence(config, space, data, task, state):
     references = path_dropout.sample(
         key, space.choices, jnp.arange(settings.num_references), r=settings.r, share=1.0
     )
-    divergence = score.kl_divergence(
+    divergence = scoring.kl_divergence(
         task.net,
         {"params": state.params},
         data.fixed("train", settings.num_images)[0],

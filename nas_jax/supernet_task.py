@@ -13,11 +13,12 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from nas_jax import path_dropout, samplers, score, strategies
+from nas_jax import strategies
 from nas_jax.costs import params_flops
 from nas_jax.costs.constraints import Constraints
 from nas_jax.data import augment, dataset
 from nas_jax.nn.network import network_options
+from nas_jax.oneshot import path_dropout, path_samplers, scoring
 from nas_jax.population import Population
 from nas_jax.runtime import distributed, rng
 from nas_jax.spaces import Space
@@ -168,7 +169,7 @@ def _sampling(config, space, data):
     dropout, train = config.supernet.path_dropout, config.supernet.train
     total = count_steps(train, data.num_images("train"))
     make_sampler = functools.partial(
-        samplers.make,
+        path_samplers.make,
         config.supernet.sampler,
         space.choices,
         num_steps=total,
@@ -208,7 +209,7 @@ def _drawn(strategy, key, step, groups, policy):
 
 def _updating(config, strategy, net, data, constraints, devices):
     """`Task.update`: a round of candidates, scored on one validation batch after the other."""
-    count = score.counter(net, prepare=augment.standardiser(data), devices=devices)
+    count = scoring.counter(net, prepare=augment.standardiser(data), devices=devices)
     examine = _examining(config, strategy, data, constraints)
 
     def update(step, state, root):

@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 
 from nas_jax.data import augment, dataset
 from nas_jax.nn.network import network_options
+from nas_jax.oneshot.scoring import counter
 from nas_jax.runtime import distributed
-from nas_jax.score import counter
 from nas_jax.spaces import Space, arch_id
 from nas_jax.spaces.choices import unstack
 from nas_jax.storage import workdir

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import candidates, spaces
+from nas_jax import spaces
 from nas_jax.costs import params_flops
 from nas_jax.nn import masked
+from nas_jax.oneshot import candidates
 
 pytestmark = pytest.mark.system
 

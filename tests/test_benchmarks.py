@@ -9,7 +9,7 @@ import pytest
 from benchmarks import train_step
 from benchmarks.baselines import naive_jax
 from benchmarks.workload import Workload, torch_supernet
-from nas_jax import path_dropout
+from nas_jax.oneshot import path_dropout
 
 pytestmark = pytest.mark.system
 

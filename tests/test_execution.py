@@ -9,8 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from nas_jax import candidates, spaces, train_step
+from nas_jax import spaces, train_step
 from nas_jax.nn import execution, kernels, layers, masked
+from nas_jax.oneshot import candidates
 from nas_jax.runtime import distributed
 from tests.images import noise
 

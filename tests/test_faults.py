@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import report, score, stages, sweep, trainer
+from nas_jax import report, stages, sweep, trainer
+from nas_jax.oneshot import scoring
 from nas_jax.progress import Diverged
 from nas_jax.runtime import preemption
 from nas_jax.storage import workdir
@@ -173,13 +174,13 @@ def test_a_training_that_diverged_goes_on_more_slowly(built, tmp_path, monkeypat
 def test_candidates_that_score_nan_fail_and_the_others_do_not(built, whole, tmp_path, monkeypatch):
     """Those of one op; XLA on a CPU may take NaN for zero in a ReLU, so weights cannot do it."""
     config, space, data = built
-    make = score.one_shot_accuracy
+    make = scoring.one_shot_accuracy
 
     def poisoned(*args, **options):
         scored = make(*args, **options)
         return lambda archs: np.where(archs[0]["ops"][:, 1] > 0, np.nan, scored(archs))
 
-    monkeypatch.setattr(score, "one_shot_accuracy", poisoned)
+    monkeypatch.setattr(scoring, "one_shot_accuracy", poisoned)
     shutil.copytree(whole[0] / "checkpoints", tmp_path / "checkpoints")
     rows = trainings.swept(config, space, data, tmp_path)
     has_it = [bool(space.from_str(row["arch"])[0]["ops"][1]) for row in rows]

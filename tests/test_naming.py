@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from nas_jax import findings, naming, optim, path_dropout, samplers, spaces, validate
+from nas_jax import findings, naming, optim, spaces, validate
 from nas_jax.costs import widths
 from nas_jax.nn import execution, layers, network
+from nas_jax.oneshot import path_dropout, path_samplers
 from nas_jax.spaces import base
 from nas_jax.storage import schemas
 
@@ -39,7 +40,7 @@ def _batch_norm(policy):
 
 
 def _sampler(name, schedule="linear"):
-    return samplers.make(name, SPACE.choices, schedule=schedule, **SAMPLING)
+    return path_samplers.make(name, SPACE.choices, schedule=schedule, **SAMPLING)
 
 
 def _widths(resource):
@@ -99,7 +100,7 @@ def test_a_dtype_may_be_given_in_any_form(dtype):
 def test_a_config_allows_what_the_code_knows():
     """A config is checked before anything is imported, so its names stand there once more."""
     names = validate._NAMES
-    assert names["supernet.sampler"] == (*samplers.NAMES, "strategy")
+    assert names["supernet.sampler"] == (*path_samplers.NAMES, "strategy")
     assert names["sweep.score"] == (*findings.SCORES,)
     assert names["sweep.bn"] == ("batch", "recalibrate", "running")
     assert names["supernet.execution"] == ("auto", *execution.NAMES)

@@ -10,10 +10,10 @@ import nas_jax
 
 ROOT = pathlib.Path(nas_jax.__file__).parent
 ORDER = (  # from the bottom up
-    "analysis naming oneshot runtime storage variants",
-    "candidates data figures lineage markdown nn optim path_dropout progress trust validate",
-    "config schedule_section score spaces train_step",
-    "costs samplers stages trainer",
+    "analysis naming runtime storage variants",
+    "data figures lineage markdown nn optim progress trust validate",
+    "config schedule_section spaces train_step",
+    "costs oneshot stages trainer",
     "findings pareto_section population strategies trained widths_section widths_task",
     "retrain supernet_task trust_section",
     "scorer sections",

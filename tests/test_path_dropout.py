@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import path_dropout, spaces
+from nas_jax import spaces
+from nas_jax.oneshot import path_dropout
 from nas_jax.spaces.choices import Choice
 
 FANS = (2, 3, 4, 5, 7)  # the paper's concats have 2..5 inputs, its sums 7, of which 2 are chosen

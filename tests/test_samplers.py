@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import path_dropout, samplers, spaces
+from nas_jax import spaces
 from nas_jax.costs import params_flops
+from nas_jax.oneshot import path_dropout, path_samplers
 from nas_jax.spaces import choices
 
 SPACE = spaces.make("nasbench201", num_cells=1)
@@ -16,7 +17,7 @@ KEY = jax.random.key(0)
 
 
 def make(name, num_groups=6, space=SPACE):
-    sampler = samplers.make(
+    sampler = path_samplers.make(
         name,
         space.choices,
         num_steps=11,
@@ -52,7 +53,7 @@ def test_architectures_are_legal_and_change(name):
     assert not np.array_equal(first, next_step)
 
 
-@pytest.mark.parametrize("name", samplers.NAMES)
+@pytest.mark.parametrize("name", path_samplers.NAMES)
 def test_a_ghost_batch_does_not_depend_on_the_others(name):
     """So devices that have only some of them draw the same."""
     sampler = make(name)
@@ -89,7 +90,7 @@ def test_fair_where_a_choice_has_many_subsets():
     """Two ops of three, or one: six subsets, each once in six ghost batches."""
     one = choices.Choice("ops", 3, 1, 2)
     options = {"extremes": (None, None), "r": 0.1, "schedule": "none", "rescale": False}
-    sampler = samplers.make("fair", [one], num_steps=1, num_groups=6, **options)
+    sampler = path_samplers.make("fair", [one], num_steps=1, num_groups=6, **options)
     drawn = choices.to_decisions([one], sampler(KEY, 0, jnp.arange(6)))
     assert sorted(drawn[:, 0].tolist()) == [0, 1, 2, 3, 4, 5]
 

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import candidates, score, spaces
+from nas_jax import spaces
 from nas_jax.nn import masked
+from nas_jax.oneshot import candidates, scoring
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def _prepare(images):
 
 def _scores(scored, devices, variables=None, batch_size=16):
     _, net, own, images, labels, archs = scored
-    scorer = score.one_shot_accuracy(
+    scorer = scoring.one_shot_accuracy(
         net,
         own if variables is None else variables,
         images,
@@ -70,7 +71,7 @@ def test_the_divergence_is_the_mean_of_both_directions_summed(scored):
     space, net, variables, images, _, archs = scored
     references = space.from_strs(["0>identity|0>identity", space.to_str(space.all_on())])
     arguments = {"prepare": _prepare, "devices": jax.devices()[:2]}
-    found = score.kl_divergence(net, variables, images, references, **arguments)(archs)
+    found = scoring.kl_divergence(net, variables, images, references, **arguments)(archs)
 
     def log_predictions(masks, i):
         arch = jax.tree.map(lambda mask: mask[i], masks)
@@ -86,7 +87,7 @@ def test_the_divergence_is_the_mean_of_both_directions_summed(scored):
         np.testing.assert_allclose(found[i], np.mean(both), rtol=1e-3, atol=1e-6)
     assert np.ptp(found) > 0
     itself = jax.tree.map(lambda mask: mask[:1], archs)
-    scorer = score.kl_divergence(net, variables, images, itself, **arguments)
+    scorer = scoring.kl_divergence(net, variables, images, itself, **arguments)
     np.testing.assert_allclose(scorer(archs)[0], 0, atol=1e-6)
 
 
@@ -101,7 +102,7 @@ def test_standalone_accuracy_does_not_depend_on_the_batch(scored):
     net = space.standalone(space.all_on(), num_classes=10, filters=4, bn="running")
     variables = masked.init(jax.random.key(0), net, jnp.zeros((1, 8, 8, 1)))
     found = [
-        score.accuracy(
+        scoring.accuracy(
             net,
             variables,
             [(images[i : i + size], labels[i : i + size]) for i in range(0, 32, size)],
@@ -143,7 +144,7 @@ def _momentless(scored, batches, archs):
 def test_recalibrated_statistics_are_each_candidate_s_own(scored):
     _, net, variables, images, labels, archs = scored
     batches = images[::-1].reshape(2, 16, *images.shape[1:])  # stand for training images
-    scorer = score.one_shot_accuracy(
+    scorer = scoring.one_shot_accuracy(
         net,
         variables,
         images,
@@ -177,7 +178,7 @@ def test_running_statistics_are_one_for_all(scored, execution):
     )
     given = {**variables, "batch_stats": stats}
     one = jax.devices()[:1]
-    found = score.one_shot_accuracy(
+    found = scoring.one_shot_accuracy(
         net, given, images, labels, batch_size=16, prepare=_prepare, devices=one
     )(archs)
     for i in (0, 7):

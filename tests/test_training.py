@@ -11,8 +11,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from nas_jax import config as config_lib
-from nas_jax import path_dropout, spaces, supernet_task, train_step, trainer
+from nas_jax import spaces, supernet_task, train_step, trainer
 from nas_jax.nn import masked
+from nas_jax.oneshot import path_dropout
 from nas_jax.progress import Diverged
 from nas_jax.runtime import distributed, rng
 from nas_jax.storage.checkpoints import Checkpoints

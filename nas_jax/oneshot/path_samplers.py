@@ -15,7 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nas_jax import naming, path_dropout
+from nas_jax import naming
+from nas_jax.oneshot import path_dropout
 from nas_jax.runtime import rng
 from nas_jax.spaces import choices as choices_lib
 

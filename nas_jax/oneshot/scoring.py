@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax import candidates
+from nas_jax.oneshot import candidates
 from nas_jax.runtime import distributed
 
 
