@@ -13,9 +13,9 @@ import optax
 from benchmarks import harness
 from benchmarks.baselines import naive_jax
 from benchmarks.workload import Workload, torch, torch_supernet
-from nas_jax import train_step
 from nas_jax.oneshot import path_dropout
 from nas_jax.runtime import distributed, rng
+from nas_jax.training import train_step
 
 _L2, _RATE, _MOMENTUM = 1e-4, 0.1, 0.9
 

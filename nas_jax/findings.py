@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nas_jax import lineage
 from nas_jax.costs import params_flops
 from nas_jax.spaces import Space, tabular
 from nas_jax.storage import schemas, workdir
+from nas_jax.training import lineage
 
 SAMPLES = ("random", "stratified")  # what ranking is measured on
 MOST_POINTS = 5000  # of a training curve; a figure has no room for more

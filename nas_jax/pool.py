@@ -23,12 +23,13 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from nas_jax import findings, retrain, spaces, supernet_task, sweep, widths_task
+from nas_jax import findings, retrain, spaces, sweep, widths_task
 from nas_jax.costs.constraints import Constraints
 from nas_jax.data import dataset
 from nas_jax.scorer import Scorer
 from nas_jax.spaces import arch_id, tabular
 from nas_jax.storage import compatibility, file_paths, schemas, workdir
+from nas_jax.training import supernet as supernet_lib
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Pool:
         logger.info("supernet  %s", label)
         workdir.set_status(directory, "running")
         try:
-            supernet_task.run(config, spaces.make(**config.space.to_dict()), self.data, directory)
+            supernet_lib.run(config, spaces.make(**config.space.to_dict()), self.data, directory)
             workdir.set_status(directory, "done")
         except FloatingPointError as error:  # a finding, too: the other supernets go on
             logger.warning("supernet  %s: %s", label, error)
@@ -73,7 +74,7 @@ class Pool:
         names = ("seed", *SHARED, "supernet")
         methods = compatibility.mended(config.space.name, config.supernet.sampler)
         space = spaces.make(**config.space.to_dict())
-        if not supernet_task.training_strategy(config, space):
+        if not supernet_lib.training_strategy(config, space):
             parts = _parts(config, names, without=(ORDER, "supernet.strategy_every"))
             return self._folder("supernets", parts | methods)
         sweep_parts = _parts(config.sweep, (*STRATEGY, *ACCURACY), "sweep.")
@@ -143,7 +144,7 @@ class Pool:
             return len(rows) >= jobs[directory].sweep.num_candidates
 
         def do(directory, config):
-            has_supernet = config.sweep.score not in supernet_task.WITHOUT
+            has_supernet = config.sweep.score not in supernet_lib.WITHOUT
             supernet = self.supernet(config) if has_supernet else None
             space = spaces.make(**config.space.to_dict())
             sweep.run(config, space, self.data, directory, supernet)

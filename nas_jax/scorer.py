@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import supernet_task
 from nas_jax.costs.constraints import Constraints
 from nas_jax.data import augment, dataset
 from nas_jax.oneshot import candidates, path_dropout, scoring
 from nas_jax.runtime import rng
 from nas_jax.spaces import Space, tabular
 from nas_jax.trained import Trained
+from nas_jax.training import supernet
 
 
 class Scorer:
@@ -66,12 +66,12 @@ class Scorer:
         if sweep.score == "trained":
             self._scores = [Trained(config, space, data, directory)]
             return
-        training = supernet_task.training(config, space, data, constraints)
+        training = supernet.training(config, space, data, constraints)
         if step is None:
             states = training.restore(directory, sweep.num_checkpoints)
         else:
             states = [training.restore_step(directory, step)]
-        strategy = supernet_task.training_strategy(config, space)
+        strategy = supernet.training_strategy(config, space)
         read_out = strategy and strategy.read_out
         self.policy = read_out(states[0].params) if read_out else states[0].policy
         self._common["checkpoint_step"] = int(states[0].step)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import strategies, supernet_task
+from nas_jax import strategies
 from nas_jax.costs.constraints import Constraints
 from nas_jax.data import dataset
 from nas_jax.runtime import distributed, preemption, rng
@@ -20,6 +20,7 @@ from nas_jax.scorer import Scorer
 from nas_jax.spaces import Space, tabular
 from nas_jax.storage import file_paths, schemas, workdir
 from nas_jax.strategies import exhaustive
+from nas_jax.training import supernet as supernet_lib
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +59,8 @@ def run(
     trained = file_paths.local(supernet or directory, "supernet")
     scorer = Scorer(config, space, data, trained, constraints, table)
     told = _told(sweep, space, table, constraints)
-    strategy = supernet_task.make_strategy(config, space, constraints, **told)
-    state = scorer.policy or supernet_task.first_policy(config, strategy)
+    strategy = supernet_lib.make_strategy(config, space, constraints, **told)
+    state = scorer.policy or supernet_lib.first_policy(config, strategy)
     root, progress = rng.key(sweep.seed), _Progress(resumed, sweep.num_candidates)
     lines, size = _lines(path, resumed), sweep.candidates_per_batch
     for number, first in enumerate(range(0, sweep.num_candidates, size)):

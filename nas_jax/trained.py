@@ -23,7 +23,7 @@ from nas_jax.runtime import distributed
 from nas_jax.spaces import Space, arch_id
 from nas_jax.spaces.choices import unstack
 from nas_jax.storage import workdir
-from nas_jax.trainer import Task, Training
+from nas_jax.training.loop import Task, Training
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from nas_jax.nn.network import network_options
 from nas_jax.runtime import distributed, rng
 from nas_jax.spaces import Space, base
 from nas_jax.storage import schemas, workdir
-from nas_jax.trainer import Task, Training
+from nas_jax.training.loop import Task, Training
 
 logger = logging.getLogger(__name__)
 

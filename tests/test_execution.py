@@ -9,10 +9,11 @@ import numpy as np
 import optax
 import pytest
 
-from nas_jax import spaces, train_step
+from nas_jax import spaces
 from nas_jax.nn import execution, kernels, layers, masked
 from nas_jax.oneshot import candidates
 from nas_jax.runtime import distributed
+from nas_jax.training import train_step
 from tests.images import noise
 
 GROUPS, OPTIONS = 6, 4

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import report, stages, sweep, trainer
+from nas_jax import report, stages, sweep
 from nas_jax.oneshot import scoring
-from nas_jax.progress import Diverged
 from nas_jax.runtime import preemption
 from nas_jax.storage import workdir
 from nas_jax.storage.checkpoints import Checkpoints
+from nas_jax.training import loop
+from nas_jax.training.metrics import Diverged
 from tests import trainings
 from tests.configs import tiny
 
@@ -158,7 +159,7 @@ def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(built, whol
 
 def test_a_training_that_diverged_goes_on_more_slowly(built, tmp_path, monkeypatch):
     """Also if it is then stopped: rates of 1e12 and 1 times the usual one."""
-    monkeypatch.setattr(trainer, "SLOWER", 1e-12)
+    monkeypatch.setattr(loop, "SLOWER", 1e-12)
     config, space, data = built
     config = config.copy_and_resolve_references()
     config.supernet.train.base_lr *= 1e12

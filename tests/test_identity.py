@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import spaces, stages, supernet_task, variants
+from nas_jax import spaces, stages, variants
 from nas_jax.storage import compatibility, identity
 from nas_jax.storage.checkpoints import Checkpoints
+from nas_jax.training import supernet
 from tests import trainings
 from tests.configs import tiny
 
@@ -37,7 +38,7 @@ def _restore(trained, *fields, **of_data):
     config = variants.changed(config, "", fields)
     space = spaces.make(**config.space.to_dict())
     data = dataclasses.replace(data, **of_data)
-    return supernet_task.training(config, space, data).restore(directory)
+    return supernet.training(config, space, data).restore(directory)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from nas_jax import config as config_lib
-from nas_jax import report, retrain, supernet_task, validate, widths_task
+from nas_jax import report, retrain, validate, widths_task
 from nas_jax.storage import workdir
+from nas_jax.training import supernet
 from tests import trainings
 from tests.configs import tiny
 
@@ -65,7 +66,7 @@ def test_a_search_goes_on_with_what_is_left_and_tunes_widths(penalised):
     directory, state, _ = penalised
     config, space, data = _search()
     trials = trainings.swept(config, space, data, directory)
-    strategy = supernet_task.make_strategy(config, space, None)
+    strategy = supernet.make_strategy(config, space, None)
     left = jax.device_get(strategy.read_out(state.params))
     assert not all(mask.all() for mask in jax.tree.leaves(left))
     asked = space.from_strs([row["arch"] for row in trials])

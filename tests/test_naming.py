@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from nas_jax import findings, naming, optim, spaces, validate
+from nas_jax import findings, naming, spaces, validate
 from nas_jax.costs import widths
 from nas_jax.nn import execution, layers, network
 from nas_jax.oneshot import path_dropout, path_samplers
 from nas_jax.spaces import base
 from nas_jax.storage import schemas
+from nas_jax.training import optim
 
 SPACE = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity",))
 RATES = {"base_lr": 1.0, "batch_size": 1, "num_steps": 2, "warmup_share": 0.0}

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from nas_jax import optim
+from nas_jax.training import optim
 
 
 def rates(name, steps, **fields):

@@ -11,18 +11,19 @@ import nas_jax
 ROOT = pathlib.Path(nas_jax.__file__).parent
 ORDER = (  # from the bottom up
     "analysis naming runtime storage variants",
-    "data figures lineage markdown nn optim progress trust validate",
-    "config schedule_section spaces train_step",
-    "costs oneshot stages trainer",
-    "findings pareto_section population strategies trained widths_section widths_task",
-    "retrain supernet_task trust_section",
-    "scorer sections",
-    "report sweep",
-    "pool",
+    "data figures markdown nn trust validate",
+    "config spaces",
+    "costs oneshot stages",
+    "pareto_section strategies widths_section",
+    "training",
+    "findings schedule_section trained widths_task",
+    "retrain scorer trust_section",
+    "sections sweep",
+    "pool report",
     "studies",
 )
 ROW = {name: row for row, names in enumerate(ORDER) for name in names.split()}
-CONFIG_DICT_FROM = ROW["trainer"]  # below, keyword arguments; and in `config`
+CONFIG_DICT_FROM = ROW["training"]  # below, keyword arguments; and in `config`
 FILES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in ROOT.rglob("*.py")}
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import lineage, report, spaces, strategies, supernet_task
+from nas_jax import report, spaces, strategies
 from nas_jax.costs.constraints import Constraints
-from nas_jax.population import Population
-from nas_jax.progress import Diverged
-from nas_jax.trainer import Training
+from nas_jax.training import lineage, supernet
+from nas_jax.training.loop import Training
+from nas_jax.training.metrics import Diverged
+from nas_jax.training.population import Population
 from tests import trainings
 from tests.configs import tiny
 from tests.trainings import Stop, Stopping
@@ -47,7 +48,7 @@ def _training(directory, devices=1, factors=None, wrap=lambda data: data, **fiel
     """As a search makes it, but for factors that are given."""
     config, space, data = _build(**fields)
     constraints, devices = Constraints(config, space, data, directory), jax.devices()[:devices]
-    made = supernet_task.training(config, space, wrap(data), constraints, devices)
+    made = supernet.training(config, space, wrap(data), constraints, devices)
     if factors is not None:
         ones = np.ones(len(factors), np.float32)
         rates = {"learning_rate": np.asarray(factors, np.float32)}
@@ -207,7 +208,7 @@ def test_a_member_is_a_training_of_its_own(tmp_path, execution):
     config, space, data = _build(
         **fields | {"sweep__strategy": "random_search", "sweep__options": ()}
     )
-    alone = supernet_task.training(config, space, SameOrder(data), devices=jax.devices()[:1])
+    alone = supernet.training(config, space, SameOrder(data), devices=jax.devices()[:1])
     assert type(alone) is Training
     for member in (0, 2):
         one = alone.fit(tmp_path / str(member), seed=6 + member)
@@ -226,7 +227,7 @@ def test_factors_multiply_what_the_config_says(tmp_path):
     fields |= {"sweep__strategy": "random_search", "sweep__options": ()}
     fields |= {"supernet__train__base_lr": 1.6, "supernet__train__l2": 0.03}
     config, space, data = _build(**fields, supernet__path_dropout__r=0.3)
-    alone = supernet_task.training(config, space, SameOrder(data), devices=jax.devices()[:1])
+    alone = supernet.training(config, space, SameOrder(data), devices=jax.devices()[:1])
     one = alone.fit(tmp_path / "one", seed=5)
     _assert_equal(jax.tree.map(lambda x: x[1], state.params), one.params, atol=1e-5)
 
@@ -315,4 +316,4 @@ def test_a_sweep_and_a_report_of_it(trained):
 )
 def test_what_cannot_be_is_said(tmp_path, fields, message):
     with pytest.raises(ValueError, match=message):
-        supernet_task.run(*_build(**fields), tmp_path)
+        supernet.run(*_build(**fields), tmp_path)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from nas_jax import analysis, spaces, strategies, supernet_task, sweep, trained, trainer
+from nas_jax import analysis, spaces, strategies, sweep, trained
 from nas_jax import config as config_lib
 from nas_jax.costs import latency, params_flops
 from nas_jax.costs.constraints import Constraints
@@ -16,6 +16,7 @@ from nas_jax.nn import masked
 from nas_jax.runtime import rng
 from nas_jax.spaces import choices
 from nas_jax.storage.checkpoints import Checkpoints
+from nas_jax.training import loop, supernet
 from tests import trainings
 from tests.configs import tiny_macro
 from tests.trainings import Stop, Stopping
@@ -193,8 +194,8 @@ def _enas(config=None):
 def _train_enas(directory, devices, data_wrapper=lambda data: data):
     config, space, data = _enas()
     constraints = Constraints(config, space, data, directory)
-    task = supernet_task.make(config, space, data, constraints, devices)
-    train = trainer.Training(task, config.supernet.train, data_wrapper(data), devices)
+    task = supernet.make(config, space, data, constraints, devices)
+    train = loop.Training(task, config.supernet.train, data_wrapper(data), devices)
     return train.fit(directory, seed=1), _rows(directory / "metrics.jsonl")
 
 
@@ -212,8 +213,8 @@ def test_a_controller_learns_while_the_supernet_trains(alternating):
     config, space, data = _enas()
     trials = trainings.swept(config, space, data, directory)
     constraints = Constraints(config, space, data, directory)
-    strategy = supernet_task.make_strategy(config, space, constraints)
-    fresh = supernet_task.first_policy(config, strategy)
+    strategy = supernet.make_strategy(config, space, constraints)
+    fresh = supernet.first_policy(config, strategy)
     key = rng.stream(jax.random.key(config.sweep.seed), "ask", 0)
     asked = [space.to_strs(strategy.ask(key, policy, 8)) for policy in (state.policy, fresh)]
     assert [row["arch"] for row in trials[:8]] == asked[0] != asked[1]
@@ -268,7 +269,7 @@ def by_training(tmp_path_factory):
         }
         run = _changed(tiny_macro.get_config(), *fields.items())
         directory = tmp_path_factory.mktemp("trained")
-        supernet_task.run(*run, directory)
+        supernet.run(*run, directory)
         assert not (directory / "checkpoints").exists()  # there is no supernet to train
         found[inherit] = run, directory, trainings.swept(*run, directory)
     return found
@@ -279,10 +280,10 @@ def test_a_candidate_is_its_stand_alone_network(by_training):
     (config, space, data), _, rows = by_training[False]
     directory = by_training[False][1].with_name("alone")
     text = rows[0]["arch"]
-    options = trainer.network_options(config, "batch")
+    options = loop.network_options(config, "batch")
     net = space.standalone(text, num_classes=10, filters=4, **options)
-    task = trainer.Task(name="alone", net=net, split="train")
-    training = trainer.Training(task, config.retrain.short.train, data)
+    task = loop.Task(name="alone", net=net, split="train")
+    training = loop.Training(task, config.retrain.short.train, data)
     mine = space.supernet(num_classes=10, filters=4, **options)
     images = np.zeros((1, *data.image_shape), np.float32)
     whole = masked.init(jax.random.key(0), mine, images, space.all_on())
@@ -291,7 +292,7 @@ def test_a_candidate_is_its_stand_alone_network(by_training):
     images, labels = data.fixed("valid", 128)
     right = 0
     for part in (slice(0, 64), slice(64, 128)):
-        x = trainer.augment.standardise(images[part], data.mean, data.std)
+        x = loop.augment.standardise(images[part], data.mean, data.std)
         logits = net.apply({"params": jax.device_get(state.params)}, x)
         right += int((np.argmax(logits, -1) == labels[part]).sum())
     assert abs(right / 128 - rows[0]["value"]) <= 2 / 128

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import spaces, strategies, supernet_task
+from nas_jax import spaces, strategies
 from nas_jax.nn import layers, masked
 from nas_jax.spaces import base
 from nas_jax.strategies import smash
+from nas_jax.training import supernet
 from tests import trainings
 from tests.configs import tiny
 
@@ -198,7 +199,7 @@ def test_candidates_are_ranked_with_generated_weights(trained):
     config, space, data = _search()
     rows = trainings.swept(config, space, data, directory)
     assert len(rows) == 8
-    strategy = supernet_task.training_strategy(config, space)
+    strategy = supernet.training_strategy(config, space)
     net = strategy.wrap(space.supernet(num_classes=10, filters=4))
     images, labels = data.fixed("valid", 128)
     images = (images / 255 - data.mean) / data.std

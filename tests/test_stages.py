@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import report, retrain, stages, supernet_task, sweep
+from nas_jax import report, retrain, stages, sweep
 from nas_jax.storage import workdir
+from nas_jax.training import supernet
 from tests.configs import tiny, tiny_study
 
 
@@ -50,10 +51,10 @@ def test_folders_are_given_as_strings_or_paths(tmp_path):
     config.supernet.train.num_steps = 10
     config_lib.retrain_nothing(config)
     built = config, *config_lib.build(config)
-    supernet_task.run(*built, here)
+    supernet.run(*built, here)
     sweep.run(*built, there, supernet=here)
     retrain.run(*built, there)
     assert report.write(there, built[1]).exists()
-    (state,) = supernet_task.training(*built).restore(here)
+    (state,) = supernet.training(*built).restore(here)
     assert state.step == 10
     assert len(workdir.read_trials(tmp_path / "sweep" / "trials.jsonl")) == 40

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from nas_jax import progress
 from nas_jax.storage import checkpoints, schemas, workdir
+from nas_jax.training import metrics as metrics_lib
 
 
 class State(NamedTuple):
@@ -254,7 +254,7 @@ def test_a_checkpoint_of_another_network_is_refused(saved, change, message):
 def report(folder, losses, *, start=0, log_every=2, last_checkpoint=None):
     """Report these losses for the steps after `start`."""
     total = start + len(losses)
-    with progress.Progress(
+    with metrics_lib.Progress(
         folder, "run", start=start, total=total, log_every=log_every, batch_size=8
     ) as made:
         for step, loss in enumerate(losses, start + 1):
@@ -322,7 +322,7 @@ def test_a_resumed_run_writes_the_lines_after_its_checkpoint_again(tmp_path):
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 @pytest.mark.parametrize(("last", "said"), [(2, "checkpoint: 2"), (None, "checkpoint: none")])
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, loss, last, said):
-    with pytest.raises(progress.Diverged, match=f"run: the loss is {loss} by step 4; .*{said}"):
+    with pytest.raises(metrics_lib.Diverged, match=f"run: the loss is {loss} by step 4; .*{said}"):
         report(tmp_path, [1, 1, loss, 1], last_checkpoint=last)
     assert [row["step"] for row in workdir.read_jsonl(tmp_path / "metrics.jsonl")] == [2]
-    assert issubclass(progress.Diverged, FloatingPointError)
+    assert issubclass(metrics_lib.Diverged, FloatingPointError)

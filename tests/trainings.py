@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from nas_jax import supernet_task, sweep
+from nas_jax import sweep
 from nas_jax.storage import workdir
+from nas_jax.training import supernet
 
 
 class Stop(Exception):
@@ -33,7 +34,7 @@ class Stopping:
 def fit(built, directory, num_devices=1, wrap=lambda data: data):
     """(last state, lines of metrics.jsonl) of the supernet of what `config.build` gave."""
     (config, space, data), devices = built, jax.devices()[:num_devices]
-    training = supernet_task.training(config, space, wrap(data), devices=devices)
+    training = supernet.training(config, space, wrap(data), devices=devices)
     state = training.fit(directory, seed=config.seed)
     return state, workdir.read_jsonl(directory / "metrics.jsonl")
 

@@ -25,8 +25,8 @@ MAX_OPTIONS = 16  # subsets are tabulated, and 2^16 rows are still a small table
 class Choice:
     """Between `min_on` and `max_on` of `num_options`; `name` is unique in its space.
 
-    Two fields are for path dropout (`nas_jax.oneshot.path_dropout`). `may_lose_all`: it may drop all paths,
-    since others of the network remain; else one is kept. `empty`: the options that are no paths, as
+    Two fields are for `nas_jax.oneshot.path_dropout`. `may_lose_all`: it may drop all paths, since
+    others of the network remain; else one is kept. `empty`: the options that are no paths, as
     nothing passes them.
     """
 

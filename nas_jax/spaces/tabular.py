@@ -14,7 +14,7 @@ nas-bench-macro_cifar10.json   NAS-Bench-Macro's own file: {"<arch>": {"test_acc
 A column with no value above 1 is refused: it holds fractions, not per cent.
 
 NAS-Bench-201 publishes no such file: `pip install nats_bench`, download its topology benchmark, and
-`python -m nas_jax.spaces.tabular <folder NATS-tss-v1_0-3ffb9-simple> nasbench201_cifar10.csv` writes one.
+`python -m nas_jax.tables <folder NATS-tss-v1_0-3ffb9-simple> nasbench201_cifar10.csv` writes one.
 """
 
 import collections
@@ -119,8 +119,8 @@ def _find(name):
             return path
     raise ValueError(
         f"table={name!r} is not in {' nor '.join(str(f.absolute()) for f in folders)}; give its "
-        f"path by --config.table, or its folder by ${_FOLDER}. nas_jax/spaces/tabular.py says where to get "
-        "it"
+        f"path by --config.table, or its folder by ${_FOLDER}. nas_jax/spaces/tabular.py says where "
+        "to get it"
     )
 
 

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from nas_jax import findings, retrain, supernet_task, variants
+from nas_jax import findings, retrain, variants
 from nas_jax.data import dataset
 from nas_jax.findings import Network
 from nas_jax.pool import Pool
 from nas_jax.runtime import rng
 from nas_jax.spaces import Space
 from nas_jax.storage import csv_columns, file_paths, schemas
+from nas_jax.training import supernet
 
 PAPER_COLUMNS = ("one_shot_accuracy", "standalone_accuracy", "symmetric_kl")
 _ACCURACY = schemas.Kind(f"{schemas.SHARE.words} (divide per cent by 100)", schemas.SHARE.fits)
@@ -79,7 +80,7 @@ class Study:
                 f"{label}, seed {config.seed}": config
                 for label, several in configs.items()
                 for config in several
-                if config.sweep.score not in supernet_task.WITHOUT
+                if config.sweep.score not in supernet.WITHOUT
             }
         )
         found = iter(self.pool.search([c for several in configs.values() for c in several]))

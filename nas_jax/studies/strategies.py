@@ -1,7 +1,8 @@
 """Search strategies at the same budget: supernet, search, and the best found trained to the end."""
 
-from nas_jax import analysis, figures, findings, markdown, supernet_task
-from nas_jax.trainer import count_steps
+from nas_jax import analysis, figures, findings, markdown
+from nas_jax.training import supernet
+from nas_jax.training.loop import count_steps
 
 TITLE = "Search strategies compared"
 TEXT = """The budget is what a search looks at: images that the supernet is trained on, and images
@@ -81,7 +82,7 @@ def _budget(study, config):
     """Of one search: images trained on, candidates scored, images scored on, images in all."""
     sweep, train = config.sweep, config.supernet.train
     steps = count_steps(train, study.pool.data.num_images("train"))
-    members = supernet_task.num_members(config, study.space)
+    members = supernet.num_members(config, study.space)
     learnt_from = 0
     if config.supernet.sampler == "strategy" or members > 1:
         rounds = steps // config.supernet.strategy_every

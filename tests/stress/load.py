@@ -20,9 +20,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import config as config_lib
-from nas_jax import markdown, report, spaces, supernet_task, sweep
+from nas_jax import markdown, report, spaces, sweep
 from nas_jax.spaces import Space
 from nas_jax.storage import workdir
+from nas_jax.training import supernet
 from tests.configs import tiny
 
 HEADER = ("what", "n", "seconds", "a second, first", "a second, last", "MB, first", "MB, last")
@@ -136,7 +137,7 @@ def table_config(path: Path, candidates: int, options: dict = BENCHMARK) -> Conf
 
 def _swept(what: str, config: ConfigDict, directory: Path) -> Iterator[tuple]:
     space, data = config_lib.build(config)
-    supernet_task.run(config, space, data, directory)
+    supernet.run(config, space, data, directory)
     n, began = config.sweep.num_candidates, time.perf_counter()
     with Rounds() as rounds:
         sweep.run(config, space, data, directory)

@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import optim, train_step
 from nas_jax.data import augment, dataset
 from nas_jax.nn import masked
-from nas_jax.progress import Diverged, Progress
 from nas_jax.runtime import distributed, preemption, rng
 from nas_jax.storage import file_paths, identity, workdir
 from nas_jax.storage.checkpoints import Checkpoints, Resumed
-from nas_jax.train_step import TrainState
+from nas_jax.training import optim, train_step
+from nas_jax.training.metrics import Diverged, Progress
+from nas_jax.training.train_step import TrainState
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from nas_jax.data import augment, dataset
 from nas_jax.oneshot import path_dropout, scoring
 from nas_jax.runtime import distributed, rng
 from nas_jax.storage import workdir
-from nas_jax.trainer import BaseTraining, Task
+from nas_jax.training.loop import BaseTraining, Task
 
 
 class Population(BaseTraining):

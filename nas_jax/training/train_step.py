@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from nas_jax import optim
 from nas_jax.runtime import distributed, rng
+from nas_jax.training import optim
 
 
 class TrainState(NamedTuple):

@@ -19,11 +19,11 @@ from nas_jax.costs.constraints import Constraints
 from nas_jax.data import augment, dataset
 from nas_jax.nn.network import network_options
 from nas_jax.oneshot import path_dropout, path_samplers, scoring
-from nas_jax.population import Population
 from nas_jax.runtime import distributed, rng
 from nas_jax.spaces import Space
 from nas_jax.storage import file_paths, identity
-from nas_jax.trainer import BaseTraining, Task, Training, count_steps
+from nas_jax.training.loop import BaseTraining, Task, Training, count_steps
+from nas_jax.training.population import Population
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""The training of networks: one step, the loop around it, and what trains a supernet."""
