@@ -23,10 +23,11 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from nas_jax import findings, retrain, spaces, sweep, widths_task
+from nas_jax import findings, retrain, spaces, widths_task
 from nas_jax.costs.constraints import Constraints
 from nas_jax.data import dataset
-from nas_jax.scorer import Scorer
+from nas_jax.search import sweep
+from nas_jax.search.evaluators import Scorer
 from nas_jax.spaces import arch_id, tabular
 from nas_jax.storage import compatibility, file_paths, schemas, workdir
 from nas_jax.training import supernet as supernet_lib

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import report, stages, sweep
+from nas_jax import report, stages
 from nas_jax.oneshot import scoring
 from nas_jax.runtime import preemption
+from nas_jax.search import sweep
 from nas_jax.storage import workdir
 from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.training import loop

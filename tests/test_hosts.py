@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import sweep
+from nas_jax.search import sweep
 from nas_jax.storage import workdir
 from nas_jax.training import lineage
 from tests import test_population

@@ -9,8 +9,9 @@ import tracemalloc
 
 import pytest
 
-from nas_jax import analysis, findings, report, spaces, sweep
+from nas_jax import analysis, findings, report, spaces
 from nas_jax import config as config_lib
+from nas_jax.search import sweep
 from nas_jax.storage import schemas, workdir
 from tests.stress import load
 

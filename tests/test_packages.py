@@ -16,11 +16,10 @@ ORDER = (  # from the bottom up
     "costs oneshot stages",
     "pareto_section strategies widths_section",
     "training",
-    "findings schedule_section trained widths_task",
-    "retrain scorer trust_section",
-    "sections sweep",
-    "pool report",
-    "studies",
+    "findings schedule_section search widths_task",
+    "retrain trust_section",
+    "pool sections",
+    "report studies",
 )
 ROW = {name: row for row, names in enumerate(ORDER) for name in names.split()}
 CONFIG_DICT_FROM = ROW["training"]  # below, keyword arguments; and in `config`

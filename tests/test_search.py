@@ -8,12 +8,13 @@ import jax
 import numpy as np
 import pytest
 
-from nas_jax import analysis, spaces, strategies, sweep, trained
+from nas_jax import analysis, spaces, strategies
 from nas_jax import config as config_lib
 from nas_jax.costs import latency, params_flops
 from nas_jax.costs.constraints import Constraints
 from nas_jax.nn import masked
 from nas_jax.runtime import rng
+from nas_jax.search import short_training, sweep
 from nas_jax.spaces import choices
 from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.training import loop, supernet
@@ -249,9 +250,11 @@ def test_a_training_with_a_controller_is_the_same_on_eight_devices(alternating, 
 def test_the_nearest_candidate_is_the_parent():
     trials = [{"arch": "000", "value": 0.9}, {"arch": "011", "value": 0.3}]
     trials += [{"arch": "210", "value": 0.5}, {"arch": "212", "value": 0.5}]
-    assert trained.nearest(MACRO, MACRO.from_str("011"), trials) == "011"
-    assert trained.nearest(MACRO, MACRO.from_str("211"), trials) == "210"  # the better, then first
-    assert trained.nearest(MACRO, MACRO.from_str("002"), trials) == "000"
+    assert short_training.nearest(MACRO, MACRO.from_str("011"), trials) == "011"
+    assert (
+        short_training.nearest(MACRO, MACRO.from_str("211"), trials) == "210"
+    )  # the better, then first
+    assert short_training.nearest(MACRO, MACRO.from_str("002"), trials) == "000"
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from nas_jax import config, findings, retrain, spaces, sweep
+from nas_jax import config, findings, retrain, spaces
+from nas_jax.search import sweep
 from nas_jax.storage import workdir
 from tests.configs import tiny_macro
 

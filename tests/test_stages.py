@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import report, retrain, stages, sweep
+from nas_jax import report, retrain, stages
+from nas_jax.search import sweep
 from nas_jax.storage import workdir
 from nas_jax.training import supernet
 from tests.configs import tiny, tiny_study

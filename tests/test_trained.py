@@ -12,7 +12,7 @@ from nas_jax import config as config_lib
 from nas_jax import spaces
 from nas_jax.nn import layers
 from nas_jax.nn import masked as masked_lib
-from nas_jax.trained import Trained
+from nas_jax.search.short_training import Trained
 from tests.configs import tiny
 
 pytestmark = pytest.mark.system

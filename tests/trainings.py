@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from nas_jax import sweep
+from nas_jax.search import sweep
 from nas_jax.storage import workdir
 from nas_jax.training import supernet
 

@@ -20,7 +20,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import config as config_lib
-from nas_jax import markdown, report, spaces, sweep
+from nas_jax import markdown, report, spaces
+from nas_jax.search import sweep
 from nas_jax.spaces import Space
 from nas_jax.storage import workdir
 from nas_jax.training import supernet

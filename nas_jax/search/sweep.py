@@ -16,7 +16,7 @@ from nas_jax import strategies
 from nas_jax.costs.constraints import Constraints
 from nas_jax.data import dataset
 from nas_jax.runtime import distributed, preemption, rng
-from nas_jax.scorer import Scorer
+from nas_jax.search.evaluators import Scorer
 from nas_jax.spaces import Space, tabular
 from nas_jax.storage import file_paths, schemas, workdir
 from nas_jax.strategies import exhaustive

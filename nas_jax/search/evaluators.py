@@ -14,8 +14,8 @@ from nas_jax.costs.constraints import Constraints
 from nas_jax.data import augment, dataset
 from nas_jax.oneshot import candidates, path_dropout, scoring
 from nas_jax.runtime import rng
+from nas_jax.search.short_training import Trained
 from nas_jax.spaces import Space, tabular
-from nas_jax.trained import Trained
 from nas_jax.training import supernet
 
 
