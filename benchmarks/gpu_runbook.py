@@ -123,7 +123,7 @@ def training(out: Path, piece: str, directory: Path) -> None:
 
 def scores(out: Path, piece: str, directory: Path) -> None:
     """How the candidates' scores are distributed."""
-    from nas_jax import analysis
+    from nas_jax.report import analysis
     from nas_jax.storage import workdir
 
     rows = workdir.read_trials(directory / "trials.jsonl")
@@ -139,13 +139,13 @@ def ranking(out: Path, piece: str, directory: Path) -> None:
     """Kendall's tau of scores and published accuracies: over all, the top half, the top tenth."""
     import numpy as np
 
-    from nas_jax import analysis, trust
+    from nas_jax.report import analysis, score_bias
 
     for networks in _findings(directory).samples.values():
         columns = ("one_shot", "flops", "params", "accuracy")
         given = {name: np.array([getattr(n, name) for n in networks]) for name in columns}
         truth = given.pop("accuracy")
-        for part, numbers in trust.parts(truth).items():
+        for part, numbers in score_bias.parts(truth).items():
             taus = {
                 name: analysis.rank_correlations(
                     values[numbers], truth[numbers], num_resamples=RESAMPLES
@@ -170,10 +170,11 @@ def networks(out: Path, piece: str, directory: Path) -> None:
 
 
 def _findings(directory):
-    from nas_jax import findings, spaces
+    from nas_jax import spaces
+    from nas_jax.report import results
 
     config = _read(directory / "config.json")
-    return findings.Findings(directory, spaces.make(**config["space"]))
+    return results.Findings(directory, spaces.make(**config["space"]))
 
 
 def bandwidth(out: Path) -> None:

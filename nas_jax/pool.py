@@ -23,9 +23,10 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from nas_jax import findings, retrain, spaces, widths_task
+from nas_jax import retrain, spaces, widths_task
 from nas_jax.costs.constraints import Constraints
 from nas_jax.data import dataset
+from nas_jax.report import results
 from nas_jax.search import sweep
 from nas_jax.search.evaluators import Scorer
 from nas_jax.spaces import arch_id, tabular
@@ -207,7 +208,7 @@ class Pool:
 
         jobs = self.networks(config, protocol, selection)
         _share(jobs, retrain.is_done, train)
-        return [findings.read_result(directory / "result.json") for directory in jobs]
+        return [results.read_result(directory / "result.json") for directory in jobs]
 
 
 def _parts(config, names, prefix="", without=()):

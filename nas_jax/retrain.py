@@ -17,11 +17,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import analysis, findings, widths_task
+from nas_jax import widths_task
 from nas_jax.costs import params_flops, widths
 from nas_jax.data import augment, dataset
 from nas_jax.nn.network import network_options
 from nas_jax.oneshot import scoring
+from nas_jax.report import analysis, results
 from nas_jax.runtime import distributed
 from nas_jax.spaces import Space, arch_id
 from nas_jax.storage import file_paths, schemas, workdir
@@ -210,7 +211,7 @@ def select(
     tuned, narrowed: the best, whose widths are still to be found (`widths_task.resolve`).
     all_on: every path, not a legal architecture.
     """
-    rows = findings.ranked(trials)
+    rows = results.ranked(trials)
     generator = np.random.default_rng(seed)
     shuffled = [rows[i] for i in generator.permutation(len(rows))]
     makers = {
@@ -249,7 +250,7 @@ def _top(rows, pool, n, generator):
 def _small(rows, n, quantile):
     bar = np.quantile([row["value"] for row in rows], quantile)
     good = [row for row in rows if row["value"] >= bar]
-    return sorted(good, key=lambda row: (row["params"], findings.tie_breaker(row)))[:n]
+    return sorted(good, key=lambda row: (row["params"], results.tie_breaker(row)))[:n]
 
 
 def _pareto(rows, n):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nas_jax import analysis, figures, markdown
+from nas_jax.report import analysis, figures, markdown
 
 FEW = {"num_resamples": 200}  # the interval is not what is tested
 ONE_TO_TEN = list(range(1, 11))

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 import nas_jax
-from nas_jax import analysis, report, spaces, stages
 from nas_jax import config as config_lib
+from nas_jax import spaces, stages
 from nas_jax.costs import widths
+from nas_jax.report import analysis, page
 from nas_jax.spaces import tabular
 from nas_jax.storage import schemas, workdir
 from nas_jax.variants import flatten
@@ -276,7 +277,7 @@ def test_a_report_is_written_or_names_the_damaged_file(run, monkeypatch, data):
     path = files[data.draw(st.sampled_from(sorted(files)))]
     sound = path.read_bytes()
     _spoil(data, path)
-    refused(report.write, run, test_report.SPACE)
+    refused(page.write, run, test_report.SPACE)
     path.write_bytes(sound)
 
 

@@ -7,7 +7,7 @@ import sys
 import matplotlib
 import pytest
 
-from nas_jax import figures
+from nas_jax.report import figures
 
 DRAW = """
 import sys

@@ -4,8 +4,9 @@ import logging
 
 import pytest
 
-from nas_jax import report, spaces
+from nas_jax import spaces
 from nas_jax.costs import latency
+from nas_jax.report import page
 from nas_jax.storage import workdir
 
 SPACE = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity", "maxpool"))
@@ -54,7 +55,7 @@ def test_a_report_says_how_good_its_latencies_are(tmp_path, fields):
         for text in ARCHS
     ]
     workdir.append_jsonl(tmp_path / "trials.jsonl", rows)
-    text = report.write(tmp_path, SPACE).read_text()
+    text = page.write(tmp_path, SPACE).read_text()
     error, ranks = fields["error_percent"], fields["spearman"]
     assert f"median error of {error:.1f} % and a rank correlation (Spearman) of {ranks:.2f}" in text
     assert ("**These estimates are poor" in text) == (fields is POOR)

@@ -9,8 +9,9 @@ import tracemalloc
 
 import pytest
 
-from nas_jax import analysis, findings, report, spaces
 from nas_jax import config as config_lib
+from nas_jax import spaces
+from nas_jax.report import analysis, page, results
 from nas_jax.search import sweep
 from nas_jax.storage import schemas, workdir
 from tests.stress import load
@@ -132,8 +133,8 @@ def test_of_many_trials_only_the_last_is_read_to_mend_them(tmp_path, read, recwa
 def test_a_curve_of_many_lines_has_some_of_them_and_the_last(tmp_path, monkeypatch):
     path = tmp_path / "metrics.jsonl"
     load.write_metrics(path, 1_001)
-    monkeypatch.setattr(findings, "MOST_POINTS", 100)
-    rows = findings.Findings(tmp_path, None).metrics
+    monkeypatch.setattr(results, "MOST_POINTS", 100)
+    rows = results.Findings(tmp_path, None).metrics
     assert [row["step"] for row in rows] == list(range(110, 10_011, 110))
 
 
@@ -157,7 +158,7 @@ def test_a_report_of_trials_that_a_table_has(tmp_path, monkeypatch):
     load.write_table(tmp_path / "table.csv", archs)
     load.write_metrics(tmp_path / "metrics.jsonl", 20_000)
     workdir.write_json(tmp_path / "config.json", {"table": str(tmp_path / "table.csv")})
-    text = report.write(tmp_path, space).read_text()
+    text = page.write(tmp_path, space).read_text()
     assert "The best of 300 architectures is" in text
     assert "On the table sample (published, n = 300) the score ranks" in text
     assert "At step 200,000 the loss is" in text

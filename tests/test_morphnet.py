@@ -9,7 +9,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from nas_jax import config as config_lib
-from nas_jax import report, retrain, validate, widths_task
+from nas_jax import retrain, validate, widths_task
+from nas_jax.report import page
 from nas_jax.storage import workdir
 from nas_jax.training import supernet
 from tests import trainings
@@ -92,7 +93,7 @@ def test_a_search_goes_on_with_what_is_left_and_tunes_widths(penalised):
     written = path.stat().st_mtime_ns
     retrain.run(config, space, data, directory)
     assert path.stat().st_mtime_ns == written
-    text = report.write(directory, space).read_text()
+    text = page.write(directory, space).read_text()
     assert "## Tuned widths\n\n![Widths](widths.png)" in text
     assert (directory / "report" / "widths.png").exists()
     assert "| 4 | tuned | 1 |" in text

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from nas_jax import findings, naming, spaces, validate
+from nas_jax import naming, spaces, validate
 from nas_jax.costs import widths
 from nas_jax.nn import execution, layers, network
 from nas_jax.oneshot import path_dropout, path_samplers
+from nas_jax.report import results
 from nas_jax.spaces import base
 from nas_jax.storage import schemas
 from nas_jax.training import optim
@@ -102,7 +103,7 @@ def test_a_config_allows_what_the_code_knows():
     """A config is checked before anything is imported, so its names stand there once more."""
     names = validate._NAMES
     assert names["supernet.sampler"] == (*path_samplers.NAMES, "strategy")
-    assert names["sweep.score"] == (*findings.SCORES,)
+    assert names["sweep.score"] == (*results.SCORES,)
     assert names["sweep.bn"] == ("batch", "recalibrate", "running")
     assert names["supernet.execution"] == ("auto", *execution.NAMES)
     assert names["supernet.path_dropout.schedule"] == path_dropout.SCHEDULES

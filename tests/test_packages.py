@@ -10,16 +10,16 @@ import nas_jax
 
 ROOT = pathlib.Path(nas_jax.__file__).parent
 ORDER = (  # from the bottom up
-    "analysis naming runtime storage variants",
-    "data figures markdown nn trust validate",
+    "naming runtime storage variants",
+    "data nn validate",
     "config spaces",
     "costs oneshot stages",
-    "pareto_section strategies widths_section",
+    "strategies",
     "training",
-    "findings schedule_section search widths_task",
-    "retrain trust_section",
-    "pool sections",
-    "report studies",
+    "report search widths_task",
+    "retrain",
+    "pool",
+    "studies",
 )
 ROW = {name: row for row, names in enumerate(ORDER) for name in names.split()}
 CONFIG_DICT_FROM = ROW["training"]  # below, keyword arguments; and in `config`

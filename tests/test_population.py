@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import report, spaces, strategies
+from nas_jax import spaces, strategies
 from nas_jax.costs.constraints import Constraints
+from nas_jax.report import page
 from nas_jax.training import lineage, supernet
 from nas_jax.training.loop import Training
 from nas_jax.training.metrics import Diverged
@@ -298,7 +299,7 @@ def test_a_sweep_and_a_report_of_it(trained):
     rows = trainings.swept(config, space, data, directory)
     assert len(rows) == 8
     assert all(row["checkpoint_step"] == 30 for row in rows)
-    text = report.write(directory, space).read_text()
+    text = page.write(directory, space).read_text()
     assert "## Found schedule" in text
     assert (directory / "report" / "schedule.png").exists()
 

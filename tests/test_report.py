@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas_jax import analysis, report, spaces
 from nas_jax import config as config_lib
+from nas_jax import spaces
+from nas_jax.report import analysis, page
 
 SPACE = spaces.make("cell", num_cells=2, num_blocks=2, cells_per_stage=1)
 NUM_TRIALS = 40
@@ -109,7 +110,7 @@ def make_run(directory: Path) -> Path:
 def made(tmp_path_factory):
     """(folder, text) of a complete report."""
     directory = make_run(tmp_path_factory.mktemp("run"))
-    path = report.run(config_lib.default(), SPACE, None, directory)
+    path = page.run(config_lib.default(), SPACE, None, directory)
     assert path == directory / "report" / "report.md"
     return path.parent, path.read_text()
 
@@ -178,7 +179,7 @@ def test_scores_of_single_precision_reach_their_bars(tmp_path):
     values = [float(np.float32(value)) for value in (0.9, 0.8, 0.7, 0.7, 0.5)]
     rows = [_trial(i) | {"value": value} for i, value in enumerate(values)]
     _write(tmp_path / "trials.jsonl", _lines(rows))
-    rows = _rows(report.write(tmp_path, SPACE).read_text(), "Scores")
+    rows = _rows(page.write(tmp_path, SPACE).read_text(), "Scores")
     assert ["candidates at 70 % or more", "80.00", "5"] in rows
     assert ["candidates at 90 % or more", "20.00", "5"] in rows
 
@@ -219,7 +220,7 @@ def test_it_says_so_only_where_they_do(tmp_path, few_resamples, score):
     """The divergence is taken on training images."""
     directory = make_run(tmp_path)
     _write(directory / "config.json", json.dumps({"sweep": {"score": score}}))
-    text = report.write(directory, SPACE).read_text()
+    text = page.write(directory, SPACE).read_text()
     assert (SHARED in " ".join(text.split())) == (score != "kl")
 
 
@@ -245,7 +246,7 @@ def test_published_accuracies_judge_the_scores(tmp_path, few_resamples):
     table = tmp_path / "x.csv"
     _write(table, "\n".join(["arch,digits_valid_accuracy,digits_test_accuracy", *lines]) + "\n")
     _write(directory / "config.json", json.dumps({"table": str(table)}))
-    text = report.write(directory, SPACE).read_text()
+    text = page.write(directory, SPACE).read_text()
     assert "On the table sample (published, n = 30) the score ranks" in text.split("\n## ")[0]
     assert SHARED in " ".join(text.split())  # of the random sample, which is there as well
     rows = _rows(text, "How well scores rank")
@@ -257,7 +258,7 @@ def test_published_accuracies_judge_the_scores(tmp_path, few_resamples):
     # the best by score is the worst: 29 points below the best; at random (0 + .. + 29) / 30
     assert ["published", "table", "30", "1", "29.00", "14.50"] in _rows(text, "Regret")
     table.rename(tmp_path / "moved.csv")
-    assert report.write(directory, SPACE, str(tmp_path / "moved.csv")).read_text() == text
+    assert page.write(directory, SPACE, str(tmp_path / "moved.csv")).read_text() == text
     trust = _section(text, "How far the score can be trusted").split("### published, table")[1]
     assert "**Warning**: the score ranks worse than counting multiply-adds" in trust
     assert "**Warning**: within the top half by accuracy the score ranks worse than" in trust
@@ -286,7 +287,7 @@ def test_how_it_was_run(made):
 
 
 def test_an_empty_folder_says_what_is_missing(tmp_path):
-    text = report.write(tmp_path, SPACE).read_text()
+    text = page.write(tmp_path, SPACE).read_text()
     assert "No architecture has a score yet." in text
     for title, mode in zip(SECTIONS[1:], ["supernet", *["sweep"] * 3, *["retrain"] * 5]):
         assert f"`--mode={mode}` makes it" in _section(text, title)
@@ -298,7 +299,7 @@ def test_parts_without_files_leave_the_rest(tmp_path):
     for name in ("metrics.jsonl", "versions.json", "retrain/final/selection.json"):
         (directory / name).unlink()
     (directory / "trials.jsonl").write_text(_lines([_trial(0)]))
-    text = report.write(directory, SPACE).read_text()
+    text = page.write(directory, SPACE).read_text()
     assert "There is no metrics.jsonl: `--mode=supernet` makes it." in text
     assert "There is no result in retrain/final" in text
     assert "n = 1 is less than 10" in text  # only one network has a one-shot accuracy left
@@ -312,12 +313,12 @@ def test_parts_without_files_leave_the_rest(tmp_path):
 def test_space_without_a_drawing(tmp_path):
     plain = types.SimpleNamespace(count=lambda: 100)
     _write(tmp_path / "trials.jsonl", _lines([_trial(0)]))
-    text = report.write(tmp_path, plain).read_text()
+    text = page.write(tmp_path, plain).read_text()
     assert "how to draw an architecture" in text
     assert "best.png" not in text
 
 
 def test_growth_is_drawn(tmp_path):
-    paths = report.growth(tmp_path, most=2)
+    paths = page.growth(tmp_path, most=2)
     assert [path.name for path in paths] == ["growth_ops.png", "growth_blocks.png"]
     assert all(path.stat().st_size > 5000 for path in paths)

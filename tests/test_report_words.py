@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nas_jax import figures, report
+from nas_jax.report import figures, page
 from tests.test_report import (
     ARCHS,
     NUM_TRIALS,
@@ -29,7 +29,7 @@ def test_the_headline_says_how_many_share_the_best_score(tmp_path, trained):
     selection = json.dumps({"top": [ARCHS[trained]]})
     _write(directory / "retrain" / "final" / "selection.json", selection)
     (directory / "retrain" / "short" / "selection.json").unlink()
-    headline = report.write(directory, SPACE).read_text().split("\n## ")[0]
+    headline = page.write(directory, SPACE).read_text().split("\n## ")[0]
     assert f"The best of 39 architectures is **`{ARCHS[trained]}`**" in headline
     assert "one-shot accuracy 90.00 %, which 3 of them share: which comes first is" in headline
     assert "Trained alone it reaches 9" in headline
@@ -38,7 +38,7 @@ def test_the_headline_says_how_many_share_the_best_score(tmp_path, trained):
 def test_the_headline_says_so_where_none_was_trained_alone(tmp_path):
     rows = [_trial(i) | {"value": 0.5} for i in range(30)]
     _write(tmp_path / "trials.jsonl", _lines(rows))
-    headline = report.write(tmp_path, SPACE).read_text().split("\n## ")[0]
+    headline = page.write(tmp_path, SPACE).read_text().split("\n## ")[0]
     assert "50.00 %, which 30 of them share" in headline
     assert "It was not trained alone." in headline
 
@@ -60,6 +60,6 @@ def test_the_ramp_of_path_dropout_is_drawn_under_the_older_name_too(
     row = {"loss": 1.0, "accuracy": 0.5, "learning_rate": 0.1}
     rows = [row | {"step": 1, names[0]: 0.25}, row | {"step": 2, names[1]: 1.0}]
     _write(tmp_path / "metrics.jsonl", _lines(rows))
-    report.write(tmp_path, SPACE)
+    page.write(tmp_path, SPACE)
     assert drawn.get("path dropout (% of its final rate)") == expected
     assert drawn["training accuracy (%)"] == [50, 50]

@@ -8,11 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from nas_jax import analysis, spaces, strategies
 from nas_jax import config as config_lib
+from nas_jax import spaces, strategies
 from nas_jax.costs import latency, params_flops
 from nas_jax.costs.constraints import Constraints
 from nas_jax.nn import masked
+from nas_jax.report import analysis
 from nas_jax.runtime import rng
 from nas_jax.search import short_training, sweep
 from nas_jax.spaces import choices

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from nas_jax import config, findings, retrain, spaces
+from nas_jax import config, retrain, spaces
+from nas_jax.report import results
 from nas_jax.search import sweep
 from nas_jax.storage import workdir
 from tests.configs import tiny_macro
@@ -123,7 +124,7 @@ def _share_of_first_inputs(archs):
 def test_no_kind_of_architecture_comes_first_among_equal_ones():
     """Of 300 equal ones: the share of strings with '0,1' among the first 100 is that of all, to
     three standard errors."""
-    ranked = [row["arch"] for row in findings.ranked(EQUAL)]
+    ranked = [row["arch"] for row in results.ranked(EQUAL)]
     share = _share_of_first_inputs(ranked)
     assert 0.2 < share < 0.5
     error = (share * (1 - share) / 100) ** 0.5
@@ -135,22 +136,22 @@ def test_equal_ones_are_ordered_by_seed_whatever_order_they_came_in():
     """A better one comes first all the same."""
     better = EQUAL[17] | {"arch": "0>maxpool", "value": 0.6}
     first, other = ([row | {"seed": seed} for row in [*EQUAL, better]] for seed in (3, 4))
-    ranked = findings.ranked(first)
-    assert ranked == findings.ranked(first[::-1])
+    ranked = results.ranked(first)
+    assert ranked == results.ranked(first[::-1])
     assert ranked[0]["arch"] == "0>maxpool"
-    assert [row["arch"] for row in ranked] != [row["arch"] for row in findings.ranked(other)]
+    assert [row["arch"] for row in ranked] != [row["arch"] for row in results.ranked(other)]
 
 
 def test_the_order_of_equal_ones_is_the_same_on_every_host():
     """BLAKE2b of '0 a3' begins with 18, then come 8e, bd, db and ec."""
-    ranked = [row["arch"] for row in findings.ranked(_trials([0.5] * 5))]
+    ranked = [row["arch"] for row in results.ranked(_trials([0.5] * 5))]
     assert ranked == ["a3", "a4", "a0", "a1", "a2"]
 
 
 @pytest.mark.parametrize("group", ["top", "small", "pareto", "tuned", "narrowed"])
 def test_groups_take_the_first_of_equal_ones(group):
     """Of equal scores and costs."""
-    first = findings.ranked(EQUAL)[0]["arch"]
+    first = results.ranked(EQUAL)[0]["arch"]
     assert _select(EQUAL, top_pool=0, **{group: 1})[group] == [first]
     assert first != min(row["arch"] for row in EQUAL)
 
@@ -203,7 +204,7 @@ def test_a_selection_that_is_not_whole_is_made_again(tied, text):
     if text is not None:
         path.write_text(text)
     retrain.run(*run)
-    first = findings.ranked(workdir.read_trials(run[-1] / "trials.jsonl"))[0]["arch"]
+    first = results.ranked(workdir.read_trials(run[-1] / "trials.jsonl"))[0]["arch"]
     assert workdir.read_json(path)["top"] == [first]
     assert workdir.read_json(path).keys() == {*retrain.GROUPS}
 

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import report, retrain, stages
+from nas_jax import retrain, stages
+from nas_jax.report import page
 from nas_jax.search import sweep
 from nas_jax.storage import workdir
 from nas_jax.training import supernet
@@ -55,7 +56,7 @@ def test_folders_are_given_as_strings_or_paths(tmp_path):
     supernet.run(*built, here)
     sweep.run(*built, there, supernet=here)
     retrain.run(*built, there)
-    assert report.write(there, built[1]).exists()
+    assert page.write(there, built[1]).exists()
     (state,) = supernet.training(*built).restore(here)
     assert state.step == 10
     assert len(workdir.read_trials(tmp_path / "sweep" / "trials.jsonl")) == 40

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from nas_jax import markdown, naming, sections
+from nas_jax import naming
 from nas_jax.data import dataset
+from nas_jax.report import markdown
+from nas_jax.report.sections import general
 from nas_jax.spaces import Space
 from nas_jax.storage import file_paths, workdir
 from nas_jax.studies.base import Study, paper_points
@@ -90,7 +92,7 @@ def run(config: ConfigDict, space: Space, data: dataset.Data, directory: str | P
         module = importlib.import_module(f"nas_jax.studies.{part}")
         logger.info("study  %s", part)
         texts.append(f"## {module.TITLE}\n\n{module.write(study)}")
-    texts.append(f"## How it was run\n\n{_variants(config)}\n\n{sections.how(study.found)}")
+    texts.append(f"## How it was run\n\n{_variants(config)}\n\n{general.how(study.found)}")
     path = study.found.out / "report.md"
     workdir.write_text(path, "\n\n".join(texts) + "\n")
     logger.info("study  %s", path)

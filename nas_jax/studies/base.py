@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from nas_jax import findings, retrain, variants
+from nas_jax import retrain, variants
 from nas_jax.data import dataset
-from nas_jax.findings import Network
 from nas_jax.pool import Pool
+from nas_jax.report import results as results_lib
+from nas_jax.report.results import Network
 from nas_jax.runtime import rng
 from nas_jax.spaces import Space
 from nas_jax.storage import csv_columns, file_paths, schemas
@@ -36,7 +37,7 @@ class Study:
         self.config, self.space = config, space
         self.pool = Pool(config.study.pool, data)
         self.variants = variants.resolve(config)
-        self.found = findings.Findings(directory, space)
+        self.found = results_lib.Findings(directory, space)
         self._points = paper_points(config.study)
 
     @property
@@ -102,13 +103,13 @@ class Study:
         results = self.pool.train_networks(self.config, protocol, chosen)
         known = [row for row in self.trials if row["value"] is not None]
         scores = {row["arch"]: self.found.score.factor * row["value"] for row in known}
-        return findings.grouped(results, chosen, scores)
+        return results_lib.grouped(results, chosen, scores)
 
     def networks(self, archs: Iterable[str]) -> dict[str, Network]:
         """The final networks of these architectures, or widths, by their strings."""
         chosen = {"top": sorted(archs)}
         results = self.pool.train_networks(self.config, "final", chosen)
-        (networks,) = findings.grouped(results, chosen, {}).values()
+        (networks,) = results_lib.grouped(results, chosen, {}).values()
         return {network.arch: network for network in networks}
 
     @functools.cached_property
@@ -116,12 +117,12 @@ class Study:
         """The networks of the protocol "short", by the name of the sample."""
         groups = self.groups("short")
         first = min(filters for filters, _ in groups)
-        return {n: groups[first, n] for n in findings.SAMPLES if (first, n) in groups}
+        return {n: groups[first, n] for n in results_lib.SAMPLES if (first, n) in groups}
 
     def scores(self, config: ConfigDict, archs: Sequence[str], step: int | None = None) -> list:
         """Scores of architectures in the score's unit; None for a failure."""
         self.pool.train_supernets(self.variants)
-        factor = findings.SCORES[config.sweep.score].factor
+        factor = results_lib.SCORES[config.sweep.score].factor
         rows = self.pool.score(config, archs, step)
         return [None if row["value"] is None else factor * row["value"] for row in rows]
 

@@ -6,8 +6,9 @@ with the same weights on a few training images; no label is read.
 
 import numpy as np
 
-from nas_jax import analysis, figures, markdown, variants
-from nas_jax.findings import columns
+from nas_jax import variants
+from nas_jax.report import analysis, figures, markdown
+from nas_jax.report.results import columns
 from nas_jax.storage.checkpoints import Checkpoints
 
 TITLE = "What the one-shot model learns"

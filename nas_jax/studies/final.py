@@ -1,6 +1,7 @@
 """Top, small, random and all-on networks trained to the end, at several widths (paper, table 1)."""
 
-from nas_jax import analysis, markdown, sections
+from nas_jax.report import analysis, markdown
+from nas_jax.report.sections import general
 
 TITLE = "Final networks"
 PAPER = {  # F -> group -> test accuracy (%), its sd, parameters (M); table 1
@@ -24,7 +25,7 @@ def write(study) -> str:
         if group in ("top", "small") and (filters, "random") in found.final
     ]
     header = ("F", "group", "n", "n random", "difference from random")
-    return "\n\n".join([sections.final(found), AGAINST, markdown.table(header, rows), _paper()])
+    return "\n\n".join([general.final(found), AGAINST, markdown.table(header, rows), _paper()])
 
 
 def _against(group, random):

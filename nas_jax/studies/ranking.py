@@ -2,7 +2,8 @@
 
 import math
 
-from nas_jax import analysis, figures, markdown, sections
+from nas_jax.report import analysis, figures, markdown
+from nas_jax.report.sections import general
 
 TITLE = "One-shot against stand-alone accuracy"
 
@@ -14,7 +15,7 @@ def write(study) -> str:
     found.scored = [row for row in study.trials if row["value"] is not None]
     where = f"F = {min(study.config.retrain.short.filters)}"
     found.samples = {(where, name): networks for name, networks in study.samples.items()}
-    return "\n\n".join([sections.scores(found), sections.ranking(found), *_paper(study)])
+    return "\n\n".join([general.scores(found), general.ranking(found), *_paper(study)])
 
 
 def _paper(study):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nas_jax import analysis, figures, findings, markdown
+from nas_jax.report import analysis, figures, markdown, results
 from nas_jax.spaces import tabular
 
 TITLE = "Regret of search strategies"
@@ -53,7 +53,7 @@ def write(study) -> str:
 def _course(table, best, trials):
     """(regret after each query, test accuracy of the best of all)."""
     values = [table.search_accuracy(row["arch"]) for row in trials]
-    chosen = findings.ranked(trials)[0]["arch"]
+    chosen = results.ranked(trials)[0]["arch"]
     return 100 * (best - np.maximum.accumulate(values)), table.rows[chosen].accuracy
 
 

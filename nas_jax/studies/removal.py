@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from nas_jax import analysis, markdown
+from nas_jax.report import analysis, markdown
 
 TITLE = "One op removed from all-on"
 TEXT = """The one-shot accuracy of all paths, and of all but one op in every block. Beside it, over

@@ -1,6 +1,6 @@
 """Search strategies at the same budget: supernet, search, and the best found trained to the end."""
 
-from nas_jax import analysis, figures, findings, markdown
+from nas_jax.report import analysis, figures, markdown, results
 from nas_jax.training import supernet
 from nas_jax.training.loop import count_steps
 
@@ -19,7 +19,7 @@ def write(study) -> str:
     configs = study.seeded()
     count = study.config.retrain.final.groups.top
     chosen = {
-        label: [findings.ranked(trials)[:count] for trials in searches]
+        label: [results.ranked(trials)[:count] for trials in searches]
         for label, searches in study.searches().items()
     }
     networks = study.networks(

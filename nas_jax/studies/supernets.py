@@ -3,7 +3,7 @@
 The paper's figure 4 (dropout rates), and ablations of what else it decides.
 """
 
-from nas_jax import analysis, figures, markdown
+from nas_jax.report import analysis, figures, markdown
 
 TITLE = "Supernets compared"
 COLUMNS = 4  # panels in a row

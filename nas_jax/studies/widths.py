@@ -1,7 +1,8 @@
 """Widths tuned after the search (the paper's section 5), against narrowing at the same cost."""
 
-from nas_jax import analysis, figures, findings, markdown, widths_section
-from nas_jax.findings import columns
+from nas_jax.report import analysis, figures, markdown, results
+from nas_jax.report.results import columns
+from nas_jax.report.sections import widths
 
 TITLE = "Tuned widths"
 TEXT = """Every seed is a supernet and a search of its own, whose best architectures by score are
@@ -26,7 +27,7 @@ def write(study) -> str:
     labelled = {f"tuned - {name}": gain for name, gain in gains.items()}
     figures.intervals(path, labelled, "test accuracy (percentage points)")
     table = markdown.table(HEADER, [_row(n, each, gains.get(n)) for n, each in networks.items()])
-    drawn = widths_section.table(study.found, rows)
+    drawn = widths.table(study.found, rows)
     return "\n\n".join([drawn, f"![Differences]({path.name})", TEXT, table])
 
 
@@ -37,7 +38,7 @@ def _jobs(study):
     return [
         (config, row["arch"], final.filters[0], config.seed)
         for config, trials in zip(configs, searches)
-        for row in findings.ranked(trials)[: final.groups.tuned]
+        for row in results.ranked(trials)[: final.groups.tuned]
     ]
 
 

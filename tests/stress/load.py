@@ -20,7 +20,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import config as config_lib
-from nas_jax import markdown, report, spaces
+from nas_jax import spaces
+from nas_jax.report import markdown, page
 from nas_jax.search import sweep
 from nas_jax.spaces import Space
 from nas_jax.storage import workdir
@@ -174,7 +175,7 @@ def measure(directory: Path, sizes: argparse.Namespace) -> Iterator[tuple]:
     write_table(run / "table.csv", archs)
     for what, fields in {"report": {}, "with a table": {"table": str(run / "table.csv")}}.items():
         workdir.write_json(run / "config.json", fields)
-        yield from _timed(what, sizes.trials, lambda: report.write(run, space))
+        yield from _timed(what, sizes.trials, lambda: page.write(run, space))
 
 
 def main() -> None:

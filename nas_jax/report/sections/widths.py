@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from nas_jax import figures, markdown
 from nas_jax.costs import widths
+from nas_jax.report import figures, markdown
 from nas_jax.storage import schemas
 
 TEXT = """The network of an architecture is trained with MorphNet's penalty; what is left of it is

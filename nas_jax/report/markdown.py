@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from nas_jax.analysis import Correlations, Estimate, Summary
+from nas_jax.report.analysis import Correlations, Estimate, Summary
 
 
 def table(header: Iterable, rows: Iterable[Iterable]) -> str:

@@ -1,7 +1,7 @@
 """The section of a report on the Pareto front: the best score for what an architecture costs."""
 
-from nas_jax import analysis, figures, markdown
 from nas_jax.costs import latency
+from nas_jax.report import analysis, figures, markdown
 
 COSTS = {  # field of a trial -> (label, unit)
     "params": ("parameters (M)", 1e6),

@@ -1,6 +1,6 @@
 """The section of a report on hyper-parameters that changed while a population was trained."""
 
-from nas_jax import figures, markdown
+from nas_jax.report import figures, markdown
 from nas_jax.training import lineage
 
 LABELS = {"learning_rate": "learning rate", "l2": "L2", "r": "path dropout's r"}

@@ -6,17 +6,10 @@ Accuracies are printed in per cent, parameters and multiply-adds in millions.
 
 import math
 
-from nas_jax import (
-    analysis,
-    figures,
-    markdown,
-    pareto_section,
-    schedule_section,
-    trust,
-    trust_section,
-    widths_section,
-)
-from nas_jax.findings import SIZE_RANKERS, columns
+from nas_jax.report import analysis, figures, markdown, score_bias
+from nas_jax.report.results import SIZE_RANKERS, columns
+from nas_jax.report.sections import pareto, schedule, widths
+from nas_jax.report.sections import trust as trust_lib
 
 ACCURACY = {"short": "validation accuracy (%)", "final": "test accuracy (%)"}
 SIZES = ("parameters (M)", "multiply-adds (M)")
@@ -143,7 +136,7 @@ def _coefficients(score, where, name, networks):
     """Rows for each part and ranker, all on the same networks: those with a score."""
     networks = [network for network in networks if network.one_shot is not None]
     (truth,) = columns(networks, "accuracy")
-    for part, numbers in trust.parts(truth).items() if networks else ():
+    for part, numbers in score_bias.parts(truth).items() if networks else ():
         for label, x, y in _rankers(score, [networks[i] for i in numbers], part):
             result = analysis.rank_correlations(x, y)
             yield where, name, part, label, result.n, *markdown.coefficients(result)
@@ -284,15 +277,15 @@ NEEDS_SAMPLES = (("samples",), "selected result in retrain/short", "retrain")
 SECTIONS = (
     ("The space", _size, ("space",), "", ""),
     ("Training of the one-shot model", _training, ("metrics",), "metrics.jsonl", "supernet"),
-    ("Found schedule", schedule_section.write, ("lineage",), "", ""),
+    ("Found schedule", schedule.write, ("lineage",), "", ""),
     ("Scores", scores, ("scored",), "score in trials.jsonl", "sweep"),
     ("The best architectures", _best, ("scored",), "score in trials.jsonl", "sweep"),
-    ("Score against cost", pareto_section.write, ("ranked",), "score in trials.jsonl", "sweep"),
+    ("Score against cost", pareto.write, ("ranked",), "score in trials.jsonl", "sweep"),
     ("How well scores rank", ranking, *NEEDS_SAMPLES),
-    ("How far the score can be trusted", trust_section.write, *NEEDS_SAMPLES),
+    ("How far the score can be trusted", trust_lib.write, *NEEDS_SAMPLES),
     ("Regret", _regret, *NEEDS_SAMPLES),
     ("Final networks", final, ("final",), "result in retrain/final", "retrain"),
-    ("Tuned widths", widths_section.write, ("widths",), "", ""),
+    ("Tuned widths", widths.write, ("widths",), "", ""),
     ("Accuracy and size", _cost, ("final", "short"), "result in retrain", "retrain"),
     ("How it was run", how, ("config",), "config.json", "supernet"),
 )

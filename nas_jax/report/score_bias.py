@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from nas_jax import analysis
+from nas_jax.report import analysis
 
 PARTS = {"all": 1.0, "top half": 0.5, "top 10 %": 0.1}  # the best by truth
 TOP = 0.1  # of the architectures: where a collapse shows

@@ -6,9 +6,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from nas_jax import analysis, figures, markdown, sections, spaces, trust
+from nas_jax import spaces
 from nas_jax.costs import params_flops
-from nas_jax.findings import Findings, columns, sizes
+from nas_jax.report import analysis, figures, markdown, score_bias
+from nas_jax.report.results import Findings, columns, sizes
+from nas_jax.report.sections import general
 from nas_jax.spaces import Space
 from nas_jax.storage import file_paths, workdir
 
@@ -35,7 +37,7 @@ def write(directory: str | Path, space: Space, table: str = "") -> Path:
     """
     found = Findings(file_paths.local(directory, "directory"), space, table)
     parts = ["# Architecture search", " ".join(_headline(found))]
-    for title, section, needed, source, mode in sections.SECTIONS:
+    for title, section, needed, source, mode in general.SECTIONS:
         missing = f"There is no {source}: `--mode={mode}` makes it."
         known = any(getattr(found, name) for name in needed)
         if not known and not mode:  # few runs have it
@@ -76,8 +78,8 @@ def _headline(found):
     best, count = found.best[0], len(found.best)
     shared = f", which {count:,} of them share: which comes first is drawn by lot"
     alone = {
-        f"{network.accuracy:.2f} % {sections.ACCURACY[protocol][:-4]} with F = {filters}"
-        for protocol in sections.ACCURACY
+        f"{network.accuracy:.2f} % {general.ACCURACY[protocol][:-4]} with F = {filters}"
+        for protocol in general.ACCURACY
         for (filters, _), networks in getattr(found, protocol).items()
         for network in networks
         if network.arch == best["arch"]
@@ -102,7 +104,7 @@ def _rank_words(place, name, networks):
         return f"{where} no rank correlation is given: {result.reason}."
     tau = markdown.interval(result.kendall)
     text = f"{where} the score ranks stand-alone accuracy with Kendall's tau = {tau}"
-    found = trust.against_size(one_shot, sizes(networks), truth)
+    found = score_bias.against_size(one_shot, sizes(networks), truth)
     if found is None:
         return f"{text}."
     gain = found.gain

@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from nas_jax import analysis, figures, markdown, trust
-from nas_jax.findings import columns, sizes
+from nas_jax.report import analysis, figures, markdown, score_bias
+from nas_jax.report.results import columns, sizes
 
 BIAS = """How options are rated: mean difference, in per cent of n, between an architecture's rank
 by score and by stand-alone accuracy, over the architectures that use the option (above 0: rated too
@@ -31,7 +31,7 @@ def _sample(found, where, name, networks):
     found_biases = {
         label: bias
         for uses in _uses(found.space, archs)
-        for label, bias in trust.biases(uses, scores, truth).items()
+        for label, bias in score_bias.biases(uses, scores, truth).items()
     }
     yield "\n".join(f"- {text}" for text in _remarks(found.space, archs, scores, truth))
     warnings = [
@@ -62,14 +62,14 @@ def _uses(space, archs):
 def _remarks(space, archs, scores, truth):
     n = len(archs)
     yield (
-        f"{trust.num_tied(scores):,} of n = {n:,} architectures share their score with another "
+        f"{score_bias.num_tied(scores):,} of n = {n:,} architectures share their score with another "
         "(tau-b corrects for ties)."
     )
     classes = [space.isomorph(arch) for arch in archs]
     if len({*classes}) == n:
         yield "No two architectures are known to compute the same."
         return
-    result = analysis.rank_correlations(*trust.merged(classes, scores, truth))
+    result = analysis.rank_correlations(*score_bias.merged(classes, scores, truth))
     merged = result.reason or f"Kendall's tau-b is {markdown.interval(result.kendall)}"
     yield (
         f"They are {len({*classes}):,} up to isomorphism; averaged over those that are isomorphic, "
@@ -78,8 +78,8 @@ def _remarks(space, archs, scores, truth):
 
 
 def _small(n):
-    if n < trust.FEW:
-        yield f"n = {n} is less than {trust.FEW}: take the intervals seriously."
+    if n < score_bias.FEW:
+        yield f"n = {n} is less than {score_bias.FEW}: take the intervals seriously."
 
 
 def size_warnings(scores, counted, truth):
@@ -89,10 +89,10 @@ def size_warnings(scores, counted, truth):
       scores, truth: [n].
       counted: sizes by name, [n] each.
     """
-    for part, numbers in trust.parts(truth).items():
+    for part, numbers in score_bias.parts(truth).items():
         ours, theirs = (np.asarray(values)[numbers] for values in (scores, truth))
         within = {name: np.asarray(values)[numbers] for name, values in counted.items()}
-        found = trust.against_size(ours, within, theirs)
+        found = score_bias.against_size(ours, within, theirs)
         verb = found and _verb(found.gain, part == "all", len(numbers))
         if verb:
             where = "" if part == "all" else f"within the {part} by accuracy "
@@ -110,12 +110,12 @@ def _verb(gain, is_all, n):
     if is_all:  # here a score is expected to be shown to rank better
         return "" if gain.low > 0 else "cannot be shown to rank better"
     # Among the best that is hard to show, so that only a lower tau-b is news, unless of a few.
-    is_lower = gain.value < -analysis.ROUNDING and n >= trust.FEW
+    is_lower = gain.value < -analysis.ROUNDING and n >= score_bias.FEW
     return "ranks no better" if is_lower else ""
 
 
 def _collapse(found_biases, n):
-    for label, bias in found_biases.items() if n >= trust.MANY else ():
+    for label, bias in found_biases.items() if n >= score_bias.MANY else ():
         if bias.dominates:
             yield (
                 f"collapse: {label} is {bias.share_by_score:.0%} of its kind in the best tenth of "

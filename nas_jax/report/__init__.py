@@ -1,0 +1,1 @@
+"""What a run found, as a page: its numbers, its statistics, its figures."""
