@@ -140,7 +140,7 @@ def _retraining() -> ConfigDict:
     r.selection.small_quantile = 0.9  # "small" has a score at or above it
     r.selection.bucket_width = 0.05  # of one-shot accuracy, for "stratified"
     # Widths of the groups "tuned" and "narrowed": networks of equal cost. The best are trained once
-    # more, as retrain.short.train says, with MorphNet's penalty; see nas_jax/widths_task.py. The
+    # more, as retrain.short.train says, with MorphNet's penalty; see nas_jax/standalone/width_tuning.py. The
     # paper proposes it and does not do it.
     r.widths = ConfigDict()
     r.widths.resource = "flops"  # what is to be saved: multiply-adds; or "params"

@@ -23,13 +23,14 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from nas_jax import retrain, spaces, widths_task
+from nas_jax import spaces
 from nas_jax.costs.constraints import Constraints
 from nas_jax.data import dataset
 from nas_jax.report import results
 from nas_jax.search import sweep
 from nas_jax.search.evaluators import Scorer
 from nas_jax.spaces import arch_id, tabular
+from nas_jax.standalone import retrain, width_tuning
 from nas_jax.storage import compatibility, file_paths, schemas, workdir
 from nas_jax.training import supernet as supernet_lib
 
@@ -173,7 +174,7 @@ class Pool:
             config, text, filters, seed = job
             space = spaces.make(**config.space.to_dict())
             given = config, space, self.data, directory, text
-            widths_task.tune(*given, filters=filters, seed=seed)
+            width_tuning.tune(*given, filters=filters, seed=seed)
 
         _share(folders, lambda directory: (directory / "widths.json").exists(), do)
         paths = [self._widths_folder(*job) / "widths.json" for job in jobs]

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import retrain, spaces, validate
+from nas_jax import spaces, validate
 from nas_jax.costs import latency, params_flops, scaling, widths
 from nas_jax.costs.constraints import Constraints
 from nas_jax.data import dataset
 from nas_jax.nn import masked
+from nas_jax.standalone import retrain
 from tests import images
 from tests.configs import tiny
 from tests.test_cost import multiply_adds

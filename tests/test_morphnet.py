@@ -9,8 +9,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from nas_jax import config as config_lib
-from nas_jax import retrain, validate, widths_task
+from nas_jax import validate
 from nas_jax.report import page
+from nas_jax.standalone import retrain, width_tuning
 from nas_jax.storage import workdir
 from nas_jax.training import supernet
 from tests import trainings
@@ -88,7 +89,7 @@ def test_a_search_goes_on_with_what_is_left_and_tunes_widths(penalised):
         result["arch"]: result
         for result in map(workdir.read_json, directory.glob("retrain/final/F4/*/seed0/result.json"))
     }
-    for group in widths_task.GROUPS:
+    for group in width_tuning.GROUPS:
         assert results[row[group]]["flops"] == row["costs"][group]
     written = path.stat().st_mtime_ns
     retrain.run(config, space, data, directory)

@@ -16,8 +16,8 @@ ORDER = (  # from the bottom up
     "costs oneshot stages",
     "strategies",
     "training",
-    "report search widths_task",
-    "retrain",
+    "report search",
+    "standalone",
     "pool",
     "studies",
 )

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from nas_jax import config, retrain, spaces
+from nas_jax import config, spaces
 from nas_jax.report import results
 from nas_jax.search import sweep
+from nas_jax.standalone import retrain
 from nas_jax.storage import workdir
 from tests.configs import tiny_macro
 

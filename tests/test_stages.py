@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax import retrain, stages
+from nas_jax import stages
 from nas_jax.report import page
 from nas_jax.search import sweep
+from nas_jax.standalone import retrain
 from nas_jax.storage import workdir
 from nas_jax.training import supernet
 from tests.configs import tiny, tiny_study

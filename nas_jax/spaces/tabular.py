@@ -119,8 +119,8 @@ def _find(name):
             return path
     raise ValueError(
         f"table={name!r} is not in {' nor '.join(str(f.absolute()) for f in folders)}; give its "
-        f"path by --config.table, or its folder by ${_FOLDER}. nas_jax/spaces/tabular.py says where "
-        "to get it"
+        f"path by --config.table, or its folder by ${_FOLDER}. nas_jax/spaces/tabular.py says "
+        "where to get it"
     )
 
 

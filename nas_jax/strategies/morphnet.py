@@ -3,7 +3,7 @@ batch norm's scales, weighted by what the channels cost, so that options that ar
 cost vanish.
 
 The sweep asks for random architectures of the options that are left. The widths of an architecture
-that is found are tuned afterwards, on its own network: see `nas_jax.widths_task`.
+that is found are tuned afterwards, on its own network: see `nas_jax.standalone.width_tuning`.
 """
 
 import functools

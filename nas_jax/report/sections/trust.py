@@ -62,8 +62,8 @@ def _uses(space, archs):
 def _remarks(space, archs, scores, truth):
     n = len(archs)
     yield (
-        f"{score_bias.num_tied(scores):,} of n = {n:,} architectures share their score with another "
-        "(tau-b corrects for ties)."
+        f"{score_bias.num_tied(scores):,} of n = {n:,} architectures share their score with "
+        "another (tau-b corrects for ties)."
     )
     classes = [space.isomorph(arch) for arch in archs]
     if len({*classes}) == n:

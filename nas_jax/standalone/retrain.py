@@ -17,7 +17,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import widths_task
 from nas_jax.costs import params_flops, widths
 from nas_jax.data import augment, dataset
 from nas_jax.nn.network import network_options
@@ -25,6 +24,7 @@ from nas_jax.oneshot import scoring
 from nas_jax.report import analysis, results
 from nas_jax.runtime import distributed
 from nas_jax.spaces import Space, arch_id
+from nas_jax.standalone import width_tuning
 from nas_jax.storage import file_paths, schemas, workdir
 from nas_jax.training.loop import Task, Training
 
@@ -91,7 +91,7 @@ def keep_or_select(
     kept = _kept(path, space, trials, chosen)
     if distributed.of_owner(np.int32(kept is not None)):
         return kept
-    chosen = widths_task.resolve(chosen, tune)
+    chosen = width_tuning.resolve(chosen, tune)
     if distributed.is_owner():
         workdir.write_json(path, chosen)
     return chosen
@@ -104,7 +104,7 @@ def _kept(path, space, trials, chosen):
     except ValueError:  # damaged
         return None
     known = {row["arch"] for row in trials} | {space.to_str(space.all_on())}
-    scored = (selection.get(group, ()) for group in GROUPS if group not in widths_task.GROUPS)
+    scored = (selection.get(group, ()) for group in GROUPS if group not in width_tuning.GROUPS)
     sizes, asked = ({g: len(archs) for g, archs in x.items()} for x in (selection, chosen))
     is_whole = sizes == asked and known.issuperset(itertools.chain(*scored))
     return selection if is_whole else None
@@ -112,7 +112,7 @@ def _kept(path, space, trials, chosen):
 
 def _tune(config, space, data, directory, filters, text):
     path = directory / "retrain" / "widths" / f"F{filters}" / arch_id(text)
-    return widths_task.tune(config, space, data, path, text, filters=filters, seed=config.seed)
+    return width_tuning.tune(config, space, data, path, text, filters=filters, seed=config.seed)
 
 
 def jobs(
@@ -220,7 +220,7 @@ def select(
         "top": lambda n: _top(rows, rules.top_pool, n, generator),
         "small": lambda n: _small(rows, n, rules.small_quantile),
         "pareto": lambda n: _pareto(rows, n),
-        **dict.fromkeys(widths_task.GROUPS, lambda n: rows[:n]),
+        **dict.fromkeys(width_tuning.GROUPS, lambda n: rows[:n]),
         "all_on": lambda n: [space.to_str(space.all_on())] if n else [],
     }
     return {group: _texts(makers[group](settings.groups[group])) for group in GROUPS}

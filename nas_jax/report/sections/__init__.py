@@ -1,0 +1,1 @@
+"""Sections of the page, each of them Markdown with its figures drawn."""

@@ -1,0 +1,1 @@
+"""Architectures that were found, trained alone: which, how, and with which widths."""
