@@ -11,9 +11,9 @@ from nas_jax import config as config_lib
 from nas_jax import spaces, stages
 from nas_jax.costs import latency
 from nas_jax.data import loading
-from nas_jax.pool import Pool
 from nas_jax.spaces import tabular
 from nas_jax.storage import checkpoints, file_paths, workdir
+from nas_jax.studies.store import Pool
 from tests.configs import tiny, tiny_study
 
 ROOT = Path(__file__).parents[1]

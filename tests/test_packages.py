@@ -18,7 +18,6 @@ ORDER = (  # from the bottom up
     "training",
     "report search",
     "standalone",
-    "pool",
     "studies",
 )
 ROW = {name: row for row, names in enumerate(ORDER) for name in names.split()}

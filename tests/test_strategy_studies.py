@@ -11,8 +11,8 @@ from nas_jax import config as config_lib
 from nas_jax import spaces, studies, variants
 from nas_jax.costs import params_flops
 from nas_jax.storage import workdir
-from nas_jax.studies import regret, strategies
-from nas_jax.studies.base import Study
+from nas_jax.studies import compare_strategies, regret
+from nas_jax.studies.study import Study
 from tests.configs import tiny, tiny_macro
 
 pytestmark = pytest.mark.system
@@ -172,7 +172,7 @@ def test_a_controller_s_candidates_count(tmp_path):
     """40 steps, every 5 of them 8 candidates on 64 images."""
     study, config, *_ = _study(tiny.get_config(), tmp_path, **{"study.parts": ("strategies",)})
     config.sweep.strategy, config.supernet.sampler = "enas", "strategy"
-    found = strategies._budget(study, config)
+    found = compare_strategies._budget(study, config)
     assert found == ["1,280", "104", f"{40 * 128 + 64 * 64:,}", f"{1280 + 40 * 128 + 64 * 64:,}"]
 
 
@@ -183,7 +183,7 @@ def test_a_population_s_images_count(tmp_path):
     config.supernet.strategy_every = 10
     trained, scored = 4 * 40 * 32, 40 * 128 + 4 * 4 * 8 * 64
     found = [f"{trained:,}", "168", f"{scored:,}", f"{trained + scored:,}"]
-    assert strategies._budget(study, config) == found
+    assert compare_strategies._budget(study, config) == found
 
 
 def test_all_look_at_as_many_images():
@@ -193,7 +193,7 @@ def test_all_look_at_as_many_images():
     study = types.SimpleNamespace(pool=types.SimpleNamespace(data=data))
     study.space = spaces.make(**config.space.to_dict())
     for label, one in variants.resolve(config).items():
-        images = int(strategies._budget(study, one)[-1].replace(",", ""))
+        images = int(compare_strategies._budget(study, one)[-1].replace(",", ""))
         assert 187_648 - config.sweep.num_images < images <= 187_648, label
 
 

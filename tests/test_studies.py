@@ -14,8 +14,8 @@ from nas_jax import config as config_lib
 from nas_jax import spaces, studies, variants
 from nas_jax.storage import workdir
 from nas_jax.storage.checkpoints import Checkpoints
-from nas_jax.studies import ranking, supernets
-from nas_jax.studies.base import Study
+from nas_jax.studies import compare_supernets, ranking
+from nas_jax.studies.study import Study
 from tests.configs import tiny_study
 
 pytestmark = pytest.mark.system
@@ -251,7 +251,9 @@ def test_one_point_of_the_paper_has_no_coefficients(made, tmp_path):
     study = Study(config, made[0].space, made[0].pool.data, made[0].found.directory)
     [text] = ranking._paper(study)
     assert "The paper's own 1 points, stratified by score: no coefficients (n = 1 is" in text
-    assert [row[2:4] for row in supernets._paper_rows(study)] == [(1, "n = 1 is less than 10")] * 2
+    assert [row[2:4] for row in compare_supernets._paper_rows(study)] == [
+        (1, "n = 1 is less than 10")
+    ] * 2
 
 
 def _launch(workdir_, pool):

@@ -17,7 +17,7 @@ from nas_jax.report import markdown
 from nas_jax.report.sections import general
 from nas_jax.spaces import Space
 from nas_jax.storage import file_paths, workdir
-from nas_jax.studies.base import Study, paper_points
+from nas_jax.studies.study import Study, paper_points
 
 logger = logging.getLogger(__name__)
 

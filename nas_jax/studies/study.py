@@ -10,13 +10,13 @@ from ml_collections import ConfigDict
 
 from nas_jax import variants
 from nas_jax.data import dataset
-from nas_jax.pool import Pool
 from nas_jax.report import results as results_lib
 from nas_jax.report.results import Network
 from nas_jax.runtime import rng
 from nas_jax.spaces import Space
 from nas_jax.standalone import retrain
 from nas_jax.storage import csv_columns, file_paths, schemas
+from nas_jax.studies.store import Pool
 from nas_jax.training import supernet
 
 PAPER_COLUMNS = ("one_shot_accuracy", "standalone_accuracy", "symmetric_kl")
