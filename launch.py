@@ -19,7 +19,6 @@ Exit codes: 0 done, 1 the training diverged, 2 wrong input or too little memory 
 143 SIGTERM (with a checkpoint). Whatever ended it, the same command goes on from there.
 """
 
-import importlib
 import logging
 import os
 import re
@@ -31,10 +30,10 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from nas_jax import config as config_lib
-from nas_jax import validate
+from nas_jax.config import validation
+from nas_jax.config.variants import flatten
 from nas_jax.runtime import environment
 from nas_jax.runtime.preemption import Interrupted
-from nas_jax.variants import flatten
 
 _FIELDS: list[str] = []  # arguments, of which the config's flag reads those that set fields
 _CONFIG = config_flags.DEFINE_config_file(
@@ -86,7 +85,7 @@ def _parse_arguments(argv):
     for argument in others:
         given = re.fullmatch(r"--?(?:no)?config\.([^=]+)=?(.*)", argument, re.DOTALL)
         if given and not given[2].startswith("{"):  # a whole section
-            validate.field_name(given[1], known)
+            validation.field_name(given[1], known)
     _FIELDS.extend(argv)
     stray = flags.FLAGS(argv)[1:]
     if stray:
@@ -103,7 +102,9 @@ def _run_joined():
     after a failure it leaves at once, which ends the others.
     """
     try:
-        importlib.import_module("nas_jax.runtime.environment.distributed").initialize()
+        from nas_jax.runtime import distributed
+
+        distributed.initialize()
     except ValueError as error:
         return _fail(error, 2)
     code = 1
@@ -119,8 +120,9 @@ def _run_joined():
 
 def _run():
     try:
-        stages = importlib.import_module("nas_jax.stages")  # imports JAX, and --help must be quick
-        stages.run(_CONFIG.value, _MODE.value, _WORKDIR.value or _default_workdir())
+        from nas_jax import pipeline  # imports JAX, and --help must be quick
+
+        pipeline.run(_CONFIG.value, _MODE.value, _WORKDIR.value or _default_workdir())
     except KeyboardInterrupt as stop:
         return 143 if isinstance(stop, Interrupted) else 130
     except FloatingPointError as error:

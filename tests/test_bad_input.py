@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 import nas_jax
-from nas_jax import config as config_lib
-from nas_jax import spaces, stages
+from nas_jax import build, pipeline, spaces
+from nas_jax.config.variants import flatten
 from nas_jax.costs import widths
 from nas_jax.report import analysis, page
 from nas_jax.spaces import tabular
 from nas_jax.storage import schemas, workdir
-from nas_jax.variants import flatten
 from tests import test_report
 from tests.configs import tiny
 
@@ -88,7 +87,7 @@ def _changed(changes):
 @examples(1000)
 @given(st.dictionaries(st.sampled_from(FIELDS), VALUES, min_size=1, max_size=3))
 def test_a_config_is_built_or_refused(changes):
-    refused(config_lib.build, _changed(changes))
+    refused(build.build, _changed(changes))
 
 
 # -- architectures --------------------------------------------------------------------------------
@@ -301,7 +300,7 @@ def searched(tmp_path_factory):
     config.supernet.train.num_steps = 10
     config.retrain.short.groups.update({"random": 2, "stratified": 0})
     config.retrain.short.train.num_steps = config.retrain.final.train.num_steps = 3
-    stages.run(config, "search", directory)
+    pipeline.run(config, "search", directory)
     return config, directory
 
 
@@ -316,7 +315,7 @@ def test_a_mode_runs_in_a_damaged_workdir_or_is_refused(searched, tmp_path_facto
     files = {path.name: path for path in paths}
     _spoil(data, files[data.draw(st.sampled_from(sorted(files)))])
     mode = data.draw(st.sampled_from(["search", "sweep", "report"]))
-    refused(stages.run, config, mode, directory)
+    refused(pipeline.run, config, mode, directory)
     shutil.rmtree(directory)
 
 

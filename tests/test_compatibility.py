@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from nas_jax import build, pipeline
 from nas_jax import config as config_lib
-from nas_jax import stages, variants
+from nas_jax.config import variants
 from nas_jax.storage import compatibility, workdir
 from nas_jax.studies import store
 from tests.configs import tiny, tiny_macro, tiny_study
@@ -164,7 +165,7 @@ def test_a_search_of_an_earlier_version_goes_on(tmp_path):
     lost = min(results)
     lost.unlink()
 
-    stages.run(tiny.get_config(), "search", directory)
+    pipeline.run(tiny.get_config(), "search", directory)
 
     assert {name: (directory / name).read_bytes() for name in kept} == kept
     again = workdir.read_trials(directory / "trials.jsonl")
@@ -190,7 +191,7 @@ def test_another_value_of_a_new_field_is_refused(tmp_path):
     config = tiny.get_config()
     config.data.shuffle_seed = 3
     with pytest.raises(ValueError, match=r"data\.shuffle_seed is -1 there and 3 here"):
-        stages.run(config, "report", directory)
+        pipeline.run(config, "report", directory)
 
 
 # -- a pool ---------------------------------------------------------------------------------------
@@ -271,11 +272,11 @@ def test_a_study_finds_what_an_earlier_version_trained(tmp_path, monkeypatch):
     config.retrain.short.groups.random = config.retrain.short.groups.stratified = 2
     config.supernet.train.keep_checkpoints = config.retrain.short.train.keep_checkpoints = 1
 
-    stages.run(config, "study", study)
+    pipeline.run(config, "study", study)
     assert _contents(folder) == before
     assert _rows((study / "report" / "report.md").read_text()) == _rows(report)
 
-    found = store.Pool(folder, config_lib.build(config)[1])
+    found = store.Pool(folder, build.build(config)[1])
     found.train_supernets({"ramp": config})
     selection = workdir.read_json(study / "selection_short.json")
     networks = found.train_networks(config, "short", selection)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from nas_jax import build, spaces
 from nas_jax import config as config_lib
-from nas_jax import spaces, validate, variants
+from nas_jax.config import validation, variants
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(
@@ -56,8 +57,8 @@ def leaves(config, prefix=""):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_config_file_is_valid(name):
     config = load(name)
-    known = config_lib.known_fields(config.space.name)
-    validate.config(config, known)
+    known = build.known_fields(config.space.name)
+    validation.config(config, known)
     assert set(leaves(config)) == set(leaves(known))
     spaces.make(**config.space.to_dict()).check_image_size(config.data.image_size)
 
@@ -222,13 +223,13 @@ BAD_PAIRS = [
 @pytest.mark.parametrize(("fields", "message"), BAD_PAIRS)
 def test_a_bad_pair_of_fields_is_named(fields, message):
     with pytest.raises(ValueError, match=message):
-        validate.config(changed(*fields), config_lib.default())
+        validation.config(changed(*fields), config_lib.default())
 
 
 @pytest.mark.parametrize(("field", "value", "message"), BAD_FIELDS)
 def test_a_bad_field_is_named(field, value, message):
     with pytest.raises(ValueError, match=message):
-        validate.config(changed((field, value)), config_lib.default())
+        validation.config(changed((field, value)), config_lib.default())
 
 
 @pytest.mark.parametrize("field", ["seed", "sweep.strategy", "supernet.path_dropout.r"])
@@ -238,12 +239,12 @@ def test_a_missing_field_is_named(field):
     with config.unlocked():
         del functools.reduce(getattr, sections, config)[last]
     with pytest.raises(ValueError, match=f"config.{field} is missing; .*default"):
-        validate.config(config, config_lib.default())
+        validation.config(config, config_lib.default())
 
 
 def test_checkpoints_only_at_the_end_are_allowed():
     config = changed(("supernet.train.checkpoint_every", 0))
-    validate.config(config, config_lib.default())
+    validation.config(config, config_lib.default())
 
 
 # -- what data, space and devices add -------------------------------------------------------------
@@ -259,7 +260,7 @@ class FakeData(types.SimpleNamespace):
 def check_sizes(*fields, num_devices=1, **data):
     config = changed(*fields)
     space = spaces.make(**config.space.to_dict())
-    validate.sizes(config, space, FakeData(**data), num_devices)
+    validation.sizes(config, space, FakeData(**data), num_devices)
 
 
 @pytest.mark.parametrize("num_devices", [1, 2, 4])
@@ -315,7 +316,7 @@ FOR_8_DEVICES = [
 
 def test_build_gives_the_space_and_the_data_of_a_config():
     config = changed(*FOR_8_DEVICES)
-    space, data = config_lib.build(config)
+    space, data = build.build(config)
     assert space == spaces.make(**config.space.to_dict())
     assert (data.name, data.image_shape, data.num_images("train")) == ("digits", (16, 16, 1), 6000)
 
@@ -332,4 +333,4 @@ def test_build_gives_the_space_and_the_data_of_a_config():
 )
 def test_build_refuses_before_anything_compiles(field, value, message):
     with pytest.raises(ValueError, match=message):
-        config_lib.build(changed(*FOR_8_DEVICES, (field, value)))
+        build.build(changed(*FOR_8_DEVICES, (field, value)))

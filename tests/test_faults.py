@@ -13,8 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from nas_jax import config as config_lib
-from nas_jax import stages
+from nas_jax import build, pipeline
 from nas_jax.oneshot import scoring
 from nas_jax.report import page
 from nas_jax.runtime import preemption
@@ -111,7 +110,7 @@ def test_where_all_are_damaged_it_is_said(saved, tmp_path):
 @pytest.fixture(scope="module")
 def built():
     config = tiny.get_config()
-    return config, *config_lib.build(config)
+    return config, *build.build(config)
 
 
 @pytest.fixture(scope="module")
@@ -228,13 +227,13 @@ def test_sigterm_ends_a_sweep_after_a_round_and_it_goes_on_from_there(
         shutil.copytree(whole[0] / "checkpoints", tmp_path / name / "checkpoints")
     monkeypatch.setattr(sweep.logger, "handlers", [Request(logging.INFO)])
     with pytest.raises(preemption.Interrupted):
-        stages.run(built[0], "sweep", tmp_path / "run")
+        pipeline.run(built[0], "sweep", tmp_path / "run")
     assert len(workdir.read_trials(tmp_path / "run/trials.jsonl")) == 24
     status = workdir.read_json(tmp_path / "run/status.json")
     assert (status["status"], status["stage"]) == ("interrupted", "sweep")
     for name in ("run", "whole"):
         monkeypatch.setattr(sweep.logger, "handlers", [])
-        stages.run(built[0], "sweep", tmp_path / name)
+        pipeline.run(built[0], "sweep", tmp_path / name)
     trials = [(tmp_path / name / "trials.jsonl").read_bytes() for name in ("run", "whole")]
     assert trials[0] == trials[1]
 
@@ -258,7 +257,7 @@ def test_status_says_how_a_stage_ended(tmp_path, monkeypatch, error, status):
 
     monkeypatch.setattr(page, "run", run)
     with pytest.raises(type(error)):
-        stages.run(tiny.get_config(), "report", tmp_path)
+        pipeline.run(tiny.get_config(), "report", tmp_path)
     found = workdir.read_json(tmp_path / "status.json")
     assert found == {"status": status, "stage": "report", "error": " ".join(str(error).split())}
 
@@ -277,21 +276,21 @@ def test_a_disk_that_fails_is_explained(tmp_path, monkeypatch, error, message):
 
     monkeypatch.setattr(page, "run", run)
     with pytest.raises(ValueError, match=message):
-        stages.run(tiny.get_config(), "report", tmp_path)
+        pipeline.run(tiny.get_config(), "report", tmp_path)
 
 
 def test_a_second_process_is_refused_but_for_a_report(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "run", lambda *_: None)
     with workdir.claim(tmp_path, wait=False):
         with pytest.raises(ValueError, match=f"in use by another process.*{tmp_path}-2"):
-            stages.run(tiny.get_config(), "sweep", tmp_path)
-        stages.run(tiny.get_config(), "report", tmp_path)
+            pipeline.run(tiny.get_config(), "sweep", tmp_path)
+        pipeline.run(tiny.get_config(), "report", tmp_path)
         assert not (tmp_path / "status.json").exists()  # the first one's
 
 
 def test_other_images_are_refused(built, tmp_path):
     config, _, data = built
-    same = config_lib.build(tiny.get_config())[1]
+    same = build.build(tiny.get_config())[1]
     assert data.fingerprint == same.fingerprint
     same.images[0, 0, 0, 0] ^= 1
     del vars(same)["fingerprint"]
@@ -333,9 +332,9 @@ def test_a_full_disk_is_said_and_with_more_space_all_goes_on(
     disk = small_disk(f"size={kilobytes}k")
     config = built[0]
     with pytest.raises(ValueError, match="free some space"):
-        stages.run(config, "supernet", disk)
+        pipeline.run(config, "supernet", disk)
     subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
-    stages.run(config, "supernet", disk)
+    pipeline.run(config, "supernet", disk)
     rows = workdir.read_jsonl(disk / "metrics.jsonl")
     losses = [[row["loss"] for row in found] for found in (rows, on_all_devices)]
     assert losses[0] == losses[1]
@@ -344,4 +343,4 @@ def test_a_full_disk_is_said_and_with_more_space_all_goes_on(
 def test_a_read_only_workdir_is_said(built, small_disk):
     disk: Path = small_disk("ro")
     with pytest.raises(ValueError, match=f"--workdir={disk}/run: .*Read-only file system"):
-        stages.run(built[0], "supernet", disk / "run")
+        pipeline.run(built[0], "supernet", disk / "run")

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nas_jax import config as config_lib
-from nas_jax import spaces, stages
+from nas_jax import build, pipeline, spaces
 from nas_jax.costs import latency
 from nas_jax.data import loading
 from nas_jax.spaces import tabular
@@ -70,11 +69,11 @@ def test_without_a_home_folder_a_tilde_is_refused(no_home, given):
 def _build(**fields):
     config = tiny_study.get_config()
     config.update_from_flattened_dict(fields)
-    return config_lib.build(config)
+    return build.build(config)
 
 
 READERS = {
-    "--workdir": lambda path: stages.run(tiny.get_config(), "search", path),
+    "--workdir": lambda path: pipeline.run(tiny.get_config(), "search", path),
     "config.study.pool": lambda path: _build(**{"study.pool": path}),
     "config.study.paper_points": lambda path: _build(**{"study.paper_points": path}),
     "table": lambda path: tabular.load(path, MACRO),

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas_jax import config as config_lib
+from nas_jax import build
 from nas_jax.search import sweep
 from nas_jax.storage import workdir
 from nas_jax.training import lineage
@@ -84,7 +84,7 @@ def _losses(directory):
 def built():
     config = tiny.get_config()
     config.update_from_flattened_dict(FIELDS)
-    return config, *config_lib.build(config)
+    return config, *build.build(config)
 
 
 @pytest.fixture(scope="module")

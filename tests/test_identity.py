@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from nas_jax import config as config_lib
-from nas_jax import spaces, stages, variants
+from nas_jax import build, pipeline, spaces
+from nas_jax.config import variants
 from nas_jax.storage import compatibility, identity
 from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.training import supernet
@@ -26,7 +26,7 @@ def trained(tmp_path_factory):
     """(config, its data, a folder with the checkpoints of its supernet)."""
     config = tiny.get_config()
     config.supernet.train.num_steps = 10
-    space, data = config_lib.build(config)
+    space, data = build.build(config)
     directory = tmp_path_factory.mktemp("trained")
     trainings.fit((config, space, data), directory)
     return config, data, directory
@@ -142,7 +142,7 @@ def test_copied_checkpoints_are_swept_by_their_own_network_alone(trained, tmp_pa
     shutil.copytree(directory / "checkpoints", tmp_path / "run" / "checkpoints")
     config = variants.changed(config, "", [("space.ops", REVERSED)])
     with pytest.raises(ValueError, match=r"space\.ops"):
-        stages.run(config, "sweep", tmp_path / "run")
+        pipeline.run(config, "sweep", tmp_path / "run")
     assert not (tmp_path / "run" / "trials.jsonl").exists()
 
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import spaces, validate
+from nas_jax import spaces
+from nas_jax.config import validation
 from nas_jax.costs import latency, params_flops, scaling, widths
 from nas_jax.costs.constraints import Constraints
 from nas_jax.data import dataset
@@ -195,7 +196,7 @@ def test_stored_images_that_do_not_fit_are_named():
         "odd", NAMES, (8, 5, 1), (0.5,), (0.2,), (64, 16, 16), -1, pixels, labels
     )
     with pytest.raises(ValueError, match=r"images of 8x5 pixels .*multiples of 2.*data.image_size"):
-        validate.sizes(config, space, data, 1)
+        validation.sizes(config, space, data, 1)
 
 
 def test_latencies_of_other_images_are_not_read(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from nas_jax import config as config_lib
-from nas_jax import spaces, stages
+from nas_jax import pipeline, spaces
 from nas_jax.costs import params_flops
 from nas_jax.data import dataset, imaging, loading
 from nas_jax.storage import workdir
@@ -204,7 +204,7 @@ def test_a_set_of_4_channels_is_searched_to_the_end(tmp_path):
     config.sweep.update(num_images=16, batch_size=16, num_candidates=8)
     config_lib.retrain_nothing(config)
     config.retrain.final.groups.top = 1
-    stages.run(config, "search", tmp_path / "run")
+    pipeline.run(config, "search", tmp_path / "run")
     (best,) = (tmp_path / "run" / "retrain" / "final").rglob("result.json")
     found = workdir.read_json(best)
     space = spaces.make(**config.space.to_dict())
@@ -303,12 +303,12 @@ def test_a_streamed_training_names_its_damaged_record_until_it_is_mended(tmp_pat
         config.sweep.update(num_images=4, batch_size=4)
     write(tmp_path / "set", "imagenet2012", [*GOOD[:5], GOOD[5][:60], *GOOD[6:]], [0, 1] * 12)
     with pytest.raises(ValueError, match=r"^data\.train: record 5 .*truncated"):
-        stages.run(config, "supernet", tmp_path / "run")
+        pipeline.run(config, "supernet", tmp_path / "run")
     status = workdir.read_json(tmp_path / "run" / "status.json")
     assert "data.train: record 5 " in status["error"]
     shutil.rmtree(tmp_path / "set")
     write(tmp_path / "set", "imagenet2012", GOOD, [0, 1] * 12)
-    stages.run(config, "supernet", tmp_path / "run")
+    pipeline.run(config, "supernet", tmp_path / "run")
     assert workdir.read_json(tmp_path / "run" / "status.json")["status"] == "done"
 
 

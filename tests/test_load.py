@@ -9,8 +9,7 @@ import tracemalloc
 
 import pytest
 
-from nas_jax import config as config_lib
-from nas_jax import spaces
+from nas_jax import build, spaces
 from nas_jax.report import analysis, page, results
 from nas_jax.search import sweep
 from nas_jax.storage import schemas, workdir
@@ -36,7 +35,7 @@ def searched(tmp_path_factory):
     measured."""
     directory = tmp_path_factory.mktemp("search")
     config = load.table_config(directory / "table.csv", 3_000, SMALL)
-    built = config, *config_lib.build(config)
+    built = config, *build.build(config)
     with load.Rounds(_traced) as rounds:
         sweep.run(*built, directory)
     tracemalloc.stop()

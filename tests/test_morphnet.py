@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from nas_jax import config as config_lib
-from nas_jax import validate
+from nas_jax import build
+from nas_jax.config import validation
 from nas_jax.report import page
 from nas_jax.standalone import retrain, width_tuning
 from nas_jax.storage import workdir
@@ -36,7 +36,7 @@ def _search():
     }
     with config.unlocked():
         config.update_from_flattened_dict(fields)
-    return config, *config_lib.build(config)
+    return config, *build.build(config)
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +104,10 @@ def test_tuning_where_there_are_no_widths_is_said():
     config = tiny.get_config()
     config.retrain.final.groups.tuned = 1
     with config.unlocked():
-        fields = config_lib.known_fields("nasbench201").space.to_dict()
+        fields = build.known_fields("nasbench201").space.to_dict()
         config.space = ConfigDict(fields | {"num_cells": 1})
     with pytest.raises(ValueError, match=r"groups\.tuned=1, .* have no widths .* set both to 0"):
-        config_lib.build(config)
+        build.build(config)
 
 
 @pytest.mark.parametrize(
@@ -124,10 +124,10 @@ def test_tuning_where_there_are_no_widths_is_said():
 )
 def test_bad_settings_are_said(fields, message):
     config = tiny.get_config()
-    known = config_lib.known_fields("cell")
+    known = build.known_fields("cell")
     with config.unlocked():
         for name, value in fields.items():
             *sections, last = name.split(".")
             functools.reduce(getattr, sections, config)._fields[last] = value
     with pytest.raises(ValueError, match=message):
-        validate.config(config, known)
+        validation.config(config, known)

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from nas_jax import naming, spaces, validate
+from nas_jax import naming, spaces
+from nas_jax.config import validation
 from nas_jax.costs import widths
 from nas_jax.nn import execution, layers, network
 from nas_jax.oneshot import path_dropout, path_samplers
@@ -101,7 +102,7 @@ def test_a_dtype_may_be_given_in_any_form(dtype):
 
 def test_a_config_allows_what_the_code_knows():
     """A config is checked before anything is imported, so its names stand there once more."""
-    names = validate._NAMES
+    names = validation._NAMES
     assert names["supernet.sampler"] == (*path_samplers.NAMES, "strategy")
     assert names["sweep.score"] == (*results.SCORES,)
     assert names["sweep.bn"] == ("batch", "recalibrate", "running")

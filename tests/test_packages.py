@@ -10,15 +10,17 @@ import nas_jax
 
 ROOT = pathlib.Path(nas_jax.__file__).parent
 ORDER = (  # from the bottom up
-    "naming runtime storage variants",
-    "data nn validate",
-    "config spaces",
-    "costs oneshot stages",
+    "naming",
+    "runtime storage nn",
+    "data spaces",
+    "costs oneshot",
     "strategies",
-    "training",
+    "training config",
     "report search",
     "standalone",
     "studies",
+    "build tables",
+    "pipeline",
 )
 ROW = {name: row for row, names in enumerate(ORDER) for name in names.split()}
 CONFIG_DICT_FROM = ROW["training"]  # below, keyword arguments; and in `config`

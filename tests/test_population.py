@@ -7,8 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from nas_jax import config as config_lib
-from nas_jax import spaces, strategies
+from nas_jax import build, spaces, strategies
 from nas_jax.costs.constraints import Constraints
 from nas_jax.report import page
 from nas_jax.training import lineage, supernet
@@ -42,7 +41,7 @@ def _build(**fields):
         config.update_from_flattened_dict(
             FIELDS | {name.replace("__", "."): value for name, value in fields.items()}
         )
-    return config, *config_lib.build(config)
+    return config, *build.build(config)
 
 
 def _training(directory, devices=1, factors=None, wrap=lambda data: data, **fields):

@@ -8,8 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from nas_jax import config as config_lib
-from nas_jax import spaces, strategies
+from nas_jax import build, spaces, strategies
 from nas_jax.costs import latency, params_flops
 from nas_jax.costs.constraints import Constraints
 from nas_jax.nn import masked
@@ -34,7 +33,7 @@ def _changed(config, *fields):
     """Flattened fields set; the config is built: (config, space, data)."""
     with config.unlocked():
         config.update_from_flattened_dict(dict(fields))
-    return config, *config_lib.build(config)
+    return config, *build.build(config)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from nas_jax import config, spaces
+from nas_jax import build, config, spaces
 from nas_jax.report import results
 from nas_jax.search import sweep
 from nas_jax.standalone import retrain
@@ -175,7 +175,7 @@ def tied(tmp_path):
     for text in archs:
         path = tmp_path / "retrain" / "final" / "F4" / spaces.arch_id(text) / "seed0"
         workdir.write_json(path / "result.json", {})
-    return (given, *config.build(given), tmp_path), tmp_path / "retrain/final/selection.json"
+    return (given, *build.build(given), tmp_path), tmp_path / "retrain/final/selection.json"
 
 
 @pytest.mark.parametrize("chosen", ["000", "001", "012", "210"])
@@ -218,7 +218,7 @@ def test_a_sweep_that_begins_anew_forgets_the_selection(tmp_path):
     rows = [f"{text},{i}" for i, text in enumerate(every)]
     (tmp_path / "table.csv").write_text("\n".join(["arch,digits_test_accuracy", *rows]) + "\n")
     given.sweep.score, given.sweep.num_candidates = "table", 27
-    run = *(given, *config.build(given)), tmp_path
+    run = *(given, *build.build(given)), tmp_path
     for lines, kept in ((0, False), (27, True), (16, True), (0, False)):
         path = tmp_path / "retrain" / "final" / "selection.json"
         workdir.write_json(path, {})

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import config as config_lib
-from nas_jax import spaces, strategies
+from nas_jax import build, spaces, strategies
 from nas_jax.nn import layers, masked
 from nas_jax.spaces import base
 from nas_jax.strategies import smash
@@ -173,7 +172,7 @@ def _search():
     }
     with config.unlocked():
         config.update_from_flattened_dict(fields)
-    return config, *config_lib.build(config)
+    return config, *build.build(config)
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +222,7 @@ def test_what_cannot_be_is_said(fields, message):
     with config.unlocked():
         config.update_from_flattened_dict(fields)
     with pytest.raises(ValueError, match=message):
-        config_lib.build(config)
+        build.build(config)
 
 
 def test_the_standard_deviations_are_drawn_once():

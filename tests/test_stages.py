@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from nas_jax import build, pipeline
 from nas_jax import config as config_lib
-from nas_jax import stages
 from nas_jax.report import page
 from nas_jax.search import sweep
 from nas_jax.standalone import retrain
@@ -19,7 +19,7 @@ def reported(tmp_path_factory):
     """The folder of a run that ended, by a thread beside the main one."""
     directory = tmp_path_factory.mktemp("runs") / "run"
     with ThreadPoolExecutor(1) as threads:
-        threads.submit(stages.run, tiny.get_config(), "report", directory).result()
+        threads.submit(pipeline.run, tiny.get_config(), "report", directory).result()
     return directory
 
 
@@ -43,7 +43,7 @@ def test_a_mode_that_does_not_fit_is_refused_and_the_run_stays_as_it_was(
 ):
     before = {path: path.stat().st_mtime_ns for path in reported.rglob("*")}
     with pytest.raises(ValueError, match=message):
-        stages.run(config.get_config(), mode, reported)
+        pipeline.run(config.get_config(), mode, reported)
     assert {path: path.stat().st_mtime_ns for path in reported.rglob("*")} == before
 
 
@@ -53,7 +53,7 @@ def test_folders_are_given_as_strings_or_paths(tmp_path):
     config.space.num_cells = config.space.num_blocks = 1
     config.supernet.train.num_steps = 10
     config_lib.retrain_nothing(config)
-    built = config, *config_lib.build(config)
+    built = config, *build.build(config)
     supernet.run(*built, here)
     sweep.run(*built, there, supernet=here)
     retrain.run(*built, there)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from configs.studies import strategies as strategies_config
-from nas_jax import config as config_lib
-from nas_jax import spaces, studies, variants
+from nas_jax import build, spaces, studies
+from nas_jax.config import variants
 from nas_jax.costs import params_flops
 from nas_jax.storage import workdir
 from nas_jax.studies import compare_strategies, regret
@@ -26,7 +26,7 @@ def _study(config, directory, **fields):
     fields |= {"study.pool": str(directory / "pool"), "study.variants": VARIANTS}
     with config.unlocked():
         config.update_from_flattened_dict(fields)
-    space, data = config_lib.build(config)
+    space, data = build.build(config)
     return Study(config, space, data, directory / "study"), config, space, data
 
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from nas_jax import config as config_lib
-from nas_jax import spaces, studies, variants
+from nas_jax import build, spaces, studies
+from nas_jax.config import variants
 from nas_jax.storage import workdir
 from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.studies import compare_supernets, ranking
@@ -94,7 +94,7 @@ def made(tmp_path_factory):
     )
     config.study.paper_points = str(points)
     config.study.paper_columns = ("one_shot_accuracy", "other")
-    space, data = config_lib.build(config)
+    space, data = build.build(config)
     workdir.open_workdir(directory, config.to_dict(), {"fingerprint": ""})
     study = Study(config, space, data, directory)
     _fill(study)
@@ -202,7 +202,7 @@ def test_a_bad_study_is_refused_in_one_line(fields, message, tmp_path):
     config.study.pool = str(tmp_path / "pool")
     config.update_from_flattened_dict(fields)
     with pytest.raises(ValueError, match=message):
-        studies.run(config, *config_lib.build(config), tmp_path)
+        studies.run(config, *build.build(config), tmp_path)
     assert not (tmp_path / "pool").exists()
 
 
@@ -228,7 +228,7 @@ def test_bad_points_of_the_paper_are_refused_before_anything_runs(content, messa
     path.write_text(content)
     config.study.paper_points, config.study.paper_columns = str(path), ("other",)
     with pytest.raises(ValueError, match=message) as error:
-        config_lib.build(config)
+        build.build(config)
     assert str(error.value).startswith(f"config.study.paper_points='{path}'")
     assert "\n" not in str(error.value)
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from nas_jax import config as config_lib
-from nas_jax import spaces
+from nas_jax import build, spaces
 from nas_jax.nn import layers
 from nas_jax.nn import masked as masked_lib
 from nas_jax.search.short_training import Trained
@@ -28,7 +27,7 @@ def built():
     config = tiny.get_config()
     config.sweep.score = "trained"
     config.retrain.short.train.update({"num_steps": 1, "base_lr": 1e-12})
-    return config, *config_lib.build(config)
+    return config, *build.build(config)
 
 
 def _deviations(net, *archs):

@@ -10,8 +10,7 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from nas_jax import config as config_lib
-from nas_jax import spaces
+from nas_jax import build, spaces
 from nas_jax.nn import masked
 from nas_jax.oneshot import path_dropout
 from nas_jax.runtime import distributed, rng
@@ -26,7 +25,7 @@ pytestmark = pytest.mark.system
 @pytest.fixture(scope="module")
 def setup():
     config = tiny.get_config()
-    space, data = config_lib.build(config)
+    space, data = build.build(config)
     return config, space, data
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from nas_jax.costs import latency, params_flops
 from nas_jax.data import dataset
@@ -31,7 +30,7 @@ class Constraints:
 
     def __init__(
         self,
-        config: ConfigDict,
+        config: Any,
         space: Space,
         data: dataset.Data,
         directory: Path,

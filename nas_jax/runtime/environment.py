@@ -4,7 +4,6 @@ Nothing here changes a result by more than rounding. What a user has set stays a
 """
 
 import contextlib
-import importlib
 import importlib.metadata
 import logging
 import os
@@ -81,7 +80,8 @@ def start() -> None:
     Raises: ValueError that names the setting, where JAX is set to draw other numbers from a seed
       than the project does, or to use a platform that is not there.
     """
-    jax = importlib.import_module("jax")
+    import jax  # here: `configure` comes first
+
     for name, ours in _DRAWN.items():
         given = getattr(jax.config, name, ours)
         if given != ours:

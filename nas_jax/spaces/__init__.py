@@ -1,17 +1,18 @@
 """Search spaces, by name."""
 
 import dataclasses
-import importlib
 from typing import Any
 
 from nas_jax import naming
 from nas_jax.spaces.base import Space, arch_id
+from nas_jax.spaces.cell import CellSpace
+from nas_jax.spaces.nasbench201 import NasBench201Space
+from nas_jax.spaces.nasbench_macro import NasBenchMacroSpace
 
-# name -> (module of this package, class)
 SPACES = {
-    "cell": ("cell", "CellSpace"),
-    "nasbench201": ("nasbench201", "NasBench201Space"),
-    "nasbench_macro": ("nasbench_macro", "NasBenchMacroSpace"),
+    "cell": CellSpace,
+    "nasbench201": NasBench201Space,
+    "nasbench_macro": NasBenchMacroSpace,
 }
 
 
@@ -34,8 +35,7 @@ def defaults(name: str) -> dict[str, Any]:
 
 def _class(name):
     naming.check("space.name", name, SPACES)
-    module, class_name = SPACES[name]
-    return getattr(importlib.import_module(f"nas_jax.spaces.{module}"), class_name)
+    return SPACES[name]
 
 
 __all__ = ["SPACES", "Space", "arch_id", "defaults", "make"]

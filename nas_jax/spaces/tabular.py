@@ -210,18 +210,16 @@ def nats_bench_rows(api: Any) -> Iterator[dict[str, Any]]:
         }
 
 
-def _main(folder, output):
+def main() -> None:
+    """Write the CSV file that the command line names: `python -m nas_jax.tables FOLDER FILE`."""
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     import nats_bench
 
+    folder, output = sys.argv[1:]
     rows = nats_bench_rows(nats_bench.create(folder, "tss", fast_mode=True, verbose=False))
     with open(output, "w", newline="", encoding="utf-8") as file:
         first = next(rows)
         writer = csv.DictWriter(file, list(first))
         writer.writeheader()
         writer.writerows([first, *rows])
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    _main(*sys.argv[1:])

@@ -1,31 +1,45 @@
-"""Search strategies: a file each, found by its name.
+"""Search strategies, by name: a file each.
 
 A strategy's options are the keyword arguments of its `make`, but for what a search tells it itself.
 """
 
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Iterable
 from typing import Any
 
 from nas_jax import naming
 from nas_jax.spaces import Space
+from nas_jax.strategies import (
+    enas,
+    evolution,
+    exhaustive,
+    morphnet,
+    optuna_samplers,
+    pbt,
+    random_search,
+    smash,
+)
 from nas_jax.strategies.base import Strategy, ask_allowed, compiled
+
+STRATEGIES = {
+    "enas": enas.make,
+    "evolution": evolution.make,
+    "exhaustive": exhaustive.make,
+    "morphnet": morphnet.make,
+    "optuna": optuna_samplers.make,
+    "pbt": pbt.make,
+    "random_search": random_search.make,
+    "smash": smash.make,
+}
 
 # What a search tells a strategy whose `make` asks for it. among: the decision vectors int32 [N, D]
 # that it may choose; costs: masks [n, k] -> {"params": [n], "flops": [n], "latency_ms": [n]}.
 TOLD = ("among", "costs")
 
 
-def names() -> list[str]:
-    """The strategies that there are: every module of this package but `base`."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base")
-
-
 def check(name: str, options: Iterable[tuple[str, Any]] = ()) -> None:
     """Raises: ValueError, with the nearest name, if there is no such strategy or option."""
-    naming.check("config.sweep.strategy", name, names())
+    naming.check("config.sweep.strategy", name, STRATEGIES)
     known = {key: default for key, default in _keywords(name).items() if key not in TOLD}
     for option in options:
         if not isinstance(option, tuple | list) or len(option) != 2:
@@ -62,16 +76,12 @@ def make(name: str, space: Space, options: Iterable[tuple[str, Any]] = (), **tol
     check(name, options)
     keywords = _keywords(name)
     told = {key: value for key, value in told.items() if key in keywords}
-    return _module(name).make(space, **dict(options), **told)
-
-
-def _module(name):
-    return importlib.import_module(f"nas_jax.strategies.{name}")
+    return STRATEGIES[name](space, **dict(options), **told)
 
 
 def _keywords(name):
-    parameters = inspect.signature(_module(name).make).parameters.values()
+    parameters = inspect.signature(STRATEGIES[name]).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
-__all__ = ["Strategy", "ask_allowed", "check", "compiled", "make", "names"]
+__all__ = ["STRATEGIES", "Strategy", "ask_allowed", "check", "compiled", "make"]

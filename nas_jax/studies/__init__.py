@@ -4,9 +4,7 @@ A part is a module of this package with a TITLE and `write(study) -> Markdown`; 
 study's pool lacks and draws its figures. `study.parts` names them.
 """
 
-import importlib
 import logging
-import pkgutil
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -17,14 +15,30 @@ from nas_jax.report import markdown
 from nas_jax.report.sections import general
 from nas_jax.spaces import Space
 from nas_jax.storage import file_paths, workdir
+from nas_jax.studies import (
+    compare_strategies,
+    compare_supernets,
+    compare_widths,
+    divergence,
+    final,
+    op_ablation,
+    ranking,
+    regret,
+)
 from nas_jax.studies.study import Study, paper_points
 
+PARTS = {
+    "divergence": divergence,
+    "final": final,
+    "ranking": ranking,
+    "regret": regret,
+    "removal": op_ablation,
+    "strategies": compare_strategies,
+    "supernets": compare_supernets,
+    "widths": compare_widths,
+}
+
 logger = logging.getLogger(__name__)
-
-
-def names() -> list[str]:
-    """The parts that there are."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base")
 
 
 def check(config: ConfigDict) -> None:
@@ -36,7 +50,7 @@ def check(config: ConfigDict) -> None:
     if not parts:
         raise ValueError(
             "config.study.parts is empty: --mode=study wants a config of configs/studies, or some "
-            f"of {', '.join(names())}"
+            f"of {', '.join(PARTS)}"
         )
     score = "table" if "regret" in parts else "accuracy"
     if config.sweep.score != score:
@@ -55,7 +69,7 @@ def check(config: ConfigDict) -> None:
             "config.space.tied=False is for a variant: the architectures of a study are tied"
         )
     for part in parts:
-        naming.check("config.study.parts", part, names())
+        naming.check("config.study.parts", part, PARTS)
     file_paths.local(config.study.pool, "config.study.pool")
     paper_points(config.study)
 
@@ -89,7 +103,7 @@ def run(config: ConfigDict, space: Space, data: dataset.Data, directory: str | P
     study = Study(config, space, data, file_paths.local(directory, "directory"))
     texts = ["# Study: " + ", ".join(config.study.parts).replace("_", " ")]
     for part in config.study.parts:
-        module = importlib.import_module(f"nas_jax.studies.{part}")
+        module = PARTS[part]
         logger.info("study  %s", part)
         texts.append(f"## {module.TITLE}\n\n{module.write(study)}")
     texts.append(f"## How it was run\n\n{_variants(config)}\n\n{general.how(study.found)}")

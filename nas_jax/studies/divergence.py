@@ -6,7 +6,7 @@ with the same weights on a few training images; no label is read.
 
 import numpy as np
 
-from nas_jax import variants
+from nas_jax.config import variants
 from nas_jax.report import analysis, figures, markdown
 from nas_jax.report.results import columns
 from nas_jax.storage.checkpoints import Checkpoints

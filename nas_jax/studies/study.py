@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from nas_jax import variants
+from nas_jax.config import variants
 from nas_jax.data import dataset
 from nas_jax.report import results as results_lib
 from nas_jax.report.results import Network

@@ -19,8 +19,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from nas_jax import config as config_lib
-from nas_jax import spaces
+from nas_jax import build, spaces
 from nas_jax.report import markdown, page
 from nas_jax.search import sweep
 from nas_jax.spaces import Space
@@ -138,7 +137,7 @@ def table_config(path: Path, candidates: int, options: dict = BENCHMARK) -> Conf
 
 
 def _swept(what: str, config: ConfigDict, directory: Path) -> Iterator[tuple]:
-    space, data = config_lib.build(config)
+    space, data = build.build(config)
     supernet.run(config, space, data, directory)
     n, began = config.sweep.num_candidates, time.perf_counter()
     with Rounds() as rounds:

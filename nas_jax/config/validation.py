@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from nas_jax import naming
-from nas_jax.variants import flatten
+from nas_jax.config.variants import flatten
 
 _AT_LEAST = {  # the last part of a field's name -> its least value
     "batch_size": 1,

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import functools
-import importlib
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -11,16 +10,26 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from nas_jax import build, naming, studies
 from nas_jax import config as config_lib
-from nas_jax import naming
+from nas_jax.report import page
 from nas_jax.runtime import distributed, preemption
+from nas_jax.search import sweep
 from nas_jax.spaces import tabular
+from nas_jax.standalone import retrain
 from nas_jax.storage import compatibility, file_paths, schemas, workdir
+from nas_jax.training import supernet
 
 logger = logging.getLogger(__name__)
 
 SHARED = ("report", "study")  # modes that may run beside another process in the same workdir
-_MODULES = {"supernet": "supernet_task", "study": "studies"}
+_STAGES = {
+    "supernet": supernet.run,
+    "sweep": sweep.run,
+    "retrain": retrain.run,
+    "report": page.run,
+    "study": studies.run,
+}
 # What to lower where a stage runs out of memory.
 _MEMORY = {
     "supernet": "supernet.train.batch_size or supernet.filters",
@@ -47,7 +56,7 @@ def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
     """
     directory = file_paths.local(directory, "--workdir")
     config = _as_begun(config, directory)
-    space, data = config_lib.build(config)
+    space, data = build.build(config)
     mode = _mode(config, mode)
     if mode == "study" and distributed.process()[1] > 1:
         raise ValueError(
@@ -64,7 +73,7 @@ def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
             recorded = _recorded(functools.partial(say, stage=stage))
             with _on_sigterm(), _explained(directory, stage), recorded:
                 if distributed.is_owner() or stage not in SHARED:
-                    _module(stage).run(config, space, data, directory)
+                    _STAGES[stage](config, space, data, directory)
                 preemption.check()
                 distributed.barrier(stage)
         say("done", stage=mode)
@@ -76,7 +85,7 @@ def _mode(config, given):
         naming.check("--mode", given, config_lib.MODES)
     if not config.study.parts:
         if given == "study":
-            _module("study").check(config)  # raises
+            studies.check(config)  # raises
         return given or "search"
     if given not in (None, "study"):
         raise ValueError(
@@ -132,10 +141,6 @@ def _on_sigterm():
     """Of several processes JAX itself tells all when one is to stop."""
     alone = distributed.process()[1] == 1
     return preemption.on_sigterm() if alone else contextlib.nullcontext()
-
-
-def _module(stage):
-    return importlib.import_module(f"nas_jax.{_MODULES.get(stage, stage)}")
 
 
 def _say_nothing(status, **details):

@@ -1,17 +1,8 @@
-"""The config: every field with its default (the paper's CIFAR-10 settings), and its objects.
+"""The config: every field with its default, which is the paper's for CIFAR-10."""
 
-Imports nothing heavy: `launch.py --help` and a wrong field must not wait for JAX.
-"""
-
-import contextlib
-import importlib
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
-
-from nas_jax import validate, variants
-from nas_jax.runtime import environment
 
 STAGES = ("supernet", "sweep", "retrain", "report")  # of a search
 MODES = (*STAGES, "search", "study")
@@ -140,8 +131,8 @@ def _retraining() -> ConfigDict:
     r.selection.small_quantile = 0.9  # "small" has a score at or above it
     r.selection.bucket_width = 0.05  # of one-shot accuracy, for "stratified"
     # Widths of the groups "tuned" and "narrowed": networks of equal cost. The best are trained once
-    # more, as retrain.short.train says, with MorphNet's penalty; see nas_jax/standalone/width_tuning.py. The
-    # paper proposes it and does not do it.
+    # more, as retrain.short.train says, with MorphNet's penalty; see
+    # nas_jax/standalone/width_tuning.py. The paper proposes it and does not do it.
     r.widths = ConfigDict()
     r.widths.resource = "flops"  # what is to be saved: multiply-adds; or "params"
     r.widths.share = 0.5  # of what the full network costs
@@ -218,104 +209,3 @@ def retrain_nothing(config: ConfigDict) -> None:
     for protocol in (config.retrain.short, config.retrain.final):
         for group in protocol.groups:
             protocol.groups[group] = 0
-
-
-def known_fields(space_name: str) -> ConfigDict:
-    """A config with every field that there is where the space is that of this name."""
-    if not isinstance(space_name, str):
-        kind = type(space_name).__name__
-        raise ValueError(f"config.space.name is a {kind}; it must be a name, such as 'cell'")
-    known = default()
-    fields = importlib.import_module("nas_jax.spaces").defaults(space_name)
-    known.space = ConfigDict({"name": space_name, **fields})
-    return known
-
-
-def build(config: ConfigDict) -> tuple[Any, Any]:
-    """(space, data) of a config, checked before anything compiles.
-
-    `sweep.num_candidates` is lowered to what an exhaustive search has.
-
-    Raises: ValueError that names the field, its value and what is allowed; or of `runtime.start`.
-    """
-    space = config.get("space")
-    known = known_fields(space.get("name") if isinstance(space, ConfigDict) else None)
-    validate.config(config, known)
-    varied = variants.resolve(config) if config.study.parts else {}
-    for label, variant in varied.items():
-        with _said_of(label):
-            validate.config(variant, known)
-    environment.start()
-    if config.study.parts:
-        importlib.import_module("nas_jax.studies").check(config)
-    space = importlib.import_module("nas_jax.spaces").make(**config.space.to_dict())
-    _check_strategy(config, space)
-    _check_widths(config.retrain, space)
-    table = None
-    if config.table:
-        table = importlib.import_module("nas_jax.spaces.tabular").load(config.table, space)
-        table.check_data(config.data.name)
-    if config.sweep.strategy == "exhaustive":  # it has no more than these
-        most = len(table.rows) if table else space.count()
-        config.sweep.num_candidates = min(config.sweep.num_candidates, most)
-    fields = config.data.to_dict()
-    digits = fields.pop("digits")
-    options = digits if fields["name"] == "digits" else {}
-    fields["data_dir"] = fields["data_dir"] or None
-    fields["image_size"] = fields["image_size"] or None
-    if fields["image_size"]:
-        space.check_image_size(fields["image_size"])  # before a data set is read in vain
-    data = importlib.import_module("nas_jax.data.dataset.loading").load(**fields, **options)
-    num_devices = importlib.import_module("jax").device_count()
-    validate.sizes(config, space, data, num_devices)
-    for label, variant in varied.items():
-        with _said_of(label):
-            own = importlib.import_module("nas_jax.spaces").make(**variant.space.to_dict())
-            _check_strategy(variant, own)
-            own.from_str(own.repeated(space.to_str(space.all_on())))  # or it cannot be compared
-            validate.sizes(variant, own, data, num_devices)
-    return space, data
-
-
-def _check_strategy(config, space):
-    """Raises: ValueError if the strategy cannot be made, or cannot train a supernet and should."""
-    strategies, sweep = importlib.import_module("nas_jax.strategies"), config.sweep
-    strategies.check(sweep.strategy, sweep.options)
-    reason = "asks for all in order"
-    if sweep.strategy != "exhaustive":  # which may have to list a table's architectures
-        strategy = strategies.make(sweep.strategy, space, sweep.options)
-        reason = strategy.on_host and "cannot be compiled"
-        reason = reason or (strategy.exploit and "tunes a population and draws nothing for it")
-        if strategy.wrap and sweep.bn != "batch":
-            raise ValueError(
-                f"config.sweep.bn={sweep.bn!r}, but sweep.strategy={sweep.strategy!r} scores with "
-                "the statistics of its images: 'batch'"
-            )
-    if config.supernet.sampler == "strategy" and reason:
-        raise ValueError(
-            f"config.supernet.sampler='strategy', but sweep.strategy={sweep.strategy!r} {reason}; "
-            "choose another for one of the two"
-        )
-
-
-def _check_widths(retrain, space):
-    """Raises: ValueError if widths are to be tuned where the networks have none."""
-    for protocol in ("short", "final"):
-        groups = retrain[protocol].groups
-        if groups.tuned or groups.narrowed:
-            try:
-                space.layers(space.to_str(space.all_on()))
-            except ValueError as error:
-                raise ValueError(
-                    f"config.retrain.{protocol}.groups.tuned={groups.tuned}, .narrowed="
-                    f"{groups.narrowed}: {error}; set both to 0"
-                ) from error
-
-
-@contextlib.contextmanager
-def _said_of(label):
-    """Errors of one variant of a study name it."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"config.study.variants, {label!r}: {error}") from error
