@@ -19,8 +19,8 @@ from nas_jax.costs import widths
 from nas_jax.report import analysis, page
 from nas_jax.spaces import tabular
 from nas_jax.storage import schemas, workdir
-from tests import test_report
 from tests.configs import tiny
+from tests.report import test_page
 
 pytestmark = pytest.mark.system
 
@@ -204,13 +204,13 @@ def test_a_table_is_read_or_refused(tmp_path_factory, data):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """The folder of a run with every file that a report reads."""
-    directory = test_report.make_run(tmp_path_factory.mktemp("run"))
+    directory = test_page.make_run(tmp_path_factory.mktemp("run"))
     for name, rows in RUN.items():
         workdir.append_jsonl(directory / name, rows)
     return directory
 
 
-ARCH = test_report.ARCHS[0]
+ARCH = test_page.ARCHS[0]
 OWN = {"cell0/0": 8, "cell0/1": 4}
 RUN = {
     "lineage.jsonl": [
@@ -276,7 +276,7 @@ def test_a_report_is_written_or_names_the_damaged_file(run, monkeypatch, data):
     path = files[data.draw(st.sampled_from(sorted(files)))]
     sound = path.read_bytes()
     _spoil(data, path)
-    refused(page.write, run, test_report.SPACE)
+    refused(page.write, run, test_page.SPACE)
     path.write_bytes(sound)
 
 

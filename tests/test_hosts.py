@@ -16,8 +16,8 @@ from nas_jax import build
 from nas_jax.search import sweep
 from nas_jax.storage import workdir
 from nas_jax.training import lineage
-from tests import test_population
 from tests.configs import tiny
+from tests.training import test_population
 
 pytestmark = pytest.mark.system
 

@@ -99,8 +99,8 @@ def test_no_two_modules_import_each_other():
 
 @pytest.mark.parametrize("file", sorted(FILES))
 def test_imports_can_be_seen(file):
-    """No name of a module is made of strings."""
-    assert "import_module" not in FILES[file]
+    """No name of a module is made of strings; the public API's names are looked up in one place."""
+    assert file == "__init__.py" or "import_module" not in FILES[file]
     assert "__import__" not in FILES[file]
 
 

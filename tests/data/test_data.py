@@ -261,7 +261,7 @@ small = datasets.load("small", data_dir={str(small_dir)!r})
 next(small.batches("train", 4, seed=0))
 assert "tensorflow" not in sys.modules
 """
-    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(dataset.__file__).parents[1]}"}
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(dataset.__file__).parents[2]}"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_jax.data import loading
+from tests.data.test_images import colours_of
 from tests.images import noise, png, write_tfds
 from tests.test_bad_input import examples, refused
-from tests.test_images import colours_of
 
 SIZES = {"train": 600, "valid": 100, "test": 100}
 SPLITS = (*SIZES, "train+valid")

@@ -11,7 +11,7 @@ from nas_jax import build, spaces
 from nas_jax import config as config_lib
 from nas_jax.config import validation, variants
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILES = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "configs").rglob("*.py")

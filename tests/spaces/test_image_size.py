@@ -17,7 +17,7 @@ from nas_jax.nn import masked
 from nas_jax.standalone import retrain
 from tests import images
 from tests.configs import tiny
-from tests.test_cost import multiply_adds
+from tests.costs.test_params_flops import multiply_adds
 
 SPACES = {
     "cell": spaces.make("cell", num_cells=2, num_blocks=1, cells_per_stage=1),

@@ -16,7 +16,7 @@ from nas_jax.runtime import environment as environment_lib
 from tests import trainings
 from tests.configs import tiny
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # A user who is a bare number: no passwd entry says where the home folder is.
 LAUNCH = """
 import pwd, sys
@@ -131,7 +131,7 @@ def losses(directory, num_devices):
 def test_a_seed_means_the_same_whatever_kind_of_key_is_the_default(tmp_path):
     """On two devices, which split keys of the kind "rbg" otherwise, as on one without it."""
     code = (
-        "import json, pathlib, sys; from tests.test_runtime import losses\n"
+        "import json, pathlib, sys; from tests.runtime.test_runtime import losses\n"
         "print(json.dumps(losses(pathlib.Path(sys.argv[1]), 2)))"
     )
     done = subprocess.run(

@@ -15,7 +15,7 @@ from nas_jax.storage import checkpoints, file_paths, workdir
 from nas_jax.studies.store import Pool
 from tests.configs import tiny, tiny_study
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BUCKET = "gs://bucket/run"
 REMOTE = [BUCKET, "s3://bucket", "hdfs://host:9000/run", "file:///run", "gs:/bucket/run"]
 MACRO = spaces.make("nasbench_macro")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nas_jax.report import figures, page
-from tests.test_report import (
+from tests.report.test_page import (
     ARCHS,
     NUM_TRIALS,
     SPACE,

@@ -13,7 +13,7 @@ from nas_jax.strategies import evolution, exhaustive
 
 pytestmark = pytest.mark.system
 
-NAMES = strategies.names()
+NAMES = sorted(strategies.STRATEGIES)
 TOY = spaces.make("nasbench_macro", stages=(2, 2))  # four Choices of three; 81 architectures
 NUM_ASKED, ROUNDS = 16, 20
 OPTIONS = {"evolution": (("population", 20),)}  # full after two rounds

@@ -24,7 +24,7 @@ from tests.configs import tiny, tiny_macro, tiny_study
 
 pytestmark = pytest.mark.system
 
-OLD = Path(__file__).parent / "old"
+OLD = Path(__file__).parents[1] / "old"
 IDS = json.loads((OLD / "ids.json").read_text())
 ARCH = "0,1>sep3x3|0,1,2>sep3x3"
 

@@ -79,7 +79,7 @@ def test_front_equals_a_brute_force_one(seed):
 # -- constraints and latencies --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", strategies.names())
+@pytest.mark.parametrize("strategy", strategies.STRATEGIES)
 def test_every_strategy_keeps_to_the_constraints_and_to_the_table(tmp_path, table, strategy):
     params = sorted(params_flops.of(MACRO, MACRO.from_strs(EVERY), filters=4, image_size=8).params)
     flops = sorted(params_flops.of(MACRO, MACRO.from_strs(EVERY), filters=4, image_size=8).flops)
@@ -156,7 +156,7 @@ def test_a_limit_of_latency_is_kept(tmp_path):
 # -- resumed searches -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", strategies.names())
+@pytest.mark.parametrize("strategy", strategies.STRATEGIES)
 def test_a_search_that_was_cut_off_goes_on_the_same(tmp_path, table, strategy):
     """After a whole round, in the middle of one, and in the middle of a line."""
     fields = {"table": table, "sweep.score": "table", "sweep.strategy": strategy}

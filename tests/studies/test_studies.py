@@ -20,7 +20,7 @@ from tests.configs import tiny_study
 
 pytestmark = pytest.mark.system
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STEPS = (10, 20, 30, 40)
 PAPER = "one_shot_accuracy,standalone_accuracy,symmetric_kl,other\n"
 
