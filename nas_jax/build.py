@@ -1,94 +1,173 @@
-"""What a config stands for: its space and its data, checked before anything compiles."""
+"""Builds a `Run` of a config: checks every field, reads the data, makes the space and the rest."""
 
 import contextlib
-from typing import Any
+import dataclasses
+import logging
+from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from nas_jax import spaces, strategies, studies
+from nas_jax import spaces, strategies
 from nas_jax.config import defaults, validation, variants
+from nas_jax.costs import params_flops
+from nas_jax.costs.constraints import Constraints
 from nas_jax.data import loading
+from nas_jax.data.dataset import Data
+from nas_jax.nn import execution
+from nas_jax.nn.network import NetworkOptions, default_dtype
+from nas_jax.run import Run
 from nas_jax.runtime import environment
 from nas_jax.spaces import tabular
+from nas_jax.storage import file_paths
+from nas_jax.strategies import exhaustive
+
+logger = logging.getLogger(__name__)
 
 
-def known_fields(space_name: str) -> ConfigDict:
-    """A config with every field that there is where the space is that of this name."""
-    if not isinstance(space_name, str):
-        kind = type(space_name).__name__
-        raise ValueError(f"config.space.name is a {kind}; it must be a name, such as 'cell'")
-    known = defaults.default()
-    fields = spaces.defaults(space_name)
-    known.space = ConfigDict({"name": space_name, **fields})
-    return known
+def build_run(config: ConfigDict, workdir: str | Path) -> Run:
+    """Build the run of a config, which is checked before anything compiles.
+
+    The run has a config of its own: an exhaustive search's `sweep.num_candidates` is no more than
+    there are.
+
+    Args:
+      config: of the run; it is not changed.
+      workdir: the folder of the run, which need not exist.
+
+    Raises: ValueError that names the field, its value and what is allowed; or of
+      `environment.start`.
+    """
+    check_fields(config)
+    environment.start()
+    config = config.copy_and_resolve_references()
+    space = spaces.make(**config.space.to_dict())
+    _check_widths(config.retrain, space)
+    if config.data.image_size:
+        space.check_image_size(config.data.image_size)  # before a data set is read in vain
+    run = assemble(config, _load(config.data), workdir)
+    if config.sweep.strategy == "exhaustive":
+        run = _with_no_more_than_there_are(run)
+    validation.sizes(config, space, run.data, jax.device_count())
+    for label, variant in _variants(config).items():
+        with _said_of(label):
+            _check_variant(variant, run)
+    return run
 
 
-def build(config: ConfigDict) -> tuple[Any, Any]:
-    """(space, data) of a config, checked before anything compiles.
+def check_fields(config: ConfigDict) -> None:
+    """Check what a config alone shows, and that of each variant of a study.
 
-    `sweep.num_candidates` is lowered to what an exhaustive search has.
-
-    Raises: ValueError that names the field, its value and what is allowed; or of `runtime.start`.
+    Raises: ValueError that names the field, its value and what is allowed.
     """
     space = config.get("space")
     known = known_fields(space.get("name") if isinstance(space, ConfigDict) else None)
     validation.config(config, known)
-    varied = variants.resolve(config) if config.study.parts else {}
-    for label, variant in varied.items():
+    for label, variant in _variants(config).items():
         with _said_of(label):
             validation.config(variant, known)
-    environment.start()
-    if config.study.parts:
-        studies.check(config)
-    space = spaces.make(**config.space.to_dict())
-    _check_strategy(config, space)
-    _check_widths(config.retrain, space)
-    table = None
-    if config.table:
-        table = tabular.load(config.table, space)
+
+
+def known_fields(space_name: str) -> ConfigDict:
+    """Return a config with every field that there is where the space is that of this name."""
+    if not isinstance(space_name, str):
+        kind = type(space_name).__name__
+        raise ValueError(f"config.space.name is a {kind}; it must be a name, such as 'cell'")
+    known = defaults.default()
+    known.space = ConfigDict({"name": space_name, **spaces.defaults(space_name)})
+    return known
+
+
+def assemble(config: ConfigDict, data: Data, workdir: str | Path) -> Run:
+    """Make the run of a config that was checked, on images that were read.
+
+    Raises: ValueError if the strategy cannot be made, or the table does not fit.
+    """
+    workdir = file_paths.local(workdir, "--workdir")
+    space, sweep = spaces.make(**config.space.to_dict()), config.sweep
+    table = tabular.load(config.table, space) if config.table else None
+    if table:
         table.check_data(config.data.name)
-    if config.sweep.strategy == "exhaustive":  # it has no more than these
-        most = len(table.rows) if table else space.count()
-        config.sweep.num_candidates = min(config.sweep.num_candidates, most)
-    fields = config.data.to_dict()
+    network = _network_options(config)
+    constraints = Constraints(
+        space,
+        filters=config.supernet.filters,
+        images=params_flops.image_options(data),
+        limits=sweep.constraints.to_dict(),
+        timed={**sweep.latency.to_dict(), "dtype": network.dtype},
+        directory=workdir,
+        table=table if sweep.score == "table" else None,
+    )
+    strategy = _strategy(config, space, constraints)
+    return Run(config, space, data, network, constraints, strategy, table, workdir)
+
+
+def _variants(config):
+    return variants.resolve(config) if config.study.parts else {}
+
+
+def _load(section):
+    fields = section.to_dict()
     digits = fields.pop("digits")
-    options = digits if fields["name"] == "digits" else {}
-    fields["data_dir"] = fields["data_dir"] or None
-    fields["image_size"] = fields["image_size"] or None
-    if fields["image_size"]:
-        space.check_image_size(fields["image_size"])  # before a data set is read in vain
-    data = loading.load(**fields, **options)
-    num_devices = jax.device_count()
-    validation.sizes(config, space, data, num_devices)
-    for label, variant in varied.items():
-        with _said_of(label):
-            own = spaces.make(**variant.space.to_dict())
-            _check_strategy(variant, own)
-            own.from_str(own.repeated(space.to_str(space.all_on())))  # or it cannot be compared
-            validation.sizes(variant, own, data, num_devices)
-    return space, data
+    for name in ("data_dir", "image_size"):
+        fields[name] = fields[name] or None
+    return loading.load(**fields, **(digits if fields["name"] == "digits" else {}))
 
 
-def _check_strategy(config, space):
-    """Raises: ValueError if the strategy cannot be made, or cannot train a supernet and should."""
+def _check_variant(config, run):
+    """Raises: ValueError if a variant of a study cannot be built, or not be compared."""
+    own = assemble(config, run.data, run.workdir).space
+    own.from_str(own.repeated(run.space.to_str(run.space.all_on())))
+    validation.sizes(config, own, run.data, jax.device_count())
+
+
+def _with_no_more_than_there_are(run):
+    """Lower `sweep.num_candidates` to what an exhaustive search has."""
+    if not run.table:
+        exhaustive.check_count(run.space)
+    most = len(run.table.rows) if run.table else run.space.count()
+    if run.config.sweep.num_candidates <= most:
+        return run
+    logger.info("sweep.num_candidates is %d: there are no more", most)
+    config = run.config.copy_and_resolve_references()
+    config.sweep.num_candidates = most
+    return dataclasses.replace(run, config=config)
+
+
+def _network_options(config):
+    network = config.network
+    dtype = default_dtype() if network.dtype == "auto" else network.dtype
+    return NetworkOptions(
+        dtype=jnp.dtype(dtype),
+        execution=execution.resolve(config.supernet.execution),
+        bn_momentum=network.bn_momentum,
+        bn_epsilon=network.bn_epsilon,
+        relu_before_bn=network.relu_before_bn,
+    )
+
+
+def _strategy(config, space, constraints):
+    """Raises: ValueError if it cannot be made, or cannot train a supernet and should."""
     sweep = config.sweep
-    strategies.check(sweep.strategy, sweep.options)
-    reason = "asks for all in order"
-    if sweep.strategy != "exhaustive":  # which may have to list a table's architectures
-        strategy = strategies.make(sweep.strategy, space, sweep.options)
-        reason = strategy.on_host and "cannot be compiled"
-        reason = reason or (strategy.exploit and "tunes a population and draws nothing for it")
-        if strategy.wrap and sweep.bn != "batch":
-            raise ValueError(
-                f"config.sweep.bn={sweep.bn!r}, but sweep.strategy={sweep.strategy!r} scores with "
-                "the statistics of its images: 'batch'"
-            )
+    names = constraints.names
+    strategy = strategies.make(
+        sweep.strategy, space, sweep.options, costs=constraints.costs, cost_names=names
+    )
+    reason = strategy.on_host and "cannot be compiled"
+    reason = reason or (strategy.exploit and "tunes a population and draws nothing for it")
+    reason = reason or (sweep.strategy == "exhaustive" and "asks for all in order")
+    if strategy.wrap and sweep.bn != "batch":
+        raise ValueError(
+            f"config.sweep.bn={sweep.bn!r}, but sweep.strategy={sweep.strategy!r} scores with "
+            "the statistics of its images: 'batch'"
+        )
     if config.supernet.sampler == "strategy" and reason:
         raise ValueError(
             f"config.supernet.sampler='strategy', but sweep.strategy={sweep.strategy!r} {reason}; "
             "choose another for one of the two"
         )
+    return strategies.compiled(strategy)
 
 
 def _check_widths(retrain, space):
@@ -107,7 +186,7 @@ def _check_widths(retrain, space):
 
 @contextlib.contextmanager
 def _said_of(label):
-    """Errors of one variant of a study name it."""
+    """Name the variant of a study in its errors."""
     try:
         yield
     except ValueError as error:

@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 SHARED = ("report", "study")  # modes that may run beside another process in the same workdir
 _STAGES = {
-    "supernet": supernet.run,
-    "sweep": sweep.run,
-    "retrain": retrain.run,
-    "report": page.run,
-    "study": studies.run,
+    "supernet": supernet.train,
+    "sweep": sweep.search,
+    "retrain": retrain.retrain,
+    "report": page.report,
+    "study": studies.study,
 }
 # What to lower where a stage runs out of memory.
 _MEMORY = {
@@ -56,8 +56,9 @@ def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
     """
     directory = file_paths.local(directory, "--workdir")
     config = _as_begun(config, directory)
-    space, data = build.build(config)
+    check(config)
     mode = _mode(config, mode)
+    run = build.build_run(config, directory)
     if mode == "study" and distributed.process()[1] > 1:
         raise ValueError(
             "--distributed: a study is shared by its pool; start the same command on every machine "
@@ -67,16 +68,23 @@ def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
         with _explained(directory, mode), distributed.owner_first("workdir"):
             mine = stack.enter_context(_claim(directory, mode))
             if distributed.is_owner():
-                workdir.open_workdir(directory, config.to_dict(), _inputs(config, data, mode))
+                workdir.open_workdir(directory, run.config.to_dict(), _inputs(run, mode))
         say = functools.partial(workdir.set_status, directory) if mine else _say_nothing
         for stage in config_lib.STAGES if mode == "search" else (mode,):
             recorded = _recorded(functools.partial(say, stage=stage))
             with _on_sigterm(), _explained(directory, stage), recorded:
                 if distributed.is_owner() or stage not in SHARED:
-                    _STAGES[stage](config, space, data, directory)
+                    _STAGES[stage](run)
                 preemption.check()
                 distributed.barrier(stage)
         say("done", stage=mode)
+
+
+def check(config: ConfigDict) -> None:
+    """Check what a config alone shows. Raises: ValueError that names the field and the way out."""
+    build.check_fields(config)
+    if config.study.parts:
+        studies.check(config)
 
 
 def _mode(config, given):
@@ -114,7 +122,8 @@ def _as_begun(config: ConfigDict, directory: Path) -> ConfigDict:
     return config
 
 
-def _inputs(config, data, mode):
+def _inputs(run, mode):
+    config, data = run.config, run.data
     table = tabular.digest(config.table)
     methods = compatibility.mended(config.space.name, config.supernet.sampler, config.sweep.score)
     if mode in SHARED:  # a report is of what is there; a study's pool has methods of its own

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 import nas_jax
-from nas_jax import build, pipeline, spaces
+from nas_jax import pipeline, spaces
 from nas_jax.config.variants import flatten
 from nas_jax.costs import widths
 from nas_jax.report import analysis, page
 from nas_jax.spaces import tabular
 from nas_jax.storage import schemas, workdir
+from tests import trainings
 from tests.configs import tiny
 from tests.report import test_page
 
@@ -87,7 +88,7 @@ def _changed(changes):
 @examples(1000)
 @given(st.dictionaries(st.sampled_from(FIELDS), VALUES, min_size=1, max_size=3))
 def test_a_config_is_built_or_refused(changes):
-    refused(build.build, _changed(changes))
+    refused(trainings.build, _changed(changes))
 
 
 # -- architectures --------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from nas_jax import build, pipeline
+from nas_jax import pipeline
 from nas_jax.oneshot import scoring
 from nas_jax.report import page
 from nas_jax.runtime import preemption
@@ -110,7 +110,7 @@ def test_where_all_are_damaged_it_is_said(saved, tmp_path):
 @pytest.fixture(scope="module")
 def built():
     config = tiny.get_config()
-    return config, *build.build(config)
+    return trainings.build(config)
 
 
 @pytest.fixture(scope="module")
@@ -199,16 +199,16 @@ def test_a_damaged_last_trial_is_scored_again_and_one_before_it_named(
     config, space, data = built
     shutil.copytree(whole[0] / "checkpoints", tmp_path / "checkpoints")
     path = tmp_path / "trials.jsonl"
-    sweep.run(config, space, data, tmp_path)
+    sweep.search(trainings.run_of(config, space, data, tmp_path))
     text = path.read_text()
     lines = text.splitlines(keepends=True)
     path.write_text("".join(lines[:20]) + damage)
     with pytest.warns(UserWarning, match="the last line"):
-        sweep.run(config, space, data, tmp_path)
+        sweep.search(trainings.run_of(config, space, data, tmp_path))
     assert path.read_text() == text
     path.write_text("".join(lines[:20]) + damage.rstrip() + "\n" + "".join(lines[21:]))
     with pytest.raises(ValueError, match=r"trials.jsonl, line 21 is damaged"):
-        sweep.run(config, space, data, tmp_path)
+        sweep.search(trainings.run_of(config, space, data, tmp_path))
 
 
 class Request(logging.Handler):
@@ -290,7 +290,7 @@ def test_a_second_process_is_refused_but_for_a_report(tmp_path, monkeypatch):
 
 def test_other_images_are_refused(built, tmp_path):
     config, _, data = built
-    same = build.build(tiny.get_config())[1]
+    same = trainings.build(tiny.get_config())[2]
     assert data.fingerprint == same.fingerprint
     same.images[0, 0, 0, 0] ^= 1
     del vars(same)["fingerprint"]

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas_jax import build
 from nas_jax.search import sweep
 from nas_jax.storage import workdir
 from nas_jax.training import lineage
+from tests import trainings
 from tests.configs import tiny
 from tests.training import test_population
 
@@ -84,7 +84,7 @@ def _losses(directory):
 def built():
     config = tiny.get_config()
     config.update_from_flattened_dict(FIELDS)
-    return config, *build.build(config)
+    return trainings.build(config)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_losses_are_those_of_one_process(joined, tmp_path, num_devices):
 def test_trials_are_those_of_one_process(built, joined, tmp_path):
     """With the supernet that both trained."""
     shutil.copytree(joined / "checkpoints", tmp_path / "checkpoints")
-    sweep.run(*built, tmp_path)
+    sweep.search(trainings.run_of(*built, tmp_path))
     alone, both = (workdir.read_jsonl(path / "trials.jsonl") for path in (tmp_path, joined))
     assert alone == both
 

@@ -9,10 +9,11 @@ import tracemalloc
 
 import pytest
 
-from nas_jax import build, spaces
+from nas_jax import spaces
 from nas_jax.report import analysis, page, results
 from nas_jax.search import sweep
 from nas_jax.storage import schemas, workdir
+from tests import trainings
 from tests.stress import load
 
 pytestmark = pytest.mark.system
@@ -35,9 +36,9 @@ def searched(tmp_path_factory):
     measured."""
     directory = tmp_path_factory.mktemp("search")
     config = load.table_config(directory / "table.csv", 3_000, SMALL)
-    built = config, *build.build(config)
+    built = trainings.build(config)
     with load.Rounds(_traced) as rounds:
-        sweep.run(*built, directory)
+        sweep.search(trainings.run_of(*built, directory))
     tracemalloc.stop()
     return *built, directory, rounds
 
@@ -61,7 +62,7 @@ def test_a_resumed_sweep_takes_none_either_and_ends_the_same(searched):
     whole = path.read_bytes()
     path.write_bytes(b"".join(whole.splitlines(keepends=True)[:2_151])[:-20])
     with pytest.warns(UserWarning, match="cut short"), load.Rounds(_traced) as rounds:
-        sweep.run(*run, directory)
+        sweep.search(trainings.run_of(*run, directory))
     tracemalloc.stop()
     assert path.read_bytes() == whole
     assert [done for done, *_ in rounds.samples] == list(range(2_200, 3_001, 200))
@@ -78,7 +79,7 @@ def test_trials_of_another_sweep_are_named_and_left_as_they_are(searched):
     foreign = b"".join([*lines[:400], *lines[401:450]])
     path.write_bytes(foreign)
     with pytest.raises(ValueError, match=r"trials\.jsonl, line 401 holds .* another sweep"):
-        sweep.run(*run, directory)
+        sweep.search(trainings.run_of(*run, directory))
     assert path.read_bytes() == foreign
     path.write_bytes(whole)
 

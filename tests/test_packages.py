@@ -15,15 +15,16 @@ ORDER = (  # from the bottom up
     "data spaces",
     "costs oneshot",
     "strategies",
-    "training config",
+    "run config",
+    "training",
     "report search",
     "standalone",
-    "studies",
     "build tables",
+    "studies",
     "pipeline",
 )
 ROW = {name: row for row, names in enumerate(ORDER) for name in names.split()}
-CONFIG_DICT_FROM = ROW["training"]  # below, keyword arguments; and in `config`
+CONFIG_DICT_FROM = ROW["run"]  # below, keyword arguments; and in `config`
 FILES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in ROOT.rglob("*.py")}
 
 

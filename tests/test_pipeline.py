@@ -4,13 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from nas_jax import build, pipeline
 from nas_jax import config as config_lib
+from nas_jax import pipeline
 from nas_jax.report import page
 from nas_jax.search import sweep
 from nas_jax.standalone import retrain
 from nas_jax.storage import workdir
 from nas_jax.training import supernet
+from tests import trainings
 from tests.configs import tiny, tiny_study
 
 
@@ -53,11 +54,11 @@ def test_folders_are_given_as_strings_or_paths(tmp_path):
     config.space.num_cells = config.space.num_blocks = 1
     config.supernet.train.num_steps = 10
     config_lib.retrain_nothing(config)
-    built = config, *build.build(config)
-    supernet.run(*built, here)
-    sweep.run(*built, there, supernet=here)
-    retrain.run(*built, there)
+    built = trainings.build(config)
+    supernet.train(trainings.run_of(*built, here))
+    sweep.search(trainings.run_of(*built, there), supernet=here)
+    retrain.retrain(trainings.run_of(*built, there))
     assert page.write(there, built[1]).exists()
-    (state,) = supernet.training(*built).restore(here)
+    (state,) = supernet.training(trainings.run_of(*built, here)).restore(here)
     assert state.step == 10
     assert len(workdir.read_trials(tmp_path / "sweep" / "trials.jsonl")) == 40

@@ -7,9 +7,23 @@ import jax
 import numpy as np
 import pytest
 
+from nas_jax import build as build_lib
+from nas_jax import pipeline
 from nas_jax.search import sweep
 from nas_jax.storage import workdir
 from nas_jax.training import supernet
+
+
+def build(config):
+    """(config, space, data) of the run of a config, to be given to `run_of`."""
+    pipeline.check(config)
+    run = build_lib.build_run(config, "unused")
+    return run.config, run.space, run.data
+
+
+def run_of(config, space, data, directory):
+    """The run of what `build` gave, perhaps changed, in a folder."""
+    return build_lib.assemble(config, data, directory)
 
 
 class Stop(Exception):
@@ -32,9 +46,10 @@ class Stopping:
 
 
 def fit(built, directory, num_devices=1, wrap=lambda data: data):
-    """(last state, lines of metrics.jsonl) of the supernet of what `config.build` gave."""
+    """(last state, lines of metrics.jsonl) of the supernet of what `build` gave."""
     (config, space, data), devices = built, jax.devices()[:num_devices]
-    training = supernet.training(config, space, wrap(data), devices=devices)
+    run = run_of(config, space, wrap(data), directory)
+    training = supernet.training(run, devices)
     state = training.fit(directory, seed=config.seed)
     return state, workdir.read_jsonl(directory / "metrics.jsonl")
 
@@ -52,5 +67,5 @@ def assert_resumes(built, directory, state, rows):
 
 def swept(config, space, data, directory):
     """The trials of a sweep in `directory`."""
-    sweep.run(config, space, data, directory)
+    sweep.search(run_of(config, space, data, directory))
     return workdir.read_trials(directory / "trials.jsonl")

@@ -1,5 +1,7 @@
 """What candidates cost, and which of them a search may ask for."""
 
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,61 +9,74 @@ import jax
 import numpy as np
 
 from nas_jax.costs import latency, params_flops
-from nas_jax.data import dataset
-from nas_jax.nn.network import network_options
 from nas_jax.runtime import distributed
-from nas_jax.spaces import Space, tabular
+from nas_jax.spaces import Space
+from nas_jax.spaces.tabular import Table
 
 COSTS = {"max_params": "params", "max_flops": "flops", "max_latency": "latency_ms"}
 
 
 class Constraints:
-    """Costs of the networks with `supernet.filters`, and the limits of `sweep.constraints`.
+    """Costs of a supernet's architectures, and limits on them.
 
-    Every cost is linear in the masks: a number for each option of each Choice.
+    Every cost is linear in the masks: a number for each option of each Choice. They are counted,
+    and latencies measured, when they are first asked for.
 
     Args:
-      config, space, data: of the run.
-      directory: of the run; keeps latency.json, so that latencies are measured once.
+      space: the search space.
+      filters: F of the networks whose costs count.
+      images: {"image_size", "num_classes", "channels"}, see `params_flops.image_options`.
+      limits: {name of `COSTS`: the most that is allowed, 0 for any}.
+      timed: {"num_archs", "batch_size", "dtype"} of `latency.per_option`; `num_archs` 0: latencies
+        are not measured.
+      directory: keeps latency.json, so that latencies are measured once.
       table: the only architectures that are allowed, else None.
-
-    Raises: ValueError if even the smallest architecture is beyond a limit.
     """
 
     def __init__(
         self,
-        config: Any,
         space: Space,
-        data: dataset.Data,
+        *,
+        filters: int,
+        images: Mapping[str, Any],
+        limits: Mapping[str, float],
+        timed: Mapping[str, Any],
         directory: Path,
-        table: tabular.Table | None = None,
+        table: Table | None = None,
     ):
-        sweep, filters, self._space = config.sweep, config.supernet.filters, space
-        counted = params_flops.per_option(
-            space, filters=filters, **params_flops.image_options(data)
-        )
-        self._per_option = {
-            field: {name: getattr(found, field) for name, found in counted.items()}
+        self._space, self._filters, self._images, self._timed = space, filters, images, timed
+        self._path, self._table = directory / "latency.json", table
+        self._limits = {name: limit for name, limit in limits.items() if limit}
+
+    @functools.cached_property
+    def _per_option(self):
+        """By the name of a cost what `params_flops.total` takes."""
+        counted = params_flops.per_option(self._space, filters=self._filters, **self._images)
+        found = {
+            field: {name: getattr(cost, field) for name, cost in counted.items()}
             for field in params_flops.Cost._fields
         }
-        if sweep.latency.num_archs:
+        if self._timed["num_archs"]:
+            given = {"filters": self._filters, **self._timed, **self._images}
             with distributed.owner_first("latency"):  # no other may measure another
-                self._per_option["latency_ms"] = latency.per_option(
-                    space,
-                    directory / "latency.json",
-                    filters=filters,
-                    **sweep.latency,
-                    **params_flops.image_options(data),
-                    dtype=network_options(config, "running")["dtype"],
-                )
-        self._limits = {name: limit for name, limit in sweep.constraints.items() if limit}
-        self._allowed = table and set(map(bytes, self._decisions(space.from_strs([*table.rows]))))
-        self._check_possible()
+                found["latency_ms"] = latency.per_option(self._space, self._path, **given)
+        return found
+
+    @functools.cached_property
+    def _listed(self):
+        """The decision vectors of the table's architectures, as bytes; None where any may be."""
+        if self._table is None:
+            return None
+        return set(map(bytes, self._decisions(self._space.from_strs([*self._table.rows]))))
 
     def _decisions(self, archs):
         return np.asarray(self._space.to_decisions(archs), np.int32)
 
-    def _check_possible(self):
+    def check(self) -> None:
+        """Count and measure, and raise ValueError if even the smallest is beyond a limit.
+
+        Of several processes all must call it.
+        """
         for name, limit in self._limits.items():
             least = params_flops.least(self._space, self._per_option[COSTS[name]])
             if least > limit:
@@ -70,9 +85,16 @@ class Constraints:
                     f"{least:,.6g}"
                 )
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the costs that are known; nothing is measured for that."""
+        return ("params", "flops", *(["latency_ms"] if self._timed["num_archs"] else []))
+
     def costs(self, archs: Any) -> dict[str, list]:
-        """params, flops (multiply-adds) and latency_ms of masks [n, k], [n] each; latency_ms is
-        None where none was measured."""
+        """Add up params, flops (multiply-adds) and latency_ms of masks [n, k], [n] each.
+
+        latency_ms is None where none was measured.
+        """
         found = {
             name: params_flops.total(self._space, per_option, archs).tolist()
             for name, per_option in self._per_option.items()
@@ -80,12 +102,11 @@ class Constraints:
         return found | {"latency_ms": found.get("latency_ms", [None] * len(found["params"]))}
 
     def allows(self, archs: Any) -> np.ndarray:
-        """Whether masks [n, k] keep to all limits, and are in the table, if any: bool [n]."""
+        """Say whether masks [n, k] keep to all limits, and are in the table, if any: bool [n]."""
         allowed = np.ones(len(jax.tree.leaves(archs)[0]), bool)
         for name, limit in self._limits.items():
-            allowed &= (
-                params_flops.total(self._space, self._per_option[COSTS[name]], archs) <= limit
-            )
-        if self._allowed is not None:
-            allowed &= [bytes(row) in self._allowed for row in self._decisions(archs)]
+            per_option = self._per_option[COSTS[name]]
+            allowed &= params_flops.total(self._space, per_option, archs) <= limit
+        if self._listed is not None:
+            allowed &= [bytes(row) in self._listed for row in self._decisions(archs)]
         return allowed

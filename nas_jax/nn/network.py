@@ -1,6 +1,6 @@
 """What the networks of all spaces have: their options, which are checked, and their classifier."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,6 +12,25 @@ from nas_jax.nn import execution, layers
 
 CLASSIFIER = "classifier"  # scope of the linear classifier that ends every network
 DTYPES = ("float32", "bfloat16", "float16")
+
+
+class NetworkOptions(NamedTuple):
+    """How all networks of a run compute: arguments of `Space.supernet` and `Space.standalone`.
+
+    Attributes:
+      dtype, execution, bn_momentum, bn_epsilon, relu_before_bn: of `Network`.
+    """
+
+    dtype: Any
+    execution: str
+    bn_momentum: float
+    bn_epsilon: float
+    relu_before_bn: bool
+
+
+def default_dtype() -> str:
+    """Name the dtype of activations that suits the backend: float32 on a CPU, else bfloat16."""
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
 class Network(nn.Module):
@@ -81,22 +100,6 @@ class Network(nn.Module):
         x = jnp.mean(x.astype(jnp.float32), (2, 3))
         init = self.kernel_init(2 * x.shape[-1])  # no ReLU follows: half the variance
         return nn.Dense(self.num_classes, kernel_init=init, name=CLASSIFIER)(x)
-
-
-def network_options(config: Any, bn: str) -> dict[str, Any]:
-    """Options of `Space.supernet` and `Space.standalone`; dtype "auto" is float32 on CPU only."""
-    dtype = config.network.dtype
-    if dtype == "auto":
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    return {
-        "bn": bn,
-        "bn_momentum": config.network.bn_momentum,
-        "bn_epsilon": config.network.bn_epsilon,
-        "relu_before_bn": config.network.relu_before_bn,
-        # A stand-alone network has no masks, but its ghost batches too go one by one in "switch".
-        "execution": execution.resolve(config.supernet.execution),
-        "dtype": jnp.dtype(dtype),
-    }
 
 
 def _dtype_name(dtype):

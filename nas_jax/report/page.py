@@ -2,15 +2,13 @@
 
 import logging
 from pathlib import Path
-from typing import Any
-
-from ml_collections import ConfigDict
 
 from nas_jax import spaces
 from nas_jax.costs import params_flops
 from nas_jax.report import analysis, figures, markdown, score_bias
 from nas_jax.report.results import Findings, columns, sizes
 from nas_jax.report.sections import general
+from nas_jax.run import Run
 from nas_jax.spaces import Space
 from nas_jax.storage import file_paths, workdir
 
@@ -19,19 +17,19 @@ logger = logging.getLogger(__name__)
 SPEAKING = ("random", "table")  # samples that speak for the space
 
 
-def run(config: ConfigDict, space: Space, data: Any, directory: str | Path) -> Path:
-    """Write report/report.md and its figures in `directory`; returns the path of report.md.
+def report(run: Run) -> Path:
+    """Write report/report.md and its figures in the workdir; return the path of report.md.
 
-    What was run is read from its files, and from the table that `config` names, which may have
-    moved since; the rest of `config`, and `data`, are not used.
+    What was run is read from its files, and from the table that the config names, which may have
+    moved since; the rest of the config, and the data, are not used.
     """
-    path = write(directory, space, config.table)
+    path = write(run.workdir, run.space, run.config.table)
     logger.info("report  %s", path)
     return path
 
 
 def write(directory: str | Path, space: Space, table: str = "") -> Path:
-    """As `run`; a part whose files are missing is a sentence that says what makes them.
+    """As `report`; a part whose files are missing is a sentence that says what makes them.
 
     `table` is the path of the table that judges; "": what config.json names, if it does.
     """

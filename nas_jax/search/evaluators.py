@@ -8,14 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from nas_jax.costs.constraints import Constraints
-from nas_jax.data import augment, dataset
+from nas_jax.data import augment
 from nas_jax.oneshot import candidates, path_dropout, scoring
+from nas_jax.run import Run
 from nas_jax.runtime import rng
 from nas_jax.search.short_training import Trained
-from nas_jax.spaces import Space, tabular
 from nas_jax.training import supernet
 
 
@@ -25,10 +23,8 @@ class Scorer:
     `value` is what ranks, higher is better: an accuracy, or minus the divergence.
 
     Args:
-      config, space, data: of the run.
+      run: the run.
       directory: of the supernet, or of the candidates that `sweep.score` "trained" trains.
-      constraints: what candidates cost.
-      table: what `sweep.score` "table" searches in, else None.
       step: of the checkpoint to score with; None for the last `sweep.num_checkpoints`.
 
     Attributes:
@@ -40,16 +36,12 @@ class Scorer:
 
     def __init__(
         self,
-        config: ConfigDict,
-        space: Space,
-        data: dataset.Data,
+        run: Run,
         directory: Path,
-        constraints: Constraints,
-        table: tabular.Table | None = None,
         step: int | None = None,
     ):
-        self._space, self._constraints, self.policy = space, constraints, {}
-        sweep = config.sweep
+        self._space, self._constraints, self.policy = run.space, run.constraints, {}
+        sweep = run.config.sweep
         num_images = sweep.kl.num_images if sweep.score == "kl" else sweep.num_images
         self._common = {
             "num_images": num_images,
@@ -61,22 +53,21 @@ class Scorer:
             "checkpoint_step": None,
         }
         if sweep.score == "table":
-            self._scores = [functools.partial(_table_scores, space, table)]
+            self._scores = [functools.partial(_table_scores, run.space, run.table)]
             return
         if sweep.score == "trained":
-            self._scores = [Trained(config, space, data, directory)]
+            self._scores = [Trained(run, directory)]
             return
-        training = supernet.training(config, space, data, constraints)
+        training = supernet.training(run)
         if step is None:
             states = training.restore(directory, sweep.num_checkpoints)
         else:
             states = [training.restore_step(directory, step)]
-        strategy = supernet.training_strategy(config, space)
-        read_out = strategy and strategy.read_out
+        read_out = run.strategy.read_out
         self.policy = read_out(states[0].params) if read_out else states[0].policy
         self._common["checkpoint_step"] = int(states[0].step)
         make = _minus_divergence if sweep.score == "kl" else _network_score
-        self._scores = [make(config, space, data, training.task, state) for state in states]
+        self._scores = [make(run, training.task, state) for state in states]
 
     def rows(self, archs: Any) -> list[dict]:
         """Masks [N, k] -> a row each; N a multiple of the devices."""
@@ -102,8 +93,9 @@ def _table_scores(space, table, archs):
     return np.asarray([table.search_accuracy(text) for text in space.to_strs(archs)])
 
 
-def _network_score(config, space, data, task, state):
+def _network_score(run, task, state):
     """The scorer of one checkpoint, with the statistics that `sweep.bn` names."""
+    config, data = run.config, run.data
     sweep, variables, prepare = config.sweep, {"params": state.params}, augment.standardiser(data)
 
     def training_batches(size):
@@ -131,18 +123,18 @@ def _network_score(config, space, data, task, state):
     )
 
 
-def _minus_divergence(config, space, data, task, state):
+def _minus_divergence(run, task, state):
     """The scorer of one checkpoint by `score.kl_divergence`, the higher the better."""
-    settings = config.sweep.kl
-    key = rng.named(rng.key(config.sweep.seed), "references")
+    settings = run.config.sweep.kl
+    key = rng.named(rng.key(run.config.sweep.seed), "references")
     references = path_dropout.sample(
-        key, space.choices, jnp.arange(settings.num_references), r=settings.r, share=1.0
+        key, run.space.choices, jnp.arange(settings.num_references), r=settings.r, share=1.0
     )
     divergence = scoring.kl_divergence(
         task.net,
         {"params": state.params},
-        data.fixed("train", settings.num_images)[0],
+        run.data.fixed("train", settings.num_images)[0],
         references,
-        prepare=augment.standardiser(data),
+        prepare=augment.standardiser(run.data),
     )
     return lambda archs: -divergence(archs)

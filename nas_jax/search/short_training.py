@@ -14,11 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from nas_jax.data import augment, dataset
-from nas_jax.nn.network import network_options
+from nas_jax.data import augment
 from nas_jax.oneshot.scoring import counter
+from nas_jax.run import Run
 from nas_jax.runtime import distributed
 from nas_jax.spaces import Space, arch_id
 from nas_jax.spaces.choices import unstack
@@ -35,28 +34,24 @@ class Trained:
     `retrain.short.train` says, with `supernet.filters`.
     """
 
-    def __init__(self, config: ConfigDict, space: Space, data: dataset.Data, directory: Path):
-        self._config, self._space, self._directory = config, space, directory
-        self._net = space.supernet(
-            num_classes=data.num_classes,
-            filters=config.supernet.filters,
-            **network_options(config, "batch"),
-        )
+    def __init__(self, run: Run, directory: Path):
+        self._config, self._space, self._directory = run.config, run.space, directory
+        self._net = run.supernet()
         task = Task(
             name="candidate",
             net=self._net,
             split="train",
             init_args=lambda arch: (arch,),  # first weights are those of a network of its fan-ins
             sample_masks=_the_same,
-            usage=space.usage,
-            policy=space.all_on(),
+            usage=run.space.usage,
+            policy=run.space.all_on(),
         )
-        self._training = Training(task, config.retrain.short.train, data)
-        self._images, self._labels = data.fixed("valid", config.sweep.num_images)
+        self._training = Training(task, run.config.retrain.short.train, run.data)
+        self._images, self._labels = run.data.fixed("valid", run.config.sweep.num_images)
         self._devices = jax.local_devices()[:1]
         self._count = counter(
             self._net,
-            prepare=augment.standardiser(data),
+            prepare=augment.standardiser(run.data),
             devices=self._devices,
         )
 

@@ -10,14 +10,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from nas_jax import strategies
-from nas_jax.costs.constraints import Constraints
-from nas_jax.data import dataset
+from nas_jax.run import Run
 from nas_jax.runtime import distributed, preemption, rng
 from nas_jax.search.evaluators import Scorer
-from nas_jax.spaces import Space, tabular
 from nas_jax.storage import file_paths, schemas, workdir
 from nas_jax.strategies import exhaustive
 from nas_jax.training import supernet as supernet_lib
@@ -25,52 +22,40 @@ from nas_jax.training import supernet as supernet_lib
 logger = logging.getLogger(__name__)
 
 
-def run(
-    config: ConfigDict,
-    space: Space,
-    data: dataset.Data,
-    directory: str | Path,
-    supernet: str | Path | None = None,
-) -> None:
-    """Score `sweep.num_candidates` architectures with the supernet in `directory`.
+def search(run: Run, supernet: str | Path | None = None) -> None:
+    """Score `sweep.num_candidates` architectures with a supernet.
+
+    The workdir gets trials.jsonl; what it held already is kept. Where it held none, the selections
+    of `retrain` that are there are removed.
 
     Args:
-      config, space, data: of the run.
-      directory: gets trials.jsonl; what it held already is kept. Where it held none, the selections
-        of `retrain` that are there are removed.
-      supernet: folder of the supernet, if it is not `directory`.
+      run: the run.
+      supernet: folder of the supernet, if it is not the workdir.
 
     Raises:
       ValueError: no finished supernet, the trials there are not of this sweep, or there are no
         architectures within the constraints.
     """
-    directory = file_paths.local(directory, "directory")
-    sweep = config.sweep
-    path = directory / "trials.jsonl"
+    sweep, path = run.config.sweep, run.workdir / "trials.jsonl"
     resumed = int(distributed.of_owner(np.int32(_mended(path))))
     if resumed >= sweep.num_candidates:
         return
     if not resumed and distributed.is_owner():  # a selection that is there was made of other scores
-        for old in (directory / "retrain").glob("*/selection.json"):
+        for old in (run.workdir / "retrain").glob("*/selection.json"):
             old.unlink()
-    table = tabular.load(config.table, space) if config.table else None
-    searched = table if sweep.score == "table" else None
-    constraints = Constraints(config, space, data, directory, searched)
-    trained = file_paths.local(supernet or directory, "supernet")
-    scorer = Scorer(config, space, data, trained, constraints, table)
-    told = _told(sweep, space, table, constraints)
-    strategy = supernet_lib.make_strategy(config, space, constraints, **told)
-    state = scorer.policy or supernet_lib.first_policy(config, strategy)
+    run.constraints.check()
+    scorer = Scorer(run, file_paths.local(supernet or run.workdir, "supernet"))
+    state = scorer.policy or _first_state(run)
     root, progress = rng.key(sweep.seed), _Progress(resumed, sweep.num_candidates)
     lines, size = _lines(path, resumed), sweep.candidates_per_batch
     for number, first in enumerate(range(0, sweep.num_candidates, size)):
         if distributed.stop_requested():
             raise preemption.Interrupted
         key = rng.stream(root, "ask", number)
-        archs = strategies.ask_allowed(key, strategy, state, size, constraints.allows)
+        archs = strategies.ask_allowed(key, run.strategy, state, size, run.constraints.allows)
         wanted = min(size, sweep.num_candidates - first)
         rows = list(itertools.islice(lines, wanted))  # none is kept for longer than its round
-        _check_same(space, archs, rows, first)
+        _check_same(run.space, archs, rows, first)
         is_new = len(rows) < wanted
         if is_new:
             rows, old = scorer.rows(archs)[:wanted], rows
@@ -79,7 +64,7 @@ def run(
         values = [row["value"] for row in rows]
         progress.add(values, is_new)
         if len(values) == size:  # else it was the last
-            state = strategy.tell(state, archs, np.asarray(values, np.float64))
+            state = run.strategy.tell(state, archs, np.asarray(values, np.float64))
 
 
 def _mended(path):
@@ -134,22 +119,24 @@ class _Progress:
         )
 
 
-def _told(sweep, space, table, constraints):
-    """What only exhaustive search is told: the table's architectures, or the space's.
+def _first_state(run):
+    """The strategy's; an exhaustive search gets a list of what is allowed.
 
-    A sweep that asks for fewer than there are gets a random sample of them.
+    If it asks for fewer than there are, it gets a random sample of them.
     """
+    sweep, space = run.config.sweep, run.space
     if sweep.strategy != "exhaustive":
-        return {}
-    if table is None:
+        return supernet_lib.first_policy(run)
+    if run.table is None:
         decisions = exhaustive.every(space)
     else:
-        decisions = np.asarray(space.to_decisions(space.from_strs(sorted(table.rows))))
-    decisions = decisions[constraints.allows(space.from_decisions(decisions))]
+        decisions = np.asarray(space.to_decisions(space.from_strs(sorted(run.table.rows))))
+    decisions = decisions[run.constraints.allows(space.from_decisions(decisions))]
     if len(decisions) < sweep.num_candidates:
         raise ValueError(
             f"config.sweep.num_candidates={sweep.num_candidates}, but only {len(decisions)} "
             "architectures keep to config.sweep.constraints; lower it to that"
         )
     generator = np.random.default_rng(sweep.seed)
-    return {"among": generator.choice(decisions, sweep.num_candidates, replace=False)}
+    chosen = generator.choice(decisions, sweep.num_candidates, replace=False)
+    return exhaustive.first_state(chosen)

@@ -18,14 +18,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax.costs import params_flops, widths
-from nas_jax.data import augment, dataset
-from nas_jax.nn.network import network_options
+from nas_jax.data import augment
 from nas_jax.oneshot import scoring
 from nas_jax.report import analysis, results
+from nas_jax.run import Run
 from nas_jax.runtime import distributed
 from nas_jax.spaces import Space, arch_id
 from nas_jax.standalone import width_tuning
-from nas_jax.storage import file_paths, schemas, workdir
+from nas_jax.storage import schemas, workdir
 from nas_jax.training.loop import Task, Training
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ TOP_SHARE = 200  # of so many "top" is one: the paper's 100 of 20,000
 CLEAR_EVERY = 20
 
 
-def run(config: ConfigDict, space: Space, data: dataset.Data, directory: str | Path) -> None:
+def retrain(run: Run) -> None:
     """Train what both protocols ask for; networks that have a result are skipped, and a selection
     that is there is kept.
 
@@ -45,7 +45,7 @@ def run(config: ConfigDict, space: Space, data: dataset.Data, directory: str | P
 
     Raises: ValueError if trials.jsonl is not complete.
     """
-    directory = file_paths.local(directory, "directory")
+    config, directory = run.config, run.workdir
     trials = workdir.read_trials(directory / "trials.jsonl")
     if len(trials) < config.sweep.num_candidates:
         raise ValueError(
@@ -54,13 +54,13 @@ def run(config: ConfigDict, space: Space, data: dataset.Data, directory: str | P
         )
     for protocol in PROTOCOLS:
         settings, root = config.retrain[protocol], directory / "retrain" / protocol
-        tune = functools.partial(_tune, config, space, data, directory, settings.filters[0])
-        selection = keep_or_select(root / "selection.json", config, protocol, space, trials, tune)
+        tune = functools.partial(_tune, run, settings.filters[0])
+        selection = keep_or_select(root / "selection.json", run, protocol, trials, tune)
         index, count = distributed.process()
         todo = [job for job in jobs(settings, root, selection).items() if not is_done(job[0])]
         distributed.barrier(protocol)  # all have seen the same
         for number, (path, job) in enumerate(todo[index::count], 1):
-            train_one(config, space, data, protocol, path, *job)
+            train_one(run, protocol, path, *job)
             if number % CLEAR_EVERY == 0:
                 jax.clear_caches()
         distributed.barrier(protocol)
@@ -68,9 +68,8 @@ def run(config: ConfigDict, space: Space, data: dataset.Data, directory: str | P
 
 def keep_or_select(
     path: Path,
-    config: ConfigDict,
+    run: Run,
     protocol: str,
-    space: Space,
     trials: list[dict],
     tune: Callable[[str], Mapping],
 ) -> dict[str, Sequence[str]]:
@@ -82,10 +81,12 @@ def keep_or_select(
 
     Args:
       path: of the file, which is written if there is none to keep.
-      config, protocol, space: of the run.
+      run: the run.
+      protocol: one of `PROTOCOLS`.
       trials: rows of trials.jsonl.
       tune: see `widths_task.resolve`.
     """
+    config, space = run.config, run.space
     rules = config.retrain.selection
     chosen = select(trials, space, config.retrain[protocol], rules, config.seed)
     kept = _kept(path, space, trials, chosen)
@@ -110,9 +111,9 @@ def _kept(path, space, trials, chosen):
     return selection if is_whole else None
 
 
-def _tune(config, space, data, directory, filters, text):
-    path = directory / "retrain" / "widths" / f"F{filters}" / arch_id(text)
-    return width_tuning.tune(config, space, data, path, text, filters=filters, seed=config.seed)
+def _tune(run, filters, text):
+    path = run.workdir / "retrain" / "widths" / f"F{filters}" / arch_id(text)
+    return width_tuning.tune(run, path, text, filters=filters, seed=run.config.seed)
 
 
 def jobs(
@@ -134,9 +135,7 @@ def is_done(directory: Path) -> bool:
 
 
 def train_one(
-    config: ConfigDict,
-    space: Space,
-    data: dataset.Data,
+    run: Run,
     protocol: str,
     directory: Path,
     text: str,
@@ -150,16 +149,11 @@ def train_one(
     resumption).
     """
     logger.info("retrain %s  F = %d, seed %d  %s", protocol, filters, seed, text)
+    config, data = run.config, run.data
     settings, began = config.retrain[protocol], time.perf_counter()
     final = protocol == "final"
     arch, own = widths.split(text)
-    net = space.standalone(
-        arch,
-        num_classes=data.num_classes,
-        filters=filters,
-        widths=own,
-        **network_options(config, "running"),
-    )
+    net = run.standalone(arch, filters=filters, widths=own, bn="running")
     task = Task(
         name=f"{arch_id(text)} F{filters} seed{seed}",
         net=net,
@@ -174,7 +168,7 @@ def train_one(
         data.in_order(split, config.retrain.eval_batch_size),
         prepare=augment.standardiser(data),
     )
-    costs = params_flops.of_network(space, state.params, data.image_shape[:2])
+    costs = params_flops.of_network(run.space, state.params, data.image_shape[:2])
     num_trained = training.total * settings.train.batch_size
     result = {
         "arch": text,

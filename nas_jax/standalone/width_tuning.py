@@ -8,13 +8,11 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from nas_jax.costs.widths import Widths, join
-from nas_jax.data import dataset
-from nas_jax.nn.network import network_options
+from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
-from nas_jax.spaces import Space, base
+from nas_jax.spaces import base
 from nas_jax.storage import schemas, workdir
 from nas_jax.training.loop import Task, Training
 
@@ -33,9 +31,7 @@ def resolve(
 
 
 def tune(
-    config: ConfigDict,
-    space: Space,
-    data: dataset.Data,
+    run: Run,
     directory: Path,
     text: str,
     *,
@@ -54,19 +50,20 @@ def tune(
       ValueError: the space has no widths, or the share is too small.
       Diverged: the loss is not finite.
     """
-    path, settings = directory / "widths.json", config.retrain.widths
+    path, settings = directory / "widths.json", run.config.retrain.widths
     if distributed.of_owner(np.int32(path.exists())):  # else one process would train alone
         return workdir.read_json(path, schemas.WIDTHS)
     logger.info("widths  F = %d, seed %d  %s", filters, seed, text)
-    full = _widths_of(config, space, data, text, filters)
+    full = _widths_of(run, text, filters)
 
     def penalty(params, usage):
         return settings.strength * full.penalty(params, threshold=settings.threshold)
 
-    task = Task("widths", _net(config, space, data, text, filters), "train", penalty=penalty)
-    state = Training(task, config.retrain.short.train, data).fit(directory, seed=seed)
+    net = run.standalone(text, filters=filters, bn="batch")
+    task = Task("widths", net, "train", penalty=penalty)
+    state = Training(task, run.config.retrain.short.train, run.data).fit(directory, seed=seed)
     left_text, left_widths = full.read_out(state.params, settings.threshold)
-    left = _widths_of(config, space, data, left_text, filters)
+    left = _widths_of(run, left_text, filters)
     row = {"arch": text, "filters": filters, "seed": seed, "resource": settings.resource}
     row |= _of_equal_cost(full, left, left_widths, settings.share)
     if distributed.is_owner():
@@ -90,19 +87,14 @@ def _of_equal_cost(full, left, left_widths, share):
     }
 
 
-def _net(config, space, data, text, filters):
-    options = network_options(config, "batch")
-    return space.standalone(text, num_classes=data.num_classes, filters=filters, **options)
-
-
-def _widths_of(config, space, data, text, filters):
-    net = _net(config, space, data, text, filters)
-    images = jax.ShapeDtypeStruct((1, *data.image_shape), "float32")
+def _widths_of(run, text, filters):
+    net = run.standalone(text, filters=filters, bn="batch")
+    images = jax.ShapeDtypeStruct((1, *run.data.image_shape), "float32")
     params = jax.eval_shape(net.init, rng.key(0), images)["params"]
     return Widths(
-        space,
+        run.space,
         text,
         base.shapes_by_path(params),
-        image_size=data.image_shape[:2],
-        resource=config.retrain.widths.resource,
+        image_size=run.data.image_shape[:2],
+        resource=run.config.retrain.widths.resource,
     )

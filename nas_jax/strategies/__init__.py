@@ -32,15 +32,15 @@ STRATEGIES = {
     "smash": smash.make,
 }
 
-# What a search tells a strategy whose `make` asks for it. among: the decision vectors int32 [N, D]
-# that it may choose; costs: masks [n, k] -> {"params": [n], "flops": [n], "latency_ms": [n]}.
-TOLD = ("among", "costs")
+# What a search tells a strategy whose `make` has such a keyword. costs: masks [n, k] ->
+# {"params": [n], "flops": [n], "latency_ms": [n]}; cost_names: those of them that are known.
+CONTEXT = ("costs", "cost_names")
 
 
 def check(name: str, options: Iterable[tuple[str, Any]] = ()) -> None:
     """Raises: ValueError, with the nearest name, if there is no such strategy or option."""
     naming.check("config.sweep.strategy", name, STRATEGIES)
-    known = {key: default for key, default in _keywords(name).items() if key not in TOLD}
+    known = {key: default for key, default in _keywords(name).items() if key not in CONTEXT}
     for option in options:
         if not isinstance(option, tuple | list) or len(option) != 2:
             raise ValueError(
@@ -68,15 +68,17 @@ def _check_type(option, value, default):
         )
 
 
-def make(name: str, space: Space, options: Iterable[tuple[str, Any]] = (), **told: Any) -> Strategy:
-    """The strategy of that name; `told` is of `TOLD`, what it does not ask for is left out.
+def make(
+    name: str, space: Space, options: Iterable[tuple[str, Any]] = (), **context: Any
+) -> Strategy:
+    """Make the strategy of that name; it takes what it needs of `context`, see `CONTEXT`.
 
     Raises: ValueError if there is none, or if an option is unknown or out of its range.
     """
     check(name, options)
     keywords = _keywords(name)
-    told = {key: value for key, value in told.items() if key in keywords}
-    return STRATEGIES[name](space, **dict(options), **told)
+    context = {key: value for key, value in context.items() if key in keywords}
+    return STRATEGIES[name](space, **dict(options), **context)
 
 
 def _keywords(name):

@@ -1,5 +1,7 @@
 """Every architecture once, in order: of the whole space, or of a benchmark's table."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -9,28 +11,41 @@ from nas_jax.strategies.base import Strategy
 MAX_ARCHS = 1_000_000
 
 
-def every(space: Space) -> np.ndarray:
-    """Decision vectors int32 [N, D] of the whole space. Raises: ValueError: more than a million."""
+def check_count(space: Space) -> None:
+    """Raises: ValueError if the space has more than a million architectures."""
     if space.count() > MAX_ARCHS:
         raise ValueError(
             f"sweep.strategy='exhaustive': the space has {space.count():,} architectures, more "
             f"than {MAX_ARCHS:,}; choose another, or give a table"
         )
+
+
+def every(space: Space) -> np.ndarray:
+    """List the decision vectors int32 [N, D] of the whole space. Errors as of `check_count`."""
+    check_count(space)
     return np.concatenate(list(space.enumerate_decisions()))
 
 
-def make(space: Space, *, among: np.ndarray | None = None) -> Strategy:
-    """All decision vectors `among` int32 [N, D]; None: `every`. After N they come again.
+def first_state(decisions: np.ndarray) -> Any:
+    """Make the state of a search among some architectures, decision vectors int32 [N, D].
 
-    They come sorted, so that those with a common beginning follow each other.
+    They are sorted, so that those with a common beginning follow each other.
     """
-    among = every(space) if among is None else np.asarray(among)
-    among = jnp.asarray(among[np.lexsort(among.T[::-1])])
+    decisions = np.asarray(decisions)
+    return {"among": jnp.asarray(decisions[np.lexsort(decisions.T[::-1])]), "next": jnp.int32(0)}
+
+
+def make(space: Space) -> Strategy:
+    """Ask for all architectures of the state, the space's unless `first_state` names others.
+
+    After the last they come again. State: {"among": int32 [N, D], "next": int32 []}.
+    """
 
     def ask(key, state, n):
+        among = state["among"]
         return space.from_decisions(among[(state["next"] + jnp.arange(n)) % len(among)])
 
     def tell(state, archs, scores):
         return state | {"next": state["next"] + len(scores)}
 
-    return Strategy(lambda key: {"next": jnp.int32(0)}, ask, tell)
+    return Strategy(lambda key: first_state(every(space)), ask, tell)

@@ -10,10 +10,9 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from nas_jax import naming
-from nas_jax.data import dataset
 from nas_jax.report import markdown
 from nas_jax.report.sections import general
-from nas_jax.spaces import Space
+from nas_jax.run import Run
 from nas_jax.storage import file_paths, workdir
 from nas_jax.studies import (
     compare_strategies,
@@ -97,17 +96,18 @@ def _variants(config):
     return markdown.table(("supernet", "differs in"), rows)
 
 
-def run(config: ConfigDict, space: Space, data: dataset.Data, directory: str | Path) -> Path:
-    """Do what the study lacks, and write report/report.md in `directory`; returns its path."""
+def study(run: Run) -> Path:
+    """Do what the study lacks, and write report/report.md in the workdir; return its path."""
+    config = run.config
     check(config)
-    study = Study(config, space, data, file_paths.local(directory, "directory"))
+    made = Study(run)
     texts = ["# Study: " + ", ".join(config.study.parts).replace("_", " ")]
     for part in config.study.parts:
         module = PARTS[part]
         logger.info("study  %s", part)
-        texts.append(f"## {module.TITLE}\n\n{module.write(study)}")
-    texts.append(f"## How it was run\n\n{_variants(config)}\n\n{general.how(study.found)}")
-    path = study.found.out / "report.md"
+        texts.append(f"## {module.TITLE}\n\n{module.write(made)}")
+    texts.append(f"## How it was run\n\n{_variants(config)}\n\n{general.how(made.found)}")
+    path = made.found.out / "report.md"
     workdir.write_text(path, "\n\n".join(texts) + "\n")
     logger.info("study  %s", path)
     return path

@@ -23,10 +23,10 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from nas_jax import spaces
-from nas_jax.costs.constraints import Constraints
+from nas_jax import build
 from nas_jax.data import dataset
 from nas_jax.report import results
+from nas_jax.run import Run
 from nas_jax.search import sweep
 from nas_jax.search.evaluators import Scorer
 from nas_jax.spaces import arch_id, tabular
@@ -45,7 +45,7 @@ ORDER = "data.shuffle_seed"
 STRATEGY = ("seed", "strategy", "options", "constraints", "latency", "candidates_per_batch")
 
 
-class Pool:
+class Store:
     """See the module; `data` is that of all configs it is asked about.
 
     Scores are as trials.jsonl has them; an architecture's string is that of the space whose cells
@@ -65,19 +65,22 @@ class Pool:
         logger.info("supernet  %s", label)
         workdir.set_status(directory, "running")
         try:
-            supernet_lib.run(config, spaces.make(**config.space.to_dict()), self.data, directory)
+            supernet_lib.train(self.run(config, directory))
             workdir.set_status(directory, "done")
         except FloatingPointError as error:  # a finding, too: the other supernets go on
             logger.warning("supernet  %s: %s", label, error)
             workdir.set_status(directory, "diverged", error=str(error))
         jax.clear_caches()
 
+    def run(self, config: ConfigDict, workdir: Path | None = None) -> Run:
+        """Make the run of a config; None: in the store's own folder."""
+        return build.assemble(config, self.data, workdir or self.directory)
+
     def supernet(self, config: ConfigDict) -> Path:
         """Where the supernet of a config is, or will be."""
         names = ("seed", *SHARED, "supernet")
         methods = compatibility.mended(config.space.name, config.supernet.sampler)
-        space = spaces.make(**config.space.to_dict())
-        if not supernet_lib.training_strategy(config, space):
+        if not supernet_lib.depends_on_strategy(self.run(config)):
             parts = _parts(config, names, without=(ORDER, "supernet.strategy_every"))
             return self._folder("supernets", parts | methods)
         sweep_parts = _parts(config.sweep, (*STRATEGY, *ACCURACY), "sweep.")
@@ -110,29 +113,29 @@ class Pool:
         """
         if _status(self.supernet(config)) == "diverged":
             return [{"arch": text, "value": None, "status": "failed"} for text in archs]
-        space, path = spaces.make(**config.space.to_dict()), self.scores_file(config, step)
-        own = {text: space.repeated(text) for text in archs}
+        path = self.scores_file(config, step)
+        run = self.run(config, self.supernet(config))
+        own = {text: run.space.repeated(text) for text in archs}
         with workdir.claim(path.parent, wait=True):
             workdir.mend_jsonl(path, schemas.TRIAL)
             known = {row["arch"]: row for row in workdir.read_trials(path)}
             missing = [text for text in dict.fromkeys(own.values()) if text not in known]
-            for rows in self._scored(config, space, missing, step):
+            for rows in self._scored(run, missing, step):
                 workdir.append_jsonl(path, rows)
                 known |= {row["arch"]: row for row in rows}
         return [known[own[text]] for text in archs]
 
-    def _scored(self, config, space, archs, step):
+    def _scored(self, run, archs, step):
         """Rows, as many as are scored at once; the last are filled up, to divide over devices."""
         if not archs:
             return
-        directory, size = self.supernet(config), config.sweep.candidates_per_batch
-        constraints = Constraints(config, space, self.data, directory)
-        logger.info("scores of %d architectures by %s", len(archs), directory)
-        scorer = Scorer(config, space, self.data, directory, constraints, step=step)
+        size = run.config.sweep.candidates_per_batch
+        logger.info("scores of %d architectures by %s", len(archs), run.workdir)
+        scorer = Scorer(run, run.workdir, step)
         for first in range(0, len(archs), size):
             texts = archs[first : first + size]
             filled = texts + texts[-1:] * (size - len(texts))
-            yield scorer.rows(space.from_strs(filled))[: len(texts)]
+            yield scorer.rows(run.space.from_strs(filled))[: len(texts)]
 
     def search(self, configs: Iterable[ConfigDict]) -> list[list[dict]]:
         """The trials of each config's strategy, on the supernets that the pool has; none where that
@@ -149,8 +152,7 @@ class Pool:
         def do(directory, config):
             has_supernet = config.sweep.score not in supernet_lib.WITHOUT
             supernet = self.supernet(config) if has_supernet else None
-            space = spaces.make(**config.space.to_dict())
-            sweep.run(config, space, self.data, directory, supernet)
+            sweep.search(self.run(config, directory), supernet)
             if has_supernet:
                 jax.clear_caches()
 
@@ -172,9 +174,8 @@ class Pool:
 
         def do(directory, job):
             config, text, filters, seed = job
-            space = spaces.make(**config.space.to_dict())
-            given = config, space, self.data, directory, text
-            width_tuning.tune(*given, filters=filters, seed=seed)
+            run = self.run(config, directory)
+            width_tuning.tune(run, directory, text, filters=filters, seed=seed)
 
         _share(folders, lambda directory: (directory / "widths.json").exists(), do)
         paths = [self._widths_folder(*job) / "widths.json" for job in jobs]
@@ -200,10 +201,10 @@ class Pool:
         self, config: ConfigDict, protocol: str, selection: Mapping[str, Sequence[str]]
     ) -> list[dict]:
         """Their rows of result.json; those that are not there are trained."""
-        space, count = spaces.make(**config.space.to_dict()), itertools.count(1)
+        run, count = self.run(config), itertools.count(1)
 
         def train(directory, job):
-            retrain.train_one(config, space, self.data, protocol, directory, *job)
+            retrain.train_one(run, protocol, directory, *job)
             if next(count) % retrain.CLEAR_EVERY == 0:
                 jax.clear_caches()
 

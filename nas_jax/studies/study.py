@@ -2,21 +2,19 @@
 
 import functools
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from nas_jax.config import variants
-from nas_jax.data import dataset
 from nas_jax.report import results as results_lib
 from nas_jax.report.results import Network
+from nas_jax.run import Run
 from nas_jax.runtime import rng
-from nas_jax.spaces import Space
 from nas_jax.standalone import retrain
 from nas_jax.storage import csv_columns, file_paths, schemas
-from nas_jax.studies.store import Pool
+from nas_jax.studies.store import Store
 from nas_jax.training import supernet
 
 PAPER_COLUMNS = ("one_shot_accuracy", "standalone_accuracy", "symmetric_kl")
@@ -27,19 +25,18 @@ class Study:
     """The objects of a study; what it asks for is trained when it is first asked for.
 
     Attributes:
-      config: of the study.
-      space: of the candidates.
+      run: the study's, whose space is that of the candidates.
       pool: where supernets, scores and networks are.
       variants: a config per label; the first, the reference, is that of the samples.
       found: what its workdir says.
     """
 
-    def __init__(self, config: ConfigDict, space: Space, data: dataset.Data, directory: Path):
-        self.config, self.space = config, space
-        self.pool = Pool(config.study.pool, data)
-        self.variants = variants.resolve(config)
-        self.found = results_lib.Findings(directory, space)
-        self._points = paper_points(config.study)
+    def __init__(self, run: Run):
+        self.run, self.config, self.space = run, run.config, run.space
+        self.pool = Store(run.config.study.pool, run.data)
+        self.variants = variants.resolve(run.config)
+        self.found = results_lib.Findings(run.workdir, run.space)
+        self._points = paper_points(run.config.study)
 
     @property
     def reference(self) -> str:
@@ -96,7 +93,7 @@ class Study:
         def tune(text):
             return self.pool.tune([(config, text, filters, config.seed)])[0]
 
-        return retrain.keep_or_select(path, config, protocol, self.space, self.trials, tune)
+        return retrain.keep_or_select(path, self.run, protocol, self.trials, tune)
 
     def groups(self, protocol: str) -> dict[tuple[int, str], list[Network]]:
         """Stand-alone networks by (filters, group), with the reference's scores."""

@@ -7,21 +7,17 @@ import functools
 import logging
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from nas_jax import strategies
 from nas_jax.costs import params_flops
-from nas_jax.costs.constraints import Constraints
-from nas_jax.data import augment, dataset
-from nas_jax.nn.network import network_options
+from nas_jax.data import augment
 from nas_jax.oneshot import path_dropout, path_samplers, scoring
+from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
-from nas_jax.spaces import Space
-from nas_jax.storage import file_paths, identity
+from nas_jax.storage import identity
 from nas_jax.training.loop import BaseTraining, Task, Training, count_steps
 from nas_jax.training.population import Population
 
@@ -30,81 +26,63 @@ logger = logging.getLogger(__name__)
 WITHOUT = ("table", "trained")  # scores that need no supernet
 
 
-def run(config: ConfigDict, space: Space, data: dataset.Data, directory: str | Path) -> None:
-    """Train the supernet in `directory`; none where the sweep's scores need none.
+def train(run: Run) -> None:
+    """Train the supernet in the workdir; none where the sweep's scores need none.
 
     Raises: ValueError if it would leave fewer checkpoints than the sweep averages over.
     """
-    directory = file_paths.local(directory, "directory")
+    config = run.config
     if config.sweep.score in WITHOUT:
         logger.info("no supernet: sweep.score=%r needs none", config.sweep.score)
         return
-    train, asked = config.supernet.train, config.sweep.num_checkpoints
-    total = count_steps(train, data.num_images("train"))
-    saved = math.ceil(total / (train.checkpoint_every or total))
+    settings, asked = config.supernet.train, config.sweep.num_checkpoints
+    total = count_steps(settings, run.data.num_images("train"))
+    saved = math.ceil(total / (settings.checkpoint_every or total))
     if saved < asked:
         raise ValueError(
             f"config.sweep.num_checkpoints={asked}, but a training of {total} steps with "
-            f"checkpoint_every={train.checkpoint_every} saves {saved}; lower one of the two"
+            f"checkpoint_every={settings.checkpoint_every} saves {saved}; lower one of the two"
         )
-    strategy, constraints = training_strategy(config, space), None
-    if strategy and (strategy.exploit or config.supernet.sampler == "strategy"):
-        constraints = Constraints(config, space, data, directory)
+    if run.strategy.exploit or config.supernet.sampler == "strategy":
+        run.constraints.check()
         if config.supernet.strategy_every > total:
             raise ValueError(
                 f"config.supernet.strategy_every={config.supernet.strategy_every}, but of {total} "
                 "steps: the strategy would never be told anything"
             )
-    training(config, space, data, constraints).fit(directory, seed=config.seed)
+    training(run).fit(run.workdir, seed=config.seed)
 
 
-def training(
-    config: ConfigDict,
-    space: Space,
-    data: dataset.Data,
-    constraints: Constraints | None = None,
-    devices: Sequence[jax.Device] | None = None,
-) -> BaseTraining:
-    """How the one-shot model of `make` is trained: alone, or as one of a population."""
-    task, train = make(config, space, data, constraints, devices), config.supernet.train
-    strategy = training_strategy(config, space, constraints)
-    if strategy is None or strategy.exploit is None:
-        return Training(task, train, data, devices)
+def training(run: Run, devices: Sequence[jax.Device] | None = None) -> BaseTraining:
+    """Make the training of the supernet: alone, or as one of a population."""
+    config = run.config
+    task, settings = make(run, devices), config.supernet.train
+    if run.strategy.exploit is None:
+        return Training(task, settings, run.data, devices)
     has_r = config.supernet.sampler == "path_dropout"
     return Population(
         task,
-        train,
-        data,
+        settings,
+        run.data,
         devices,
-        factors=first_policy(config, strategy),
-        exploit=strategy.exploit,
-        examine=_examining(config, strategy, data, constraints),
+        factors=first_policy(run),
+        exploit=run.strategy.exploit,
+        examine=_examining(run),
         every=config.supernet.strategy_every,
         r=config.supernet.path_dropout.r if has_r else None,
     )
 
 
-def make(
-    config: ConfigDict,
-    space: Space,
-    data: dataset.Data,
-    constraints: Constraints | None = None,
-    devices: Sequence[jax.Device] | None = None,
-) -> Task:
-    """The one-shot model, trained on the architectures of `supernet.sampler`.
+def make(run: Run, devices: Sequence[jax.Device] | None = None) -> Task:
+    """Make the task of training the supernet on the architectures of `supernet.sampler`.
 
     Args:
-      config, space, data: of the run.
-      constraints: what the sampler "strategy" is told of; to restore they are not needed.
+      run: the run.
       devices: None for all.
     """
-    strategy = training_strategy(config, space, constraints)
-    net = space.supernet(
-        num_classes=data.num_classes,
-        filters=config.supernet.filters,
-        **network_options(config, "batch"),
-    )
-    if strategy and strategy.wrap:
+    config, space, strategy = run.config, run.space, run.strategy
+    net = run.supernet()
+    if strategy.wrap:
         net = strategy.wrap(net)
     task = Task(
         name="supernet",
@@ -113,7 +91,7 @@ def make(
         init_args=lambda policy: (space.all_on(),),
         usage=space.usage,
         per_use=config.supernet.per_use_gradients,
-        penalty=strategy and strategy.penalty,
+        penalty=strategy.penalty,
         identify=functools.partial(
             identity.of,
             notes={"supernet.sampler": config.supernet.sampler},
@@ -121,53 +99,39 @@ def make(
         ),
     )
     if config.supernet.sampler != "strategy":
-        return dataclasses.replace(task, **_sampling(config, space, data))
+        return dataclasses.replace(task, **_sampling(run))
     return dataclasses.replace(
         task,
         sample_masks=functools.partial(_drawn, strategy),
-        policy=first_policy(config, strategy),
+        policy=first_policy(run),
         is_due=lambda step: step % config.supernet.strategy_every == 0,
-        update=_updating(config, strategy, net, data, constraints, devices),
+        update=_updating(run, net, devices),
     )
 
 
-def make_strategy(
-    config: ConfigDict, space: Space, constraints: Constraints | None, **told: Any
-) -> strategies.Strategy:
-    """The strategy of `sweep.strategy`, compiled; `told` is of `strategies.TOLD`."""
-    sweep = config.sweep
-    if constraints is not None:
-        told["costs"] = constraints.costs
-    return strategies.compiled(strategies.make(sweep.strategy, space, sweep.options, **told))
+def depends_on_strategy(run: Run) -> bool:
+    """Say whether how the supernet is trained depends on `sweep.strategy`."""
+    return run.strategy.trains or run.config.supernet.sampler == "strategy"
 
 
-def training_strategy(
-    config: ConfigDict, space: Space, constraints: Constraints | None = None
-) -> strategies.Strategy | None:
-    """The strategy of `sweep.strategy` if how the supernet is trained depends on it, else None."""
-    if config.sweep.strategy == "exhaustive":  # it has to be told of what to ask for
-        return None
-    strategy = make_strategy(config, space, constraints)
-    return strategy if strategy.trains or config.supernet.sampler == "strategy" else None
-
-
-def num_members(config: ConfigDict, space: Space) -> int:
-    """Supernets that are trained at once: 1 unless the strategy trains a population."""
-    strategy = training_strategy(config, space)
-    if strategy is None or strategy.exploit is None:
+def num_members(run: Run) -> int:
+    """Count the supernets that are trained at once: 1 unless the strategy trains a population."""
+    if run.strategy.exploit is None:
         return 1
-    return len(jax.tree.leaves(first_policy(config, strategy))[0])
+    return len(jax.tree.leaves(first_policy(run))[0])
 
 
-def first_policy(config: ConfigDict, strategy: strategies.Strategy) -> Any:
-    """The state of a strategy that was told nothing yet."""
-    return jax.device_get(strategy.init(rng.stream(rng.key(config.sweep.seed), "init")))
+def first_policy(run: Run) -> Any:
+    """Make the state of a strategy that was told nothing yet."""
+    key = rng.stream(rng.key(run.config.sweep.seed), "init")
+    return jax.device_get(run.strategy.init(key))
 
 
-def _sampling(config, space, data):
+def _sampling(run):
     """Of a task: masks that depend on key, step and ghost batch alone; what to log of them."""
+    config, space = run.config, run.space
     dropout, train = config.supernet.path_dropout, config.supernet.train
-    total = count_steps(train, data.num_images("train"))
+    total = count_steps(train, run.data.num_images("train"))
     make_sampler = functools.partial(
         path_samplers.make,
         config.supernet.sampler,
@@ -207,10 +171,10 @@ def _drawn(strategy, key, step, groups, policy):
     return jax.vmap(one)(rng.each(jax.random.fold_in(key, step), groups))
 
 
-def _updating(config, strategy, net, data, constraints, devices):
+def _updating(run, net, devices):
     """`Task.update`: a round of candidates, scored on one validation batch after the other."""
-    count = scoring.counter(net, prepare=augment.standardiser(data), devices=devices)
-    examine = _examining(config, strategy, data, constraints)
+    count = scoring.counter(net, prepare=augment.standardiser(run.data), devices=devices)
+    examine, strategy = _examining(run), run.strategy
 
     def update(step, state, root):
         policy, key = jax.device_get(state.policy), rng.stream(root, "strategy", step)
@@ -224,17 +188,17 @@ def _updating(config, strategy, net, data, constraints, devices):
     return update
 
 
-def _examining(config, strategy, data, constraints):
+def _examining(run):
     """(key, step, policy) -> (masks [n, k], images, labels): a round of candidates, and the next
     validation batch to score them on.
     """
-    sweep = config.sweep
-    images, labels = data.fixed("valid", sweep.num_images)
+    sweep, every = run.config.sweep, run.config.supernet.strategy_every
+    images, labels = run.data.fixed("valid", sweep.num_images)
 
     def examine(key, step, policy):
         size = sweep.candidates_per_batch
-        archs = strategies.ask_allowed(key, strategy, policy, size, constraints.allows)
-        first = step // config.supernet.strategy_every * sweep.batch_size % sweep.num_images
+        archs = strategies.ask_allowed(key, run.strategy, policy, size, run.constraints.allows)
+        first = step // every * sweep.batch_size % sweep.num_images
         batch = slice(first, first + sweep.batch_size)
         return archs, images[batch], labels[batch]
 

@@ -10,6 +10,7 @@ import pytest
 from nas_jax import build, spaces
 from nas_jax import config as config_lib
 from nas_jax.config import validation, variants
+from tests import trainings
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(
@@ -316,7 +317,7 @@ FOR_8_DEVICES = [
 
 def test_build_gives_the_space_and_the_data_of_a_config():
     config = changed(*FOR_8_DEVICES)
-    space, data = build.build(config)
+    config, space, data = trainings.build(config)
     assert space == spaces.make(**config.space.to_dict())
     assert (data.name, data.image_shape, data.num_images("train")) == ("digits", (16, 16, 1), 6000)
 
@@ -333,4 +334,4 @@ def test_build_gives_the_space_and_the_data_of_a_config():
 )
 def test_build_refuses_before_anything_compiles(field, value, message):
     with pytest.raises(ValueError, match=message):
-        build.build(changed(*FOR_8_DEVICES, (field, value)))
+        trainings.build(changed(*FOR_8_DEVICES, (field, value)))

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas_jax import config as config_lib
 from nas_jax import spaces
 from nas_jax.report import analysis, page
 
@@ -110,7 +109,7 @@ def make_run(directory: Path) -> Path:
 def made(tmp_path_factory):
     """(folder, text) of a complete report."""
     directory = make_run(tmp_path_factory.mktemp("run"))
-    path = page.run(config_lib.default(), SPACE, None, directory)
+    path = page.write(directory, SPACE)
     assert path == directory / "report" / "report.md"
     return path.parent, path.read_text()
 

@@ -11,7 +11,6 @@ import jax
 import numpy as np
 import pytest
 
-from nas_jax import build
 from nas_jax.runtime import environment as environment_lib
 from tests import trainings
 from tests.configs import tiny
@@ -122,7 +121,7 @@ def losses(directory, num_devices):
     config = tiny.get_config()
     config.space.num_cells = config.space.num_blocks = 1
     config.supernet.train.update({"num_steps": 6, "log_every": 1, "checkpoint_every": 0})
-    built = config, *build.build(config)
+    built = trainings.build(config)
     _, rows = trainings.fit(built, directory / f"{num_devices} devices", num_devices)
     return [row["loss"] for row in rows]
 
@@ -167,10 +166,10 @@ def test_what_changes_the_numbers_of_a_seed_is_refused(name, value):
     jax.config.update(name, value)
     try:
         with pytest.raises(ValueError, match=f"{name.upper()}={value} changes the numbers"):
-            build.build(tiny.get_config())
+            trainings.build(tiny.get_config())
     finally:
         jax.config.update(name, ours)
-    build.build(tiny.get_config())
+    trainings.build(tiny.get_config())
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from nas_jax import build, spaces
+from nas_jax import spaces
 from nas_jax.nn import layers
 from nas_jax.nn import masked as masked_lib
 from nas_jax.search.short_training import Trained
+from tests import trainings
 from tests.configs import tiny
 
 pytestmark = pytest.mark.system
@@ -27,7 +28,7 @@ def built():
     config = tiny.get_config()
     config.sweep.score = "trained"
     config.retrain.short.train.update({"num_steps": 1, "base_lr": 1e-12})
-    return config, *build.build(config)
+    return trainings.build(config)
 
 
 def _deviations(net, *archs):
@@ -67,7 +68,7 @@ def test_a_candidate_is_trained_from_there(built, tmp_path):
     """Of one draw for all; block 1 has one of its three inputs, so sqrt(3) times the supernet's."""
     config, space, data = built
     text = "0,1>sep3x3|2>identity,maxpool"
-    trained = Trained(config, space, data, tmp_path)
+    trained = Trained(trainings.run_of(config, space, data, tmp_path), tmp_path)
     trained(space.from_strs([text]))
     [state] = trained._training.restore(trained._folder(text))
     net = space.supernet(num_classes=10, filters=4)

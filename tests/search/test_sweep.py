@@ -8,9 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from nas_jax import build, spaces, strategies
+from nas_jax import spaces, strategies
 from nas_jax.costs import latency, params_flops
-from nas_jax.costs.constraints import Constraints
 from nas_jax.nn import masked
 from nas_jax.report import analysis
 from nas_jax.runtime import rng
@@ -33,7 +32,7 @@ def _changed(config, *fields):
     """Flattened fields set; the config is built: (config, space, data)."""
     with config.unlocked():
         config.update_from_flattened_dict(dict(fields))
-    return config, *build.build(config)
+    return trainings.build(config)
 
 
 @pytest.fixture
@@ -118,7 +117,9 @@ def test_every_strategy_keeps_to_the_constraints_and_to_the_table(tmp_path, tabl
 )
 def test_what_cannot_be_is_said(tmp_path, fields, message):
     with pytest.raises(ValueError, match=message):
-        sweep.run(*_changed(tiny_macro.get_config(), *fields.items()), tmp_path)
+        sweep.search(
+            trainings.run_of(*_changed(tiny_macro.get_config(), *fields.items()), tmp_path)
+        )
 
 
 def test_latencies_add_up():
@@ -143,11 +144,15 @@ def test_a_limit_of_latency_is_kept(tmp_path):
     latency.per_option(space, path, num_archs=6, batch_size=2, **size)
     file = path.read_text()
     assert set(json.loads(file)) >= {"device", "batch_size", "error_percent", "num_archs"}
-    measured = Constraints(config, space, data, tmp_path).costs(space.from_strs(EVERY))
+    measured = trainings.run_of(config, space, data, tmp_path).constraints.costs(
+        space.from_strs(EVERY)
+    )
     assert 0 < min(measured["latency_ms"]) < max(measured["latency_ms"])
     limit = float(np.median(measured["latency_ms"]))
     config.sweep.constraints.max_latency = limit
-    allowed = Constraints(config, space, data, tmp_path).allows(space.from_strs(EVERY))
+    allowed = trainings.run_of(config, space, data, tmp_path).constraints.allows(
+        space.from_strs(EVERY)
+    )
     assert (allowed == (np.asarray(measured["latency_ms"]) <= limit)).all()
     assert 0 < allowed.sum() < 27
     assert path.read_text() == file
@@ -194,10 +199,10 @@ def _enas(config=None):
 
 def _train_enas(directory, devices, data_wrapper=lambda data: data):
     config, space, data = _enas()
-    constraints = Constraints(config, space, data, directory)
-    task = supernet.make(config, space, data, constraints, devices)
-    train = loop.Training(task, config.supernet.train, data_wrapper(data), devices)
-    return train.fit(directory, seed=1), _rows(directory / "metrics.jsonl")
+    run = trainings.run_of(config, space, data_wrapper(data), directory)
+    return supernet.training(run, devices).fit(directory, seed=1), _rows(
+        directory / "metrics.jsonl"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -213,9 +218,8 @@ def test_a_controller_learns_while_the_supernet_trains(alternating):
     assert all(0 <= row["asked_accuracy"] <= 1 for row in rows if row["step"] % 2 == 0)
     config, space, data = _enas()
     trials = trainings.swept(config, space, data, directory)
-    constraints = Constraints(config, space, data, directory)
-    strategy = supernet.make_strategy(config, space, constraints)
-    fresh = supernet.first_policy(config, strategy)
+    made = trainings.run_of(config, space, data, directory)
+    strategy, fresh = made.strategy, supernet.first_policy(made)
     key = rng.stream(jax.random.key(config.sweep.seed), "ask", 0)
     asked = [space.to_strs(strategy.ask(key, policy, 8)) for policy in (state.policy, fresh)]
     assert [row["arch"] for row in trials[:8]] == asked[0] != asked[1]
@@ -272,7 +276,7 @@ def by_training(tmp_path_factory):
         }
         run = _changed(tiny_macro.get_config(), *fields.items())
         directory = tmp_path_factory.mktemp("trained")
-        supernet.run(*run, directory)
+        supernet.train(trainings.run_of(*run, directory))
         assert not (directory / "checkpoints").exists()  # there is no supernet to train
         found[inherit] = run, directory, trainings.swept(*run, directory)
     return found
@@ -283,11 +287,11 @@ def test_a_candidate_is_its_stand_alone_network(by_training):
     (config, space, data), _, rows = by_training[False]
     directory = by_training[False][1].with_name("alone")
     text = rows[0]["arch"]
-    options = loop.network_options(config, "batch")
-    net = space.standalone(text, num_classes=10, filters=4, **options)
+    made = trainings.run_of(config, space, data, directory)
+    net = made.standalone(text, filters=4, bn="batch")
     task = loop.Task(name="alone", net=net, split="train")
     training = loop.Training(task, config.retrain.short.train, data)
-    mine = space.supernet(num_classes=10, filters=4, **options)
+    mine = made.supernet()
     images = np.zeros((1, *data.image_shape), np.float32)
     whole = masked.init(jax.random.key(0), mine, images, space.all_on())
     params = space.subnet(whole["params"], text)

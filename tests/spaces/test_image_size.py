@@ -11,11 +11,10 @@ import pytest
 from nas_jax import spaces
 from nas_jax.config import validation
 from nas_jax.costs import latency, params_flops, scaling, widths
-from nas_jax.costs.constraints import Constraints
 from nas_jax.data import dataset
 from nas_jax.nn import masked
 from nas_jax.standalone import retrain
-from tests import images
+from tests import images, trainings
 from tests.configs import tiny
 from tests.costs.test_params_flops import multiply_adds
 
@@ -153,10 +152,11 @@ def test_a_run_counts_every_pixel(tmp_path, run):
     arch = space.from_str(text)
     exact = _counted(space, arch, (8, 16), channels=1)
     assert params_flops.on_images(space, arch, 4, data).flops == exact
-    costs = Constraints(config, space, data, tmp_path).costs(space.from_strs([text]))
+    made = trainings.run_of(config, space, data, tmp_path)
+    costs = made.constraints.costs(space.from_strs([text]))
     assert costs["flops"] == [exact]
     assert json.loads((tmp_path / "latency.json").read_text())["image_size"] == [8, 16]
-    retrain.train_one(config, space, data, "short", tmp_path, text, 4, 0)
+    retrain.train_one(made, "short", tmp_path, text, 4, 0)
     assert json.loads((tmp_path / "result.json").read_text())["flops"] == exact
 
 

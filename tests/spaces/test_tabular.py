@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas_jax import build, spaces
 from nas_jax import config as config_lib
+from nas_jax import spaces
 from nas_jax.spaces import tabular
+from tests import trainings
 from tests.test_bad_input import examples, refused
 
 MACRO, NB201 = spaces.make("nasbench_macro"), spaces.make("nasbench201", num_cells=1)
@@ -191,11 +192,11 @@ def test_a_table_of_another_data_set_is_refused_before_anything_runs(tmp_path):
     config.data.train, config.data.valid, config.data.test = "train", "valid", "test"
     config.table = write(tmp_path, "x.csv", "arch,cifar10_test_accuracy\n")
     with pytest.raises(ValueError, match="has no architectures"):
-        build.build(config)
+        trainings.build(config)
     text = "0>identity|0>identity|0>identity|0>identity"
     config.table = write(tmp_path, "x.csv", f"arch,cifar10_test_accuracy\n{text},5\n")
     with pytest.raises(ValueError, match=r"is of .cifar10., but data\.name=.digits."):
-        build.build(config)
+        trainings.build(config)
 
 
 CELLS = {  # of a column

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from nas_jax import build, config, spaces
+from nas_jax import config, spaces
 from nas_jax.report import results
 from nas_jax.search import sweep
 from nas_jax.standalone import retrain
 from nas_jax.storage import workdir
+from tests import trainings
 from tests.configs import tiny_macro
 
 SPACE = spaces.make("cell", num_cells=1, num_blocks=1)
@@ -175,7 +176,7 @@ def tied(tmp_path):
     for text in archs:
         path = tmp_path / "retrain" / "final" / "F4" / spaces.arch_id(text) / "seed0"
         workdir.write_json(path / "result.json", {})
-    return (given, *build.build(given), tmp_path), tmp_path / "retrain/final/selection.json"
+    return (*trainings.build(given), tmp_path), tmp_path / "retrain/final/selection.json"
 
 
 @pytest.mark.parametrize("chosen", ["000", "001", "012", "210"])
@@ -184,7 +185,7 @@ def test_a_run_keeps_the_selection_that_it_began_with(tied, chosen):
     run, path = tied
     selection = EMPTY | {"top": [chosen]}
     workdir.write_json(path, selection)
-    retrain.run(*run)
+    retrain.retrain(trainings.run_of(*run))
     assert workdir.read_json(path) == selection
 
 
@@ -204,7 +205,7 @@ def test_a_selection_that_is_not_whole_is_made_again(tied, text):
     run, path = tied
     if text is not None:
         path.write_text(text)
-    retrain.run(*run)
+    retrain.retrain(trainings.run_of(*run))
     first = results.ranked(workdir.read_trials(run[-1] / "trials.jsonl"))[0]["arch"]
     assert workdir.read_json(path)["top"] == [first]
     assert workdir.read_json(path).keys() == {*retrain.GROUPS}
@@ -218,12 +219,12 @@ def test_a_sweep_that_begins_anew_forgets_the_selection(tmp_path):
     rows = [f"{text},{i}" for i, text in enumerate(every)]
     (tmp_path / "table.csv").write_text("\n".join(["arch,digits_test_accuracy", *rows]) + "\n")
     given.sweep.score, given.sweep.num_candidates = "table", 27
-    run = *(given, *build.build(given)), tmp_path
+    run = *trainings.build(given), tmp_path
     for lines, kept in ((0, False), (27, True), (16, True), (0, False)):
         path = tmp_path / "retrain" / "final" / "selection.json"
         workdir.write_json(path, {})
         trials = tmp_path / "trials.jsonl"
         if trials.exists():
             trials.write_text("".join(trials.read_text().splitlines(keepends=True)[:lines]))
-        sweep.run(*run)
+        sweep.search(trainings.run_of(*run))
         assert path.exists() == kept

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from nas_jax import build, pipeline
 from nas_jax import config as config_lib
+from nas_jax import pipeline
 from nas_jax.config import variants
 from nas_jax.storage import compatibility, workdir
 from nas_jax.studies import store
+from tests import trainings
 from tests.configs import tiny, tiny_macro, tiny_study
 
 pytestmark = pytest.mark.system
@@ -142,7 +143,7 @@ def test_what_an_earlier_version_did_otherwise_does_not_go_on(tmp_path, used, ex
 def test_a_pool_does_not_take_supernets_of_mended_methods_for_todays(tmp_path):
     config = tiny_macro.get_config()
     config.supernet.sampler = "path_dropout"
-    found = store.Pool(tmp_path, Images())
+    found = store.Store(tmp_path, Images())
     parts = workdir.read_json(found.supernet(config) / "config.json")
     assert parts.pop("path_dropout") == "second"
     config.supernet.sampler = "fair"
@@ -205,7 +206,7 @@ class Images:
 
 def _ids(config, directory):
     """The names of a pool's folders and files."""
-    found = store.Pool(directory, Images())
+    found = store.Store(directory, Images())
     kl = variants.changed(config, "", [("sweep.score", "kl")])
     networks = {
         protocol: next(iter(found.networks(config, protocol, {"top": [ARCH]}))).parents[2].name
@@ -246,7 +247,7 @@ def test_the_order_of_images_is_part_of_the_id_of_scores_and_of_what_they_decide
 def test_folders_are_found_wherever_the_data_set_lies_now(tmp_path):
     """Also those whose id has the place in it."""
     config = _as_then(_case("tiny"))
-    found = store.Pool(tmp_path, Images())
+    found = store.Store(tmp_path, Images())
     before = found.supernet(config)
     parts = workdir.read_json(before / "config.json")
     parts["data"]["data_dir"] = "/somewhere"
@@ -276,7 +277,7 @@ def test_a_study_finds_what_an_earlier_version_trained(tmp_path, monkeypatch):
     assert _contents(folder) == before
     assert _rows((study / "report" / "report.md").read_text()) == _rows(report)
 
-    found = store.Pool(folder, build.build(config)[1])
+    found = store.Store(folder, trainings.build(config)[2])
     found.train_supernets({"ramp": config})
     selection = workdir.read_json(study / "selection_short.json")
     networks = found.train_networks(config, "short", selection)

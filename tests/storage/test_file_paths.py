@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from nas_jax import build, pipeline, spaces
+from nas_jax import pipeline, spaces
 from nas_jax.costs import latency
 from nas_jax.data import loading
 from nas_jax.spaces import tabular
 from nas_jax.storage import checkpoints, file_paths, workdir
-from nas_jax.studies.store import Pool
+from nas_jax.studies.store import Store
+from tests import trainings
 from tests.configs import tiny, tiny_study
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +70,7 @@ def test_without_a_home_folder_a_tilde_is_refused(no_home, given):
 def _build(**fields):
     config = tiny_study.get_config()
     config.update_from_flattened_dict(fields)
-    return build.build(config)
+    return trainings.build(config)
 
 
 READERS = {
@@ -94,7 +95,7 @@ def test_every_path_that_a_user_gives_is_of_this_machine(home, monkeypatch, fiel
 
 
 WRITERS = {
-    "pool": lambda path: Pool(path, None),
+    "pool": lambda path: Store(path, None),
     "checkpoints": checkpoints.Checkpoints,
     "claim": lambda path: workdir.claim(path, wait=False).__enter__(),
     "text": lambda path: workdir.write_text(path / "x.txt", ""),
@@ -135,7 +136,7 @@ def test_home_folder_of_tables_and_of_data_sets(home, monkeypatch):
 
 
 def test_a_pool_in_the_home_folder(home):
-    assert Pool("~/pool", None).directory == home / "pool"
+    assert Store("~/pool", None).directory == home / "pool"
 
 
 @pytest.mark.system

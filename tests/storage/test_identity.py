@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from nas_jax import build, pipeline, spaces
+from nas_jax import pipeline, spaces
 from nas_jax.config import variants
 from nas_jax.storage import compatibility, identity
 from nas_jax.storage.checkpoints import Checkpoints
@@ -26,7 +26,7 @@ def trained(tmp_path_factory):
     """(config, its data, a folder with the checkpoints of its supernet)."""
     config = tiny.get_config()
     config.supernet.train.num_steps = 10
-    space, data = build.build(config)
+    config, space, data = trainings.build(config)
     directory = tmp_path_factory.mktemp("trained")
     trainings.fit((config, space, data), directory)
     return config, data, directory
@@ -38,7 +38,7 @@ def _restore(trained, *fields, **of_data):
     config = variants.changed(config, "", fields)
     space = spaces.make(**config.space.to_dict())
     data = dataclasses.replace(data, **of_data)
-    return supernet.training(config, space, data).restore(directory)
+    return supernet.training(trainings.run_of(config, space, data, directory)).restore(directory)
 
 
 @pytest.mark.parametrize(

@@ -136,10 +136,10 @@ def test_a_constraint_is_never_violated(name):
         return (np.asarray(TOY.to_decisions(archs)) == 2).sum(-1) <= 1
 
     strategy = _made(name)
+    state = strategy.init(jax.random.key(0))
     if name == "exhaustive":  # is told what is allowed
         every = exhaustive.every(TOY)
-        strategy = exhaustive.make(TOY, among=every[allows(TOY.from_decisions(every))])
-    state = strategy.init(jax.random.key(0))
+        state = exhaustive.first_state(every[allows(TOY.from_decisions(every))])
     for number in range(3):
         key = jax.random.key(number)
         archs = strategies.ask_allowed(key, strategy, state, NUM_ASKED, allows)
@@ -235,7 +235,7 @@ def test_exhaustive_asks_for_each_architecture_once_and_in_order():
 
 def test_exhaustive_of_a_huge_space_is_refused():
     with pytest.raises(ValueError, match=r"has 6,002,115,840 architectures, more than 1,000,000"):
-        strategies.make("exhaustive", spaces.make("cell"))
+        strategies.make("exhaustive", spaces.make("cell")).init(jax.random.key(0))
 
 
 def test_optuna_weighs_a_score_against_a_cost():

@@ -137,16 +137,16 @@ def table_config(path: Path, candidates: int, options: dict = BENCHMARK) -> Conf
 
 
 def _swept(what: str, config: ConfigDict, directory: Path) -> Iterator[tuple]:
-    space, data = build.build(config)
-    supernet.run(config, space, data, directory)
+    run = build.build_run(config, directory)
+    supernet.train(run)
     n, began = config.sweep.num_candidates, time.perf_counter()
     with Rounds() as rounds:
-        sweep.run(config, space, data, directory)
+        sweep.search(run)
     warm, span = min(WARM, n // 4), min(SPAN, n // 4)
     speeds = rounds.speed(warm, warm + span), rounds.speed(n - span, n)
     seconds, memory = time.perf_counter() - began, (rounds.near(warm)[2], rounds.near(n)[2])
     yield what, n, seconds, *speeds, *memory
-    yield from _timed(f"{what}, again", n, lambda: sweep.run(config, space, data, directory))
+    yield from _timed(f"{what}, again", n, lambda: sweep.search(run))
 
 
 def _timed(what: str, n: int, run: Callable[[], object]) -> Iterator[tuple]:

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from configs.studies import strategies as strategies_config
-from nas_jax import build, spaces, studies
+from nas_jax import spaces, studies
 from nas_jax.config import variants
 from nas_jax.costs import params_flops
 from nas_jax.storage import workdir
 from nas_jax.studies import compare_strategies, regret
 from nas_jax.studies.study import Study
+from tests import trainings
 from tests.configs import tiny, tiny_macro
 
 pytestmark = pytest.mark.system
@@ -26,8 +27,8 @@ def _study(config, directory, **fields):
     fields |= {"study.pool": str(directory / "pool"), "study.variants": VARIANTS}
     with config.unlocked():
         config.update_from_flattened_dict(fields)
-    space, data = build.build(config)
-    return Study(config, space, data, directory / "study"), config, space, data
+    config, space, data = trainings.build(config)
+    return Study(trainings.run_of(config, space, data, directory / "study")), config, space, data
 
 
 def _table(path):
@@ -75,7 +76,7 @@ def test_regret_is_what_the_best_of_the_table_has_more(tmp_path):
     searches = study.searches()["random"]
     courses = [regret._course(table, 0.36, rows)[0] for rows in searches]
     np.testing.assert_allclose(courses, [[16, 6, 6, 0], [4, 4, 4, 4]])
-    path = studies.run(*run, tmp_path / "study")
+    path = studies.study(trainings.run_of(*run, tmp_path / "study"))
     text = path.read_text()
     # mean 2, sd 2.83, n = 2: the interval is 12.71 standard errors of 2 either way
     assert _cells(text, "random")[2:5] == ["2.00 [-23.41, 27.41]", "", "26.00 [0.59, 51.41]"]
@@ -99,7 +100,7 @@ def test_strategies_are_compared_at_their_budget(tmp_path):
         for one in configs:
             workdir.set_status(study.pool.supernet(one), "done")
     _fill_networks(study, {text: 40 + i for i, text in enumerate(archs)})
-    text = studies.run(*run, tmp_path / "study").read_text()
+    text = studies.study(trainings.run_of(*run, tmp_path / "study")).read_text()
     # 40 steps of 32 images; 8 candidates of 128
     assert _cells(text, "random")[1:6] == ["2", "1,280", "8", "1,024", "2,304"]
     # size of the networks, not of the trials; 40.5 and 42.5; 42.5 and 44.5
@@ -113,7 +114,7 @@ def test_strategies_are_compared_at_their_budget(tmp_path):
     workdir.set_status(study.pool.supernet(other), "done")
     again = Study(study.config, study.space, study.pool.data, tmp_path / "again")
     _fill_cells(again, "fair", 1, archs[6:] + archs[:6])
-    text = studies.run(study.config, *run[1:], tmp_path / "again").read_text()
+    text = studies.study(trainings.run_of(study.config, *run[1:], tmp_path / "again")).read_text()
     assert _cells(text, "fair")[1] == "1"
     assert _cells(text, "fair")[8:] == ["46.50", "4.00"]  # 46.5 - 42.5
     assert (tmp_path / "study" / "report" / "strategies.png").exists()
@@ -150,7 +151,7 @@ def test_tuned_widths_are_compared_with_narrowed_ones(tmp_path):
         row["widths"]["narrowed"] = {"a": 2, "b": 2}
         workdir.write_json(folder / "widths.json", row)
     _fill_networks(study, accuracies)
-    text = studies.run(*run, tmp_path / "study").read_text()
+    text = studies.study(trainings.run_of(*run, tmp_path / "study")).read_text()
     # tuned - narrowed is 2 and 1: mean 1.5, and 12.71 standard errors of 0.5 either way
     cells = ["2", "49.00 ± 7.07", "2.00", "0.00", "1.50 [-4.85, 7.85]"]
     assert _cells(text, "narrowed uniformly")[1:] == cells

@@ -10,12 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from nas_jax import build, spaces, studies
+from nas_jax import spaces, studies
 from nas_jax.config import variants
 from nas_jax.storage import workdir
 from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.studies import compare_supernets, ranking
 from nas_jax.studies.study import Study
+from tests import trainings
 from tests.configs import tiny_study
 
 pytestmark = pytest.mark.system
@@ -94,11 +95,12 @@ def made(tmp_path_factory):
     )
     config.study.paper_points = str(points)
     config.study.paper_columns = ("one_shot_accuracy", "other")
-    space, data = build.build(config)
+    config, space, data = trainings.build(config)
     workdir.open_workdir(directory, config.to_dict(), {"fingerprint": ""})
-    study = Study(config, space, data, directory)
+    run = trainings.run_of(config, space, data, directory)
+    study = Study(run)
     _fill(study)
-    path = studies.run(config, space, data, directory)
+    path = studies.study(run)
     return study, path.read_text()
 
 
@@ -202,7 +204,7 @@ def test_a_bad_study_is_refused_in_one_line(fields, message, tmp_path):
     config.study.pool = str(tmp_path / "pool")
     config.update_from_flattened_dict(fields)
     with pytest.raises(ValueError, match=message):
-        studies.run(config, *build.build(config), tmp_path)
+        studies.study(trainings.run_of(*trainings.build(config), tmp_path))
     assert not (tmp_path / "pool").exists()
 
 
@@ -228,7 +230,7 @@ def test_bad_points_of_the_paper_are_refused_before_anything_runs(content, messa
     path.write_text(content)
     config.study.paper_points, config.study.paper_columns = str(path), ("other",)
     with pytest.raises(ValueError, match=message) as error:
-        build.build(config)
+        trainings.build(config)
     assert str(error.value).startswith(f"config.study.paper_points='{path}'")
     assert "\n" not in str(error.value)
 

@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import build, spaces, strategies
+from nas_jax import spaces, strategies
 from nas_jax.nn import layers, masked
 from nas_jax.spaces import base
 from nas_jax.strategies import smash
-from nas_jax.training import supernet
 from tests import trainings
 from tests.configs import tiny
 
@@ -172,7 +171,7 @@ def _search():
     }
     with config.unlocked():
         config.update_from_flattened_dict(fields)
-    return config, *build.build(config)
+    return trainings.build(config)
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +197,7 @@ def test_candidates_are_ranked_with_generated_weights(trained):
     config, space, data = _search()
     rows = trainings.swept(config, space, data, directory)
     assert len(rows) == 8
-    strategy = supernet.training_strategy(config, space)
+    strategy = trainings.run_of(config, space, data, directory).strategy
     net = strategy.wrap(space.supernet(num_classes=10, filters=4))
     images, labels = data.fixed("valid", 128)
     images = (images / 255 - data.mean) / data.std
@@ -222,7 +221,7 @@ def test_what_cannot_be_is_said(fields, message):
     with config.unlocked():
         config.update_from_flattened_dict(fields)
     with pytest.raises(ValueError, match=message):
-        build.build(config)
+        trainings.build(config)
 
 
 def test_the_standard_deviations_are_drawn_once():

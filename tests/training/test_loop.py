@@ -10,13 +10,14 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from nas_jax import build, spaces
+from nas_jax import spaces
 from nas_jax.nn import masked
 from nas_jax.oneshot import path_dropout
 from nas_jax.runtime import distributed, rng
 from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.training import loop, supernet, train_step
 from nas_jax.training.metrics import Diverged
+from tests import trainings
 from tests.configs import tiny
 
 pytestmark = pytest.mark.system
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.system
 @pytest.fixture(scope="module")
 def setup():
     config = tiny.get_config()
-    space, data = build.build(config)
+    config, space, data = trainings.build(config)
     return config, space, data
 
 
@@ -34,8 +35,7 @@ def _fit(setup, directory, devices, per_use=False, **changes):
     config = config.copy_and_resolve_references()
     config.supernet.per_use_gradients = per_use
     config.supernet.train.update(changes)
-    task = supernet.make(config, space, data)
-    training = loop.Training(task, config.supernet.train, data, devices)
+    training = supernet.training(trainings.run_of(config, space, data, directory), devices)
     state = training.fit(directory, seed=1)
     rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     return state, rows
@@ -79,8 +79,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(setup, tmp_path):
 
     config = config.copy_and_resolve_references()
     config.supernet.train.num_steps = 30
-    task = supernet.make(config, space, data)
-    training = loop.Training(task, config.supernet.train, Stopping(), devices)
+    training = supernet.training(trainings.run_of(config, space, Stopping(), tmp_path), devices)
     with pytest.raises(Stop):
         training.fit(tmp_path / "cut", seed=1)
     with Checkpoints(tmp_path / "cut" / "checkpoints") as checkpoints:
@@ -109,7 +108,7 @@ def test_too_few_checkpoints_are_seen_before_training(setup, tmp_path, checkpoin
     config.sweep.num_checkpoints = saves + 1
     message = rf"num_checkpoints={saves + 1}, but a training of 15 steps .* saves {saves}; lower"
     with pytest.raises(ValueError, match=message):
-        supernet.run(config, space, data, tmp_path)
+        supernet.train(trainings.run_of(config, space, data, tmp_path))
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -199,8 +198,8 @@ def test_ghost_batches_of_a_standalone_network_one_by_one_or_together(setup, tmp
     for execution in ("masked", "switch"):
         config = config.copy_and_resolve_references()
         config.supernet.execution = execution
-        options = loop.network_options(config, "running")
-        net = space.standalone("0>sep3x3|0>identity,maxpool", num_classes=10, filters=4, **options)
+        run = trainings.run_of(config, space, data, tmp_path)
+        net = run.standalone("0>sep3x3|0>identity,maxpool", filters=4, bn="running")
         task = loop.Task(name="alone", net=net, split="train")
         train = config.retrain.short.train.copy_and_resolve_references()
         train.num_steps = 3

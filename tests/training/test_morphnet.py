@@ -13,7 +13,6 @@ from nas_jax.config import validation
 from nas_jax.report import page
 from nas_jax.standalone import retrain, width_tuning
 from nas_jax.storage import workdir
-from nas_jax.training import supernet
 from tests import trainings
 from tests.configs import tiny
 
@@ -36,7 +35,7 @@ def _search():
     }
     with config.unlocked():
         config.update_from_flattened_dict(fields)
-    return config, *build.build(config)
+    return trainings.build(config)
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +67,13 @@ def test_a_search_goes_on_with_what_is_left_and_tunes_widths(penalised):
     directory, state, _ = penalised
     config, space, data = _search()
     trials = trainings.swept(config, space, data, directory)
-    strategy = supernet.make_strategy(config, space, None)
+    strategy = trainings.run_of(config, space, data, directory).strategy
     left = jax.device_get(strategy.read_out(state.params))
     assert not all(mask.all() for mask in jax.tree.leaves(left))
     asked = space.from_strs([row["arch"] for row in trials])
     for mask, kept in zip(jax.tree.leaves(asked), jax.tree.leaves(left)):
         assert kept.sum() < 1 or not np.any(mask[:, ~kept])
-    retrain.run(config, space, data, directory)
+    retrain.retrain(trainings.run_of(config, space, data, directory))
     [path] = (directory / "retrain" / "widths").glob("F4/*/widths.json")
     row, best = (
         json.loads(path.read_text()),
@@ -92,7 +91,7 @@ def test_a_search_goes_on_with_what_is_left_and_tunes_widths(penalised):
     for group in width_tuning.GROUPS:
         assert results[row[group]]["flops"] == row["costs"][group]
     written = path.stat().st_mtime_ns
-    retrain.run(config, space, data, directory)
+    retrain.retrain(trainings.run_of(config, space, data, directory))
     assert path.stat().st_mtime_ns == written
     text = page.write(directory, space).read_text()
     assert "## Tuned widths\n\n![Widths](widths.png)" in text
@@ -107,7 +106,7 @@ def test_tuning_where_there_are_no_widths_is_said():
         fields = build.known_fields("nasbench201").space.to_dict()
         config.space = ConfigDict(fields | {"num_cells": 1})
     with pytest.raises(ValueError, match=r"groups\.tuned=1, .* have no widths .* set both to 0"):
-        build.build(config)
+        trainings.build(config)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from nas_jax import build, spaces, strategies
-from nas_jax.costs.constraints import Constraints
+from nas_jax import spaces, strategies
 from nas_jax.report import page
 from nas_jax.training import lineage, supernet
 from nas_jax.training.loop import Training
@@ -41,14 +40,14 @@ def _build(**fields):
         config.update_from_flattened_dict(
             FIELDS | {name.replace("__", "."): value for name, value in fields.items()}
         )
-    return config, *build.build(config)
+    return trainings.build(config)
 
 
 def _training(directory, devices=1, factors=None, wrap=lambda data: data, **fields):
     """As a search makes it, but for factors that are given."""
     config, space, data = _build(**fields)
-    constraints, devices = Constraints(config, space, data, directory), jax.devices()[:devices]
-    made = supernet.training(config, space, wrap(data), constraints, devices)
+    run = trainings.run_of(config, space, wrap(data), directory)
+    made = supernet.training(run, jax.devices()[:devices])
     if factors is not None:
         ones = np.ones(len(factors), np.float32)
         rates = {"learning_rate": np.asarray(factors, np.float32)}
@@ -208,7 +207,8 @@ def test_a_member_is_a_training_of_its_own(tmp_path, execution):
     config, space, data = _build(
         **fields | {"sweep__strategy": "random_search", "sweep__options": ()}
     )
-    alone = supernet.training(config, space, SameOrder(data), devices=jax.devices()[:1])
+    run = trainings.run_of(config, space, SameOrder(data), tmp_path)
+    alone = supernet.training(run, jax.devices()[:1])
     assert type(alone) is Training
     for member in (0, 2):
         one = alone.fit(tmp_path / str(member), seed=6 + member)
@@ -227,7 +227,8 @@ def test_factors_multiply_what_the_config_says(tmp_path):
     fields |= {"sweep__strategy": "random_search", "sweep__options": ()}
     fields |= {"supernet__train__base_lr": 1.6, "supernet__train__l2": 0.03}
     config, space, data = _build(**fields, supernet__path_dropout__r=0.3)
-    alone = supernet.training(config, space, SameOrder(data), devices=jax.devices()[:1])
+    run = trainings.run_of(config, space, SameOrder(data), tmp_path)
+    alone = supernet.training(run, jax.devices()[:1])
     one = alone.fit(tmp_path / "one", seed=5)
     _assert_equal(jax.tree.map(lambda x: x[1], state.params), one.params, atol=1e-5)
 
@@ -316,4 +317,4 @@ def test_a_sweep_and_a_report_of_it(trained):
 )
 def test_what_cannot_be_is_said(tmp_path, fields, message):
     with pytest.raises(ValueError, match=message):
-        supernet.run(*_build(**fields), tmp_path)
+        supernet.train(trainings.run_of(*_build(**fields), tmp_path))
