@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 
 import nas_jax
+from nas_jax import config as config_lib
+from nas_jax.config import variants
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docs/**/*.ipynb"))
 )
+FIELDS_TO_COME = {"supernet.variant", "supernet.variant_options"}  # temporary: must become empty
 OUTPUTS = ("report.md",)  # a run writes it into its own folder
 LINK = re.compile(r"\]\(([^)\s]+)[^)]*\)|(?:src|href)=\"([^\"]+)\"|^\[[^\]]+\]:\s+(\S+)", re.M)
 NAMED = re.compile(r"[\w./{},*-]*[\w}*]\.(?:py|md|cfg|toml|txt|ipynb|sh|ya?ml)\b")
@@ -73,6 +76,39 @@ def test_dead_links_and_paths_are_found(tmp_path):
 def test_links_lead_somewhere(document):
     path = ROOT / document
     assert dead_links(path.read_text(encoding="utf-8"), path.parent) == []
+
+
+def anchors(path):
+    """What a link may name after the #: the headings of a document, as GitHub spells them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_name_headings_that_exist(document):
+    path = ROOT / document
+    targets = ("".join(groups) for groups in LINK.findall(path.read_text(encoding="utf-8")))
+    parts = (target.partition("#") for target in targets if "://" not in target and "#" in target)
+    wrong = [
+        f"{file}#{anchor}"
+        for file, _, anchor in parts
+        if anchor not in anchors(path.parent / file if file else path)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if name != "CHANGELOG.md"])
+def test_fields_that_are_set_exist(document):
+    """`--config.a.b=` in a document is a field of the config."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    named = set(re.findall(r"--config\.([\w.]+)=", text)) - {"a.b"}
+    fields = {name for name, _ in variants.flatten(config_lib.default())}
+    assert sorted(named - fields - FIELDS_TO_COME) == []
+
+
+def test_the_citation_is_of_this_version():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {nas_jax.__version__}\n" in citation
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
