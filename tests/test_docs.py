@@ -180,6 +180,7 @@ def docstrings_without_verb(name):
         f"{name}.{which}".removeprefix("nas_jax.")
         for which, value in public(module, name)
         if value.__doc__ and not inspect.isclass(value) and not is_property(module, which)
+        if which.rpartition(".")[2] == value.__name__ != "setup"  # else the default of a field
         if not begins_with_a_verb(value.__doc__)
     ]
 

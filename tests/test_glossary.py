@@ -53,9 +53,10 @@ def public_names(module):
     constants = [name for name in vars(loaded) if name.isupper() and not name.startswith("_")]
     yield from ((f"{short}.{name}", name) for name in constants)
     for which, value in public(loaded, module):
-        name = f"{short}.{which}"
-        yield name, which.rpartition(".")[2]
-        yield from ((f"{name}({field})", field) for field in fields(value))
+        name, last = f"{short}.{which}", which.rpartition(".")[2]
+        yield name, last
+        if last == value.__name__:  # else the default of a field
+            yield from ((f"{name}({field})", field) for field in fields(value))
 
 
 def retired_names(names):

@@ -18,8 +18,7 @@ RETIRED_WORDS = _names("""
     build known_fields
     config.validation config(known)
     costs.latency is_poor(found) quality(found)
-    nn.layers BatchNorm(policy) Conv.norm(policy) ConvNorm.norm(policy) DepthwiseNorm.norm(policy)
-    nn.layers POLICIES Projection.norm(policy) SeparableConv.norm(policy)
+    nn.layers BatchNorm(policy) POLICIES
     oneshot.candidates logits(own)
     oneshot.path_dropout tuned
     report.markdown coefficients(found)
@@ -41,8 +40,7 @@ RETIRED_WORDS = _names("""
     studies.store Pool Pool.score Pool.scores_file SCORE
     studies.study Study.scores
     training.lineage NOT_TUNED tuned
-    training.loop BaseTraining.fit(policy) Task(known) Task(policy) Task(tuned)
-    training.loop Task.init_args(policy) Task.known Task.sample_masks(policy)
+    training.loop BaseTraining.fit(policy) Task(known) Task(policy) Task(tuned) Task.known
     training.metrics Progress.know(known) Progress.write(known)
     training.supernet first_policy make_strategy(told)
     training.train_step TrainState(policy) create(policy) make(tuned)
@@ -66,9 +64,7 @@ NO_VERB = _names("""
     nn.execution resolve scaled weighted_sum
     nn.kernels avg_pool conv depthwise halve max_pool moments pointwise pointwise_of_concat
     nn.kernels scale_shift
-    nn.layers Conv.kernel_init ConvNorm.kernel_init DepthwiseNorm.kernel_init
-    nn.layers Projection.kernel_init SeparableConv.kernel_init Stem.kernel_init conv he_normal
-    nn.layers he_scale
+    nn.layers conv he_normal he_scale
     nn.masked init
     nn.network Network.logits Network.on Network.tensor_widths Network.unit network_options
     oneshot.candidates logits statistics
@@ -114,7 +110,7 @@ NO_VERB = _names("""
     spaces.nasbench201 NasBench201Space.network NasBench201Space.parse
     spaces.nasbench201 NasBench201Space.reduction_at NasBench201Space.to_str
     spaces.nasbench_macro MacroNetwork.enter MacroNetwork.layer MacroNetwork.leave
-    spaces.nasbench_macro MacroNetwork.setup NasBenchMacroSpace.labels NasBenchMacroSpace.layers
+    spaces.nasbench_macro NasBenchMacroSpace.labels NasBenchMacroSpace.layers
     spaces.nasbench_macro NasBenchMacroSpace.network NasBenchMacroSpace.parse
     spaces.nasbench_macro NasBenchMacroSpace.reduces NasBenchMacroSpace.reduction_at
     spaces.nasbench_macro NasBenchMacroSpace.stage NasBenchMacroSpace.to_str
