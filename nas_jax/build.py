@@ -22,6 +22,7 @@ from nas_jax.runtime import environment
 from nas_jax.spaces import tabular
 from nas_jax.storage import file_paths
 from nas_jax.strategies import exhaustive
+from nas_jax.training import variants as variants_lib
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +47,14 @@ def build_run(config: ConfigDict, workdir: str | Path) -> Run:
     _check_widths(config.retrain, space)
     if config.data.image_size:
         space.check_image_size(config.data.image_size)  # before a data set is read in vain
+    _check_variant(config, space)
     run = assemble(config, _load(config.data), workdir)
     if config.sweep.strategy == "exhaustive":
         run = _with_no_more_than_there_are(run)
     validation.sizes(config, space, run.data, jax.device_count())
     for label, variant in _variants(config).items():
         with _said_of(label):
-            _check_variant(variant, run)
+            _check_of_study(variant, run)
     return run
 
 
@@ -115,8 +117,25 @@ def _load(section):
     return loading.load(**fields, **(digits if fields["name"] == "digits" else {}))
 
 
-def _check_variant(config, run):
+def _check_variant(config, space):
+    """Raises: ValueError if the training variant cannot be made, or not be combined."""
+    name, settings = config.supernet.variant, config.supernet
+    made = variants_lib.make(name, space, settings.variant_options)
+    if made.wrap and config.sweep.bn != "batch":
+        raise ValueError(
+            f"config.sweep.bn={config.sweep.bn!r}, but supernet.variant={name!r} scores with the "
+            "statistics of its images: 'batch'"
+        )
+    if made.selection and settings.sampler == "strategy":
+        raise ValueError(
+            f"config.supernet.sampler='strategy', but supernet.variant={name!r} tunes a population "
+            "and draws nothing for it; choose another for one of the two"
+        )
+
+
+def _check_of_study(config, run):
     """Raises: ValueError if a variant of a study cannot be built, or not be compared."""
+    _check_variant(config, spaces.make(**config.space.to_dict()))
     own = assemble(config, run.data, run.workdir).space
     own.from_str(own.repeated(run.space.to_str(run.space.all_on())))
     validation.sizes(config, own, run.data, jax.device_count())
@@ -155,13 +174,7 @@ def _strategy(config, space, constraints):
         sweep.strategy, space, sweep.options, costs=constraints.costs, cost_names=names
     )
     reason = strategy.on_host and "cannot be compiled"
-    reason = reason or (strategy.exploit and "tunes a population and draws nothing for it")
     reason = reason or (sweep.strategy == "exhaustive" and "asks for all in order")
-    if strategy.wrap and sweep.bn != "batch":
-        raise ValueError(
-            f"config.sweep.bn={sweep.bn!r}, but sweep.strategy={sweep.strategy!r} scores with "
-            "the statistics of its images: 'batch'"
-        )
     if config.supernet.sampler == "strategy" and reason:
         raise ValueError(
             f"config.supernet.sampler='strategy', but sweep.strategy={sweep.strategy!r} {reason}; "

@@ -1,11 +1,13 @@
-"""Names that somebody may have misspelt."""
+"""Names and options that somebody may have misspelt."""
 
 import difflib
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 
 def nearest(name: object, names: Iterable[str]) -> str:
-    """The one of `names`, one or more, that is most like `name`; case does not count."""
+    """Return that of `names`, one or more, which is most like `name`; case does not count."""
     by_lower = {known.lower(): known for known in names}
     return by_lower[difflib.get_close_matches(str(name).lower(), by_lower, 1, 0)[0]]
 
@@ -17,3 +19,51 @@ def check(what: str, name: object, names: Iterable[str]) -> None:
         raise ValueError(
             f"{what}={name!r} is none of {', '.join(known)}; nearest: {nearest(name, known)!r}"
         )
+
+
+def keywords(function: Callable) -> dict[str, Any]:
+    """Return the keyword-only parameters of a function, with their defaults."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def check_options(
+    what: str, name: str, options: Iterable[tuple[str, Any]], known: Mapping[str, Any]
+) -> None:
+    """Check options given as (option, value) pairs, as in a config.
+
+    Args:
+      what: the field of the config.
+      name: whose options they are.
+      options: the pairs.
+      known: the options that there are, with their defaults.
+
+    Raises: ValueError, with the nearest name, if one is no pair, unknown or of another type.
+    """
+    for option in options:
+        if not isinstance(option, tuple | list) or len(option) != 2:
+            raise ValueError(
+                f"{what}: {option!r} is no (option, value); write {(('population', 50),)} for one"
+            )
+        if option[0] not in known:
+            there = f"{', '.join(known)}; nearest: {nearest(option[0], known)}" if known else "none"
+            raise ValueError(f"{what}: {option[0]!r} is no option of {name}, which has {there}")
+        _check_type(what, *option, known[option[0]])
+
+
+def _check_type(what, option, value, default):
+    kinds = {float: (int, float), tuple: (tuple, list)}.get(type(default), type(default))
+    if not isinstance(value, kinds):
+        raise ValueError(
+            f"{what}: {option}={value!r} must be {type(default).__name__}, such as its default "
+            f"{default!r}"
+        )
+
+
+def check_range(what: str, least: float, most: float | None, **options: float) -> None:
+    """Raises: ValueError that names the option of the field `what`, if one is not in
+    [least, most]."""
+    for name, value in options.items():
+        if value < least or (most is not None and value > most):
+            allowed = f"{least:g} or more" if most is None else f"in [{least:g}, {most:g}]"
+            raise ValueError(f"{what}: {name}={value!r} must be {allowed}")

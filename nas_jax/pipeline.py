@@ -65,15 +65,15 @@ def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
             "without it, on one file system"
         )
     with contextlib.ExitStack() as stack:
-        with _explained(directory, mode), distributed.owner_first("workdir"):
+        with _explained(directory, mode), distributed.lead_first("workdir"):
             mine = stack.enter_context(_claim(directory, mode))
-            if distributed.is_owner():
+            if distributed.is_lead():
                 workdir.open_workdir(directory, run.config.to_dict(), _inputs(run, mode))
         say = functools.partial(workdir.set_status, directory) if mine else _say_nothing
         for stage in config_lib.STAGES if mode == "search" else (mode,):
             recorded = _recorded(functools.partial(say, stage=stage))
             with _on_sigterm(), _explained(directory, stage), recorded:
-                if distributed.is_owner() or stage not in SHARED:
+                if distributed.is_lead() or stage not in SHARED:
                     _STAGES[stage](run)
                 preemption.check()
                 distributed.barrier(stage)
@@ -133,8 +133,8 @@ def _inputs(run, mode):
 
 @contextlib.contextmanager
 def _claim(directory: Path, mode: str) -> Iterator[bool]:
-    """Whether this process says what status.json says: the owner, if there is no other run."""
-    if not distributed.is_owner():
+    """Whether this process says what status.json says: the lead process, if no other runs."""
+    if not distributed.is_lead():
         yield False
         return
     with workdir.claim(directory, wait=False) as mine:

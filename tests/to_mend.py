@@ -28,7 +28,7 @@ RETIRED_WORDS = _names("""
     report.sections.schedule LABELS write(found)
     report.sections.trust write(found)
     report.sections.widths table(found) write(found)
-    runtime.distributed is_owner of_owner own_devices owner_first
+    runtime.distributed is_lead of_lead own_devices lead_first
     search.evaluators Scorer
     spaces.base Space.labels
     spaces.cell CellSpace.labels
@@ -84,8 +84,8 @@ NO_VERB = _names("""
     report.sections.schedule write
     report.sections.trust write
     report.sections.widths table write
-    runtime.distributed all_members fetch grid is_owner mean num_global num_local of_members
-    runtime.distributed of_owner own_devices owner_first part process put replica_index shard
+    runtime.distributed all_members fetch grid is_lead mean num_global num_local of_members
+    runtime.distributed of_lead own_devices lead_first part process put replica_index shard
     runtime.distributed stop_requested whole
     runtime.environment only_cpu with_cpu_flags
     runtime.preemption on_sigterm requested

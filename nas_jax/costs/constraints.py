@@ -58,7 +58,7 @@ class Constraints:
         }
         if self._timed["num_archs"]:
             given = {"filters": self._filters, **self._timed, **self._images}
-            with distributed.owner_first("latency"):  # no other may measure another
+            with distributed.lead_first("latency"):  # no other may measure another
                 found["latency_ms"] = latency.per_option(self._space, self._path, **given)
         return found
 

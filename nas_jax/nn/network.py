@@ -101,6 +101,40 @@ class Network(nn.Module):
         init = self.kernel_init(2 * x.shape[-1])  # no ReLU follows: half the variance
         return nn.Dense(self.num_classes, kernel_init=init, name=CLASSIFIER)(x)
 
+    @nn.nowrap
+    def logits_of_each(
+        self, variables: Any, images: jax.Array, archs: Any, own: Any = ()
+    ) -> jax.Array:
+        """Return logits float32 [g, n, K] of g architectures on the same images.
+
+        How they are computed follows from `execution`, as in training.
+
+        Args:
+          variables: of the supernet.
+          images: [n, H, W, C].
+          archs: masks [g, k].
+          own: variables [g, ...] that differ between architectures: none, or a dict of collections.
+        """
+
+        def one(arch, own):
+            return self.apply({**variables, **dict(own)}, images, arch)
+
+        if self.execution == "switch" and not own:
+            return self.one_after_the_other(variables, images, archs)
+        if self.execution == "switch":
+            return jax.lax.map(lambda pair: one(*pair), (archs, own))
+        if self.execution == "dispatch" and not own:
+            return self.apply(variables, images[None], archs)
+        return jax.vmap(one)(archs, own)
+
+    @nn.nowrap
+    def one_after_the_other(self, variables: Any, images: jax.Array, archs: Any) -> jax.Array:
+        """Return logits as `logits_of_each`, of one architecture after the other.
+
+        What no mask touches is computed once. A chain also keeps what follows from it.
+        """
+        return jax.lax.map(lambda arch: self.apply(variables, images, arch), archs)
+
 
 def _dtype_name(dtype):
     try:

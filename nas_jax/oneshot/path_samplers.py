@@ -6,9 +6,15 @@ fair          every subset of a Choice once in as many ghost batches as it has s
               order (Chu et al., ICCV 2021, where a subset is an op).
 sandwich      in each step the largest architecture, the smallest, and uniform ones (Yu et al.,
               ICCV 2019).
+
+A sampler is called with (key, step, groups, state, hyper) and returns masks float32
+[G, num_options]. `key` is the run's, the same for all steps. `groups` int32 [G] are global numbers
+of ghost batches: a ghost batch's masks depend on its number alone, not on how ghost batches are
+spread over devices. `state` is the sampler's own, of which these have none. `hyper` has the step's
+hyper-parameters `r` and `drop_share`, see `path_dropout.sample`.
 """
 
-import functools
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -20,76 +26,101 @@ from nas_jax.oneshot import path_dropout
 from nas_jax.runtime import rng
 from nas_jax.spaces import choices as choices_lib
 
-NAMES = ("path_dropout", "single_path", "fair", "sandwich")
+Sampler = Callable[[jax.Array, jax.Array, jax.Array, Any, Any], Any]
 
-Sampler = Callable[[jax.Array, jax.Array, jax.Array], Any]
+
+@dataclasses.dataclass(frozen=True)
+class PathDropout:
+    """Drops paths of the space's `choices`, divided by their keep probability if `rescale`."""
+
+    choices: Any
+    rescale: bool = False
+
+    def __call__(self, key, step, groups, state, hyper):
+        key = jax.random.fold_in(key, step)
+        drop = {"r": hyper.r, "share": hyper.drop_share, "rescale": self.rescale}
+        return path_dropout.sample(key, self.choices, groups, **drop)
+
+
+@dataclasses.dataclass(frozen=True)
+class SinglePath:
+    """Draws uniform legal architectures of the space's `choices`."""
+
+    choices: Any
+
+    def __call__(self, key, step, groups, state, hyper):
+        keys = rng.each(jax.random.fold_in(key, step), groups)
+        return jax.vmap(lambda key: choices_lib.sample(key, self.choices))(keys)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fair:
+    """Uses every subset of a Choice equally often; a step has `num_groups` ghost batches.
+
+    Ghost batches are counted through all steps; every num_subsets of them is a round.
+    """
+
+    choices: Any
+    num_groups: int
+
+    def __call__(self, key, step, groups, state, hyper):
+        numbers, decisions = step * self.num_groups + groups, []
+        for d, choice in enumerate(jax.tree.leaves(self.choices)):
+            orders, places = _orders(jax.random.fold_in(key, d), numbers, choice.num_subsets)
+            decisions.append(jnp.take_along_axis(orders, places[:, None], 1)[:, 0])
+        return choices_lib.from_decisions(self.choices, jnp.stack(decisions, -1))
+
+
+def _orders(key, numbers, size):
+    """Of the round of each ghost batch a random order int32 [G, size]; its place there [G]."""
+    rounds, places = jnp.divmod(numbers, size)
+    keys = rng.each(key, rounds)
+    return jax.vmap(lambda key: jax.random.permutation(key, size))(keys), places
+
+
+@dataclasses.dataclass(frozen=True)
+class Sandwich:
+    """Uses `extremes`, the largest and the smallest architecture, then uniform ones."""
+
+    choices: Any
+    extremes: tuple[Any, Any]
+
+    def __call__(self, key, step, groups, state, hyper):
+        uniform = SinglePath(self.choices)(key, step, groups, state, hyper)
+
+        def with_extremes(largest, smallest, masks):
+            first = jnp.where((groups == 0)[:, None], largest, smallest)
+            return jnp.where((groups < 2)[:, None], first, masks)
+
+        return jax.tree.map(with_extremes, *self.extremes, uniform)
+
+
+NAMES = ("path_dropout", "single_path", "fair", "sandwich")
 
 
 def make(
     name: str,
     choices: Any,
     *,
-    num_steps: int,
     num_groups: int,
-    extremes: tuple[Any, Any] | None,
-    r: float,
-    schedule: str,
-    rescale: bool,
+    extremes: tuple[Any, Any] | None = None,
+    rescale: bool = False,
 ) -> Sampler:
-    """The sampler of that name: (key, step, groups) -> masks float32 [G, num_options].
-
-    `key` is the run's, the same for all steps; `groups` int32 [G] are global numbers of ghost
-    batches, on which alone a ghost batch's masks depend, not on how they are spread over devices.
+    """Make the sampler of that name.
 
     Args:
       name: one of `NAMES`.
       choices: the space's tree of Choices.
-      num_steps: of the whole training.
       num_groups: ghost batches of a step, over all devices.
       extremes: the largest and the smallest architecture, masks [num_options]; for "sandwich" only.
-      r, schedule, rescale: of `path_dropout.sample` and `path_dropout.ramp`.
+      rescale: of `PathDropout`.
 
-    Raises: ValueError if there is no sampler or schedule of that name.
+    Raises: ValueError if there is no sampler of that name.
     """
     naming.check("sampler", name, NAMES)
-    naming.check("schedule", schedule, path_dropout.SCHEDULES)
-    if name == "path_dropout":
-        ramp = functools.partial(path_dropout.ramp, num_steps=num_steps, schedule=schedule)
-        return functools.partial(_path_dropout, choices, ramp, r, rescale)
-    if name == "fair":
-        return functools.partial(_fair, choices, num_groups)
-    if name == "sandwich":
-        return functools.partial(_sandwich, choices, extremes)
-    return functools.partial(_single_path, choices)
-
-
-def _path_dropout(choices, ramp, r, rescale, key, step, groups):
-    key = jax.random.fold_in(key, step)
-    return path_dropout.sample(key, choices, groups, r=r, share=ramp(step), rescale=rescale)
-
-
-def _single_path(choices, key, step, groups):
-    keys = rng.each(jax.random.fold_in(key, step), groups)
-    return jax.vmap(lambda key: choices_lib.sample(key, choices))(keys)
-
-
-def _fair(choices, num_groups, key, step, groups):
-    """Ghost batches are counted through all steps; every num_subsets of them is a round."""
-    numbers = step * num_groups + groups
-    decisions = []
-    for d, choice in enumerate(jax.tree.leaves(choices)):
-        rounds, places = jnp.divmod(numbers, choice.num_subsets)
-        keys = rng.each(jax.random.fold_in(key, d), rounds)
-        orders = jax.vmap(lambda key, n=choice.num_subsets: jax.random.permutation(key, n))(keys)
-        decisions.append(jnp.take_along_axis(orders, places[:, None], 1)[:, 0])
-    return choices_lib.from_decisions(choices, jnp.stack(decisions, -1))
-
-
-def _sandwich(choices, extremes, key, step, groups):
-    uniform = _single_path(choices, key, step, groups)
-
-    def with_extremes(largest, smallest, masks):
-        first = jnp.where((groups == 0)[:, None], largest, smallest)
-        return jnp.where((groups < 2)[:, None], first, masks)
-
-    return jax.tree.map(with_extremes, *extremes, uniform)
+    return {
+        "path_dropout": PathDropout(choices, rescale),
+        "single_path": SinglePath(choices),
+        "fair": Fair(choices, num_groups),
+        "sandwich": Sandwich(choices, extremes),
+    }[name]

@@ -7,7 +7,7 @@ A population's states are one tree with a leading axis [members, ...], spread ov
 devices: rows share the members, and the devices of a row share a member's batch.
 
 Where several processes are joined (`initialize`), what runs on all devices runs on all processes
-alike, each with its part of the data, and one of them, the owner, reads and writes the files. What
+alike, each with its part of the data, and one of them, the lead process, reads and writes the files. What
 runs on some devices is its process's own.
 """
 
@@ -213,13 +213,13 @@ def initialize(timeout: int = 30) -> None:
         ) from error
 
 
-def is_owner(devices: Sequence[jax.Device] | None = None) -> bool:
+def is_lead(devices: Sequence[jax.Device] | None = None) -> bool:
     """Whether this process reads and writes the files of what runs on `devices` (None: all)."""
     return process(devices)[0] == 0
 
 
-def of_owner(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
-    """The owner's values, at every process that runs on `devices`; all give the same shapes."""
+def of_lead(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
+    """Return the lead process's values, at every process that runs on `devices`; all give the same shapes."""
     if process(devices)[1] == 1:
         return tree
     return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
@@ -243,12 +243,12 @@ def barrier(name: str) -> None:
 
 
 @contextlib.contextmanager
-def owner_first(name: str) -> Iterator[None]:
-    """The owner goes through the block, then the others, who find what it wrote."""
-    if not is_owner():
+def lead_first(name: str) -> Iterator[None]:
+    """Let the lead process go through the block, then the others, who find what it wrote."""
+    if not is_lead():
         barrier(name)
     yield
-    if is_owner():
+    if is_lead():
         barrier(name)
 
 

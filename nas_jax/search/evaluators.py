@@ -1,120 +1,113 @@
-"""Scores and costs of rounds of candidates: the rows of trials.jsonl."""
+"""Evaluators of a sweep, by `sweep.score`: each gives a value to every candidate of a round.
 
-import functools
+An evaluator is called with masks [N, k], N a multiple of the devices, and returns values float [N],
+the higher the better, NaN for a failure. Weights come from the supernet's checkpoints.
+
+accuracy  one-shot accuracy
+kl        minus the divergence from predictions with nearly all paths
+table     the accuracy that a table lists
+trained   the accuracy after a training of its own (`short_training`)
+"""
+
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from nas_jax.data import augment
-from nas_jax.oneshot import candidates, path_dropout, scoring
+from nas_jax.oneshot import batch_statistics, path_dropout
+from nas_jax.oneshot.accuracy import OneShotAccuracy
+from nas_jax.oneshot.divergence import KLDivergence
 from nas_jax.run import Run
 from nas_jax.runtime import rng
-from nas_jax.search.short_training import Trained
+from nas_jax.search.short_training import ShortTraining
+from nas_jax.spaces import Space
+from nas_jax.spaces.tabular import Table
 from nas_jax.training import supernet
+from nas_jax.training.hyperparameters import Schedule
+
+Evaluator = Callable[[Any], np.ndarray]
 
 
-class Scorer:
-    """Scores and costs of a round of architectures, as rows of trials.jsonl.
+class Evaluation(NamedTuple):
+    """What a sweep evaluates with.
 
-    `value` is what ranks, higher is better: an accuracy, or minus the divergence.
+    Attributes:
+      evaluator: called with masks [N, k].
+      step: of the checkpoint; None without one.
+      strategy_state: what the strategy learnt while the supernet was trained; {} where it did not.
+      allows: masks [N, k] -> bool [N], what the trained supernet leaves; None: all.
+    """
+
+    evaluator: Evaluator
+    step: int | None = None
+    strategy_state: Any = ()
+    allows: Callable[[Any], np.ndarray] | None = None
+
+
+def make(run: Run, directory: Path, step: int | None = None) -> Evaluation:
+    """Make the evaluator of `sweep.score`.
 
     Args:
       run: the run.
-      directory: of the supernet, or of the candidates that `sweep.score` "trained" trains.
-      step: of the checkpoint to score with; None for the last `sweep.num_checkpoints`.
-
-    Attributes:
-      policy: what the strategy learnt while the supernet was trained, or reads out of it; {} where
-        it did not.
+      directory: of the supernet, or of the candidates that are trained.
+      step: of the checkpoint to evaluate with; None for the last `sweep.num_checkpoints`.
 
     Raises: ValueError: no finished supernet, or no such checkpoint.
     """
-
-    def __init__(
-        self,
-        run: Run,
-        directory: Path,
-        step: int | None = None,
-    ):
-        self._space, self._constraints, self.policy = run.space, run.constraints, {}
-        sweep = run.config.sweep
-        num_images = sweep.kl.num_images if sweep.score == "kl" else sweep.num_images
-        self._common = {
-            "num_images": num_images,
-            "score": sweep.score,
-            "bn": sweep.bn,
-            "num_batches": 1 if sweep.score == "kl" else num_images // sweep.batch_size,
-            "strategy": sweep.strategy,
-            "seed": sweep.seed,
-            "checkpoint_step": None,
-        }
-        if sweep.score == "table":
-            self._scores = [functools.partial(_table_scores, run.space, run.table)]
-            return
-        if sweep.score == "trained":
-            self._scores = [Trained(run, directory)]
-            return
-        training = supernet.training(run)
-        if step is None:
-            states = training.restore(directory, sweep.num_checkpoints)
-        else:
-            states = [training.restore_step(directory, step)]
-        read_out = run.strategy.read_out
-        self.policy = read_out(states[0].params) if read_out else states[0].policy
-        self._common["checkpoint_step"] = int(states[0].step)
-        make = _minus_divergence if sweep.score == "kl" else _network_score
-        self._scores = [make(run, training.task, state) for state in states]
-
-    def rows(self, archs: Any) -> list[dict]:
-        """Masks [N, k] -> a row each; N a multiple of the devices."""
-        values = np.mean([score(archs) for score in self._scores], 0).tolist()
-        values = [value if math.isfinite(value) else None for value in values]
-        archs = jax.device_get(archs)
-        is_one_shot = self._common["score"] in ("accuracy", "table")
-        costs = self._constraints.costs(archs)
-        return [
-            {
-                "arch": text,
-                "value": value,
-                "one_shot_accuracy": value if is_one_shot else None,
-                **dict(zip(costs, of_one)),
-                "status": "failed" if value is None else "ok",
-                **self._common,
-            }
-            for text, value, *of_one in zip(self._space.to_strs(archs), values, *costs.values())
-        ]
+    kind = run.config.sweep.score
+    if kind == "table":
+        return Evaluation(TableAccuracy(run.space, run.table))
+    if kind == "trained":
+        return Evaluation(ShortTraining(run, directory))
+    weights = supernet.restore(run, directory, run.config.sweep.num_checkpoints, step)
+    of_one = _minus_divergence if kind == "kl" else _one_shot_accuracy
+    last, read_out = weights[0], supernet.variant(run.config.supernet, run.space).read_out
+    return Evaluation(
+        Mean([of_one(run, each) for each in weights]),
+        last.step,
+        last.sampler_state if run.config.supernet.sampler == "strategy" else (),
+        read_out and read_out(last.params),
+    )
 
 
-def _table_scores(space, table, archs):
-    return np.asarray([table.search_accuracy(text) for text in space.to_strs(archs)])
+class TableAccuracy:
+    """The accuracy that a table lists for searches."""
+
+    def __init__(self, space: Space, table: Table):
+        self._space, self._table = space, table
+
+    def __call__(self, archs: Any) -> np.ndarray:
+        """Look up masks [N, k]."""
+        return np.asarray([self._table.search_accuracy(t) for t in self._space.to_strs(archs)])
 
 
-def _network_score(run, task, state):
-    """The scorer of one checkpoint, with the statistics that `sweep.bn` names."""
-    config, data = run.config, run.data
-    sweep, variables, prepare = config.sweep, {"params": state.params}, augment.standardiser(data)
+class Mean:
+    """The mean of several evaluators, such as those of the last checkpoints."""
 
-    def training_batches(size):
-        count = sweep.calibration_images // size
-        images, _ = data.fixed("train", count * size)
-        return images.reshape(count, size, *images.shape[1:])
+    def __init__(self, evaluators: list[Evaluator]):
+        self._evaluators = evaluators
 
-    calibration = None
+    def __call__(self, archs: Any) -> np.ndarray:
+        """Evaluate masks [N, k]."""
+        return np.mean([evaluator(archs) for evaluator in self._evaluators], 0)
+
+
+def _one_shot_accuracy(run, weights):
+    """With the statistics that `sweep.bn` names."""
+    sweep, data = run.config.sweep, run.data
+    net, prepare = supernet.network(run), augment.standardiser(data)
+    variables, calibration = {"params": weights.params}, None
     if sweep.bn == "recalibrate":
-        calibration = training_batches(sweep.batch_size)
-    if sweep.bn == "running":  # as many paths as in training: one for each ghost batch
-        batches = training_batches(config.supernet.train.ghost_batch_size)
-        groups = np.arange(len(batches), dtype=np.int32)
-        key = rng.named(rng.key(sweep.seed), "statistics")
-        masks = task.sample_masks(key, state.step, groups, state.policy)
-        gather = jax.jit(functools.partial(candidates.statistics, task.net, prepare=prepare))
-        variables["batch_stats"] = gather(state.params, batches, masks)
-    return scoring.one_shot_accuracy(
-        task.net,
+        calibration = _training_batches(run, sweep.batch_size)
+    if sweep.bn == "running":
+        variables["batch_stats"] = _running_statistics(run, net, weights, prepare)
+    return OneShotAccuracy(
+        net,
         variables,
         *data.fixed("valid", sweep.num_images),
         batch_size=sweep.batch_size,
@@ -123,18 +116,83 @@ def _network_score(run, task, state):
     )
 
 
-def _minus_divergence(run, task, state):
-    """The scorer of one checkpoint by `score.kl_divergence`, the higher the better."""
-    settings = run.config.sweep.kl
-    key = rng.named(rng.key(run.config.sweep.seed), "references")
-    references = path_dropout.sample(
-        key, run.space.choices, jnp.arange(settings.num_references), r=settings.r, share=1.0
+def _running_statistics(run, net, weights, prepare):
+    """Of as many paths as in training: one for each ghost batch."""
+    settings, seed = run.config.supernet.train, run.config.sweep.seed
+    batches = _training_batches(run, settings.ghost_batch_size)
+    groups = np.arange(len(batches), dtype=np.int32)
+    schedule = Schedule(settings, supernet.num_steps(run), run.config.supernet.path_dropout)
+    masks = supernet.sampler(run)(
+        rng.named(rng.key(seed), "statistics"),
+        weights.step,
+        groups,
+        weights.sampler_state,
+        schedule.at(weights.step),
     )
-    divergence = scoring.kl_divergence(
-        task.net,
-        {"params": state.params},
+
+    @jax.jit
+    def gather(params, batches, masks):
+        return batch_statistics.gather(net, params, batches, masks, prepare)
+
+    return gather(weights.params, batches, masks)
+
+
+def _training_batches(run, size):
+    """`sweep.calibration_images` of the training split, uint8 [c, size, H, W, C]."""
+    count = run.config.sweep.calibration_images // size
+    images, _ = run.data.fixed("train", count * size)
+    return images.reshape(count, size, *images.shape[1:])
+
+
+def _minus_divergence(run, weights):
+    """From networks with nearly all paths; the higher the better."""
+    settings, seed = run.config.sweep.kl, run.config.sweep.seed
+    key, groups = rng.named(rng.key(seed), "references"), jnp.arange(settings.num_references)
+    drop = {"r": settings.r, "share": 1.0}
+    divergence = KLDivergence(
+        supernet.network(run),
+        {"params": weights.params},
         run.data.fixed("train", settings.num_images)[0],
-        references,
+        path_dropout.sample(key, run.space.choices, groups, **drop),
         prepare=augment.standardiser(run.data),
     )
     return lambda archs: -divergence(archs)
+
+
+# -- rows of trials.jsonl -------------------------------------------------------------------------
+
+
+def rows(run: Run, evaluation: Evaluation, archs: Any) -> list[dict]:
+    """Evaluate masks [N, k] and return a row of trials.jsonl for each."""
+    values = evaluation.evaluator(archs).tolist()
+    values = [value if math.isfinite(value) else None for value in values]
+    archs, common = jax.device_get(archs), _common(run, evaluation)
+    is_one_shot = common["score"] in ("accuracy", "table")
+    costs = run.constraints.costs(archs)
+    return [
+        {
+            "arch": text,
+            "value": value,
+            "one_shot_accuracy": value if is_one_shot else None,
+            **dict(zip(costs, of_one)),
+            "status": "failed" if value is None else "ok",
+            **common,
+        }
+        for text, value, *of_one in zip(run.space.to_strs(archs), values, *costs.values())
+    ]
+
+
+def _common(run, evaluation):
+    """What all rows of a sweep say."""
+    sweep = run.config.sweep
+    is_kl = sweep.score == "kl"
+    num_images = sweep.kl.num_images if is_kl else sweep.num_images
+    return {
+        "num_images": num_images,
+        "score": sweep.score,
+        "bn": sweep.bn,
+        "num_batches": 1 if is_kl else num_images // sweep.batch_size,
+        "strategy": sweep.strategy,
+        "seed": sweep.seed,
+        "checkpoint_step": evaluation.step,
+    }

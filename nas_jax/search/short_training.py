@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_jax.data import augment
-from nas_jax.oneshot.scoring import counter
+from nas_jax.oneshot.accuracy import compiled_correct
 from nas_jax.run import Run
 from nas_jax.runtime import distributed
 from nas_jax.spaces import Space, arch_id
@@ -27,8 +27,8 @@ from nas_jax.training.loop import Task, Training
 logger = logging.getLogger(__name__)
 
 
-class Trained:
-    """masks [N, k] -> accuracies [N] in [0, 1] on validation images, with batch statistics.
+class ShortTraining:
+    """Evaluates masks [N, k]: accuracies [N] in [0, 1] on validation images, batch statistics.
 
     Trainings lie in candidates/<arch id> of `directory`, and are not repeated. They are as
     `retrain.short.train` says, with `supernet.filters`.
@@ -41,15 +41,15 @@ class Trained:
             name="candidate",
             net=self._net,
             split="train",
+            sampler=_the_same,
+            sampler_state=run.space.all_on(),
             init_args=lambda arch: (arch,),  # first weights are those of a network of its fan-ins
-            sample_masks=_the_same,
             usage=run.space.usage,
-            policy=run.space.all_on(),
         )
         self._training = Training(task, run.config.retrain.short.train, run.data)
         self._images, self._labels = run.data.fixed("valid", run.config.sweep.num_images)
         self._devices = jax.local_devices()[:1]
-        self._count = counter(
+        self._correct = compiled_correct(
             self._net,
             prepare=augment.standardiser(run.data),
             devices=self._devices,
@@ -57,7 +57,7 @@ class Trained:
 
     def __call__(self, archs: Any) -> np.ndarray:
         """Train each in turn; parents are candidates of the rounds before."""
-        distributed.barrier("trials")  # the owner has written those of the round before
+        distributed.barrier("trials")  # the lead process has written those of the round before
         trials = workdir.read_trials(self._directory / "trials.jsonl")
         trials = [row for row in trials if row["value"] is not None]
         return np.asarray([self._accuracy(arch, trials) for arch in unstack(archs)])
@@ -73,23 +73,25 @@ class Trained:
                 f"{folder} is gone, whose weights a candidate inherits; trials.jsonl says it was "
                 "trained: remove that, too, to begin again"
             )
-        return self._training.restore(folder)[0].params
+        return self._training.trained(folder).last()[0].params
 
     def _accuracy(self, arch, trials):
         params = self._parent(arch, trials) if self._config.sweep.inherit and trials else None
         folder = self._folder(self._space.to_str(arch))
         try:
-            state = self._training.fit(folder, seed=self._config.seed, params=params, policy=arch)
+            state = self._training.fit(
+                folder, seed=self._config.seed, params=params, sampler_state=arch
+            )
         except FloatingPointError as error:  # a failed candidate; the search goes on
             logger.warning("%s", error)
             return math.nan
         variables = distributed.replicate({"params": jax.device_get(state.params)}, self._devices)
-        size, right = self._config.sweep.batch_size, 0
+        size, correct = self._config.sweep.batch_size, 0
         masks = jax.tree.map(lambda mask: np.asarray(mask)[None, None], arch)
         for first in range(0, len(self._images), size):
             part = slice(first, first + size)
-            right += self._count(variables, {}, self._images[part], self._labels[part], masks)
-        return float(np.squeeze(right)) / len(self._images)
+            correct += self._correct(variables, {}, self._images[part], self._labels[part], masks)
+        return float(np.squeeze(correct)) / len(self._images)
 
 
 def nearest(space: Space, arch: Any, trials: list[dict]) -> str:
@@ -102,6 +104,6 @@ def nearest(space: Space, arch: Any, trials: list[dict]) -> str:
     return trials[np.lexsort((-np.asarray(values), distances))[0]]["arch"]
 
 
-def _the_same(key, step, groups, arch):
+def _the_same(key, step, groups, arch, hyper):
     """The masks of one architecture for every ghost batch."""
     return jax.tree.map(lambda mask: jnp.tile(mask, (len(groups), 1)), arch)

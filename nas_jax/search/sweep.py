@@ -14,7 +14,7 @@ import numpy as np
 from nas_jax import strategies
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, preemption, rng
-from nas_jax.search.evaluators import Scorer
+from nas_jax.search import evaluators
 from nas_jax.storage import file_paths, schemas, workdir
 from nas_jax.strategies import exhaustive
 from nas_jax.training import supernet as supernet_lib
@@ -37,29 +37,30 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
         architectures within the constraints.
     """
     sweep, path = run.config.sweep, run.workdir / "trials.jsonl"
-    resumed = int(distributed.of_owner(np.int32(_mended(path))))
+    resumed = int(distributed.of_lead(np.int32(_mended(path))))
     if resumed >= sweep.num_candidates:
         return
-    if not resumed and distributed.is_owner():  # a selection that is there was made of other scores
+    if not resumed and distributed.is_lead():  # a selection that is there was made of other scores
         for old in (run.workdir / "retrain").glob("*/selection.json"):
             old.unlink()
     run.constraints.check()
-    scorer = Scorer(run, file_paths.local(supernet or run.workdir, "supernet"))
-    state = scorer.policy or _first_state(run)
+    evaluation = evaluators.make(run, file_paths.local(supernet or run.workdir, "supernet"))
+    allows = _both(run.constraints.allows, evaluation.allows)
+    state = evaluation.strategy_state or _first_state(run, allows)
     root, progress = rng.key(sweep.seed), _Progress(resumed, sweep.num_candidates)
     lines, size = _lines(path, resumed), sweep.candidates_per_batch
     for number, first in enumerate(range(0, sweep.num_candidates, size)):
         if distributed.stop_requested():
             raise preemption.Interrupted
         key = rng.stream(root, "ask", number)
-        archs = strategies.ask_allowed(key, run.strategy, state, size, run.constraints.allows)
+        archs = strategies.ask_allowed(key, run.strategy, state, size, allows)
         wanted = min(size, sweep.num_candidates - first)
         rows = list(itertools.islice(lines, wanted))  # none is kept for longer than its round
         _check_same(run.space, archs, rows, first)
         is_new = len(rows) < wanted
         if is_new:
-            rows, old = scorer.rows(archs)[:wanted], rows
-            if distributed.is_owner():
+            rows, old = evaluators.rows(run, evaluation, archs)[:wanted], rows
+            if distributed.is_lead():
                 workdir.append_jsonl(path, rows[len(old) :])
         values = [row["value"] for row in rows]
         progress.add(values, is_new)
@@ -68,15 +69,15 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
 
 
 def _mended(path):
-    """How many lines there are, once a damaged last one is gone: the owner knows. None is kept."""
-    if not distributed.is_owner():
+    """How many lines there are, once a damaged last one is gone, as the lead process counts them."""
+    if not distributed.is_lead():
         return 0
     workdir.mend_jsonl(path, schemas.TRIAL)
     return sum(1 for _ in workdir.iterate_jsonl(path, schemas.TRIAL))
 
 
 def _lines(path, count):
-    """The first `count` rows, each read when it is asked for; the owner may append meanwhile."""
+    """The first `count` rows, each read when it is asked for; the lead process may append."""
     return itertools.islice(workdir.iterate_jsonl(path, schemas.TRIAL), count)
 
 
@@ -119,19 +120,24 @@ class _Progress:
         )
 
 
-def _first_state(run):
+def _both(first, second):
+    """Whether two predicates let masks through; the second may be None."""
+    return first if second is None else lambda archs: first(archs) & second(archs)
+
+
+def _first_state(run, allows):
     """The strategy's; an exhaustive search gets a list of what is allowed.
 
     If it asks for fewer than there are, it gets a random sample of them.
     """
     sweep, space = run.config.sweep, run.space
     if sweep.strategy != "exhaustive":
-        return supernet_lib.first_policy(run)
+        return supernet_lib.first_strategy_state(run)
     if run.table is None:
         decisions = exhaustive.every(space)
     else:
         decisions = np.asarray(space.to_decisions(space.from_strs(sorted(run.table.rows))))
-    decisions = decisions[run.constraints.allows(space.from_decisions(decisions))]
+    decisions = decisions[allows(space.from_decisions(decisions))]
     if len(decisions) < sweep.num_candidates:
         raise ValueError(
             f"config.sweep.num_candidates={sweep.num_candidates}, but only {len(decisions)} "

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from nas_jax.nn import layers as layers_lib
 from nas_jax.nn import masked, network
@@ -157,7 +158,16 @@ class MacroNetwork(network.Network):
             x = self.layer(i, x, None if masks is None else masks[i])
         return self.leave(x).reshape(*leading, -1)
 
-    # The links of the chain: `candidates` computes what candidates have in common only once.
+    @nn.nowrap
+    def one_after_the_other(self, variables: Any, images: jax.Array, archs: Any) -> jax.Array:
+        """See `network.Network`; what an architecture shares with the one before is kept.
+
+        A layer is computed again only if it or one before it differs, so architectures should come
+        sorted.
+        """
+        return _sharing_prefixes(self, variables, images, archs)
+
+    # The links of the chain, each on its own for `_sharing_prefixes`.
 
     def enter(self, images: jax.Array) -> jax.Array:
         """Images [G or 1, n, H, W, C] -> the first layer's input, the same for all."""
@@ -171,6 +181,39 @@ class MacroNetwork(network.Network):
     def leave(self, x: jax.Array) -> jax.Array:
         """The last layer's output -> logits float32 [G, n, K]."""
         return self.logits(self.head(x))
+
+
+def _sharing_prefixes(net, variables, images, archs):
+    """Logits [g, n, K]; `archs` has a mask [g, k] per layer."""
+
+    def call(method, *args):
+        return net.apply(variables, *args, method=method)
+
+    changed = jnp.stack([jnp.any(mask[1:] != mask[:-1], -1) for mask in archs], -1)
+    first = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.argmax(changed, -1).astype(jnp.int32)])
+    start = call("enter", images[None])
+
+    def layer(i, x, mask, old=None):
+        return call("layer", i, x, mask)
+
+    def outputs(arch):
+        kept = [start]
+        for i, mask in enumerate(arch):
+            kept.append(layer(i, kept[-1], mask[None]))
+        return kept[1:]
+
+    def next_arch(before, given):
+        arch, first = given
+        kept = [start]
+        for i, mask in enumerate(arch):
+            inputs = kept[-1], mask[None], before[i]
+            anew = functools.partial(layer, i)
+            kept.append(jax.lax.cond(i >= first, anew, lambda x, mask, old: old, *inputs))
+        return kept[1:], call("leave", kept[-1])[0]
+
+    shapes = jax.eval_shape(outputs, jax.tree.map(lambda mask: mask[0], archs))
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(next_arch, nothing, (archs, first))[1]
 
 
 def _are_stages(value):

@@ -19,12 +19,11 @@ from ml_collections import ConfigDict
 
 from nas_jax.costs import params_flops, widths
 from nas_jax.data import augment
-from nas_jax.oneshot import scoring
 from nas_jax.report import analysis, results
 from nas_jax.run import Run
 from nas_jax.runtime import distributed
 from nas_jax.spaces import Space, arch_id
-from nas_jax.standalone import width_tuning
+from nas_jax.standalone import evaluation, width_tuning
 from nas_jax.storage import schemas, workdir
 from nas_jax.training.loop import Task, Training
 
@@ -90,10 +89,10 @@ def keep_or_select(
     rules = config.retrain.selection
     chosen = select(trials, space, config.retrain[protocol], rules, config.seed)
     kept = _kept(path, space, trials, chosen)
-    if distributed.of_owner(np.int32(kept is not None)):
+    if distributed.of_lead(np.int32(kept is not None)):
         return kept
     chosen = width_tuning.resolve(chosen, tune)
-    if distributed.is_owner():
+    if distributed.is_lead():
         workdir.write_json(path, chosen)
     return chosen
 
@@ -162,7 +161,7 @@ def train_one(
     training = Training(task, settings.train, data, distributed.own_devices())
     state = training.fit(directory, seed=seed)
     split = "test" if final else "valid"
-    measured = scoring.accuracy(
+    measured = evaluation.accuracy(
         net,
         {"params": state.params, "batch_stats": state.batch_stats},
         data.in_order(split, config.retrain.eval_batch_size),

@@ -51,7 +51,7 @@ def tune(
       Diverged: the loss is not finite.
     """
     path, settings = directory / "widths.json", run.config.retrain.widths
-    if distributed.of_owner(np.int32(path.exists())):  # else one process would train alone
+    if distributed.of_lead(np.int32(path.exists())):  # else one process would train alone
         return workdir.read_json(path, schemas.WIDTHS)
     logger.info("widths  F = %d, seed %d  %s", filters, seed, text)
     full = _widths_of(run, text, filters)
@@ -66,7 +66,7 @@ def tune(
     left = _widths_of(run, left_text, filters)
     row = {"arch": text, "filters": filters, "seed": seed, "resource": settings.resource}
     row |= _of_equal_cost(full, left, left_widths, settings.share)
-    if distributed.is_owner():
+    if distributed.is_lead():
         workdir.write_json(path, row)
     return row
 

@@ -19,10 +19,12 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from nas_jax.storage import file_paths
+from nas_jax.storage import compatibility, file_paths
 from nas_jax.storage.identity import Identity
 
 logger = logging.getLogger(__name__)
+
+SAVED_AS = {"sampler_state": "policy"}  # names of a state's fields in checkpoints
 
 
 class Resumed(NamedTuple):
@@ -33,13 +35,21 @@ class Resumed(NamedTuple):
     pending: dict  # of `Checkpoints.interrupt`; {} at a regular step
 
 
+class Weights(NamedTuple):
+    """What evaluation reads of a training's state."""
+
+    step: int
+    params: Any
+    sampler_state: Any
+
+
 class Checkpoints:
     """The checkpoints under `directory`, a context manager (leaving it waits for the last save).
 
     Args:
       directory: made if it is not there.
       keep: how many of the latest to keep; None keeps all.
-      owner: whether this process reads and writes them; else there are none, and nothing is saved.
+      leads: whether this process reads and writes them; else there are none, and nothing is saved.
       identity: what they are of; None: it is neither saved nor compared.
     """
 
@@ -47,12 +57,12 @@ class Checkpoints:
         self,
         directory: Path,
         keep: int | None = None,
-        owner: bool = True,
+        leads: bool = True,
         identity: Identity | None = None,
     ):
         file_paths.check(directory, "directory")
         self._directory, self._identity = Path(directory).absolute(), identity
-        self._manager = _manager(self._directory, keep) if owner else None
+        self._manager = _manager(self._directory, keep) if leads else None
 
     def __enter__(self):
         return self
@@ -86,10 +96,10 @@ class Checkpoints:
             self._save(manager, step, state, {"pending": pending})
 
     def _save(self, manager, step, state, custom):
-        custom = custom | {"digest": _digest(state)}
+        custom = custom | {"digest": _digest(_named(state))}
         if self._identity:
             custom |= {"of": self._identity.to_json()}
-        manager.save(step, args=ocp.args.StandardSave(state._asdict()), custom_metadata=custom)
+        manager.save(step, args=ocp.args.StandardSave(_named(state)), custom_metadata=custom)
 
     def resume(self, like: Any) -> Resumed | None:
         """The last state that can be read; None where there is none.
@@ -142,6 +152,22 @@ class Checkpoints:
         """
         return _read(self._manager, step, like, self._identity)[0]
 
+    def weights(self, step: int, params: Any, sampler_state: Any) -> Weights:
+        """Return what evaluation reads of a regular step's state, as NumPy arrays.
+
+        Args:
+          step: a step that was saved.
+          params, sampler_state: trees of the same structure, shapes and dtypes.
+
+        Raises: ValueError as `restore`.
+        """
+        path, saved, _ = _saved(self._manager, step, self._identity)
+        like = {"params": params, "policy": sampler_state}
+        there = {name: saved[name] for name in like}
+        _check_fits(path, _forms(there), _forms(like))
+        found = _in_form_of(like, there)
+        return Weights(step, found["params"], found["policy"])
+
 
 def _manager(directory, keep):
     def make(directory):
@@ -188,23 +214,55 @@ def _set_aside(path):
 
 def _read(manager, step, like, identity):
     """(state, plain data) of a step, checked."""
+    path, saved, custom = _saved(manager, step, identity)
+    wanted = _named(like)
+    for name in compatibility.FORMER_LEAVES:  # which are of no use any more
+        if name in _forms(saved) and name not in _forms(wanted):
+            saved = _without(saved, name.split("."))
+    _check_fits(path, _forms(saved), _forms(wanted))
+    found = _in_form_of(wanted, saved)
+    return type(like)(*(found[SAVED_AS.get(name, name)] for name in like._fields)), custom
+
+
+def _saved(manager, step, identity):
+    """(path, nested dicts and lists of arrays, plain data) of a step: sound, and of that identity."""
     path = f"{manager.directory}/{step}"
-    abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like._asdict())
     try:
-        there = _forms(manager.item_metadata(step).tree)
+        there = manager.item_metadata(step).tree
         custom = manager.metadata(step).custom_metadata or {}
         _check_identity(path, custom, identity)
-        _check_fits(path, there, _forms(like._asdict()))
+        abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), there)
         saved = manager.restore(step, args=ocp.args.StandardRestore(abstract))
     except (_Unfit, jax.errors.JaxRuntimeError):  # the latter: no memory
         raise
     except Exception as error:  # whatever Orbax meets in a file that is not as it wrote it
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"checkpoint {path} is damaged ({reason})") from error
-    state = type(like)(**saved)
-    if custom.get("digest", _digest(state)) != _digest(state):
+    if custom.get("digest", _digest(saved)) != _digest(saved):
         raise ValueError(f"checkpoint {path} is damaged (its arrays are not those that were saved)")
-    return state, custom
+    return path, saved, custom
+
+
+def _named(state):
+    """A dict of a state's fields, by the names that they have in checkpoints."""
+    return {SAVED_AS.get(name, name): value for name, value in state._asdict().items()}
+
+
+def _in_form_of(like, saved):
+    """The arrays of `saved` in the containers of `like`, whose leaves have the same names."""
+    by_name = dict(zip(_forms(saved), jax.tree.leaves(saved)))
+    return jax.tree.unflatten(jax.tree.structure(like), [by_name[name] for name in _forms(like)])
+
+
+def _without(tree, path):
+    """Nested dicts and lists without one leaf."""
+    first, *rest = path
+    if isinstance(tree, dict):
+        kept = {key: value for key, value in tree.items() if key != first}
+        return kept | ({first: _without(tree[first], rest)} if rest else {})
+    kept = list(tree)
+    kept[int(first)] = _without(tree[int(first)], rest) if rest else None
+    return kept
 
 
 class _Unfit(ValueError):
@@ -237,9 +295,9 @@ def _forms(tree):
     return {n: f"{leaf.dtype}{list(leaf.shape)}" for n, (_, leaf) in zip(names, leaves)}
 
 
-def _digest(state):
+def _digest(tree):
     """Of all arrays, in order."""
     digest = hashlib.blake2b(digest_size=16)
-    for leaf in jax.tree.leaves(state._asdict()):
+    for leaf in jax.tree.leaves(tree):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()

@@ -15,14 +15,20 @@ from typing import Any
 ABSENT = {
     "data.shuffle_seed": -1,
     "supernet.other_data": False,
+    "supernet.variant": "none",
+    "supernet.variant_options": (),
 }
-# Field -> the default that runs had in whose config.json one of the fields above is absent.
+# Field -> the default that runs had in whose config.json that other field is absent.
 FORMER_DEFAULTS = {
-    "retrain.selection.top_pool": 100,
+    "retrain.selection.top_pool": (100, "data.shuffle_seed"),
 }
 # What data.json did not say before: the order in which images were taken, and which form of a
 # method that was mended since (`mended`) a run used.
 INPUTS = {"order": "stored", "path_dropout": "first", "trained": "first"}
+# Arrays of a checkpoint that have no use any more: SGD counted steps to look up the learning rate.
+FORMER_LEAVES = ("opt_state.1.1.count",)
+# `sweep.strategy` of those that are training variants now.
+FORMER_STRATEGIES = ("morphnet", "pbt", "smash")
 # Fields that say where something lies. What lies there is compared by its content (data.json).
 PLACES = ("data.data_dir", "study.pool", "study.paper_points")
 TABLE = "table"  # a file: its name counts, its folder does not
@@ -32,14 +38,24 @@ CHECKS = ("supernet.other_data",)  # fields that decide what is refused, not wha
 def completed(config: Mapping) -> dict:
     """Copy a config and add the fields that it lacks, each with its value of `ABSENT`.
 
-    Sections that it lacks are not added, so that a part of a config stays a part.
+    Sections that it lacks are not added, so that a part of a config stays a part. A strategy that
+    is a training variant now becomes that.
     """
-    found = copy.deepcopy(dict(config))
+    found = _with_variant(copy.deepcopy(dict(config)))
     for name, value in ABSENT.items():
         section, field = _section(found, name)
         if section is not None:
             section.setdefault(field, value)
     return found
+
+
+def _with_variant(config):
+    """Write a former `sweep.strategy` as today's `supernet.variant`."""
+    sweep, supernet = config.get("sweep", {}), config.get("supernet", {})
+    if sweep.get("strategy") in FORMER_STRATEGIES and "variant" not in supernet:
+        supernet["variant"], supernet["variant_options"] = sweep["strategy"], sweep["options"]
+        sweep["strategy"], sweep["options"] = "random_search", []
+    return config
 
 
 def without_former(config: Mapping, prefix: str = "", also: Collection[str] = ()) -> dict:
@@ -50,7 +66,7 @@ def without_former(config: Mapping, prefix: str = "", also: Collection[str] = ()
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             kept[key] = without_former(value, f"{name}.", also)
-        elif name not in also and (name not in ABSENT or ABSENT[name] != value):
+        elif name not in also and (name not in ABSENT or not _same(ABSENT[name], value)):
             kept[key] = value
     return kept
 
@@ -105,13 +121,19 @@ def former_values(given: Mapping, default: Mapping, there: Mapping) -> Iterator[
       there: what config.json of the run holds.
     """
     former = {name: value for name, value in ABSENT.items() if _is_absent(there, name)}
-    if former:  # else the run was begun since, and what its config.json holds was meant
-        defaults = FORMER_DEFAULTS.items()
-        former |= {name: value for name, value in defaults if _get(there, name) == value}
+    for name, (value, since) in FORMER_DEFAULTS.items():
+        if since in former and _get(there, name) == value:  # else what it holds was meant
+            former[name] = value
     for name, value in former.items():
         now = _get(given, name)
         if now is not None and now != value and now == _get(default, name):
             yield name, value
+
+
+def _same(a, b):
+    """Whether two values are equal; a tuple is the list that JSON makes of it."""
+    a, b = (list(x) if isinstance(x, tuple) else x for x in (a, b))
+    return a == b
 
 
 def _section(config, name):

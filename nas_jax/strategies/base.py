@@ -1,13 +1,16 @@
 """What a search strategy is: a record of pure functions."""
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
 
+from nas_jax import naming
+
+check_range = functools.partial(naming.check_range, "config.sweep.options")
 MOST_TRIES = 1024  # candidates drawn for each that a constraint lets through
 
 
@@ -19,13 +22,6 @@ class Strategy(NamedTuple):
       ask: (key, state, n) -> masks [n, k] of legal architectures.
       tell: (state, archs, scores) -> state; masks [n, k], scores float [n], NaN for a failure,
         which is never kept. Not all that was asked must be told.
-      wrap: (module of the supernet) -> the module that is trained and scored in its place.
-      penalty: (params, usage) -> float32 [], added to the supernet's loss; `usage` as from
-        `Space.usage`, or None.
-      read_out: (params) -> state, when the supernet is trained; the sweep goes on from it.
-      exploit: (key, state, scores [M]) -> (parents int32 [M], state): a population of M supernets
-        is trained, of which each goes on from its parent now and then. The state has what
-        multiplies each member's hyper-parameters: {"learning_rate", "l2", "r"}, float32 [M] each.
       on_host: whether `ask` and `tell` are plain Python, whose state may grow, and which ask for
         the same first, whatever n is (asking for more may change what comes next); else JAX traces
         them once, and a supernet can be trained on what they ask for.
@@ -34,16 +30,7 @@ class Strategy(NamedTuple):
     init: Callable[[Any], Any]
     ask: Callable[[Any, Any, int], Any]
     tell: Callable[[Any, Any, Any], Any]
-    wrap: Callable[[nn.Module], nn.Module] | None = None
-    penalty: Callable[[Any, Any], Any] | None = None
-    read_out: Callable[[Any], Any] | None = None
-    exploit: Callable[[Any, Any, Any], tuple[Any, Any]] | None = None
     on_host: bool = False
-
-    @property
-    def trains(self) -> bool:
-        """Whether a supernet is trained in another way for it."""
-        return any((self.wrap, self.penalty, self.read_out, self.exploit))
 
 
 def compiled(strategy: Strategy) -> Strategy:
@@ -55,14 +42,6 @@ def compiled(strategy: Strategy) -> Strategy:
         ask=jax.jit(strategy.ask, static_argnums=2),
         tell=jax.jit(strategy.tell),
     )
-
-
-def check_range(least: float, most: float | None, **options: float) -> None:
-    """Raises: ValueError that names the option, if one is not in [least, most]."""
-    for name, value in options.items():
-        if value < least or (most is not None and value > most):
-            allowed = f"{least:g} or more" if most is None else f"in [{least:g}, {most:g}]"
-            raise ValueError(f"config.sweep.options: {name}={value!r} must be {allowed}")
 
 
 def ask_allowed(

@@ -82,7 +82,7 @@ def _budget(study, config):
     """Of one search: images trained on, candidates scored, images scored on, images in all."""
     sweep, train = config.sweep, config.supernet.train
     steps = count_steps(train, study.pool.data.num_images("train"))
-    members = supernet.num_members(study.pool.run(config))
+    members = supernet.num_members(config.supernet, study.space)
     learnt_from = 0
     if config.supernet.sampler == "strategy" or members > 1:
         rounds = steps // config.supernet.strategy_every

@@ -23,12 +23,11 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from nas_jax import build
+from nas_jax import build, spaces
 from nas_jax.data import dataset
 from nas_jax.report import results
 from nas_jax.run import Run
-from nas_jax.search import sweep
-from nas_jax.search.evaluators import Scorer
+from nas_jax.search import evaluators, sweep
 from nas_jax.spaces import arch_id, tabular
 from nas_jax.standalone import retrain, width_tuning
 from nas_jax.storage import compatibility, file_paths, schemas, workdir
@@ -80,7 +79,8 @@ class Store:
         """Where the supernet of a config is, or will be."""
         names = ("seed", *SHARED, "supernet")
         methods = compatibility.mended(config.space.name, config.supernet.sampler)
-        if not supernet_lib.depends_on_strategy(self.run(config)):
+        space = spaces.make(**config.space.to_dict())
+        if not supernet_lib.examines(config.supernet, space):
             parts = _parts(config, names, without=(ORDER, "supernet.strategy_every"))
             return self._folder("supernets", parts | methods)
         sweep_parts = _parts(config.sweep, (*STRATEGY, *ACCURACY), "sweep.")
@@ -131,11 +131,11 @@ class Store:
             return
         size = run.config.sweep.candidates_per_batch
         logger.info("scores of %d architectures by %s", len(archs), run.workdir)
-        scorer = Scorer(run, run.workdir, step)
+        evaluation = evaluators.make(run, run.workdir, step)
         for first in range(0, len(archs), size):
             texts = archs[first : first + size]
             filled = texts + texts[-1:] * (size - len(texts))
-            yield scorer.rows(run.space.from_strs(filled))[: len(texts)]
+            yield evaluators.rows(run, evaluation, run.space.from_strs(filled))[: len(texts)]
 
     def search(self, configs: Iterable[ConfigDict]) -> list[list[dict]]:
         """The trials of each config's strategy, on the supernets that the pool has; none where that

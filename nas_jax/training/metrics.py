@@ -37,7 +37,7 @@ class Progress:
       log_every: steps per line.
       batch_size: images per step.
       pending: of the run that was interrupted at `start`, {} of none.
-      owner: whether this process writes it.
+      leads: whether this process writes it.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Progress:
         log_every: int,
         batch_size: int,
         pending: dict | None = None,
-        owner: bool = True,
+        leads: bool = True,
     ):
         self._path, self._name, self._total = directory / "metrics.jsonl", name, total
         self._log_every, self._batch_size = log_every, batch_size
         self._writer = None
-        if owner:
+        if leads:
             workdir.cut_jsonl(self._path, start)
             # TensorBoard drops what an earlier process wrote from that step on, itself included.
             self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=start + 1)
@@ -63,7 +63,7 @@ class Progress:
         self._pending: list[Any] = [
             {name: np.float32(value) for name, value in row.items()} for row in pending["rows"]
         ]
-        self._known = pending["known"]
+        self._extra = pending["known"]
         self._timed, self._since = 0, None  # steps since, and when
         self._made = time.perf_counter()
 
@@ -79,11 +79,11 @@ class Progress:
         """What the next line will be made of, as plain data; float32 come back the same."""
         rows = jax.device_get(self._pending)
         rows = [{name: float(value) for name, value in row.items()} for row in rows]
-        return {"rows": rows, "known": self._known}
+        return {"rows": rows, "known": self._extra}
 
-    def know(self, **known: float) -> None:
+    def add_extra(self, **extra: float) -> None:
         """Take what the next line should say beside the means."""
-        self._known = {name: float(value) for name, value in known.items()}
+        self._extra = {name: float(value) for name, value in extra.items()}
 
     def add(self, step: int, metrics: dict[str, jax.Array], last_checkpoint: int | None) -> bool:
         """Take one step's metrics; returns whether a line is due (`write` must follow).
@@ -111,11 +111,11 @@ class Progress:
             )
         return True
 
-    def write(self, step: int, **known: float) -> None:
-        """Write the line of `step`: the means, and what the caller knows of this step."""
+    def write(self, step: int, **extra: float) -> None:
+        """Write the line of `step`: the means, and what else there is to say of this step."""
         now = time.perf_counter()
         speed = max(self._timed, 1) * self._batch_size / (now - self._since)
-        row = {**self._means, **known, **self._known, "images_per_second": round(speed, 1)}
+        row = {**self._means, **extra, **self._extra, "images_per_second": round(speed, 1)}
         if self._writer:
             workdir.append_jsonl(self._path, [{"step": step, **row}])
             for key, value in row.items():
@@ -131,4 +131,4 @@ class Progress:
             speed,
             f"{left / 60:.0f} min" if left > 120 else f"{left:.0f} s",
         )
-        self._pending, self._known, self._timed, self._since = [], {}, 0, now
+        self._pending, self._extra, self._timed, self._since = [], {}, 0, now

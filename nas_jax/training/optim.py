@@ -1,6 +1,7 @@
 """SGD with Nesterov momentum and its learning-rate schedules (paper, section 4)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ REFERENCE_BATCH = 1024  # the paper's 0.1 belongs to it
 def schedule(
     name: str, *, base_lr: float, batch_size: int, num_steps: int, warmup_share: float
 ) -> Callable[[jax.Array], jax.Array]:
-    """Learning rate as a function of the step.
+    """Return the learning rate as a function of the step, one or many.
 
     Args:
       name: "cosine" to 0, "constant", or "step" (divided by 10 at 1/2 and 3/4 of the steps). The
@@ -44,16 +45,42 @@ def schedule(
     return optax.join_schedules([rising, after], [warmup])
 
 
-def sgd(
-    learning_rate: Callable, *, momentum: float, nesterov: bool, clip_norm: float
-) -> optax.GradientTransformation:
-    """SGD; gradients are first scaled to a global norm of at most `clip_norm` (0: not at all)."""
-    clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
+def init(params: Any) -> Any:
+    """Make the state of SGD before the first step."""
+    return _sgd(0.0, 0.0, True, None).init(params)
+
+
+def update(
+    grads: Any,
+    state: Any,
+    params: Any,
+    *,
+    learning_rate: jax.Array,
+    momentum: jax.Array,
+    nesterov: bool,
+    clip_norm: jax.Array | None,
+) -> tuple[Any, Any]:
+    """Take one step of SGD: (params, state) after it.
+
+    Args:
+      grads, params: trees of float32 arrays.
+      state: from `init`, or from the step before.
+      learning_rate, momentum: float32 [].
+      nesterov: whether the momentum is Nesterov's.
+      clip_norm: gradients are first scaled to a global norm of at most this; None: not at all.
+    """
+    sgd = _sgd(learning_rate, momentum, nesterov, clip_norm)
+    updates, state = sgd.update(grads, state, params)
+    return optax.apply_updates(params, updates), state
+
+
+def _sgd(learning_rate, momentum, nesterov, clip_norm):
+    clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
     return optax.chain(clip, optax.sgd(learning_rate, momentum, nesterov))
 
 
 def l2(params, usage, *, norm_params: bool) -> jax.Array:
-    """Sum of the squares of the weights, each weighted by the share of groups that use it.
+    """Sum the squares of the weights, each weighted by the share of groups that use it.
 
     Args:
       params: tree of float32 arrays.

@@ -1,8 +1,9 @@
 """Population based training: many networks at once, of which the worst go on as the best do.
 
 All members see the same batches; weights, masks and augmentation are each member's own. The state
-of a population is a `TrainState` with a leading axis [M] at every leaf; its policy has the members'
-factors and their last scores, {"learning_rate", "l2", "r", "score"}, float32 [M] each.
+of a population is a `TrainState` with a leading axis [M] at every leaf. Its sampler state has the
+members' factors on hyper-parameters and their last accuracies: {"learning_rate", "l2", "r",
+"score"}, float32 [M] each.
 
 Letters: M members, n candidates, B images.
 """
@@ -12,74 +13,101 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from nas_jax.data import augment, dataset
-from nas_jax.oneshot import path_dropout, scoring
+from nas_jax.data import augment
+from nas_jax.data.dataset import Data
+from nas_jax.oneshot import accuracy, path_dropout
 from nas_jax.runtime import distributed, rng
 from nas_jax.storage import workdir
-from nas_jax.training.loop import BaseTraining, Task
+from nas_jax.storage.checkpoints import Weights
+from nas_jax.training.hyperparameters import HyperParameters, Schedule
+from nas_jax.training.layout import Layout
+
+ACCURACY = "score"  # of the sampler state, as it lies in checkpoints
 
 
-class Population(BaseTraining):
-    """The training of M networks, spread over the devices; `restore` gives the best of them.
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """How a population is selected.
+
+    Attributes:
+      size: M.
+      init: (key) -> the first factors, {"learning_rate", "l2", "r"}, float32 [M] each: what
+        multiplies the hyper-parameters of each member.
+      exploit: (key, factors, accuracies [M]) -> (parents int32 [M], factors): whose state each
+        member goes on with, and with which factors.
+    """
+
+    size: int
+    init: Callable[[Any], dict[str, Any]]
+    exploit: Callable[[Any, Any, Any], tuple[Any, Any]]
+
+
+class Population(Layout):
+    """The layout of M networks, spread over the devices, and the turn that selects among them.
 
     Args:
-      task, train, data, devices: as of `BaseTraining`. In masks' and steps' policies the factors of
-        one member are float32 [].
-      factors: the first ones, {"learning_rate", "l2", "r"}, float32 [M] each.
-      exploit: of the strategy.
-      examine: (key, step, policy) -> (masks [n, k], images uint8 [B, H, W, C], labels int32 [B]):
-        a member's score is its mean accuracy of these architectures on these images.
-      every: steps between two turns; after the last step there is one more, which only scores.
-      r: that of path dropout, which factors multiply; None if it is not tuned.
+      net: the supernet.
+      data: images.
+      selection: how members are selected.
+      factors: the first ones, see `Selection.init`.
+      examine: (key, step) -> (masks [n, k], images uint8 [B, H, W, C], labels int32 [B]): a
+        member's accuracy is the mean of these architectures' on these images.
+      every: steps between two turns.
+      total: steps of the training; after the last there is one more turn, which only evaluates.
+      tunes_r: whether path dropout's r is one of them.
+      devices: None for all.
     """
 
     def __init__(
         self,
-        task: Task,
-        train: ConfigDict,
-        data: dataset.Data,
-        devices: Sequence[jax.Device] | None = None,
-        *,
+        net: nn.Module,
+        data: Data,
+        selection: Selection,
         factors: dict[str, np.ndarray],
-        exploit: Callable,
+        *,
         examine: Callable,
         every: int,
-        r: float | None,
+        total: int,
+        tunes_r: bool,
+        devices: Sequence[jax.Device] | None = None,
     ):
-        super().__init__(task, train, data, devices)
-        self.task = dataclasses.replace(
-            task, tuned=True, is_due=lambda step: step % every == 0 or step == self.total
-        )
-        self._exploit, self._examine, self._r = jax.jit(exploit), examine, r
-        self._size = len(factors["learning_rate"])
-        self._policy = factors | {"score": np.full(self._size, -np.inf, np.float32)}
+        self._net, self._data, self._examine = net, data, examine
+        self._every, self._total = every, total
+        self._tunes_r = tunes_r
+        self._size, self._exploit = selection.size, jax.jit(selection.exploit)
+        nobody = np.full(self._size, -np.inf, np.float32)
+        self.first_sampler_state = factors | {ACCURACY: nobody}
+        self._factors = self.first_sampler_state
         self._mesh = distributed.grid(self._size, devices)
+        self._leads = distributed.is_lead(devices)
+        self.num_replicas = self._mesh.shape[distributed.AXIS]
 
-    def _read(self, checkpoints, step):
-        state = checkpoints.restore(step, self._state_shape)
-        best = int(np.argmax(state.policy["score"]))
-        return jax.tree.map(lambda x: x[best], state)
+    # -- the layout -------------------------------------------------------------------------------
 
-    def _first_state(self, seed, params, policy):
-        members = [self._new(own, params, {}) for own in self._seeds(seed)]
+    def first_state(self, new, seed):
+        """See `Layout`."""
+        members = [new(own) for own in self._seeds(seed)]
         state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-        return state._replace(policy=policy or self._policy)
+        return state._replace(sampler_state=self.first_sampler_state)
 
-    @functools.cached_property
-    def _state_shape(self):
+    def shape_of(self, one):
+        """See `Layout`."""
+
         def stacked(one):
             return jax.tree.map(lambda x: jnp.stack([x] * self._size), one)
 
-        shape = jax.eval_shape(stacked, self._shape_of_new)
-        return shape._replace(policy=jax.eval_shape(lambda: self._policy))
+        shape = jax.eval_shape(stacked, one)
+        return shape._replace(sampler_state=jax.eval_shape(lambda: self.first_sampler_state))
 
-    def _place(self, state, seed):
+    def place(self, state, seed):
+        """See `Layout`."""
         roots = jax.vmap(rng.key)(self._seeds(seed))
         return distributed.put((state, roots), distributed.of_members(self._mesh))
 
@@ -87,26 +115,25 @@ class Population(BaseTraining):
         """uint32 [M], others for every seed; that of a population of one is the seed itself."""
         return np.arange(self._size, dtype=np.uint32) + np.uint32(seed * self._size)
 
-    def _batches(self, seed, start):
-        return self._data.batches(
-            self.task.split, self._train.batch_size, seed=seed, start=start, shard=(0, 1)
-        )
+    def batches(self, data, split, size, seed, start):
+        """See `Layout`."""
+        return data.batches(split, size, seed=seed, start=start, shard=(0, 1))
 
-    # -- a step -----------------------------------------------------------------------------------
+    def compile(self, step, one_at_a_time):
+        """See `Layout`."""
 
-    @functools.cached_property
-    def _step(self):
-        one = self._make_step(self._mesh.shape[distributed.AXIS])
+        def steps(states, batch, roots, hyper):
+            def one(state, root, hyper):
+                return step(state, batch, root, hyper)
 
-        def step(states, batch, roots):
-            states, metrics = self._each(lambda state, root: one(state, batch, root), states, roots)
+            states, metrics = self._each(one, states, roots, hyper)
             return states, _mean_of_sound(distributed.all_members(metrics))
 
         members, replicas = distributed.MEMBER, distributed.AXIS
         return distributed.spread(
-            step,
+            steps,
             self._mesh,
-            split=(members, replicas, members),
+            split=(members, replicas, members, members),
             split_out=(members, distributed.WHOLE),
             donate=(0,),
         )
@@ -114,77 +141,101 @@ class Population(BaseTraining):
     def _each(self, function, *members):
         """`function` of each member of a device: together, unless what is off is skipped, since
         `vmap` would compute both sides of a conditional."""
-        if self.task.net.execution == "switch":
+        if self._net.execution == "switch":
             return jax.lax.map(lambda member: function(*member), members)
         return jax.vmap(function)(*members)
 
-    # -- a turn: scores, who goes on as whom ------------------------------------------------------
-
-    def _updater(self, directory, start, state, seed):
-        path = directory / "lineage.jsonl"
-        if self._owner:
-            workdir.cut_jsonl(path, start if start else -1)
-        if not start:
-            own = np.arange(self._size)
-            self._record(path, 0, None, own, jax.device_get(state.policy))
-        return functools.partial(self._turn, path, rng.key(seed))
-
-    def _turn(self, path: Path, root, step, state, _):
-        key = rng.stream(root, "strategy", step)
-        policy = jax.device_get(self._gather(state.policy))
-        scores = np.asarray(self._scores(state.params, *self._examine(key, step, policy)))
-        parents = np.arange(self._size)
-        if step < self.total:
-            factors = {name: policy[name] for name in policy if name != "score"}
-            key = rng.named(key, "exploit")
-            parents, factors = jax.device_get(self._exploit(key, factors, scores))
-            policy |= factors
-        sound = np.isfinite(scores)
-        policy["score"] = np.where(sound, scores, -np.inf).astype(np.float32)[parents]
-        self._record(path, step, scores, parents, policy)
-        found = scores[sound] if sound.any() else np.full(1, math.nan)
-        found = {"mean_score": float(found.mean()), "best_score": float(found.max())}
-        return self._inherit(state, parents, policy), found
-
-    @functools.cached_property
-    def _gather(self):
-        split = (distributed.MEMBER,)
-        return distributed.spread(
-            distributed.all_members, self._mesh, split=split, split_out=distributed.WHOLE
+    def hyper(self, of_one: HyperParameters) -> HyperParameters:
+        """See `Layout`."""
+        factors, one = self._factors, np.ones(self._size, np.float32)
+        return HyperParameters(*(x * one for x in of_one))._replace(
+            learning_rate=of_one.learning_rate * factors["learning_rate"],
+            l2=of_one.l2 * factors["l2"],
+            r=path_dropout.tuned(of_one.r, factors["r"]),
         )
 
-    @functools.cached_property
-    def _scores(self):
-        """Compiled (params, masks, images, labels) -> float32 [M]; NaN for a failure."""
-        right = scoring.right(self.task.net, prepare=augment.standardiser(self._data))
+    def begin(self, directory: Path, start: int, state: Any, schedule: Schedule) -> None:
+        """See `Layout`; lines of lineage.jsonl after `start` are dropped, they will come again."""
+        self._path, self._schedule = directory / "lineage.jsonl", schedule
+        self._factors = jax.device_get(state.sampler_state)
+        if self._leads:
+            workdir.cut_jsonl(self._path, start if start else -1)
+        if not start:
+            self._record(0, None, np.arange(self._size))
 
-        def scores(params, archs, images, labels):
+    # -- a turn: accuracies, who goes on as whom --------------------------------------------------
+
+    def is_due(self, step: int) -> bool:
+        """See `layout.Turn`."""
+        return step % self._every == 0 or step == self._total
+
+    def __call__(self, step, state, root):
+        """See `layout.Turn`."""
+        key, factors = rng.stream(root, "strategy", step), self._factors
+        accuracies = np.asarray(self._accuracies(state.params, *self._examine(key, step)))
+        parents = np.arange(self._size)
+        if step < self._total:
+            own = {name: factors[name] for name in factors if name != ACCURACY}
+            key = rng.named(key, "exploit")
+            parents, own = jax.device_get(self._exploit(key, own, accuracies))
+            factors = factors | own
+        sound = np.isfinite(accuracies)
+        last = np.where(sound, accuracies, -np.inf).astype(np.float32)[parents]
+        self._factors = factors | {ACCURACY: last}
+        self._record(step, accuracies, parents)
+        known = accuracies[sound] if sound.any() else np.full(1, math.nan)
+        extra = {"mean_score": float(known.mean()), "best_score": float(known.max())}
+        return self._inherit(state, parents, self._factors), extra
+
+    @functools.cached_property
+    def _accuracies(self):
+        """Compiled (params, masks, images, labels) -> float32 [M]; NaN for a failure."""
+        count = accuracy.correct(self._net, prepare=augment.standardiser(self._data))
+
+        def accuracies(params, archs, images, labels):
             def of_one(params):
-                return jnp.mean(right({"params": params}, {}, images, labels, archs)) / len(labels)
+                return jnp.mean(count({"params": params}, {}, images, labels, archs)) / len(labels)
 
             return distributed.all_members(distributed.mean(self._each(of_one, params)))
 
-        split = (distributed.MEMBER, distributed.AXIS, distributed.WHOLE, distributed.WHOLE)
-        return distributed.spread(scores, self._mesh, split=split, split_out=distributed.WHOLE)
+        whole = distributed.WHOLE
+        split = (distributed.MEMBER, distributed.AXIS, whole, whole)
+        return distributed.spread(accuracies, self._mesh, split=split, split_out=whole)
 
     @functools.cached_property
     def _inherit(self):
-        def inherit(state, parents, policy):
-            state = jax.tree.map(lambda x: x[parents], state._replace(policy=()))
-            return state._replace(policy=policy)
+        def inherit(state, parents, sampler_state):
+            state = jax.tree.map(lambda x: x[parents], state._replace(sampler_state=()))
+            return state._replace(sampler_state=sampler_state)
 
         return jax.jit(inherit, out_shardings=distributed.of_members(self._mesh), donate_argnums=0)
 
-    def _record(self, path, step, scores, parents, policy):
-        """A line of lineage.jsonl; the learning rate is that of the step that comes next."""
-        rate = float(self._learning_rate(min(step, self.total - 1)))
-        row = {"step": step, "scores": scores, "parents": parents}
-        row["learning_rate"] = rate * policy["learning_rate"]
-        row["l2"] = self._train.l2 * policy["l2"]
-        if self._r is not None:
-            row["r"] = path_dropout.tuned(self._r, policy["r"])
-        if self._owner:
-            workdir.append_jsonl(path, [row])
+    def _record(self, step, accuracies, parents):
+        """Write a line of lineage.jsonl; the learning rate is that of the step that comes next."""
+        hyper = self.hyper(self._schedule.at(min(step, self._total - 1)))
+        row = {"step": step, "scores": accuracies, "parents": parents}
+        row |= {"learning_rate": hyper.learning_rate, "l2": hyper.l2}
+        if self._tunes_r:
+            row["r"] = hyper.r
+        if self._leads:
+            workdir.append_jsonl(self._path, [row])
+
+
+def shapes_of_members(selection: Selection, params: Any) -> tuple[Any, Any]:
+    """Return shapes and dtypes of params and sampler state, [M, ...], from one network's params."""
+    factors = jax.eval_shape(selection.init, rng.key(0))
+    last = jax.ShapeDtypeStruct((selection.size,), np.float32)
+
+    def of_members(leaf):
+        return jax.ShapeDtypeStruct((selection.size, *leaf.shape), leaf.dtype)
+
+    return jax.tree.map(of_members, params), factors | {ACCURACY: last}
+
+
+def best_member(weights: Weights) -> Weights:
+    """Return the weights of the member with the best last accuracy, from those of all."""
+    best = int(np.argmax(weights.sampler_state[ACCURACY]))
+    return weights._replace(params=jax.tree.map(lambda leaf: leaf[best], weights.params))
 
 
 def _mean_of_sound(metrics):

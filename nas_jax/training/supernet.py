@@ -1,4 +1,4 @@
-"""Training the one-shot model: on which architectures, and, where a strategy draws them, how it
+"""The training of the supernet: on which architectures, and, where a strategy draws them, how it
 learns meanwhile.
 """
 
@@ -6,44 +6,52 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from nas_jax import strategies
 from nas_jax.costs import params_flops
 from nas_jax.data import augment
-from nas_jax.oneshot import path_dropout, path_samplers, scoring
+from nas_jax.oneshot import accuracy, path_samplers
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
+from nas_jax.spaces import Space
 from nas_jax.storage import identity
-from nas_jax.training.loop import BaseTraining, Task, Training, count_steps
+from nas_jax.storage.checkpoints import Weights
+from nas_jax.strategies import random_search
+from nas_jax.training import population, restoration, variants
+from nas_jax.training.loop import Task, Training, count_steps
 from nas_jax.training.population import Population
+from nas_jax.training.variants import TrainingVariant
 
 logger = logging.getLogger(__name__)
 
-WITHOUT = ("table", "trained")  # scores that need no supernet
+WITHOUT = ("table", "trained")  # `sweep.score` that needs no supernet
 
 
 def train(run: Run) -> None:
-    """Train the supernet in the workdir; none where the sweep's scores need none.
+    """Train the supernet in the workdir; none where the sweep needs none.
 
-    Raises: ValueError if it would leave fewer checkpoints than the sweep averages over.
+    Raises: ValueError if it would leave fewer checkpoints than the sweep averages over, or never
+      take a turn.
     """
     config = run.config
     if config.sweep.score in WITHOUT:
         logger.info("no supernet: sweep.score=%r needs none", config.sweep.score)
         return
-    settings, asked = config.supernet.train, config.sweep.num_checkpoints
-    total = count_steps(settings, run.data.num_images("train"))
-    saved = math.ceil(total / (settings.checkpoint_every or total))
+    every, asked = config.supernet.train.checkpoint_every, config.sweep.num_checkpoints
+    total = num_steps(run)
+    saved = math.ceil(total / (every or total))
     if saved < asked:
         raise ValueError(
             f"config.sweep.num_checkpoints={asked}, but a training of {total} steps with "
-            f"checkpoint_every={settings.checkpoint_every} saves {saved}; lower one of the two"
+            f"checkpoint_every={every} saves {saved}; lower one of the two"
         )
-    if run.strategy.exploit or config.supernet.sampler == "strategy":
+    if examines(config.supernet, run.space):
         run.constraints.check()
         if config.supernet.strategy_every > total:
             raise ValueError(
@@ -53,153 +61,209 @@ def train(run: Run) -> None:
     training(run).fit(run.workdir, seed=config.seed)
 
 
-def training(run: Run, devices: Sequence[jax.Device] | None = None) -> BaseTraining:
-    """Make the training of the supernet: alone, or as one of a population."""
-    config = run.config
-    task, settings = make(run, devices), config.supernet.train
-    if run.strategy.exploit is None:
+def num_steps(run: Run) -> int:
+    """Count the steps of the training."""
+    return count_steps(run.config.supernet.train, run.data.num_images("train"))
+
+
+def variant(settings: ConfigDict, space: Space) -> TrainingVariant:
+    """Make the variant that the section `supernet` names."""
+    return variants.make(settings.variant, space, settings.variant_options)
+
+
+def examines(settings: ConfigDict, space: Space) -> bool:
+    """Say whether candidates are evaluated during the training, for a strategy or a population."""
+    return settings.sampler == "strategy" or bool(variant(settings, space).selection)
+
+
+def num_members(settings: ConfigDict, space: Space) -> int:
+    """Count the supernets that are trained at once: 1 unless the variant trains a population."""
+    selection = variant(settings, space).selection
+    return selection.size if selection else 1
+
+
+def _variant(run):
+    return variant(run.config.supernet, run.space)
+
+
+def training(run: Run, devices: Sequence[jax.Device] | None = None) -> Training:
+    """Make the training of the supernet, alone or as one of a population; devices: None for all."""
+    settings, made = run.config.supernet.train, _variant(run)
+    task = _task(run, made, devices)
+    if made.selection is None:
         return Training(task, settings, run.data, devices)
-    has_r = config.supernet.sampler == "path_dropout"
-    return Population(
-        task,
-        settings,
-        run.data,
-        devices,
-        factors=first_policy(run),
-        exploit=run.strategy.exploit,
-        examine=_examining(run),
-        every=config.supernet.strategy_every,
-        r=config.supernet.path_dropout.r if has_r else None,
-    )
+    members = _population(run, made, task, devices)
+    task = dataclasses.replace(task, turn=members)
+    return Training(task, settings, run.data, devices, members)
 
 
-def make(run: Run, devices: Sequence[jax.Device] | None = None) -> Task:
-    """Make the task of training the supernet on the architectures of `supernet.sampler`.
+def restore(
+    run: Run, directory: str | Path, last: int = 1, step: int | None = None
+) -> list[Weights]:
+    """Read the weights of a supernet that is trained; of a population those of the best member.
 
     Args:
       run: the run.
-      devices: None for all.
+      directory: of the supernet.
+      last: how many of the last checkpoints, the final one first.
+      step: of the one checkpoint to read instead.
+
+    Raises: ValueError if they are not there.
     """
-    config, space, strategy = run.config, run.space, run.strategy
-    net = run.supernet()
-    if strategy.wrap:
-        net = strategy.wrap(net)
+    net, made = network(run), _variant(run)
+    params = restoration.params_shape(net, run.data.image_shape, run.space.all_on())
+    sampler_state = {}
+    if run.config.supernet.sampler == "strategy":
+        sampler_state = jax.eval_shape(run.strategy.init, rng.key(0))
+    if made.selection:
+        params, sampler_state = population.shapes_of_members(made.selection, params)
+    trained = restoration.Trained(
+        directory, "supernet", num_steps(run), _identity(run, net), params, sampler_state
+    )
+    weights = trained.last(last) if step is None else [trained.at(step)]
+    return list(map(population.best_member, weights)) if made.selection else weights
+
+
+def _identity(run, net):
+    """What checkpoints of the supernet are of."""
+    config = run.config.supernet
+    notes = {"supernet.sampler": config.sampler}
+    return identity.of(net, run.data, notes=notes, other_data=config.other_data)
+
+
+def network(run: Run) -> Any:
+    """Make the module that is trained, and evaluated: the variant's where it has its own."""
+    wrap, net = _variant(run).wrap, run.supernet()
+    return wrap(net) if wrap else net
+
+
+def _task(run, made, devices):
+    """The one-shot model, trained on the architectures of `supernet.sampler`."""
+    config, space = run.config.supernet, run.space
+    net = network(run)
     task = Task(
         name="supernet",
         net=net,
         split="train",
-        init_args=lambda policy: (space.all_on(),),
+        sampler=sampler(run),
+        init_args=lambda sampler_state: (space.all_on(),),
         usage=space.usage,
-        per_use=config.supernet.per_use_gradients,
-        penalty=strategy.penalty,
-        identify=functools.partial(
-            identity.of,
-            notes={"supernet.sampler": config.supernet.sampler},
-            other_data=config.supernet.other_data,
-        ),
+        penalty=made.penalty,
+        per_use=config.per_use_gradients,
+        dropout=config.path_dropout if config.sampler == "path_dropout" else None,
+        identity=_identity(run, net),
     )
-    if config.supernet.sampler != "strategy":
-        return dataclasses.replace(task, **_sampling(run))
-    return dataclasses.replace(
-        task,
-        sample_masks=functools.partial(_drawn, strategy),
-        policy=first_policy(run),
-        is_due=lambda step: step % config.supernet.strategy_every == 0,
-        update=_updating(run, net, devices),
-    )
+    if config.sampler != "strategy":
+        return task
+    turn = StrategyTurn(run, task.net, devices)
+    return dataclasses.replace(task, sampler_state=first_strategy_state(run), turn=turn)
 
 
-def depends_on_strategy(run: Run) -> bool:
-    """Say whether how the supernet is trained depends on `sweep.strategy`."""
-    return run.strategy.trains or run.config.supernet.sampler == "strategy"
-
-
-def num_members(run: Run) -> int:
-    """Count the supernets that are trained at once: 1 unless the strategy trains a population."""
-    if run.strategy.exploit is None:
-        return 1
-    return len(jax.tree.leaves(first_policy(run))[0])
-
-
-def first_policy(run: Run) -> Any:
+def first_strategy_state(run: Run) -> Any:
     """Make the state of a strategy that was told nothing yet."""
-    key = rng.stream(rng.key(run.config.sweep.seed), "init")
-    return jax.device_get(run.strategy.init(key))
+    return jax.device_get(run.strategy.init(_init_key(run)))
 
 
-def _sampling(run):
-    """Of a task: masks that depend on key, step and ghost batch alone; what to log of them."""
-    config, space = run.config, run.space
-    dropout, train = config.supernet.path_dropout, config.supernet.train
-    total = count_steps(train, run.data.num_images("train"))
-    make_sampler = functools.partial(
-        path_samplers.make,
-        config.supernet.sampler,
-        space.choices,
-        num_steps=total,
-        num_groups=train.batch_size // train.ghost_batch_size,
-        extremes=_extremes(config, space),
-        schedule=dropout.schedule,
-        rescale=dropout.rescale,
+def _init_key(run):
+    return rng.stream(rng.key(run.config.sweep.seed), "init")
+
+
+def _population(run, made, task, devices):
+    config = run.config.supernet
+    factors = jax.device_get(made.selection.init(_init_key(run)))
+    ask = functools.partial(_ask, run, random_search.make(run.space))
+    return Population(
+        task.net,
+        run.data,
+        made.selection,
+        factors,
+        examine=_Examination(run, lambda key, state: ask(key, ())),
+        every=config.strategy_every,
+        total=num_steps(run),
+        tunes_r=config.sampler == "path_dropout",
+        devices=devices,
     )
 
-    def sample(key, step, groups, policy):
-        r = path_dropout.tuned(dropout.r, policy["r"]) if "r" in policy else dropout.r
-        return make_sampler(r=r)(key, step, groups)
 
-    def known(step):
-        if config.supernet.sampler != "path_dropout":
-            return {}
-        return {"drop_share": float(path_dropout.ramp(step - 1, total, dropout.schedule))}
-
-    return {"sample_masks": sample, "known": known}
+# -- which architectures --------------------------------------------------------------------------
 
 
-def _extremes(config, space):
-    """The largest and the smallest architecture, where they are sampled."""
-    if config.supernet.sampler != "sandwich":
-        return None
-    return params_flops.extremes(space, config.supernet.filters)
+def sampler(run: Run) -> path_samplers.Sampler:
+    """Make the mask sampler of `supernet.sampler`."""
+    config = run.config.supernet
+    if config.sampler == "strategy":
+        return StrategySampler(run.strategy)
+    extremes = None
+    if config.sampler == "sandwich":
+        extremes = params_flops.extremes(run.space, config.filters)
+    return path_samplers.make(
+        config.sampler,
+        run.space.choices,
+        num_groups=config.train.batch_size // config.train.ghost_batch_size,
+        extremes=extremes,
+        rescale=config.path_dropout.rescale,
+    )
 
 
-def _drawn(strategy, key, step, groups, policy):
-    """Masks [G, k] that the strategy asks for, one for each ghost batch, within limits or not."""
+@dataclasses.dataclass(frozen=True)
+class StrategySampler:
+    """Draws what a strategy asks for, one for each ghost batch, within constraints or not.
 
-    def one(key):
-        return jax.tree.map(lambda mask: mask[0], strategy.ask(key, policy, 1))
-
-    return jax.vmap(one)(rng.each(jax.random.fold_in(key, step), groups))
-
-
-def _updating(run, net, devices):
-    """`Task.update`: a round of candidates, scored on one validation batch after the other."""
-    count = scoring.counter(net, prepare=augment.standardiser(run.data), devices=devices)
-    examine, strategy = _examining(run), run.strategy
-
-    def update(step, state, root):
-        policy, key = jax.device_get(state.policy), rng.stream(root, "strategy", step)
-        archs, images, labels = examine(key, step, policy)
-        part = distributed.part(archs, devices)
-        right = count({"params": state.params}, {}, images, labels, part)
-        accuracies = distributed.whole(right, devices) / len(labels)
-        policy = distributed.replicate(strategy.tell(policy, archs, accuracies), devices)
-        return state._replace(policy=policy), {"asked_accuracy": accuracies.mean()}
-
-    return update
-
-
-def _examining(run):
-    """(key, step, policy) -> (masks [n, k], images, labels): a round of candidates, and the next
-    validation batch to score them on.
+    It is called as the samplers of `path_samplers`; its state is the strategy's.
     """
-    sweep, every = run.config.sweep, run.config.supernet.strategy_every
-    images, labels = run.data.fixed("valid", sweep.num_images)
 
-    def examine(key, step, policy):
-        size = sweep.candidates_per_batch
-        archs = strategies.ask_allowed(key, run.strategy, policy, size, run.constraints.allows)
-        first = step // every * sweep.batch_size % sweep.num_images
-        batch = slice(first, first + sweep.batch_size)
-        return archs, images[batch], labels[batch]
+    strategy: strategies.Strategy
 
-    return examine
+    def __call__(self, key, step, groups, state, hyper):
+        def one(key):
+            return jax.tree.map(lambda mask: mask[0], self.strategy.ask(key, state, 1))
+
+        return jax.vmap(one)(rng.each(jax.random.fold_in(key, step), groups))
+
+
+class StrategyTurn:
+    """A round of candidates of the strategy, which is told their accuracies; see `layout.Turn`."""
+
+    def __init__(self, run: Run, net: Any, devices: Sequence[jax.Device] | None = None):
+        self._strategy, self._devices = run.strategy, devices
+        self._every = run.config.supernet.strategy_every
+        prepare = augment.standardiser(run.data)
+        self._count = accuracy.compiled_correct(net, prepare=prepare, devices=devices)
+        self._examine = _Examination(run, functools.partial(_ask, run, run.strategy))
+
+    def is_due(self, step: int) -> bool:
+        """See `layout.Turn`."""
+        return step % self._every == 0
+
+    def __call__(self, step, state, root):
+        """See `layout.Turn`."""
+        told, key = jax.device_get(state.sampler_state), rng.stream(root, "strategy", step)
+        archs, images, labels = self._examine(key, step, told)
+        part = distributed.part(archs, self._devices)
+        correct = self._count({"params": state.params}, {}, images, labels, part)
+        accuracies = distributed.whole(correct, self._devices) / len(labels)
+        told = self._strategy.tell(told, archs, accuracies)
+        told = distributed.replicate(told, self._devices)
+        return state._replace(sampler_state=told), {"asked_accuracy": accuracies.mean()}
+
+
+def _ask(run, strategy, key, state):
+    """A round of candidates, masks [n, k]."""
+    size = run.config.sweep.candidates_per_batch
+    return strategies.ask_allowed(key, strategy, state, size, run.constraints.allows)
+
+
+class _Examination:
+    """(key, step, state) -> (masks [n, k], images, labels): a round of candidates, and the next
+    validation batch to evaluate them on.
+    """
+
+    def __init__(self, run, ask: Callable):
+        self._ask, self._every = ask, run.config.supernet.strategy_every
+        self._size, self._num_images = run.config.sweep.batch_size, run.config.sweep.num_images
+        self._images, self._labels = run.data.fixed("valid", self._num_images)
+
+    def __call__(self, key, step, state=()):
+        first = step // self._every * self._size % self._num_images
+        batch = slice(first, first + self._size)
+        return self._ask(key, state), self._images[batch], self._labels[batch]

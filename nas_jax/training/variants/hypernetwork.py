@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from nas_jax.nn import layers, masked, network
 from nas_jax.spaces import Space, base
-from nas_jax.strategies.base import Strategy, check_range
+from nas_jax.training.variants.base import TrainingVariant, check_range
 
 
 class HyperNetwork(network.Network):
@@ -132,11 +132,11 @@ def generate(params: Any, paths: list[base.Path], codes: jax.Array) -> Any:
     return flax.traverse_util.unflatten_dict(flat)
 
 
-def make(space: Space, *, hidden: int = 64, basis: int = 4) -> Strategy:
-    """Independent uniform architectures, on a supernet whose weights are generated.
+def make(space: Space, *, hidden: int = 64, basis: int = 4) -> TrainingVariant:
+    """Make a variant with generated weights.
 
     Args:
-      space: to search in.
+      space: the search space.
       hidden, basis: of `HyperNetwork`. With one array to a basis nothing would be generated.
 
     Raises: ValueError if an option is out of its range.
@@ -147,9 +147,4 @@ def make(space: Space, *, hidden: int = 64, basis: int = 4) -> Strategy:
     def wrap(net):
         return HyperNetwork(**_options(net), hidden=hidden, basis=basis)
 
-    return Strategy(
-        init=lambda key: (),
-        ask=lambda key, state, n: space.sample(key, (n,)),
-        tell=lambda state, archs, scores: state,
-        wrap=wrap,
-    )
+    return TrainingVariant(wrap=wrap)

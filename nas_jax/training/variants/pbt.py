@@ -2,7 +2,7 @@
 worst go on from copies of the best, with hyper-parameters a little off theirs.
 
 It tunes the learning rate, L2 and path dropout's r while it trains; which architectures a supernet
-is trained on stays up to `supernet.sampler`. The sweep is random search with the best member.
+is trained on stays up to `supernet.sampler`. The best member is what is searched.
 """
 
 import math
@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from nas_jax.spaces import Space
-from nas_jax.strategies.base import Strategy, check_range
+from nas_jax.training.population import Selection
+from nas_jax.training.variants.base import TrainingVariant, check_range
 
 TUNED = ("learning_rate", "l2", "r")
 
@@ -23,20 +24,19 @@ def make(
     share: float = 0.25,
     spread: float = 4.0,
     perturb: float = 1.25,
-) -> Strategy:
-    """Truncation selection; who is replaced perturbs each factor of its parent, up or down.
+) -> TrainingVariant:
+    """Make a variant with truncation selection.
 
+    Who is replaced perturbs each factor of its parent, up or down.
     The paper replaces a fifth of the members, and perturbs by 1.2 or 0.8, whose product is 0.96.
     Here a quarter is replaced, and `perturb` goes as far up as down.
 
     Args:
-      space: to search in.
+      space: is not used.
       population: members M.
       share: of the members, the worst are replaced and the best are copied.
       spread: the first factors are log-uniform in [1/spread, spread].
       perturb: what a factor is multiplied with or divided by.
-
-    State: {"learning_rate", "l2", "r"}, float32 [M] each: factors on what the config says.
 
     Raises: ValueError if an option is out of its range.
     """
@@ -48,32 +48,27 @@ def make(
         exponents = jax.random.uniform(key, (len(TUNED), population), minval=-1, maxval=1)
         return dict(zip(TUNED, jnp.float32(spread) ** exponents))
 
-    def exploit(key, state, scores):
+    def exploit(key, factors, accuracies):
         draw_key, step_key = jax.random.split(key)
-        parents, is_replaced = _parents(draw_key, jnp.asarray(scores, jnp.float32), count)
+        parents, is_replaced = _parents(draw_key, jnp.asarray(accuracies, jnp.float32), count)
         ups = jax.random.bernoulli(step_key, shape=(len(TUNED), population))
         moves = jnp.where(is_replaced, jnp.where(ups, perturb, 1 / perturb), 1)
-        return parents, {name: state[name][parents] * move for name, move in zip(TUNED, moves)}
+        return parents, {name: factors[name][parents] * move for name, move in zip(TUNED, moves)}
 
-    return Strategy(
-        init=init,
-        ask=lambda key, state, n: space.sample(key, (n,)),
-        tell=lambda state, archs, scores: state,
-        exploit=exploit,
-    )
+    return TrainingVariant(selection=Selection(population, init, exploit))
 
 
-def _parents(key, scores, count):
+def _parents(key, accuracies, count):
     """(parents int32 [M], who is replaced bool [M]).
 
     The worst `count` and all that failed give way to draws from the best `count` that did not;
     nobody does if all failed.
     """
-    is_sound = ~jnp.isnan(scores)
-    own = jnp.arange(len(scores), dtype=jnp.int32)
-    order = jnp.argsort(jnp.where(is_sound, -scores, jnp.inf))  # the best first; stable
+    is_sound = ~jnp.isnan(accuracies)
+    own = jnp.arange(len(accuracies), dtype=jnp.int32)
+    order = jnp.argsort(jnp.where(is_sound, -accuracies, jnp.inf))  # the best first; stable
     places = jnp.zeros_like(own).at[order].set(own)
-    is_replaced = ((places >= len(scores) - count) | ~is_sound) & jnp.any(is_sound)
+    is_replaced = ((places >= len(accuracies) - count) | ~is_sound) & jnp.any(is_sound)
     best = jnp.clip(jnp.sum(is_sound), 1, max(count, 1))
     drawn = order[jax.random.randint(key, own.shape, 0, best)].astype(jnp.int32)
     return jnp.where(is_replaced, drawn, own), is_replaced

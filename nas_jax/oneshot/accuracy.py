@@ -1,0 +1,120 @@
+"""One-shot accuracy: that of architectures with the supernet's weights (paper, section 3.3).
+
+Letters: D devices, g candidates of a device, N candidates in all, M images, n images of a batch,
+K classes.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nas_jax.oneshot import batch_statistics
+from nas_jax.runtime import distributed
+
+
+class OneShotAccuracy:
+    """Evaluates masks [N, k]: accuracies float [N] in [0, 1]; N a multiple of D.
+
+    A candidate whose logits are not all finite gets NaN. Paths are zeroed by the masks. Batch
+    norm's statistics come from the images of a batch, as in training; or, if there are
+    `calibration` images, for each candidate from these; or from `variables`, if they have
+    `batch_stats`. All candidates see the same batches, none is padded.
+
+    Args:
+      net: supernet with bn="batch".
+      variables: its variables.
+      images: uint8 [M, H, W, C].
+      labels: int32 [M].
+      batch_size: images n per forward pass; divides M.
+      prepare: images uint8 [n, H, W, C] -> float32, standardised.
+      calibration: uint8 [c, n, H, W, C], c batches of training images, or None.
+      devices: None for all.
+
+    Raises: ValueError if `batch_size` does not divide M: padding would change the statistics.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        variables: Any,
+        images: np.ndarray,
+        labels: np.ndarray,
+        *,
+        batch_size: int,
+        prepare: Callable[[jax.Array], jax.Array],
+        calibration: np.ndarray | None = None,
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        if len(images) % batch_size:
+            raise ValueError(
+                f"sweep.num_images={len(images)} is not a multiple of sweep.batch_size={batch_size}"
+            )
+        self._devices, self._num_images = devices, len(images)
+        fixed = calibration is not None or "batch_stats" in variables
+        evaluated = net.clone(bn="running") if fixed else net
+        self._correct = compiled_correct(evaluated, prepare=prepare, devices=devices)
+        self._variables = distributed.replicate(variables, devices)
+        self._batches = [
+            distributed.replicate((images[i : i + batch_size], labels[i : i + batch_size]), devices)
+            for i in range(0, len(images), batch_size)
+        ]
+        self._calibrate = _no_calibration
+        if calibration is not None:
+            self._calibrate = _calibration(net, prepare, variables, calibration, devices)
+
+    def __call__(self, archs: Any) -> np.ndarray:
+        """Evaluate masks [N, k]."""
+        archs = distributed.part(archs, self._devices)
+        own = self._calibrate(archs)
+        counts = [self._correct(self._variables, own, *batch, archs) for batch in self._batches]
+        total = np.sum(jax.device_get(counts), 0)
+        return distributed.whole(total, self._devices) / self._num_images
+
+
+def _no_calibration(archs):
+    return {}
+
+
+def _calibration(net, prepare, variables, batches, devices):
+    """masks [D, g, k] -> the variables [D, g, ...] that candidates have of their own."""
+
+    def gather(variables, batches, archs):
+        params = variables["params"]
+        stats = batch_statistics.gather_each(net, params, batches, archs, prepare)
+        return {"batch_stats": stats}
+
+    split = (False, False, True)
+    gather = distributed.pmap(gather, split=split, split_out=True, devices=devices)
+    common = distributed.replicate((variables, batches), devices)
+    return lambda archs: gather(*common, archs)
+
+
+def correct(net: nn.Module, prepare: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
+    """Make (variables, own, images, labels, archs) -> correct answers float32 [g], pure.
+
+    NaN where logits are not all finite. `images` uint8 [n, H, W, C] and `labels` int32 [n] are the
+    same for all candidates, masks [g, k]; `own` has variables [g, ...] that differ between them, or
+    is {}.
+    """
+
+    def count(variables, own, images, labels, archs):
+        logits = net.logits_of_each(variables, prepare(images), archs, own)
+        correct = jnp.sum(jnp.argmax(logits, -1) == labels, -1)
+        return jnp.where(jnp.all(jnp.isfinite(logits), (-2, -1)), correct, jnp.nan)
+
+    return count
+
+
+def compiled_correct(
+    net: nn.Module,
+    *,
+    prepare: Callable[[jax.Array], jax.Array],
+    devices: Sequence[jax.Device] | None = None,
+) -> Callable[..., jax.Array]:
+    """Compile `correct` for all devices: masks and `own` are [D, g, ...], as is what it returns."""
+    split = (False, True, False, False, True)
+    return distributed.pmap(correct(net, prepare), split=split, split_out=True, devices=devices)

@@ -1,0 +1,84 @@
+"""Hyper-parameters of a training step: numbers that it reads, which change no program.
+
+Each is an input of the compiled step. So one program serves any values and any number of steps. What
+depends on the step (the learning rate, the ramp of path dropout) is computed here, on the host.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from nas_jax.oneshot import path_dropout
+from nas_jax.training import optim
+
+LOT = 1024  # steps whose values are computed at once
+
+
+class HyperParameters(NamedTuple):
+    """Of one step, float32 [], or [M] of the members of a population."""
+
+    learning_rate: np.ndarray
+    momentum: np.ndarray
+    clip_norm: np.ndarray  # not read where `train.clip_norm` is 0
+    l2: np.ndarray
+    label_smoothing: np.ndarray
+    r: np.ndarray  # of path dropout: a node loses all its inputs with probability r
+    drop_share: np.ndarray  # of the final drop rates, which r decides
+
+
+class Schedule:
+    """The hyper-parameters of every step of a training.
+
+    Args:
+      train: a `train` section of the config.
+      num_steps: of the whole training.
+      dropout: the section `supernet.path_dropout`; None where no path is dropped.
+      slower: what the learning rate is multiplied with, after restarts.
+    """
+
+    def __init__(
+        self,
+        train: ConfigDict,
+        num_steps: int,
+        dropout: ConfigDict | None = None,
+        slower: float = 1.0,
+    ):
+        self._num_steps, self._dropout, self._lot = num_steps, dropout, None
+        self._learning_rate = optim.schedule(
+            train.schedule,
+            base_lr=train.base_lr * slower,
+            batch_size=train.batch_size,
+            num_steps=num_steps,
+            warmup_share=train.warmup_share,
+        )
+        self._constant = HyperParameters(
+            learning_rate=np.float32(0),
+            momentum=np.float32(train.momentum),
+            clip_norm=np.float32(train.clip_norm),
+            l2=np.float32(train.l2),
+            label_smoothing=np.float32(train.label_smoothing),
+            r=np.float32(dropout.r if dropout else 0),
+            drop_share=np.float32(0),
+        )
+
+    def at(self, step: int) -> HyperParameters:
+        """Return those of step number `step`, 0 .. num_steps - 1, float32 []."""
+        number, place = divmod(step, LOT)
+        if self._lot is None or self._lot[0] != number:
+            steps = np.arange(number * LOT, (number + 1) * LOT, dtype=np.int32)
+            self._lot = number, self._values(steps)
+        return self._constant._replace(**{name: v[place] for name, v in self._lot[1].items()})
+
+    def _values(self, steps):
+        found = {"learning_rate": self._learning_rate(steps)}
+        if self._dropout:
+            ramp = path_dropout.ramp(steps, self._num_steps, self._dropout.schedule)
+            found["drop_share"] = np.broadcast_to(ramp, steps.shape)
+        return {name: np.asarray(values, np.float32) for name, values in found.items()}
+
+    def logged(self, step: int) -> dict[str, float]:
+        """Return what metrics.jsonl says of step number `step`."""
+        values = self.at(step)
+        found = {"learning_rate": float(values.learning_rate)}
+        return found | ({"drop_share": float(values.drop_share)} if self._dropout else {})

@@ -1,0 +1,74 @@
+"""Weights of a training that is done, read without building the training."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from nas_jax.runtime import rng
+from nas_jax.storage import file_paths
+from nas_jax.storage.checkpoints import Checkpoints, Weights
+from nas_jax.storage.identity import Identity
+
+
+def params_shape(net: nn.Module, image_shape: tuple[int, ...], *args: Any) -> Any:
+    """Return shapes and dtypes of a module's parameters; `args` follow the images in its call."""
+    images = jnp.zeros((1, *image_shape), jnp.float32)
+    return jax.eval_shape(net.init, rng.key(0), images, *args)["params"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """The weights that a training leaves in a folder.
+
+    Attributes:
+      directory: of the training.
+      name: of what is trained, for errors.
+      total: steps of the whole training.
+      identity: what its checkpoints are of.
+      params, sampler_state: shapes and dtypes of these, trees.
+    """
+
+    directory: str | Path
+    name: str
+    total: int
+    identity: Identity
+    params: Any
+    sampler_state: Any
+
+    def last(self, count: int = 1) -> list[Weights]:
+        """Read the last checkpoints, the final one first.
+
+        Raises: ValueError if they are not there.
+        """
+        with self._checkpoints() as checkpoints:
+            if checkpoints.latest != self.total:
+                raise ValueError(
+                    f"no {self.name} of {self.total} steps in {self.directory} (last checkpoint: "
+                    f"{checkpoints.latest}); run --mode={self.name} first"
+                )
+            steps = checkpoints.steps[-count:]
+            if len(steps) < count:
+                raise ValueError(
+                    f"{self.directory}/checkpoints has {len(steps)} checkpoints, not the {count} "
+                    f"of sweep.num_checkpoints; {self.name}.train.keep_checkpoints and "
+                    "checkpoint_every decide how many there are"
+                )
+            return [self._read(checkpoints, step) for step in reversed(steps)]
+
+    def at(self, step: int) -> Weights:
+        """Read the checkpoint of one step. Raises: ValueError if it is not there."""
+        with self._checkpoints() as checkpoints:
+            if step not in checkpoints.steps:
+                raise ValueError(f"{self.directory}/checkpoints has none of step {step}")
+            return self._read(checkpoints, step)
+
+    def _checkpoints(self):
+        directory = file_paths.local(self.directory, "directory")
+        return Checkpoints(directory / "checkpoints", identity=self.identity)
+
+    def _read(self, checkpoints, step):
+        return checkpoints.weights(step, self.params, self.sampler_state)

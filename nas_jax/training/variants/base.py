@@ -1,0 +1,32 @@
+"""What a training variant is: what it changes in how the supernet is trained."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from nas_jax import naming
+from nas_jax.training.population import Selection
+
+OPTIONS = "config.supernet.variant_options"
+check_range = functools.partial(naming.check_range, OPTIONS)
+
+
+class TrainingVariant(NamedTuple):
+    """What differs from the paper's training; None: it does not.
+
+    Attributes:
+      wrap: (module of the supernet) -> the module that is trained and evaluated in its place.
+      penalty: (params, usage) -> float32 [], added to the loss; `usage` as from `Space.usage`.
+      read_out: (params) -> (masks [n, k] -> bool [n]): which architectures the trained supernet
+        leaves, a constraint of the sweep.
+      selection: a population of supernets is trained, and selected so.
+    """
+
+    wrap: Callable[[nn.Module], nn.Module] | None = None
+    penalty: Callable[[Any, Any], jax.Array] | None = None
+    read_out: Callable[[Any], Callable[[Any], np.ndarray]] | None = None
+    selection: Selection | None = None
