@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from nas_jax import naming, spaces
-from nas_jax.config import validation
+from nas_jax.config import defaults
 from nas_jax.costs import widths
 from nas_jax.nn import execution, layers, network
 from nas_jax.oneshot import path_dropout, path_samplers
@@ -102,7 +102,7 @@ def test_a_dtype_may_be_given_in_any_form(dtype):
 
 def test_a_config_allows_what_the_code_knows():
     """A config is checked before anything is imported, so its names stand there once more."""
-    names = validation._NAMES
+    names = {field: rule.names for field, rule in defaults.RULES.items()}
     assert names["supernet.sampler"] == (*path_samplers.NAMES, "strategy")
     assert names["sweep.score"] == (*results.SCORES,)
     assert names["sweep.bn"] == ("batch", "recalibrate", "running")

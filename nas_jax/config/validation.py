@@ -8,70 +8,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from nas_jax import naming
+from nas_jax.config import defaults
+from nas_jax.config.rules import FREE
 from nas_jax.config.variants import flatten
 
-_AT_LEAST = {  # the last part of a field's name -> its least value
-    "batch_size": 1,
-    "ghost_batch_size": 2,  # one image has no batch statistics
-    "candidates_per_batch": 1,
-    "eval_batch_size": 1,
-    "filters": 1,
-    "num_candidates": 1,
-    "num_images": 1,
-    "num_checkpoints": 1,
-    "calibration_images": 1,
-    "num_references": 1,
-    "num_seeds": 0,
-    "seed": 0,
-    "strategy_every": 1,
-    "num_archs": 0,
-    "max_params": 0,
-    "max_flops": 0,
-    "max_latency": 0,
-    "pareto": 0,
-    "tuned": 0,
-    "narrowed": 0,
-    "strength": 0,
-    "threshold": 0,
-    "num_steps": 0,
-    "num_epochs": 0,
-    "log_every": 1,
-    "checkpoint_every": 0,
-    "keep_checkpoints": 1,
-    "restarts": 0,
-    "course": 1,
-    "top_pool": 0,
-    "image_size": 0,
-    "base_lr": 0,
-    "l2": 0,
-    "clip_norm": 0,
-    "crop_padding": 0,
-    "cutout": 0,
-    "clutter": 0,
-    "noise": 0,
-    "random": 0,
-    "stratified": 0,
-    "top": 0,
-    "small": 0,
-    "all_on": 0,
-}
-_AT_MOST = {"image_size": 4096, "clutter": 100, "num_cells": 1000, "num_blocks": 16}
-_LARGEST = {int: 2**31 - 1, float: 1e30}  # of the others
-_LONG = ("max_params", "max_flops")  # which may be larger
-_ITEMS = {"filters": int, "parts": str, "ops": str, "paper_columns": str}  # of tuples
-_SHARES = ("r", "warmup_share", "momentum", "label_smoothing", "small_quantile", "bn_momentum")
-_NAMES = {
-    "supernet.sampler": ("path_dropout", "single_path", "fair", "sandwich", "strategy"),
-    "sweep.score": ("accuracy", "kl", "table", "trained"),
-    "sweep.bn": ("batch", "recalibrate", "running"),
-    "supernet.execution": ("auto", "masked", "switch", "dispatch"),
-    "supernet.path_dropout.schedule": ("linear", "constant", "none"),
-    "supernet.train.schedule": ("cosine", "constant", "step"),
-    "retrain.short.train.schedule": ("cosine", "constant", "step"),
-    "retrain.final.train.schedule": ("cosine", "constant", "step"),
-    "retrain.widths.resource": ("flops", "params"),
-    "network.dtype": ("auto", "float32", "bfloat16", "float16"),
-}
+_LARGEST = {int: 2**31 - 1, float: 1e30}  # of a field whose rule says nothing else
 MIN_TIMED = 20  # architectures
 _TRAININGS = ("supernet.train", "retrain.short.train", "retrain.final.train")
 
@@ -89,8 +30,9 @@ def config(given: ConfigDict, known: ConfigDict) -> None:
         if name not in fields:
             raise ValueError(f"config.{name} is missing; start from nas_jax.config.default()")
     for name, value in fields.items():
-        _check_type(name, value, allowed[name])
-        _check_value(name, value)
+        rule = defaults.RULES.get(name, FREE)
+        _check_type(name, value, allowed[name], rule)
+        _check_value(name, value, rule)
     for name in _TRAININGS:
         _check_training(name, given)
     for protocol in ("short", "final"):
@@ -129,7 +71,7 @@ def field_name(name: str, allowed: Collection[str]) -> None:
 
 
 def _nearest(name, allowed):
-    """The field that is probably meant: first of all one whose last part has all the words."""
+    """Return the field that is probably meant: one whose last part has all the words, if any."""
     last = name.rpartition(".")[2]
     words = set(last.split("_"))
     lasts = {field: field.rpartition(".")[2] for field in allowed}
@@ -140,40 +82,29 @@ def _nearest(name, allowed):
     return by_last[naming.nearest(last, by_last)]
 
 
-def _check_type(name, value, default):
-    """A value is of the type of its default, or an int where that is a float; and not beyond all
-    measure, which would take for ever to find out.
+def _check_type(name, value, default, rule):
+    """Check that a value is of the type of its default; an int may stand for a float.
+
+    A number may also not be too large: to find that out later would take for ever.
     """
     kinds = {float: (int, float), tuple: (tuple, list)}.get(type(default), type(default))
     if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool):
         kind = type(default).__name__
         raise ValueError(f"config.{name}={value!r} must be of type {kind}, as {default!r} is")
-    last = name.rpartition(".")[2]
-    if (
-        isinstance(default, tuple)
-        and last in _ITEMS
-        and not all(type(item) is _ITEMS[last] for item in value)
-    ):
-        raise ValueError(f"config.{name}={value!r} must hold {_ITEMS[last].__name__} alone")
-    if isinstance(value, int | float) and last not in _LONG:
-        most = _AT_MOST.get(last, _LARGEST.get(type(default)))
+    if rule.items and not all(type(item) is rule.items for item in value):
+        raise ValueError(f"config.{name}={value!r} must hold {rule.items.__name__} alone")
+    if isinstance(value, int | float):
+        most = _LARGEST.get(type(default)) if rule.most is None else rule.most
         if most is not None and not abs(value) <= most:  # NaN, too
             raise ValueError(f"config.{name}={value} must be a number of at most {most}")
 
 
-def _check_value(name, value):
-    last = name.rpartition(".")[2]
+def _check_value(name, value, rule):
     for item in value if isinstance(value, tuple | list) else (value,):
-        if last in _AT_LEAST and item < _AT_LEAST[last]:
-            raise ValueError(f"config.{name}={value} must be {_AT_LEAST[last]} or more")
-    if last in _SHARES and not 0 <= value < 1:
-        raise ValueError(f"config.{name}={value} must be at least 0 and below 1")
-    if last == "bn_epsilon" and value <= 0:
-        raise ValueError(f"config.{name}={value} must be above 0")
-    if last in ("bucket_width", "share") and not 0 < value <= 1:
-        raise ValueError(f"config.{name}={value} must be above 0 and at most 1")
-    if name in _NAMES:
-        naming.check(f"config.{name}", value, _NAMES[name])
+        if rule.allows and not rule.allows(item):
+            raise ValueError(f"config.{name}={value} must be {rule.must_be}")
+    if rule.names:
+        naming.check(f"config.{name}", value, rule.names)
 
 
 def _section(config, name):

@@ -1,0 +1,55 @@
+"""Rules of a config's fields: what a value may be, beside being of its default's type."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Rule(NamedTuple):
+    """What the values of a field may be.
+
+    Attributes:
+      must_be: what a value must be, as an error says it.
+      allows: (value) -> whether it is that; of a tuple, each of its items.
+      most: the largest magnitude of a number; None: the largest of the type.
+      items: type of the items of a tuple; None: any.
+      names: the choices, where a field names one of them.
+    """
+
+    must_be: str = ""
+    allows: Callable[[float], bool] | None = None
+    most: float | None = None
+    items: type | None = None
+    names: tuple[str, ...] = ()
+
+
+FREE = Rule()  # any number of the type
+LONG = math.inf  # `most` of a whole number that may be larger than others are
+SHARE = Rule("at least 0 and below 1", lambda value: 0 <= value < 1)
+PART = Rule("above 0 and at most 1", lambda value: 0 < value <= 1)
+ABOVE_0 = Rule("above 0", lambda value: value > 0)
+
+
+def at_least(least: int, most: float | None = None, items: type | None = None) -> Rule:
+    """Allow numbers from `least` on."""
+    return Rule(f"{least} or more", lambda value: value >= least, most, items)
+
+
+def at_most(most: int) -> Rule:
+    """Allow numbers up to `most`."""
+    return Rule(most=most)
+
+
+def items(kind: type) -> Rule:
+    """Allow tuples of items of one type."""
+    return Rule(items=kind)
+
+
+def one_of(*names: str) -> Rule:
+    """Allow some names."""
+    return Rule(names=names)
+
+
+def within(section: str, rules: dict[str, Rule]) -> dict[str, Rule]:
+    """Name the fields of a section in full: "l2" of "supernet.train" is "supernet.train.l2"."""
+    return {f"{section}.{field}": rule for field, rule in rules.items()}

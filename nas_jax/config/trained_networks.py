@@ -1,0 +1,164 @@
+"""The config's sections of what is trained: the supernet and stand-alone networks."""
+
+from ml_collections import ConfigDict
+
+from nas_jax.config.rules import PART, SHARE, at_least, one_of, within
+
+
+def _train() -> ConfigDict:
+    """Return a training's section; `num_steps` wins over `num_epochs` if it is not 0."""
+    t = ConfigDict()
+    t.batch_size = 1024  # images per step over all devices
+    t.ghost_batch_size = 32  # images per ghost batch: batch statistics, and one draw of masks
+    t.num_steps = 0
+    t.num_epochs = 0.0
+    t.base_lr = 0.1  # at a batch of 1024; scaled linearly with the batch
+    t.schedule = "cosine"  # "constant", "step"; not in the paper
+    t.warmup_share = 0.05  # of the steps; not in the paper
+    t.momentum = 0.9
+    t.nesterov = True
+    t.clip_norm = 0.0  # global norm of the gradient, 0: no clipping; not in the paper
+    t.l2 = 1e-4  # on what a ghost batch's architecture uses; the coefficient is not in the paper
+    t.l2_norm_params = False  # batch norm's scales and offsets too; not in the paper
+    t.l2_unused = False  # on what it does not use, too; the paper warns of it
+    t.label_smoothing = 0.0  # not in the paper
+    t.augment = ConfigDict()  # not in the paper
+    t.augment.flip = True
+    t.augment.crop_padding = 4  # pixels
+    t.augment.cutout = 0  # side in pixels
+    t.log_every = 100  # steps
+    t.checkpoint_every = 1000  # steps, a multiple of log_every; 0: at the end only
+    t.keep_checkpoints = 2
+    # How often a training that diverged goes on from its last checkpoint, each time with a tenth of
+    # the learning rate; not in the paper.
+    t.restarts = 0
+    return t
+
+
+_TRAIN = {
+    "batch_size": at_least(1),
+    "ghost_batch_size": at_least(2),  # one image has no batch statistics
+    "num_steps": at_least(0),
+    "num_epochs": at_least(0),
+    "base_lr": at_least(0),
+    "schedule": one_of("cosine", "constant", "step"),
+    "warmup_share": SHARE,
+    "momentum": SHARE,
+    "clip_norm": at_least(0),
+    "l2": at_least(0),
+    "label_smoothing": SHARE,
+    "augment.crop_padding": at_least(0),
+    "augment.cutout": at_least(0),
+    "log_every": at_least(1),
+    "checkpoint_every": at_least(0),
+    "keep_checkpoints": at_least(1),
+    "restarts": at_least(0),
+}
+
+
+def add_supernet(c: ConfigDict) -> None:
+    """Add the section `supernet`: the one-shot model and its training."""
+    c.supernet = ConfigDict()
+    c.supernet.filters = 16  # F, channels of the first stage; not in the paper (16 or less)
+    # How the sum of a block's ops is computed: "masked" all of them, "switch" only those on, one
+    # ghost batch or candidate at a time, "dispatch" only for the groups that use them; "auto".
+    # Stand-alone networks too take one ghost batch at a time with "switch".
+    c.supernet.execution = "auto"
+    # Which architectures it is trained on: the paper's "path_dropout", or "single_path" (a uniform
+    # one per ghost batch), "fair" (each op equally often), "sandwich" (largest, smallest, uniform);
+    # or "strategy": what sweep.strategy asks for, which is told scores on validation batches.
+    c.supernet.sampler = "path_dropout"
+    c.supernet.path_dropout = ConfigDict()
+    c.supernet.path_dropout.r = 0.1  # a node loses all its k inputs with probability r: r^(1/k)
+    c.supernet.path_dropout.schedule = "linear"  # from 0 over the training; "constant", "none"
+    c.supernet.path_dropout.rescale = False  # divide by the keep probability; not in the paper
+    # Steps between two rounds of "strategy": of sweep.candidates_per_batch architectures, scored on
+    # the next sweep.batch_size of the validation images.
+    c.supernet.strategy_every = 5
+    # Whether an op's gradient is the mean over the ghost batches that use it, rather than over all:
+    # it then learns as fast as what all of them use. Not in the paper.
+    c.supernet.per_use_gradients = False
+    # Whether a checkpoint that was trained on other images may be used on these of config.data.
+    c.supernet.other_data = False
+    c.supernet.train = _train()
+    c.supernet.train.num_steps = 10_000  # about 225 epochs
+
+
+_SUPERNET = {
+    "supernet.filters": at_least(1),
+    "supernet.execution": one_of("auto", "masked", "switch", "dispatch"),
+    "supernet.sampler": one_of("path_dropout", "single_path", "fair", "sandwich", "strategy"),
+    "supernet.path_dropout.r": SHARE,
+    "supernet.path_dropout.schedule": one_of("linear", "constant", "none"),
+    "supernet.strategy_every": at_least(1),
+    **within("supernet.train", _TRAIN),
+}
+
+
+def add_retrain(c: ConfigDict) -> None:
+    """Add the section `retrain`: which stand-alone networks there are, and how they are trained."""
+    c.retrain = ConfigDict()
+    c.retrain.eval_batch_size = 500
+    c.retrain.selection = ConfigDict()
+    # "top" is a stratified sample of the best so many; 0: of the best 200th (the paper's 100 of
+    # 20,000), or of as many as groups.top asks for if these are more, which are then the best.
+    c.retrain.selection.top_pool = 0
+    c.retrain.selection.small_quantile = 0.9  # "small" has a score at or above it
+    c.retrain.selection.bucket_width = 0.05  # of one-shot accuracy, for "stratified"
+    # Widths of the groups "tuned" and "narrowed": networks of equal cost. The best are trained once
+    # more, as retrain.short.train says, with MorphNet's penalty; see
+    # nas_jax/standalone/width_tuning.py. The paper proposes it and does not do it.
+    c.retrain.widths = ConfigDict()
+    c.retrain.widths.resource = "flops"  # what is to be saved: multiply-adds; or "params"
+    c.retrain.widths.share = 0.5  # of what the full network costs
+    c.retrain.widths.strength = 0.5  # of the penalty
+    c.retrain.widths.threshold = 0.01  # channels whose batch-norm scales are no larger are gone
+    # Paper, figure 5: about 28 epochs, batch 64, ghost batch 32, five runs.
+    c.retrain.short = _protocol(filters=(16,), num_seeds=5, random=50, stratified=50)
+    c.retrain.short.train.batch_size = 64
+    c.retrain.short.train.num_epochs = 28.0
+    # Paper, table 1: 300 epochs on all training images.
+    c.retrain.final = _protocol(filters=(16, 32, 64), num_seeds=1, random=10, top=10, small=10)
+    c.retrain.final.groups.all_on = 1
+    c.retrain.final.train.num_epochs = 300.0
+
+
+def _protocol(*, filters, num_seeds, random=0, stratified=0, top=0, small=0) -> ConfigDict:
+    """Return a protocol's section: how networks are trained, and how many of each group."""
+    p = ConfigDict()
+    p.filters = filters
+    p.num_seeds = num_seeds
+    p.groups = ConfigDict()  # how many architectures of each kind
+    p.groups.random = random
+    p.groups.stratified = stratified
+    p.groups.top = top
+    p.groups.small = small
+    p.groups.pareto = 0  # best for their parameters
+    p.groups.tuned = 0  # the best, with tuned widths
+    p.groups.narrowed = 0  # the best, all widths scaled alike to the same cost
+    p.groups.all_on = 0
+    p.train = _train()
+    return p
+
+
+_GROUPS = ("random", "stratified", "top", "small", "pareto", "tuned", "narrowed", "all_on")
+_PROTOCOL = {
+    "filters": at_least(1, items=int),
+    "num_seeds": at_least(0),
+    **within("groups", dict.fromkeys(_GROUPS, at_least(0))),
+    **within("train", _TRAIN),
+}
+_RETRAIN = {
+    "retrain.eval_batch_size": at_least(1),
+    "retrain.selection.top_pool": at_least(0),
+    "retrain.selection.small_quantile": SHARE,
+    "retrain.selection.bucket_width": PART,
+    "retrain.widths.resource": one_of("flops", "params"),
+    "retrain.widths.share": PART,
+    "retrain.widths.strength": at_least(0),
+    "retrain.widths.threshold": at_least(0),
+    **within("retrain.short", _PROTOCOL),
+    **within("retrain.final", _PROTOCOL),
+}
+
+RULES = {**_SUPERNET, **_RETRAIN}
