@@ -141,7 +141,7 @@ def ranking(out: Path, piece: str, directory: Path) -> None:
 
     from nas_jax.report import analysis, score_bias
 
-    for networks in _findings(directory).samples.values():
+    for networks in _results(directory).samples.values():
         columns = ("one_shot", "flops", "params", "accuracy")
         given = {name: np.array([getattr(n, name) for n in networks]) for name in columns}
         truth = given.pop("accuracy")
@@ -157,7 +157,7 @@ def ranking(out: Path, piece: str, directory: Path) -> None:
 
 def networks(out: Path, piece: str, directory: Path) -> None:
     """Test accuracies of stand-alone networks, by group."""
-    for (filters, group), found in _findings(directory).final.items():
+    for (filters, group), found in _results(directory).final.items():
         means = [network.accuracy for network in found]
         facts = {
             "n": len(found),
@@ -169,12 +169,12 @@ def networks(out: Path, piece: str, directory: Path) -> None:
         _record(out, piece, f"{group}, F = {filters}", directory, unit="per cent", **facts)
 
 
-def _findings(directory):
+def _results(directory):
     from nas_jax import spaces
     from nas_jax.report import results
 
     config = _read(directory / "config.json")
-    return results.Findings(directory, spaces.make(**config["space"]))
+    return results.RunResults(directory, spaces.make(**config["space"]))
 
 
 def bandwidth(out: Path) -> None:

@@ -134,7 +134,7 @@ def test_a_curve_of_many_lines_has_some_of_them_and_the_last(tmp_path, monkeypat
     path = tmp_path / "metrics.jsonl"
     load.write_metrics(path, 1_001)
     monkeypatch.setattr(results, "MOST_POINTS", 100)
-    rows = results.Findings(tmp_path, None).metrics
+    rows = results.RunResults(tmp_path, None).metrics
     assert [row["step"] for row in rows] == list(range(110, 10_011, 110))
 
 

@@ -1,1 +1,1 @@
-"""What a run found, as a page: its numbers, its statistics, its figures."""
+"""The results of a run, as a page: numbers, statistics, figures."""

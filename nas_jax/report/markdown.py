@@ -1,4 +1,4 @@
-"""How numbers and tables are written in a report."""
+"""Numbers and tables as a report writes them."""
 
 import math
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from nas_jax.report.analysis import Correlations, Estimate, Summary
 
 
 def table(header: Iterable, rows: Iterable[Iterable]) -> str:
-    """A table; floats get two decimals."""
+    """Write a table; floats get two decimals."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 
@@ -17,22 +17,24 @@ def _cell(value):
 
 
 def millions(value: float) -> str:
-    """In millions, three digits."""
+    """Write a number in millions, with three digits."""
     millions = value / 1e6
     return f"{millions:#.3g}" if millions < 100 else f"{millions:,.0f}"
 
 
 def interval(estimate: Estimate) -> str:
-    """'value [low, high]', without the interval where there is none; a zero has no sign."""
+    """Write 'value [low, high]', without the interval where there is none; a zero has no sign."""
     value, low, high = (f"{number:z.2f}" for number in estimate)
     return value if math.isnan(estimate.low) else f"{value} [{low}, {high}]"
 
 
-def coefficients(found: Correlations, count: int = 3) -> list[str]:
-    """Cells of the first `count` of Kendall, Spearman, Pearson; or of why there are none."""
-    return [found.reason] * count if found.reason else list(map(interval, found[:count]))
+def coefficients(correlations: Correlations, count: int = 3) -> list[str]:
+    """Write cells of the first `count` of Kendall, Spearman, Pearson; or why there are none."""
+    if correlations.reason:
+        return [correlations.reason] * count
+    return list(map(interval, correlations[:count]))
 
 
 def spread(summary: Summary) -> str:
-    """'mean ± sd', without sd where there is one value."""
+    """Write 'mean ± sd', without sd where there is one value."""
     return f"{summary.mean:.2f}" + ("" if math.isnan(summary.sd) else f" ± {summary.sd:.2f}")

@@ -1,4 +1,4 @@
-"""The report of a run, report.md and its figures, from the files of the run."""
+"""The report of a run: report.md and its figures, from the files of the run."""
 
 import logging
 from pathlib import Path
@@ -6,8 +6,9 @@ from pathlib import Path
 from nas_jax import spaces
 from nas_jax.costs import params_flops
 from nas_jax.report import analysis, figures, markdown, score_bias
-from nas_jax.report.results import Findings, columns, sizes
-from nas_jax.report.sections import general
+from nas_jax.report.results import RunResults, columns, sizes
+from nas_jax.report.sections import SECTIONS
+from nas_jax.report.sections.networks import ACCURACY
 from nas_jax.run import Run
 from nas_jax.spaces import Space
 from nas_jax.storage import file_paths, workdir
@@ -29,19 +30,19 @@ def report(run: Run) -> Path:
 
 
 def write(directory: str | Path, space: Space, table: str = "") -> Path:
-    """As `report`; a part whose files are missing is a sentence that says what makes them.
+    """Do as `report`; where files are missing, a section is a sentence that says what makes them.
 
     `table` is the path of the table that judges; "": what config.json names, if it does.
     """
-    found = Findings(file_paths.local(directory, "directory"), space, table)
-    parts = ["# Architecture search", " ".join(_headline(found))]
-    for title, section, needed, source, mode in general.SECTIONS:
-        missing = f"There is no {source}: `--mode={mode}` makes it."
-        known = any(getattr(found, name) for name in needed)
-        if not known and not mode:  # few runs have it
-            continue
-        parts.append(f"## {title}\n\n{section(found) if known else missing}")
-    path = found.out / "report.md"
+    results = RunResults(file_paths.local(directory, "directory"), space, table)
+    parts = ["# Architecture search", " ".join(_headline(results))]
+    for section in SECTIONS:
+        if any(getattr(results, field) for field in section.needs):
+            parts.append(f"## {section.title}\n\n{section.write(results)}")
+        elif section.mode:
+            missing = f"There is no {section.missing}: `--mode={section.mode}` makes it."
+            parts.append(f"## {section.title}\n\n{missing}")
+    path = results.out / "report.md"
     workdir.write_text(path, "\n\n".join(parts) + "\n")
     return path
 
@@ -69,28 +70,28 @@ def growth(directory: str | Path, most: int = 8) -> list[Path]:
 # -- the headline ---------------------------------------------------------------------------------
 
 
-def _headline(found):
-    """Sentences: the best architecture, how well the score ranks, whether it paid."""
-    if not found.ranked:
+def _headline(results):
+    """Return sentences: the best architecture, how well the score ranks, whether it paid."""
+    if not results.ranked:
         return ["No architecture has a score yet."]
-    best, count = found.best[0], len(found.best)
+    best, count = results.best[0], len(results.best)
     shared = f", which {count:,} of them share: which comes first is drawn by lot"
     alone = {
-        f"{network.accuracy:.2f} % {general.ACCURACY[protocol][:-4]} with F = {filters}"
-        for protocol in general.ACCURACY
-        for (filters, _), networks in getattr(found, protocol).items()
+        f"{network.accuracy:.2f} % {ACCURACY[protocol][:-4]} with F = {filters}"
+        for protocol in ACCURACY
+        for (filters, _), networks in getattr(results, protocol).items()
         for network in networks
         if network.arch == best["arch"]
     }
     return [
-        f"The best of {len(found.ranked):,} architectures is **`{best['arch']}`**: "
-        f"{found.score.name} {found.score.factor * best['value']:.2f} {found.score.unit}"
+        f"The best of {len(results.ranked):,} architectures is **`{best['arch']}`**: "
+        f"{results.score.name} {results.score.factor * best['value']:.2f} {results.score.unit}"
         f"{shared if count > 1 else ''}.",
         f"Trained alone it reaches {', '.join(sorted(alone))}."
         if alone
         else "It was not trained alone.",
-        *(_rank_words(*key, group) for key, group in found.samples.items() if key[1] in SPEAKING),
-        *(_top_words(f, found.final) for f, name in found.final if name == "top"),
+        *(_rank_words(*key, group) for key, group in results.samples.items() if key[1] in SPEAKING),
+        *(_top_words(f, results.final) for f, name in results.final if name == "top"),
     ]
 
 
@@ -102,12 +103,12 @@ def _rank_words(place, name, networks):
         return f"{where} no rank correlation is given: {result.reason}."
     tau = markdown.interval(result.kendall)
     text = f"{where} the score ranks stand-alone accuracy with Kendall's tau = {tau}"
-    found = score_bias.against_size(one_shot, sizes(networks), truth)
-    if found is None:
+    against = score_bias.against_size(one_shot, sizes(networks), truth)
+    if against is None:
         return f"{text}."
-    gain = found.gain
+    gain = against.gain
     verb = "beats" if gain.low > 0 else "loses to" if gain.high < 0 else "cannot be told from"
-    return f"{text}, which {verb} counting {found.size} (difference {markdown.interval(gain)})."
+    return f"{text}, which {verb} counting {against.size} (difference {markdown.interval(gain)})."
 
 
 def _top_words(filters, final):

@@ -1,4 +1,4 @@
-"""What the files of a run say, read once and joined: the numbers that a report is written from."""
+"""The results of a run, read from its files and joined: what a report is written from."""
 
 import hashlib
 import math
@@ -19,8 +19,14 @@ GROUPS = ("top", "small", "pareto", "tuned", "narrowed", *SAMPLES, "all_on")
 
 
 class Score(NamedTuple):
-    """What ranks the candidates of a sweep: its name, how a trial's value is printed, and whether
-    it is taken on validation images, as the accuracies of the protocol "short" are.
+    """What ranks the candidates of a sweep.
+
+    Attributes:
+      name: of the score.
+      unit: in which it is printed.
+      factor: from a trial's value to that unit.
+      on_valid: whether it is taken on validation images, as the accuracies of the protocol "short"
+        are.
     """
 
     name: str
@@ -30,8 +36,13 @@ class Score(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Of an axis or a column."""
+        """Name an axis or a column."""
         return f"{self.name} ({self.unit})"
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether it counts images."""
+        return self.unit == "%"
 
 
 SCORES = {  # by sweep.score
@@ -57,12 +68,12 @@ class Network(NamedTuple):
 
     @property
     def accuracy(self) -> float:
-        """Mean over the seeds."""
+        """Average over the seeds."""
         return round(statistics.fmean(self.accuracies), 9)  # equal ones must tie when ranked
 
 
-class Findings:
-    """What the files of a run say; empty where a file is missing.
+class RunResults:
+    """The results of a run, from its files; empty where a file is missing.
 
     Args:
       directory: of the run.
@@ -71,6 +82,7 @@ class Findings:
 
     Attributes:
       config, versions, latency: config.json, versions.json and latency.json.
+      out: the folder of the report.
       metrics, trials, lineage: the lines of the three .jsonl files (of a long metrics.jsonl, some).
       score: what the trials' values are.
       scored: the trials that have a value.
@@ -113,7 +125,7 @@ class Findings:
         return workdir.read_json(path, schema) if path.exists() else {}
 
     def _published(self):
-        """The scored architectures that the config's table has."""
+        """Return the scored architectures that the config's table has, as networks."""
         if not self._table or self.searched_table:
             return []
         rows = tabular.load(self._table, self.space).rows
@@ -132,13 +144,16 @@ class Findings:
         ]
 
     def _published_costs(self, trials):
-        """(params, flops) of the published networks, larger than the supernet; else the trials'."""
+        """Return (params, flops) of the published networks, which are larger than the supernet.
+
+        Where the table says nothing of their size, those of the trials.
+        """
         published = type(self.space)() if self.space.published_filters else None
         if published is None or published.choices != self.space.choices:
             return [(trial["params"], trial["flops"]) for trial in trials]
         archs = published.from_strs([trial["arch"] for trial in trials])
-        found = params_flops.of(published, archs, filters=published.published_filters)
-        return zip(found.params.tolist(), found.flops.tolist())
+        costs = params_flops.of(published, archs, filters=published.published_filters)
+        return zip(costs.params.tolist(), costs.flops.tolist())
 
     def _best(self):
         best = [row for row in self.ranked if row["value"] == self.ranked[0]["value"]]
@@ -153,7 +168,7 @@ class Findings:
 
 
 def read_result(path: Path) -> dict:
-    """A result.json. Raises: ValueError: it is damaged."""
+    """Read a result.json. Raises: ValueError if it is damaged."""
     row = workdir.read_json(path, schemas.RESULT)
     if row["valid_accuracy"] is None and row["test_accuracy"] is None:
         raise ValueError(f"{path} is damaged: it has no accuracy")
@@ -161,15 +176,18 @@ def read_result(path: Path) -> dict:
 
 
 def ranked(trials: Iterable[dict]) -> list[dict]:
-    """The trials that have a value, one for each architecture: the best first, equal ones by
-    `tie_breaker`."""
+    """Sort the trials that have a value, one for each architecture: the best first.
+
+    `tie_breaker` orders those of equal value.
+    """
     unique = {row["arch"]: row for row in trials if row["value"] is not None}
     return sorted(unique.values(), key=lambda row: (-row["value"], tie_breaker(row)))
 
 
 def tie_breaker(row: Mapping) -> bytes:
-    """Make the key that orders trials of equal value: a hash of the search's seed and of the
-    architecture, the same on every host. By their strings, one kind of architecture would be first.
+    """Make the key that orders trials of equal value: a hash of search seed and architecture.
+
+    It is the same on every host. By their strings, one kind of architecture would be first.
     """
     text = f"{row.get('seed', 0)} {row['arch']}"
     return hashlib.blake2b(text.encode(), digest_size=8).digest()
@@ -180,9 +198,12 @@ def grouped(
     selection: Mapping[str, Sequence[str]],
     scores: Mapping[str, float],
 ) -> dict[tuple[int, str], list[Network]]:
-    """Stand-alone networks by (filters, group of `selection`), of the rows of result.json.
+    """Join stand-alone networks, by (filters, group), from the rows of result.json.
 
-    `scores` are those of the architectures that have one, in the score's unit.
+    Args:
+      results: rows, one for each network and seed.
+      selection: architectures of each group.
+      scores: of the architectures that have one, in the score's unit.
     """
     repeated: dict[tuple, list] = {}
     for row in results:
@@ -206,17 +227,17 @@ def _network(rows, scores):
 
 
 def columns(networks: list[Network], *fields: str) -> list[list]:
-    """The values of each field, a list per field."""
+    """Return the values of each field, a list per field."""
     return [[getattr(network, field) for network in networks] for field in fields]
 
 
 def sizes(networks: list[Network]) -> dict[str, list]:
-    """The values of each of `SIZE_RANKERS`."""
+    """Return the values of each of `SIZE_RANKERS`."""
     return dict(zip(SIZE_RANKERS, columns(networks, *SIZE_RANKERS.values())))
 
 
 def _thinned(path):
-    """Rows spread evenly over the file, with the last; all of them if there are few."""
+    """Read rows spread evenly over the file, with the last; all of them if there are few."""
     count = workdir.count_lines(path)
     every = math.ceil(count / MOST_POINTS)
     rows = enumerate(workdir.iterate_jsonl(path, schemas.METRIC), 1)

@@ -1,7 +1,7 @@
 """The paper's experiments, each a part of a report: `--mode=study`, configs/studies.
 
-A part is a module of this package with a TITLE and `write(study) -> Markdown`; it trains what the
-study's pool lacks and draws its figures. `study.parts` names them.
+A part is a module of this package with a TITLE and `write(study) -> Markdown`. It trains what the
+study's pool lacks, and draws its figures. `study.parts` names the parts of a study.
 """
 
 import logging
@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 
 from nas_jax import naming
 from nas_jax.report import markdown
-from nas_jax.report.sections import general
+from nas_jax.report.sections import settings
 from nas_jax.run import Run
+from nas_jax.spaces import Space
 from nas_jax.storage import file_paths, workdir
 from nas_jax.studies import (
     compare_strategies,
@@ -106,8 +107,8 @@ def study(run: Run) -> Path:
         module = PARTS[part]
         logger.info("study  %s", part)
         texts.append(f"## {module.TITLE}\n\n{module.write(made)}")
-    texts.append(f"## How it was run\n\n{_variants(config)}\n\n{general.how(made.found)}")
-    path = made.found.out / "report.md"
+    texts.append(f"## How it was run\n\n{_variants(config)}\n\n{settings.write(made.results)}")
+    path = made.results.out / "report.md"
     workdir.write_text(path, "\n\n".join(texts) + "\n")
     logger.info("study  %s", path)
     return path

@@ -15,7 +15,7 @@ are equal)."""
 
 
 def write(study) -> str:
-    """Markdown of the table; trains what it needs and draws the differences."""
+    """Train what is lacking; draw the differences and list the strategies."""
     configs = study.seeded()
     count = study.config.retrain.final.groups.top
     chosen = {
@@ -39,7 +39,7 @@ def write(study) -> str:
             label,
             sum(map(bool, chosen[label])),
             *_budget(study, several[0]),
-            *_found(chosen[label], networks),
+            *_chosen_cells(chosen[label], networks),
             markdown.spread(analysis.summary([a for a in accuracies[label] if a is not None])),
             markdown.interval(gains[label]) if label in gains else "",
         )
@@ -53,33 +53,33 @@ def write(study) -> str:
 
 def _figure(study, gains):
     if gains:
-        path = study.found.out / "strategies.png"
+        path = study.results.out / "strategies.png"
         axis = f"test accuracy (percentage points), difference from\n{study.reference}"
         figures.intervals(path, gains, axis)
         yield f"![Differences]({path.name})"
 
 
 def _mean(values):
-    """None of none: the supernet diverged."""
+    """Average; None where there is nothing, since the supernet diverged."""
     values = list(values)
     return sum(values) / len(values) if values else None
 
 
-def _found(chosen, networks):
-    """Cells of what the searches of a strategy chose: the best score of each, the mean size."""
+def _chosen_cells(chosen, networks):
+    """Return cells of what the searches of a strategy chose: best score of each, mean size."""
     scores = [100 * rows[0]["value"] for rows in chosen if rows]
     params = [networks[row["arch"]].params for rows in chosen for row in rows]
     return markdown.spread(analysis.summary(scores)), markdown.millions(_mean(params))
 
 
 def _gain(accuracies, reference):
-    """Of the seeds that both have."""
+    """Average the gain over the seeds that both have."""
     pairs = zip(accuracies, reference, strict=True)
     return analysis.mean_interval([a - b for a, b in pairs if None not in (a, b)])
 
 
 def _budget(study, config):
-    """Of one search: images trained on, candidates scored, images scored on, images in all."""
+    """Count, of one search: images trained on, candidates scored, images scored on, all images."""
     sweep, train = config.sweep, config.supernet.train
     steps = count_steps(train, study.pool.data.num_images("train"))
     members = supernet.num_members(config.supernet, study.space)

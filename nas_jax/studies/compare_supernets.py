@@ -14,7 +14,7 @@ over the scores of the first supernet, which favours it: the random one compares
 
 
 def write(study) -> str:
-    """Markdown of the tables, with panels and intervals drawn."""
+    """List how well each supernet ranks; draw its scores, and the differences from the first."""
     scores = {
         label: {
             name: study.scores(config, [network.arch for network in networks])
@@ -35,19 +35,19 @@ def write(study) -> str:
     header += ("tau-b, difference from the first", "score (%): mean ± sd", "range")
     images = [_panels(study, scores)]
     if gains:
-        path = study.found.out / "supernets_gains.png"
+        path = study.results.out / "supernets_gains.png"
         figures.intervals(path, gains, f"tau-b, difference from {study.reference}")
         images.append(f"![Differences from {study.reference}]({path.name})")
     return "\n\n".join([*images, TEXT, markdown.table(header, rows)])
 
 
 def _row(label, name, values, truth, gain):
-    found = analysis.rank_correlations(values, truth)
+    correlations = analysis.rank_correlations(values, truth)
     spread = analysis.summary(values)
-    cells = markdown.coefficients(found, 2)
+    cells = markdown.coefficients(correlations, 2)
     difference = "" if gain is None or not any(gain) else markdown.interval(gain)
     extent = f"{spread.low:.1f} to {spread.high:.1f}"
-    return label, name, found.n, *cells, difference, markdown.spread(spread), extent
+    return label, name, correlations.n, *cells, difference, markdown.spread(spread), extent
 
 
 def _paper_rows(study):
@@ -76,8 +76,8 @@ def _panels(study, scores):
             f"paper: {label}": figures.Points(study.paper(column), theirs, none)
             for label, column in zip(study.variants, columns)
         }
-    labels = study.found.score.label, "stand-alone accuracy (%)"
-    path = study.found.out / "supernets.png"
+    labels = study.results.score.label, "stand-alone accuracy (%)"
+    path = study.results.out / "supernets.png"
     figures.panels(path, [*_in_rows(points), *_in_rows(paper)], *labels)
     return f"![Scores by each supernet, {name} sample]({path.name})"
 

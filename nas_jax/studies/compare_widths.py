@@ -13,7 +13,7 @@ HEADER = ("widths", "n", "test accuracy (%)", "parameters (M)", "multiply-adds (
 
 
 def write(study) -> str:
-    """Markdown of the table; trains what it needs and draws widths and differences."""
+    """Train what is lacking; draw widths and differences, and list the networks."""
     rows = study.pool.tune(_jobs(study))
     archs = {name: [row["arch" if name == "full" else name] for row in rows] for name in NAMES}
     trained = study.networks({arch for each in archs.values() for arch in each})
@@ -23,16 +23,16 @@ def write(study) -> str:
         for name, others in networks.items()
         if name != "tuned"
     }
-    path = study.found.out / "widths_gains.png"
+    path = study.results.out / "widths_gains.png"
     labelled = {f"tuned - {name}": gain for name, gain in gains.items()}
     figures.intervals(path, labelled, "test accuracy (percentage points)")
     table = markdown.table(HEADER, [_row(n, each, gains.get(n)) for n, each in networks.items()])
-    drawn = widths.table(study.found, rows)
+    drawn = widths.table(study.results.out, rows)
     return "\n\n".join([drawn, f"![Differences]({path.name})", TEXT, table])
 
 
 def _jobs(study):
-    """The best architectures of each seed's search, to be tuned with that seed."""
+    """Return the best architectures of each seed's search, to be tuned with that seed."""
     (configs, *_), (searches, *_) = study.seeded().values(), study.searches().values()
     final = study.config.retrain.final
     return [

@@ -20,7 +20,7 @@ ordered by stand-alone accuracy; no. 1 is the least accurate."""
 
 
 def write(study) -> str:
-    """Markdown: divergence against both accuracies, coefficients, its course over the training."""
+    """Draw the divergence against both accuracies, and its course; list how well it ranks."""
     config = variants.changed(study.variants[study.reference], "", [("sweep.score", "kl")])
     rows, panels = [], []
     for name, networks in study.samples.items():
@@ -35,14 +35,14 @@ def write(study) -> str:
         panels.append(_panels("the paper", theirs, *accuracies))
     header = ("sample", "ranked by", "what is ranked", "n", "Kendall's tau-b", "Spearman's rho")
     header += ("tau-b, difference from the one-shot accuracy",)
-    path = study.found.out / "divergence.png"
+    path = study.results.out / "divergence.png"
     figures.panels(path, panels, "KL divergence (nats)", "accuracy (%)", sharey=False)
     image = f"![Divergence and accuracy]({path.name})"
     return "\n\n".join([image, TEXT, markdown.table(header, rows), _course(study, config)])
 
 
 def _rows(name, values, one_shot, truth):
-    """Coefficients of minus the divergence with both accuracies, beside those of the score."""
+    """Yield rows: minus the divergence with both accuracies, and the score with one."""
     gain = analysis.kendall_gain(values, one_shot, truth)
     difference = "" if gain is None else markdown.interval(gain)
     for ranker, ranked, x, y, last in (
@@ -50,8 +50,8 @@ def _rows(name, values, one_shot, truth):
         ("minus the divergence", "stand-alone accuracy", values, truth, difference),
         ("one-shot accuracy", "stand-alone accuracy", one_shot, truth, ""),
     ):
-        found = analysis.rank_correlations(x, y)
-        yield name, ranker, ranked, found.n, *markdown.coefficients(found, 2), last
+        result = analysis.rank_correlations(x, y)
+        yield name, ranker, ranked, result.n, *markdown.coefficients(result, 2), last
 
 
 def _panels(name, values, one_shot, truth):
@@ -71,7 +71,7 @@ def _course(study, config):
     archs = [network.arch for network in networks.values()]
     courses = [[_plus(v) for v in study.scores(config, archs, step)] for step in steps]
     names = [f"{n.accuracy:.1f} % (no. {number})" for number, n in networks.items()]
-    path = study.found.out / "divergence_course.png"
+    path = study.results.out / "divergence_course.png"
     labels = "training step", "KL divergence (nats)", "stand-alone accuracy"
     figures.courses(path, steps, dict(zip(names, zip(*courses))), *labels)
     rows = [(f"{step:,}", *course) for step, course in zip(steps, courses)]
@@ -80,5 +80,5 @@ def _course(study, config):
 
 
 def _plus(value):
-    """The divergence of a score; NaN for a failure."""
+    """Return the divergence of a score; NaN for a failure."""
     return float("nan") if value is None else -value

@@ -1,7 +1,7 @@
 """Top, small, random and all-on networks trained to the end, at several widths (paper, table 1)."""
 
 from nas_jax.report import analysis, markdown
-from nas_jax.report.sections import general
+from nas_jax.report.sections import final_networks
 
 TITLE = "Final networks"
 PAPER = {  # F -> group -> test accuracy (%), its sd, parameters (M); table 1
@@ -16,16 +16,16 @@ over architectures (none of one architecture, nor where those of both groups are
 
 
 def write(study) -> str:
-    """Markdown: the table, the groups against random ones, and the paper's table."""
-    found = study.found
-    found.final = study.groups("final")
+    """List the groups, their differences from random networks, and the paper's numbers."""
+    networks = study.groups("final")
     rows = [
-        (filters, group, *_against(found.final[filters, group], found.final[filters, "random"]))
-        for filters, group in found.final
-        if group in ("top", "small") and (filters, "random") in found.final
+        (filters, group, *_against(networks[filters, group], networks[filters, "random"]))
+        for filters, group in networks
+        if group in ("top", "small") and (filters, "random") in networks
     ]
     header = ("F", "group", "n", "n random", "difference from random")
-    return "\n\n".join([general.final(found), AGAINST, markdown.table(header, rows), _paper()])
+    against = markdown.table(header, rows)
+    return "\n\n".join([final_networks.table(networks), AGAINST, against, _paper()])
 
 
 def _against(group, random):

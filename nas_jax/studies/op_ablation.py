@@ -12,7 +12,7 @@ use the op are (mean, one-shot and stand-alone), and how well the score ranks th
 
 
 def write(study) -> str:
-    """Markdown of the table: a row per op."""
+    """List, for each op, how accurate all paths but that op are."""
     space, reference = study.space, study.variants[study.reference]
     choices = list(filter(_of_ops, jax.tree.leaves(space.choices)))
     if not choices:
@@ -36,7 +36,7 @@ def write(study) -> str:
 
 
 def _without(space, option):
-    """All on, but for one op of every block."""
+    """Return masks of all paths but one op of every block."""
 
     def mask(choice, on):
         return np.where(np.arange(len(on)) == option, 0, on) if _of_ops(choice) else on
@@ -45,7 +45,7 @@ def _without(space, option):
 
 
 def _uses(space, archs):
-    """bool [N, ops]: whether each architecture uses each op, in any block."""
+    """Return bool [N, ops]: whether each architecture uses each op, in any block."""
     pairs = zip(jax.tree.leaves(space.choices), jax.tree.leaves(space.from_strs(archs)))
     return np.any([mask for choice, mask in pairs if _of_ops(choice)], axis=0)
 
@@ -63,5 +63,5 @@ def _gaps(networks, used):
 
 def _ranked(networks, chosen):
     kept = [network for network, keep in zip(networks, chosen) if keep]
-    found = analysis.rank_correlations([n.one_shot for n in kept], [n.accuracy for n in kept])
-    return found.n, found.reason or markdown.interval(found.kendall)
+    result = analysis.rank_correlations([n.one_shot for n in kept], [n.accuracy for n in kept])
+    return result.n, result.reason or markdown.interval(result.kendall)

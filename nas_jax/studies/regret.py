@@ -15,7 +15,7 @@ from the first strategy are paired by seed, below zero is better."""
 
 
 def write(study) -> str:
-    """Markdown of the table of regrets; draws the curves."""
+    """Draw the regret against queries, and list it after some of them."""
     table = tabular.load(study.config.table, study.space)
     best = max(map(table.search_accuracy, table.rows))
     courses = {
@@ -27,7 +27,7 @@ def write(study) -> str:
         label: np.asarray([regrets[:length] for regrets, _ in several])
         for label, several in courses.items()
     }
-    path = study.found.out / "regret.png"
+    path = study.results.out / "regret.png"
     lines = {label: _line(values) for label, values in regrets.items()}
     title = f"{table.path.stem}, {len(table.rows):,} architectures"
     figures.bands(path, {title: lines}, "queries", "regret (percentage points)")
@@ -51,7 +51,7 @@ def write(study) -> str:
 
 
 def _course(table, best, trials):
-    """(regret after each query, test accuracy of the best of all)."""
+    """Return (regret after each query, test accuracy of the best of all)."""
     values = [table.search_accuracy(row["arch"]) for row in trials]
     chosen = results.ranked(trials)[0]["arch"]
     return 100 * (best - np.maximum.accumulate(values)), table.rows[chosen].accuracy

@@ -28,37 +28,38 @@ class Study:
       run: the study's, whose space is that of the candidates.
       pool: where supernets, scores and networks are.
       variants: a config per label; the first, the reference, is that of the samples.
-      found: what its workdir says.
+      results: what its workdir holds: the config, versions.
     """
 
     def __init__(self, run: Run):
         self.run, self.config, self.space = run, run.config, run.space
         self.pool = Store(run.config.study.pool, run.data)
         self.variants = variants.resolve(run.config)
-        self.found = results_lib.Findings(run.workdir, run.space)
+        self.results = results_lib.RunResults(run.workdir, run.space)
         self._points = paper_points(run.config.study)
 
     @property
     def reference(self) -> str:
-        """Label of the reference."""
+        """Return the label of the reference."""
         return next(iter(self.variants))
 
     @functools.cached_property
     def candidates(self) -> list[str]:
-        """`sweep.num_candidates` random ones, each once; more of them begin with the same."""
+        """Draw `sweep.num_candidates` random ones, each once; more of them begin with the same."""
         key = rng.named(rng.key(self.config.sweep.seed), "candidates")
         keys = rng.each(key, jnp.arange(self.config.sweep.num_candidates))
         return list(dict.fromkeys(self.space.to_strs(jax.vmap(self.space.sample)(keys))))
 
     @functools.cached_property
     def trials(self) -> list[dict]:
-        """The candidates, scored by the reference."""
+        """Score the candidates by the reference."""
         self.pool.train_supernets(self.variants)
         return self.pool.score(self.variants[self.reference], self.candidates)
 
     def seeded(self) -> dict[str, list[ConfigDict]]:
-        """By label the configs of a variant, one for each of `study.num_seeds` seeds, which are
-        counted from that of the variant.
+        """Return the configs of each variant, by label: one for each of `study.num_seeds` seeds.
+
+        Seeds are counted from that of the variant.
         """
         seeds = range(self.config.study.num_seeds)
         return {
@@ -72,7 +73,7 @@ class Study:
         }
 
     def searches(self) -> dict[str, list[list[dict]]]:
-        """By label the trials of each seed's search, after the training of its supernet."""
+        """Return the trials of each seed's search, by label; train the supernets before."""
         configs = self.seeded()
         self.pool.train_supernets(
             {
@@ -82,12 +83,12 @@ class Study:
                 if config.sweep.score not in supernet.WITHOUT
             }
         )
-        found = iter(self.pool.search([c for several in configs.values() for c in several]))
-        return {label: [next(found) for _ in several] for label, several in configs.items()}
+        trials = iter(self.pool.search([c for several in configs.values() for c in several]))
+        return {label: [next(trials) for _ in several] for label, several in configs.items()}
 
     def selection(self, protocol: str) -> dict[str, Sequence[str]]:
-        """The architectures of each group, by the reference's scores."""
-        config, path = self.config, self.found.directory / f"selection_{protocol}.json"
+        """Select the architectures of each group, by the reference's scores."""
+        config, path = self.config, self.results.directory / f"selection_{protocol}.json"
         filters = config.retrain[protocol].filters[0]
 
         def tune(text):
@@ -96,36 +97,36 @@ class Study:
         return retrain.keep_or_select(path, self.run, protocol, self.trials, tune)
 
     def groups(self, protocol: str) -> dict[tuple[int, str], list[Network]]:
-        """Stand-alone networks by (filters, group), with the reference's scores."""
+        """Train stand-alone networks, by (filters, group), with the reference's scores."""
         chosen = self.selection(protocol)
-        results = self.pool.train_networks(self.config, protocol, chosen)
+        trained = self.pool.train_networks(self.config, protocol, chosen)
         known = [row for row in self.trials if row["value"] is not None]
-        scores = {row["arch"]: self.found.score.factor * row["value"] for row in known}
-        return results_lib.grouped(results, chosen, scores)
+        scores = {row["arch"]: self.results.score.factor * row["value"] for row in known}
+        return results_lib.grouped(trained, chosen, scores)
 
     def networks(self, archs: Iterable[str]) -> dict[str, Network]:
-        """The final networks of these architectures, or widths, by their strings."""
+        """Train the final networks of these architectures, or widths, by their strings."""
         chosen = {"top": sorted(archs)}
-        results = self.pool.train_networks(self.config, "final", chosen)
-        (networks,) = results_lib.grouped(results, chosen, {}).values()
+        trained = self.pool.train_networks(self.config, "final", chosen)
+        (networks,) = results_lib.grouped(trained, chosen, {}).values()
         return {network.arch: network for network in networks}
 
     @functools.cached_property
     def samples(self) -> dict[str, list[Network]]:
-        """The networks of the protocol "short", by the name of the sample."""
+        """Train the networks of the protocol "short", by the name of the sample."""
         groups = self.groups("short")
         first = min(filters for filters, _ in groups)
         return {n: groups[first, n] for n in results_lib.SAMPLES if (first, n) in groups}
 
     def scores(self, config: ConfigDict, archs: Sequence[str], step: int | None = None) -> list:
-        """Scores of architectures in the score's unit; None for a failure."""
+        """Score architectures, in the score's unit; None for a failure."""
         self.pool.train_supernets(self.variants)
         factor = results_lib.SCORES[config.sweep.score].factor
         rows = self.pool.score(config, archs, step)
         return [None if row["value"] is None else factor * row["value"] for row in rows]
 
     def paper(self, column: str) -> list[float] | None:
-        """A column of the paper's points, accuracies in per cent; None if no file is named."""
+        """Return a column of the paper's points, accuracies in per cent; None without a file."""
         if self._points is None:
             return None
         factor = 1 if column == "symmetric_kl" else 100

@@ -12,7 +12,7 @@ from nas_jax.report import figures
 DRAW = """
 import sys
 from pathlib import Path
-from nas_jax import figures
+from nas_jax.report import figures
 figures.curves(Path(sys.argv[1]), [1, 2, 3], {"loss": [3.0, 2.0, 1.5]})
 import matplotlib
 print(matplotlib.rcParams["backend"])

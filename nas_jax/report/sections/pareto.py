@@ -2,6 +2,7 @@
 
 from nas_jax.costs import latency
 from nas_jax.report import analysis, figures, markdown
+from nas_jax.report.results import RunResults
 
 COSTS = {  # field of a trial -> (label, unit)
     "params": ("parameters (M)", 1e6),
@@ -14,9 +15,9 @@ cost. Costs are those of the network with the supernet's width. The table has th
 and parameters."""
 
 
-def write(found) -> str:
-    """Markdown of the fronts, of every cost that the trials have; draws them."""
-    rows, values = found.ranked, [found.score.factor * row["value"] for row in found.ranked]
+def write(results: RunResults) -> str:
+    """Draw the fronts, of every cost that the trials have; list that of the parameters."""
+    rows, values = results.ranked, [results.score.factor * row["value"] for row in results.ranked]
     known = {
         field: cost
         for field, cost in COSTS.items()
@@ -27,14 +28,14 @@ def write(found) -> str:
         costs = [row[field] / unit for row in rows]
         fronts[field] = analysis.pareto_front(values, costs)
         panels[label] = figures.Front(costs, values, fronts[field])
-    figures.fronts(found.out / "pareto.png", panels, found.score.label)
+    figures.fronts(results.out / "pareto.png", panels, results.score.label)
     return "\n\n".join(
         [
             "![Pareto fronts](pareto.png)",
             TEXT,
-            *_limits(found.config.get("sweep", {}).get("constraints", {})),
-            *_latency(found.latency),
-            _table(found, known, fronts["params"]),
+            *_limits(results.config.get("sweep", {}).get("constraints", {})),
+            *_latency(results.latency),
+            _table(results, known, fronts["params"]),
         ]
     )
 
@@ -56,15 +57,15 @@ def _latency(timed):
         yield f"**These estimates are poor, and so is a search by them: {latency.REMEDY}.**"
 
 
-def _table(found, known, front):
+def _table(results, known, front):
     rows = [
         (
             f"`{row['arch']}`",
-            found.score.factor * row["value"],
+            results.score.factor * row["value"],
             *(f"{row[field] / unit:#.3g}" for field, (_, unit) in known.items()),
         )
-        for row in (found.ranked[i] for i in analysis.evenly(front, MOST_ROWS))
+        for row in (results.ranked[i] for i in analysis.evenly(front, MOST_ROWS))
     ]
-    header = "architecture", found.score.label, *(label for label, _ in known.values())
+    header = "architecture", results.score.label, *(label for label, _ in known.values())
     count = f"{len(rows)} of the {len(front)} architectures on the front, the smallest first:"
     return f"{count}\n\n{markdown.table(header, rows)}"

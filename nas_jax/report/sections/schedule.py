@@ -1,6 +1,7 @@
 """The section of a report on hyper-parameters that changed while a population was trained."""
 
 from nas_jax.report import figures, markdown
+from nas_jax.report.results import RunResults
 from nas_jax.training import lineage
 
 LABELS = {"learning_rate": "learning rate", "l2": "L2", "r": "path dropout's r"}
@@ -11,9 +12,9 @@ it; r is that at the end of path dropout's ramp. Members were copied in {copied}
 the line of the best went through {lives} places of the population."""
 
 
-def write(found) -> str:
-    """Figure and table of the schedule that was found, from lineage.jsonl."""
-    rows = found.lineage
+def write(results: RunResults) -> str:
+    """Draw and list the schedule that the population found, from lineage.jsonl."""
+    rows = results.lineage
     turns = len(rows) - 1  # nothing was trained with the last row
     if not turns:
         return "No member has a score yet."
@@ -23,7 +24,7 @@ def write(found) -> str:
         LABELS.get(name, name): ([row[name] for row in rows[:-1]], schedule[name][:-1])
         for name in names
     }
-    figures.descent(found.out / "schedule.png", steps, panels)
+    figures.descent(results.out / "schedule.png", steps, panels)
     line, own = lineage.ancestors(rows), list(range(len(rows[0]["parents"])))
     about = ABOUT.format(
         count=len(own),

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from nas_jax.report import analysis, figures, markdown, score_bias
-from nas_jax.report.results import columns, sizes
+from nas_jax.report.results import RunResults, columns, sizes
 
 BIAS = """How options are rated: mean difference, in per cent of n, between an architecture's rank
 by score and by stand-alone accuracy, over the architectures that use the option (above 0: rated too
@@ -12,42 +12,42 @@ high), with 95 % intervals of a bootstrap (of more than 5,000, of its normal lim
 option's share of all of its kind, in all architectures, the best tenth by score and by accuracy."""
 
 
-def write(found) -> str:
-    """Markdown for every sample that has scores and stand-alone accuracies; draws its figures."""
+def write(results: RunResults) -> str:
+    """Say of every sample how the score treats it; draw the bias of options."""
     return "\n\n".join(
         text
-        for (where, name), networks in found.samples.items()
-        for text in _sample(found, where, name, networks)
+        for (where, name), networks in results.samples.items()
+        for text in _sample(results, where, name, networks)
     )
 
 
-def _sample(found, where, name, networks):
+def _sample(results, where, name, networks):
     networks = [network for network in networks if network.one_shot is not None]
     yield f"### {where}, {name}"
     if len(networks) < analysis.MIN_PAIRS:
         yield f"n = {len(networks)} is less than {analysis.MIN_PAIRS}."
         return
     archs, scores, truth = columns(networks, "arch", "one_shot", "accuracy")
-    found_biases = {
+    biases = {
         label: bias
-        for uses in _uses(found.space, archs)
+        for uses in _uses(results.space, archs)
         for label, bias in score_bias.biases(uses, scores, truth).items()
     }
-    yield "\n".join(f"- {text}" for text in _remarks(found.space, archs, scores, truth))
+    yield "\n".join(f"- {text}" for text in _remarks(results.space, archs, scores, truth))
     warnings = [
         *_small(len(archs)),
         *size_warnings(scores, sizes(networks), truth),
-        *_collapse(found_biases, len(archs)),
+        *_collapse(biases, len(archs)),
     ]
     yield "\n".join(f"- **Warning**: {text}" for text in warnings) or "No warnings."
     if len({*scores}) > 1:
-        yield _bias(found, where, name, found_biases)
+        yield _bias(results.out, where, name, biases)
 
 
 def _uses(space, archs):
-    """Per label how often each architecture has it, [n]: a dict for each kind of Choice.
+    """Yield, for each kind of Choice, how often each architecture has an option, [n] by label.
 
-    Choices are of one kind if their labels begin alike (inputs; ops): shares are within a kind.
+    Choices are of one kind if their labels begin alike (inputs; ops). Shares are within a kind.
     """
     masks, kinds = space.from_strs(archs), {}
     for choice, mask in zip(jax.tree.leaves(space.choices), jax.tree.leaves(masks)):
@@ -92,19 +92,19 @@ def size_warnings(scores, counted, truth):
     for part, numbers in score_bias.parts(truth).items():
         ours, theirs = (np.asarray(values)[numbers] for values in (scores, truth))
         within = {name: np.asarray(values)[numbers] for name, values in counted.items()}
-        found = score_bias.against_size(ours, within, theirs)
-        verb = found and _verb(found.gain, part == "all", len(numbers))
+        against = score_bias.against_size(ours, within, theirs)
+        verb = against and _verb(against.gain, part == "all", len(numbers))
         if verb:
             where = "" if part == "all" else f"within the {part} by accuracy "
             yield (
-                f"{where}the score {verb} than counting {found.size}: tau-b is {found.tau:.2f} "
-                f"against {found.tau_of_size:.2f}, and differs by {markdown.interval(found.gain)} "
-                f"(n = {len(numbers):,})."
+                f"{where}the score {verb} than counting {against.size}: tau-b is {against.tau:.2f} "
+                f"against {against.tau_of_size:.2f}, and differs by "
+                f"{markdown.interval(against.gain)} (n = {len(numbers):,})."
             )
 
 
 def _verb(gain, is_all, n):
-    """How the score ranks, where that is worth a warning; "" where it is not."""
+    """Say how the score ranks, where that is worth a warning; "" where it is not."""
     if gain.high < 0:
         return "ranks worse"
     if is_all:  # here a score is expected to be shown to rank better
@@ -114,8 +114,8 @@ def _verb(gain, is_all, n):
     return "ranks no better" if is_lower else ""
 
 
-def _collapse(found_biases, n):
-    for label, bias in found_biases.items() if n >= score_bias.MANY else ():
+def _collapse(biases, n):
+    for label, bias in biases.items() if n >= score_bias.MANY else ():
         if bias.dominates:
             yield (
                 f"collapse: {label} is {bias.share_by_score:.0%} of its kind in the best tenth of "
@@ -123,11 +123,11 @@ def _collapse(found_biases, n):
             )
 
 
-def _bias(found, where, name, found_biases):
-    path = found.out / f"bias_{where.replace(' = ', '')}_{name}.png"
+def _bias(out, where, name, biases):
+    path = out / f"bias_{where.replace(' = ', '')}_{name}.png"
     percent = {
         label: analysis.Estimate(*(100 * value for value in bias.rank))
-        for label, bias in found_biases.items()
+        for label, bias in biases.items()
     }
     figures.intervals(path, percent, "rated too low  <   rank, % of n   >  too high")
     rows = [
@@ -136,7 +136,7 @@ def _bias(found, where, name, found_biases):
             markdown.interval(percent[label]),
             *(f"{share:.0%}" for share in bias[1:]),
         )
-        for label, bias in found_biases.items()
+        for label, bias in biases.items()
     ]
     header = ("option", "rank by score - by accuracy (% of n)", "share", "by score", "by accuracy")
     return f"![Bias of options]({path.name})\n\n{BIAS}\n\n{markdown.table(header, rows)}"

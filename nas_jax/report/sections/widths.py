@@ -1,9 +1,11 @@
 """The section of a report on tuned widths."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from nas_jax.costs import widths
 from nas_jax.report import figures, markdown
+from nas_jax.report.results import RunResults
 from nas_jax.storage import schemas
 
 TEXT = """The network of an architecture is trained with MorphNet's penalty; what is left of it is
@@ -12,15 +14,15 @@ scaled uniformly to a share of the full network's cost (tuned), and so is the fu
 UNITS = {"flops": "multiply-adds (M)", "params": "parameters (M)"}
 
 
-def write(found) -> str:
-    """Markdown of the widths that a run has tuned; draws those of the first."""
-    return table(found, found.widths)
+def write(results: RunResults) -> str:
+    """List the widths that a run has tuned; draw those of the first architecture."""
+    return table(results.out, results.widths)
 
 
-def table(found, rows: Sequence[dict]) -> str:
-    """The same of some rows of widths.json."""
+def table(out: Path, rows: Sequence[dict]) -> str:
+    """List the costs of rows of widths.json; draw widths.png of the first in the folder `out`."""
     first = rows[0]
-    figures.widths(found.out / "widths.png", first["widths"])
+    figures.widths(out / "widths.png", first["widths"])
     unit = UNITS[first["resource"]]
     cells = [
         (
@@ -42,6 +44,6 @@ def table(found, rows: Sequence[dict]) -> str:
 
 
 def _changed(row):
-    """The architecture that is left, where an op has vanished."""
+    """Return the architecture that is left, where an op has vanished."""
     left, _ = widths.split(row["tuned"])
     return "" if left == row["arch"] else f"`{left}`"
