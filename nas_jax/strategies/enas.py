@@ -5,6 +5,7 @@ With `supernet.sampler` "strategy" the supernet is trained on what the controlle
 controller on validation batches in between; the sweep then goes on with that controller.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -35,9 +36,12 @@ class Controller(nn.Module):
     def __call__(
         self, choose: Callable[[int, jax.Array], jax.Array]
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Decisions int32 [D], their log probability [], entropy [] in nats along their path.
+        """Return decisions int32 [D], their log probability [] and entropy [] in nats.
 
-        `choose` is given the number of a Choice and its logits, and says the decision.
+        The entropy is the sum over the steps of that path.
+
+        Args:
+          choose: (number of a Choice, its logits) -> the decision.
         """
         cell, decisions, log_p, entropy = nn.OptimizedLSTMCell(self.hidden), [], 0.0, 0.0
         carry, inputs = (jnp.zeros(self.hidden), jnp.zeros(self.hidden)), jnp.zeros(self.hidden)
@@ -64,7 +68,7 @@ def make(
     temperature: float = 5.0,
     bound: float = 2.5,
 ) -> Strategy:
-    """REINFORCE with a moving-average baseline and an entropy bonus; a tell is a step of Adam.
+    """Make REINFORCE with a moving-average baseline and an entropy bonus; a tell is a step of Adam.
 
     The paper's learning rate is 0.00035, for many more steps than most sweeps have rounds.
 
@@ -85,58 +89,77 @@ def make(
     check_range(1e-6, None, temperature=temperature)
     sizes = tuple(choice.num_subsets for choice in jax.tree.leaves(space.choices))
     controller = Controller(sizes, hidden, temperature, bound)
-    adam = optax.adam(learning_rate)
+    enas = _Enas(space, controller, optax.adam(learning_rate), entropy, baseline_decay)
+    return Strategy(enas.init, enas.ask, enas.tell)
 
-    def init(key):
-        params = controller.init(key, lambda d, logits: jnp.int32(0))["params"]
+
+@dataclasses.dataclass(frozen=True)
+class _Enas:
+    """The functions of the strategy; `make` says what the fields are."""
+
+    space: Space
+    controller: Controller
+    adam: optax.GradientTransformation
+    entropy: float
+    baseline_decay: float
+
+    def init(self, key):
+        params = self.controller.init(key, lambda d, logits: jnp.int32(0))["params"]
         return {
             "params": params,
-            "adam": adam.init(params),
+            "adam": self.adam.init(params),
             "baseline": jnp.float32(0),
             "told": jnp.int32(0),
         }
 
-    def draw(key, params):
+    def ask(self, key, state, n):
+        decisions = jax.vmap(self._draw, (0, None))(jax.random.split(key, n), state["params"])
+        return self.space.from_decisions(decisions)
+
+    def _draw(self, key, params):
+        """Draw the decisions int32 [D] of one architecture."""
+        sizes = self.controller.sizes
         noise = jax.random.gumbel(key, (len(sizes), max(sizes)))  # of all Choices at once
 
         def choose(d, logits):
             return jnp.argmax(logits + noise[d, : sizes[d]]).astype(jnp.int32)
 
-        return controller.apply({"params": params}, choose)[0]
+        return self.controller.apply({"params": params}, choose)[0]
 
-    def ask(key, state, n):
-        decisions = jax.vmap(draw, (0, None))(jax.random.split(key, n), state["params"])
-        return space.from_decisions(decisions)
-
-    def tell(state, archs, scores):
+    def tell(self, state, archs, scores):
         scores = jnp.asarray(scores, jnp.float32)
         known = ~jnp.isnan(scores)
         count = jnp.maximum(jnp.sum(known), 1)
         mean = jnp.sum(jnp.where(known, scores, 0)) / count
         baseline = jnp.where(state["told"] == 0, mean, state["baseline"])
         weights = jnp.where(known, scores - baseline, 0) / count
-        grads = jax.grad(loss)(state["params"], space.to_decisions(archs), weights)
-        updates, moments = adam.update(grads, state["adam"], state["params"])
+        decisions = self.space.to_decisions(archs)
+        grads = jax.grad(self._loss)(state["params"], decisions, weights)
+        updates, moments = self.adam.update(grads, state["adam"], state["params"])
         new = {
             "params": optax.apply_updates(state["params"], updates),
             "adam": moments,
-            "baseline": baseline_decay * baseline + (1 - baseline_decay) * mean,
+            "baseline": self.baseline_decay * baseline + (1 - self.baseline_decay) * mean,
             "told": state["told"] + 1,
         }
         return jax.tree.map(lambda a, b: jnp.where(jnp.any(known), a, b), new, state)
 
-    def loss(params, decisions, weights):
-        value, bonus = objective(params, controller, decisions, weights)
-        return -(value + entropy * bonus)
-
-    return Strategy(init, ask, tell)
+    def _loss(self, params, decisions, weights):
+        value, bonus = objective(params, self.controller, decisions, weights)
+        return -(value + self.entropy * bonus)
 
 
 def objective(params, controller, decisions, weights):
-    """(sum of weights [n] times log probabilities of decisions [n, D], their mean entropy).
+    """Return (sum of weights times log probabilities of decisions, their mean entropy).
 
-    The gradient of the first is REINFORCE's estimate of that of the expected score, where weights
-    are (score - baseline) / n (Pham et al., section 2.2).
+    With weights (score - baseline) / n, the gradient of the sum is REINFORCE's estimate of the
+    gradient of the expected score (Pham et al., section 2.2).
+
+    Args:
+      params: of the controller.
+      controller: see `Controller`.
+      decisions: int32 [n, D].
+      weights: float32 [n].
     """
 
     def of_one(decisions):

@@ -1,7 +1,7 @@
 """Optuna's samplers by ask and tell: a Choice is a categorical parameter, its subsets the values.
 
-Optuna's studies and samplers cannot be saved as arrays. The state holds what happened instead, and
-a study that is not at hand is made again by letting it happen again: samplers are seeded.
+Optuna's studies and samplers cannot be saved as arrays. So the state holds what was asked and told,
+and a study that is not in memory is made by asking and telling it again. Samplers are seeded.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ def make(
     sampler_options: tuple = (),
     objectives: tuple = ("value",),
 ) -> Strategy:
-    """A sampler of Optuna, single-objective or, with costs to minimise, multi-objective.
+    """Make a sampler of Optuna: of one objective or, with costs to minimise, of several.
 
     Args:
       space: to search in.
@@ -34,8 +34,8 @@ def make(
       sampler_options: (keyword, value) pairs of that, such as ("population_size", 50).
       objectives: some of `OBJECTIVES`, "value" (the score) first.
 
-    State: the seed; how many were asked for in each round int32 [R], and told of; decision
-    vectors int32 [N, D] and scores float32 [N] of all that were told.
+    State: the seed; how many were asked for, and how many told, in each round, int32 [R] each;
+    decision vectors int32 [N, D] and scores float32 [N] of all that were told.
 
     Raises: ValueError if Optuna is not installed or has no such sampler, or for other objectives.
     """
@@ -99,7 +99,7 @@ def _import():
 
 
 def _study_maker(name, options, objectives):
-    """seed -> a study with that sampler."""
+    """Return seed -> a study with that sampler."""
     optuna = _import()
     if name == "BruteForce":
         raise ValueError("config.sweep.options: for sampler='BruteForce' use strategy 'exhaustive'")
@@ -130,14 +130,14 @@ class _Replay:
         self._now, self._pending = None, []
 
     def check(self, name):
-        """Raises: ValueError if the sampler cannot do what it is asked to."""
+        """Check that the sampler can ask. Raises: ValueError, with its reason, if it cannot."""
         try:
             self._make_study(0).ask(self._distributions)
         except (TypeError, ValueError, ImportError) as error:
             raise ValueError(f"config.sweep.options: sampler={name!r}: {error}") from error
 
     def at(self, state):
-        """Self, in that state; it is made again if it is in another."""
+        """Bring the study to a state, and return self: made again if it is in another."""
         state = {name: np.asarray(value) for name, value in state.items()}
         if self._now != _facts(state):
             self._study, self._pending, first = self._make_study(int(state["seed"])), [], 0
@@ -150,19 +150,22 @@ class _Replay:
         return self
 
     def now(self, state):
-        """The state, which is that of the study by now."""
+        """Take a state for that of the study, and return it."""
         self._now = _facts(state)
         return state
 
     def ask(self, n):
-        """Decision vectors int32 [n, D]: what was asked for since the last tell, then more."""
+        """Return decision vectors int32 [n, D].
+
+        First those that were asked for since the last tell, then more.
+        """
         for _ in range(n - len(self._pending)):
             self._pending.append(self._study.ask(self._distributions))
         rows = [self._row(trial) for trial in self._pending[:n]]
         return np.asarray(rows, np.int32).reshape(n, len(self._distributions))
 
     def tell(self, decisions, scores):
-        """Tell the study; what was asked for and is not told has failed. Returns how many were."""
+        """Tell the study; what is not told has failed. Returns how many were asked for."""
         self.ask(len(scores))  # or a state that was saved would differ from one that was not
         asked, rows = len(self._pending), decisions.tolist()
         for row, values in zip(rows, self._values(decisions, scores)):
@@ -189,14 +192,14 @@ class _Replay:
             self._study.tell(trial, values)
 
     def _values(self, decisions, scores):
-        """Of each the values of the objectives."""
+        """Return the values of the objectives for each architecture."""
         columns = [scores.tolist()]
         if len(self._objectives) > 1:
-            found = self._costs(self._space.from_decisions(decisions))
-            columns += [found[name] for name in self._objectives[1:]]
+            costs = self._costs(self._space.from_decisions(decisions))
+            columns += [costs[name] for name in self._objectives[1:]]
         return zip(*columns)
 
 
 def _facts(state):
-    """What tells one state from another."""
+    """Return what tells one state from another."""
     return {name: value.tobytes() for name, value in state.items()}

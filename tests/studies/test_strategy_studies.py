@@ -72,7 +72,7 @@ def test_regret_is_what_the_best_of_the_table_has_more(tmp_path):
         ("evolution", 1, (1, 2, 3, 24)),
     ):
         _fill(study, label, seed, numbers)
-    table = regret.tables.load(study.config.table, SPACE)
+    table = regret.tabular.load(study.config.table, SPACE)
     searches = study.searches()["random"]
     courses = [regret._course(table, 0.36, rows)[0] for rows in searches]
     np.testing.assert_allclose(courses, [[16, 6, 6, 0], [4, 4, 4, 4]])

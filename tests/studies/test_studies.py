@@ -242,7 +242,7 @@ def test_the_papers_points_are_read_as_they_stand(tmp_path):
     config = tiny_study.get_config()
     config.study.paper_points = str(path)
     points = {"one_shot_accuracy": [0.5], "standalone_accuracy": [0.25], "symmetric_kl": [1.5]}
-    assert studies.base.paper_points(config.study) == points
+    assert studies.paper_points(config.study) == points
 
 
 def test_one_point_of_the_paper_has_no_coefficients(made, tmp_path):
