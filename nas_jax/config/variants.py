@@ -1,4 +1,4 @@
-"""Variants of a config: the same but for a few fields. Imports nothing heavy, as `config`."""
+"""Variants of a config: the same but for a few fields. Nothing heavy is imported."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,7 +13,9 @@ VARIED = (
 
 
 def resolve(config: ConfigDict) -> dict[str, ConfigDict]:
-    """The config of every variant of `study.variants`, by its label; the first is the reference.
+    """Return the config of every variant of `study.variants`, by its label.
+
+    The first is the reference.
 
     Raises: ValueError that names the variant, if it is not (label, (field, value), ...) with
       fields in which supernets may differ, or if its label is another's; or if there is none.
@@ -50,7 +52,10 @@ def _check(label, field):
 
 
 def changed(config: ConfigDict, label: str, fields: Iterable[tuple[str, Any]]) -> ConfigDict:
-    """A copy with (field, value) set; `label` is for the error: ValueError if there is none."""
+    """Return a copy with (field, value) set.
+
+    Raises: ValueError, which names the variant `label`, if there is no such field.
+    """
     varied = config.copy_and_resolve_references()
     known = dict(flatten(config))
     for name, value in fields:
@@ -65,7 +70,7 @@ def changed(config: ConfigDict, label: str, fields: Iterable[tuple[str, Any]]) -
 
 
 def flatten(tree: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """('a.b', value) of every field."""
+    """Yield ('a.b', value) of every field."""
     for key, value in tree.items():
         if isinstance(value, ConfigDict):
             yield from flatten(value, f"{prefix}{key}.")

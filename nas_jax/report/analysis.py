@@ -74,12 +74,17 @@ class OverSeeds(NamedTuple):
 def rank_correlations(
     x: Numbers, y: Numbers, *, num_resamples: int | None = None, seed: int = 0
 ) -> Correlations:
-    """Kendall's tau-b, Spearman's rho and Pearson's r of paired values [n].
+    """Compute Kendall's tau-b, Spearman's rho and Pearson's r of paired values [n].
 
-    Pairs with None or NaN are dropped. The intervals are percentiles of a bootstrap over pairs
-    (num_resamples None: 2,000 resamples, fewer where there are more than 500 pairs, at least 200;
-    of more than 5,000 pairs each draws 5,000, and the interval is shrunk by the root of their
-    share); resamples in which one side is constant have no coefficient and are left out.
+    Pairs with None or NaN are dropped. The intervals are percentiles of a bootstrap over pairs. A
+    resample in which one side is constant has no coefficient, and is left out.
+
+    Args:
+      x, y: values [n].
+      num_resamples: of the bootstrap; None: 2,000, fewer where there are more than 500 pairs, at
+        least 200. Of more than 5,000 pairs a resample draws 5,000, and the interval is shrunk by
+        the root of their share.
+      seed: of the bootstrap.
 
     Raises: ValueError if the lengths differ.
     """
@@ -93,14 +98,14 @@ def rank_correlations(
 
 
 def kendall(x: Sequence[float], y: Sequence[float]) -> float:
-    """Kendall's tau-b of paired values [n]; NaN if one side is constant."""
+    """Compute Kendall's tau-b of paired values [n]; NaN if one side is constant."""
     return float(_kendall(np.asarray(x, float)[None], np.asarray(y, float)[None])[0])
 
 
 def kendall_gain(
     x: Numbers, baseline: Numbers, y: Numbers, *, num_resamples: int | None = None, seed: int = 0
 ) -> Estimate | None:
-    """How much higher Kendall's tau-b of `x` with `y` is than that of `baseline` with `y`.
+    """Compute how much higher Kendall's tau-b of `x` with `y` is than of `baseline` with `y`.
 
     Values [n]; both taus are taken on the same resamples, so the interval is that of a paired
     comparison. None where `rank_correlations` has no coefficient for one of the two.
@@ -117,7 +122,7 @@ def kendall_gain(
 def top_k_regret(
     scores: Numbers, truth: Numbers, ks: Sequence[int] = (1, 3, 5, 10)
 ) -> list[Regret]:
-    """Best truth of all minus best truth among the k best-scored, for every k up to n.
+    """Compute the best truth of all minus the best among the k best-scored, for each k up to n.
 
     `random` is its exact mean over all sets of k. Of equal scores at the border any may be among
     the k: the regret is then the mean over these. Pairs with None or NaN are dropped.
@@ -134,8 +139,10 @@ def top_k_regret(
 
 
 def mean_interval(values: Sequence[float]) -> Estimate:
-    """Mean with the 95 % interval of Student's t; the interval is NaN where the values do not show
-    their spread: one alone, or equal ones (which differ by rounding at most).
+    """Compute the mean, with the 95 % interval of Student's t.
+
+    The interval is NaN where the values do not show their spread: one alone, or equal ones (which
+    differ by rounding at most).
     """
     mean = float(np.mean(values))
     if len(values) < 2 or np.ptp(values) < ROUNDING:
@@ -145,8 +152,10 @@ def mean_interval(values: Sequence[float]) -> Estimate:
 
 
 def mean_difference(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
-    """Difference of two means with the 95 % interval of Welch's t; the interval is NaN where the
-    values do not show their spread: one alone on a side, or equal ones on both.
+    """Compute the difference of two means, with the 95 % interval of Welch's t.
+
+    The interval is NaN where the values do not show their spread: one alone on a side, or equal
+    ones on both.
     """
     value = float(np.mean(ours) - np.mean(theirs))
     if min(len(ours), len(theirs)) < 2 or max(np.ptp(ours), np.ptp(theirs)) < ROUNDING:
@@ -169,14 +178,16 @@ def bucket(value: float, width: float) -> int:
 
 
 def evenly(values: Sequence, most: int) -> list:
-    """At most so many of them, evenly spread, with both ends."""
+    """Pick at most so many of the values, evenly spread, with both ends."""
     count = min(most, len(values))
     return [values[i] for i in np.linspace(0, len(values) - 1, count).round().astype(int)]
 
 
 def pareto_front(values: Sequence[float], costs: Sequence[float]) -> list[int]:
-    """Numbers of those that no other has at least the value of at no more cost, one of the two
-    strictly; the cheapest first. Of equal ones the first.
+    """Return the numbers of those on the Pareto front, the cheapest first.
+
+    No other has at least the value at no more cost, one of the two strictly. Of equal ones the
+    first is on it.
     """
     order = np.lexsort((np.arange(len(values)), -np.asarray(values), costs))
     best, front = -math.inf, []
@@ -188,7 +199,7 @@ def pareto_front(values: Sequence[float], costs: Sequence[float]) -> list[int]:
 
 
 def _mean_best(values, k):
-    """Mean, over all sets of k of the n values, of the best of the set."""
+    """Average the best of a set over all sets of k of the n values."""
     n = len(values)
     # the i-th best is the best of k if the other k - 1 come from the n - 1 - i below it
     chances = [math.comb(n - 1 - i, k - 1) / math.comb(n, k) for i in range(n)]
@@ -196,7 +207,7 @@ def _mean_best(values, k):
 
 
 def summary(values: Numbers) -> Summary:
-    """Mean, spread and quantiles of values [n] (None and NaN dropped). Raises: ValueError: none."""
+    """Summarise values [n], less None and NaN. Raises: ValueError if there is none."""
     (array,), _ = _complete(values)
     if not array.size:
         raise ValueError("there is no value to summarise")
@@ -218,7 +229,7 @@ def over_seeds(values: Mapping[str, Sequence[float]]) -> OverSeeds:
 
 
 def _complete(*columns):
-    """Columns [n] -> (float64 columns of the complete rows, number of rows dropped)."""
+    """Return (float64 columns of the complete rows, number of rows dropped) of columns [n]."""
     if len({len(column) for column in columns}) > 1:
         raise ValueError(f"lengths differ: {', '.join(str(len(column)) for column in columns)}")
     table = np.array([[math.nan if v is None else v for v in column] for column in columns], float)
@@ -238,7 +249,7 @@ def _resamples(n, num_resamples, seed):
 
 
 def _coefficients(x, y):
-    """Arrays [R, n] -> kendall, spearman, pearson, each [R]."""
+    """Return kendall, spearman, pearson, each [R], of arrays [R, n]."""
     ranks = stats.rankdata(x, axis=1), stats.rankdata(y, axis=1)
     return _kendall(x, y), _pearson(*ranks), _pearson(x, y)
 
@@ -267,7 +278,7 @@ def _kendall(x, y):
 
 
 def _estimate(value, resampled, n):
-    """`value` [1] of n pairs with its interval, from resamples of at most `DRAWN` of them."""
+    """Join `value` [1] of n pairs with its interval, from resamples of at most `DRAWN` pairs."""
     value, shrinkage = float(value[0]), math.sqrt(min(1, DRAWN / n))
     ends = np.nanquantile(resampled, (0.025, 0.975))
     return Estimate(value, *(shrinkage * ends + (1 - shrinkage) * value).tolist())

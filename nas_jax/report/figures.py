@@ -15,7 +15,6 @@ from nas_jax.storage import file_paths
 with environment.no_backend():
     import matplotlib
     from matplotlib.figure import Figure
-    from matplotlib.patches import FancyBboxPatch
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 STYLE = {
@@ -50,8 +49,8 @@ class Points(NamedTuple):
 
 
 @contextlib.contextmanager
-def _page(path: Path, rows: int, columns: int, height: float, **subplots: Any) -> Iterator[Any]:
-    """Axes to draw on, array [rows, columns]; the file is written when the block ends.
+def canvas(path: Path, rows: int, columns: int, height: float, **subplots: Any) -> Iterator[Any]:
+    """Give axes to draw on, array [rows, columns], and write the file when the block ends.
 
     What a user has set for figures of their own (matplotlibrc, a style) does not hold here.
     """
@@ -66,9 +65,9 @@ def _page(path: Path, rows: int, columns: int, height: float, **subplots: Any) -
 
 
 def curves(path: Path, steps: Sequence[int], series: Mapping[str, Sequence[float]]) -> None:
-    """Small multiples over training steps [n]: one panel per label, two a row."""
+    """Draw small multiples over training steps [n]: one panel per label, two a row."""
     rows = -(-len(series) // 2)
-    with _page(path, rows, 2, 2.1 * rows + 0.3, sharex=True) as axes:
+    with canvas(path, rows, 2, 2.1 * rows + 0.3, sharex=True) as axes:
         for ax, (label, values) in zip(axes.flat, series.items()):
             ax.plot(steps, values, color=COLOURS[0])
             ax.set_title(label, loc="left")
@@ -87,7 +86,7 @@ def histogram(
     sd: float,
     quantiles: Mapping[float, float],
 ) -> None:
-    """Distribution of values [n] that are multiples of `resolution`, with its marks.
+    """Draw the distribution of values [n], which are multiples of `resolution`, with marks.
 
     Bins are whole multiples of the resolution: others would show a comb that is not in the data.
     """
@@ -95,7 +94,7 @@ def histogram(
     least = (max(values) - min(values)) / MOST_BINS
     width = max(1, round(automatic / resolution), math.ceil(least / resolution)) * resolution
     edges = np.arange(min(values) - resolution / 2, max(values) + width, width)
-    with _page(path, 1, 1, 3.3) as axes:
+    with canvas(path, 1, 1, 3.3) as axes:
         ax = axes.item()
         heights, *_ = ax.hist(values, edges, color=COLOURS[5], edgecolor="white", linewidth=0.4)
         peak = 1.25 * max(heights)
@@ -118,11 +117,11 @@ def panels(
     *,
     sharey: bool = True,
 ) -> None:
-    """A scatter panel per sample, those of a row on the same axes, so that ranges compare."""
+    """Draw a scatter panel per sample; those of a row share their axes, so that ranges compare."""
     columns = max(map(len, rows))
     height, size = (3.3, 10) if columns < 3 else (2.3, 7.5)
     share = {"sharex": "row", "sharey": "row" if sharey else False}
-    with _page(path, len(rows), columns, height * len(rows), **share) as axes:
+    with canvas(path, len(rows), columns, height * len(rows), **share) as axes:
         for line, samples in zip(axes, rows):
             for ax, (title, points) in zip(line, samples.items()):
                 _scatter(ax, points, COLOURS[0], "o")
@@ -142,10 +141,12 @@ def courses(
     ylabel: str,
     order: str,
 ) -> None:
-    """A line per label over training steps [n], from pale to dark as they come; `order` says by
-    what they are ordered."""
+    """Draw a line per label over training steps [n], from pale to dark as they come.
+
+    `order` says by what they are ordered.
+    """
     colours = matplotlib.colormaps["viridis_r"](np.linspace(0.08, 1, len(series)))
-    with _page(path, 1, 1, 3.4) as axes:
+    with canvas(path, 1, 1, 3.4) as axes:
         ax = axes.item()
         for (label, values), colour in zip(series.items(), colours):
             ax.plot(steps, values, "o-", color=colour, markersize=4, label=label)
@@ -154,10 +155,14 @@ def courses(
 
 
 def descent(path: Path, edges: Sequence[int], panels: Mapping[str, tuple[Any, Any]]) -> None:
-    """A panel per hyper-parameter over training steps: (values [n, M] of the members, those [n] of
-    one line of descent), each between two of the edges [n + 1]; a wide range is logarithmic.
+    """Draw a panel per hyper-parameter over training steps; a wide range is logarithmic.
+
+    Args:
+      path: of the PNG.
+      edges: steps [n + 1]; a value holds between two of them.
+      panels: (values [n, M] of the members, values [n] of one line of descent) by label.
     """
-    with _page(path, 1, len(panels), 2.7) as axes:
+    with canvas(path, 1, len(panels), 2.7) as axes:
         for ax, (label, (members, line)) in zip(axes.flat, panels.items()):
             for values in np.transpose(members):
                 ax.stairs(values, edges, baseline=None, color=PALE, linewidth=0.8)
@@ -170,7 +175,7 @@ def descent(path: Path, edges: Sequence[int], panels: Mapping[str, tuple[Any, An
 
 
 def _make_logarithmic(ax, which):
-    """With ticks at 1, 2 and 5."""
+    """Make an axis logarithmic, with ticks at 1, 2 and 5."""
     ax.set(**{f"{which}scale": "log"})
     axis = getattr(ax, f"{which}axis")
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -179,8 +184,8 @@ def _make_logarithmic(ax, which):
 
 
 def groups(path: Path, samples: Mapping[str, Points], xlabel: str, ylabel: str) -> None:
-    """All samples in one panel, told apart by colour and marker; a wide x is logarithmic."""
-    with _page(path, 1, 1, 3.6) as axes:
+    """Draw all samples in one panel, told apart by colour and marker; a wide x is logarithmic."""
+    with canvas(path, 1, 1, 3.6) as axes:
         ax = axes.item()
         for (label, points), colour, marker in zip(samples.items(), COLOURS, MARKERS):
             _scatter(ax, points, colour, marker, label)
@@ -210,8 +215,8 @@ class Front(NamedTuple):
 
 
 def fronts(path: Path, panels: Mapping[str, Front], ylabel: str) -> None:
-    """A panel per cost (its label): all points pale, the front as a staircase."""
-    with _page(path, 1, len(panels), 3.2, sharey=True) as axes:
+    """Draw a panel per cost (its label): all points pale, the front as a staircase."""
+    with canvas(path, 1, len(panels), 3.2, sharey=True) as axes:
         for ax, (label, points) in zip(axes.flat, panels.items()):
             _scatter(ax, Points(points.x, points.y, [np.nan]), PALE, "o")
             x, y = ([values[i] for i in points.front] for values in points[:2])
@@ -228,9 +233,11 @@ def bands(
     xlabel: str,
     ylabel: str,
 ) -> None:
-    """A panel per title, y logarithmic: (x, mean, low, high) by label, a line with its band, which
-    has a gap where low and high are NaN."""
-    with _page(path, 1, len(panels), 3.6) as axes:
+    """Draw a panel per title, y logarithmic, with a line and its band per label.
+
+    A line is (x, mean, low, high); its band has a gap where low and high are NaN.
+    """
+    with canvas(path, 1, len(panels), 3.6) as axes:
         for ax, (title, lines) in zip(axes.flat, panels.items()):
             for (label, (x, mean, low, high)), colour in zip(
                 lines.items(), itertools.cycle(COLOURS)
@@ -244,9 +251,11 @@ def bands(
 
 
 def intervals(path: Path, estimates: Mapping[str, Sequence[float]], xlabel: str) -> None:
-    """A row per label: (value, low, high) as a point with its interval (NaN: a point alone), and a
-    line at zero."""
-    with _page(path, 1, 1, 0.28 * len(estimates) + 0.9) as axes:
+    """Draw a row per label, and a line at zero.
+
+    A row is (value, low, high), a point with its interval; without ends (NaN) a point alone.
+    """
+    with canvas(path, 1, 1, 0.28 * len(estimates) + 0.9) as axes:
         ax = axes.item()
         values, low, high = np.transpose(list(estimates.values()))
         rows = np.arange(len(values))
@@ -257,7 +266,7 @@ def intervals(path: Path, estimates: Mapping[str, Sequence[float]], xlabel: str)
 
 
 def widths(path: Path, by_tensor: Mapping[str, Mapping[str, int]]) -> None:
-    """Channels of each tensor, by name: "full" as frames, "tuned" as bars, "narrowed" as ticks.
+    """Draw the channels of each tensor: "full" as frames, "tuned" as bars, "narrowed" as ticks.
 
     Tensors that are not in "tuned" have vanished.
     """
@@ -266,7 +275,7 @@ def widths(path: Path, by_tensor: Mapping[str, Mapping[str, int]]) -> None:
     tuned, narrowed = (
         [by_tensor[of].get(name, 0) for name in names] for of in ("tuned", "narrowed")
     )
-    with _page(path, 1, 1, 0.22 * len(names) + 1) as [[ax]]:
+    with canvas(path, 1, 1, 0.22 * len(names) + 1) as [[ax]]:
         full = list(by_tensor["full"].values())
         ax.barh(places, full, 0.8, color="none", edgecolor=PALE, label="full")
         ax.barh(places, tuned, 0.6, color=COLOURS[0], label="tuned")
@@ -280,9 +289,9 @@ def widths(path: Path, by_tensor: Mapping[str, Mapping[str, int]]) -> None:
 def growth(
     path: Path, xs: Sequence[int], counts: Sequence[int], params: Sequence[float], xlabel: str
 ) -> None:
-    """Architectures (log axis) and parameters in millions, side by side over the same xs [n]."""
+    """Draw architectures (log axis) and parameters in millions, side by side over xs [n]."""
     labels = "architectures in the space", "parameters of the supernet (M)"
-    with _page(path, 1, 2, 2.9, sharex=True) as axes:
+    with canvas(path, 1, 2, 2.9, sharex=True) as axes:
         for ax, values, label in zip(axes.flat, (counts, params), labels):
             ax.plot(xs, [float(value) for value in values], "o-", color=COLOURS[0])
             ax.set_title(label, loc="left")
@@ -290,56 +299,3 @@ def growth(
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[0, 0].set_yscale("log")
         axes[0, 1].set_ylim(bottom=0)
-
-
-def cell(path: Path, graph: Mapping[str, Any]) -> None:
-    """Draw a cell as wires: every tensor runs right into the concat, blocks tap those they use.
-
-    Args:
-      path: of the PNG.
-      graph: {"inputs": names, "blocks": [{"inputs": tensor numbers, "ops": names}, ...]}; the
-        blocks' tensors are numbered after the inputs.
-    """
-    inputs, blocks = graph["inputs"], graph["blocks"]
-    taps = [1.1 + 1.75 * i for i in range(len(blocks) + 1)]  # the last one is the concat's
-    starts = [0.9] * len(inputs) + [tap + 1.5 for tap in taps[:-1]]
-    last = {j: taps[i] for i, block in enumerate(blocks) for j in block["inputs"]}
-    with _page(path, 1, 1, 0.5 * len(starts) + 0.3) as axes:
-        ax = axes.item()
-        ax.set(xlim=(-0.05, taps[-1] + 0.45), ylim=(len(starts) - 0.5, -0.5))
-        ax.axis("off")
-        for row, start in enumerate(starts):
-            ax.plot((start, taps[-1]), (row, row), color=PALE, linewidth=1.2, zorder=1)
-            ax.plot((start, last.get(row, start)), (row, row), color=DARK, zorder=2)
-        for row, name in enumerate(inputs):
-            _box(ax, (0, row), 0.9, name.replace(" ", "\n"), "0.93")
-        for row, (tap, block) in enumerate(zip(taps, blocks), len(inputs)):
-            _wire_in(ax, tap, row, block["inputs"])
-            _box(ax, (tap + 0.25, row), 1.25, "\n+ ".join(block["ops"]), COLOURS[5])
-        _box(ax, (taps[-1], (len(starts) - 1) / 2), 0.4, "concat", "0.93", len(starts) - 0.4)
-
-
-def _wire_in(ax, x, row, inputs):
-    """From the tensors' rows down to the block's; a dot connects, a mere crossing does not."""
-    ax.plot((x, x), (min(inputs), row), color=DARK, zorder=3)
-    ax.plot([x] * len(inputs), inputs, "o", color=DARK, markersize=5, zorder=4)
-    arrow = {"arrowstyle": "-|>", "color": DARK, "shrinkA": 0, "shrinkB": 0, "linewidth": 1.8}
-    ax.annotate("", (x + 0.25, row), (x, row), arrowprops=arrow, zorder=3)
-
-
-def _box(ax, left_middle, width, text, colour, height=0.72):
-    left, middle = left_middle
-    patch = FancyBboxPatch(
-        (left, middle - height / 2),
-        width,
-        height,
-        boxstyle="round,pad=0,rounding_size=0.06",
-        facecolor=colour,
-        edgecolor=DARK,
-        linewidth=0.8,
-        zorder=5,
-    )
-    ax.add_patch(patch)
-    rotation = 90 if height > 1 else 0
-    style = {"ha": "center", "va": "center", "fontsize": 8.5, "linespacing": 1.05, "zorder": 6}
-    ax.text(left + width / 2, middle, text, rotation=rotation, **style)

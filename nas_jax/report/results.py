@@ -41,7 +41,7 @@ class Score(NamedTuple):
 
     @property
     def is_accuracy(self) -> bool:
-        """Whether it counts images."""
+        """Whether it is a share of images, in per cent."""
         return self.unit == "%"
 
 

@@ -28,9 +28,13 @@ class AgainstSize(NamedTuple):
 
 
 class Bias(NamedTuple):
-    """How an option is rated. `rank` is the mean, over all uses, of (rank by score - rank by truth)
-    / n, in (-1, 1), above 0 where it is over-rated. Shares are those of all options compared, in
-    [0, 1]: over all architectures, the best by score and the best by truth.
+    """How an option is rated.
+
+    Attributes:
+      rank: mean, over all uses, of (rank by score - rank by truth) / n, in (-1, 1); above 0 the
+        option is over-rated.
+      share: of all options compared, in [0, 1], over all architectures.
+      share_by_score, share_by_truth: the same over the best architectures by score and by truth.
     """
 
     rank: analysis.Estimate
@@ -45,17 +49,17 @@ class Bias(NamedTuple):
 
 
 def parts(truth: Sequence[float]) -> dict[str, np.ndarray]:
-    """Numbers of the architectures of each of `PARTS`, of those that suffice for a coefficient.
+    """Return the numbers of the architectures in each of `PARTS`, the best by truth.
 
-    The best by truth; of equal ones at the border, all.
+    Of equal ones at the border all are in it. A part too small for a coefficient is left out.
     """
     truth = np.asarray(truth, float)
-    found = {}
+    numbers_by_part = {}
     for name, share in PARTS.items():
         numbers = _best(truth, share)
         if name == "all" or analysis.MIN_PAIRS <= len(numbers) < len(truth):
-            found[name] = numbers
-    return found
+            numbers_by_part[name] = numbers
+    return numbers_by_part
 
 
 def _best(values, share):
@@ -91,8 +95,10 @@ def biases(
     *,
     num_resamples: int = 1000,
 ) -> dict[str, Bias]:
-    """The `Bias` of each label, with 95 % intervals of a bootstrap over architectures; of more than
-    5,000, of the normal distribution to which that comes close (delta method of a ratio of means).
+    """Compute the `Bias` of each label, with 95 % intervals of a bootstrap over architectures.
+
+    Of more than 5,000 architectures, the intervals are of the normal distribution to which the
+    bootstrap comes close (delta method of a ratio of means).
 
     Args:
       uses: per label how often each architecture uses it, [n]; at least one does.
@@ -111,7 +117,7 @@ def biases(
 
 
 def _mean_gaps(table, gap, num_resamples):
-    """The mean of `gap` [n] over the uses in `table` [m, n]: values, low and high ends, [3, m]."""
+    """Average `gap` [n] over the uses in `table` [m, n]: values, low and high ends, [3, m]."""
     if len(gap) > analysis.DRAWN:
         means = table @ gap / table.sum(1)
         errors = np.linalg.norm(table * (gap - means[:, None]), axis=1) / table.sum(1)
@@ -128,20 +134,20 @@ def _shares(table):
 
 
 def _resampled_counts(n, num_resamples):
-    """How often each of n is drawn: once each in the first row, then as in a bootstrap."""
+    """Draw how often each of n is taken: once each in the first row, then as in a bootstrap."""
     generator = np.random.default_rng(0)
     drawn = generator.multinomial(n, np.full(n, 1 / n), num_resamples)
     return np.concatenate([np.ones((1, n)), drawn])
 
 
 def num_tied(scores: Sequence[float]) -> int:
-    """How many of the scores equal another."""
+    """Count the scores that equal another."""
     _, counts = np.unique(np.asarray(scores, float), return_counts=True)
     return int(counts[counts > 1].sum())
 
 
 def merged(groups: Sequence[str], *columns: Sequence[float]) -> list[np.ndarray]:
-    """Means of each column over what has the same group: columns [n] -> [number of groups]."""
+    """Average each column over each group: columns [n] -> [number of groups]."""
     _, members = np.unique(np.asarray(groups), return_inverse=True)
     sizes = np.bincount(members)
     means = [np.bincount(members, np.asarray(column, float)) / sizes for column in columns]

@@ -1,6 +1,6 @@
 """The section of a report on the architectures with the best scores."""
 
-from nas_jax.report import figures, markdown
+from nas_jax.report import cell_figure, markdown
 from nas_jax.report.results import RunResults
 from nas_jax.report.sections.networks import SIZES
 
@@ -26,6 +26,6 @@ def write(results: RunResults) -> str:
     text = f"The first {len(best)} of n = {len(results.ranked):,}:\n\n{table}"
     if not hasattr(results.space, "graph"):
         return f"This space says nothing about how to draw an architecture.\n\n{text}"
-    figures.cell(results.out / "best.png", results.space.graph(results.best[0]["arch"]))
+    cell_figure.draw(results.out / "best.png", results.space.graph(results.best[0]["arch"]))
     about = CELL if getattr(results.space, "tied", True) else f"{CELL} {LAST_CELL}"
     return f"![The best cell](best.png)\n\n{about}\n\n{text}"
