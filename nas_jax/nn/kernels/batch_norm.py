@@ -1,0 +1,84 @@
+"""The two halves of batch norm: sums over each group's pixels, and scale and shift."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from nas_jax.nn.kernels import residuals
+
+
+def _channel_sums(*factors):
+    """Sums of the product of arrays [G, n, H, W, C] -> [G, 1, 1, 1, C]."""
+    return lax.platform_dependent(*factors, cpu=_channel_sums_cpu, default=_channel_sums_any)
+
+
+def _channel_sums_any(*factors):
+    return jnp.sum(math.prod(factors), (1, 2, 3), keepdims=True)
+
+
+def _channel_sums_cpu(*factors):
+    """Of each image first: a running sum over all pixels of a large batch loses digits.
+
+    Multiplied before they are reshaped: XLA:CPU's library needs that to be fast.
+    """
+    product = math.prod(factors)
+    groups, num, *_, channels = product.shape
+    sums = jnp.sum(product.reshape(groups, num, -1, channels), 2)
+    return jnp.sum(sums, 1)[:, None, None, None]
+
+
+def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Means of x and of its square per group and channel.
+
+    [G, n, H, W, C] -> two arrays float32 [G, 1, 1, 1, C].
+    """
+    return residuals.saved(_moments(x))
+
+
+@jax.custom_vjp
+def _moments(x):
+    x = x.astype(jnp.float32)
+    count = math.prod(x.shape[1:4])
+    return _channel_sums(x) / count, _channel_sums(x, x) / count
+
+
+def _moments_bwd(x, cotangents):
+    mean, mean_square = (cotangent / math.prod(x.shape[1:4]) for cotangent in cotangents)
+    return ((mean + 2 * x * mean_square).astype(x.dtype),)
+
+
+_moments.defvjp(lambda x: (_moments(x), x), _moments_bwd)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def scale_shift(x: jax.Array, factor: jax.Array, shift: jax.Array, relu: bool) -> jax.Array:
+    """x * factor + shift, then ReLU if `relu`; its gradient recomputes the sign.
+
+    Args:
+      x: [G, n, H, W, C].
+      factor: float32 [G, 1, 1, 1, C].
+      shift: float32 [G, 1, 1, 1, C].
+      relu: whether negative values become zero.
+
+    Returns:
+      [G, n, H, W, C] of x's dtype.
+    """
+    y = x * factor + shift
+    return (jnp.maximum(y, 0) if relu else y).astype(x.dtype)
+
+
+def _scale_shift_bwd(relu, saved, g):
+    x, factor, shift = saved
+    g = g.astype(jnp.float32)
+    if relu:
+        g = jnp.where(x * factor + shift > 0, g, 0)
+    return (g * factor).astype(x.dtype), _channel_sums(g, x), _channel_sums(g)
+
+
+scale_shift.defvjp(
+    lambda x, factor, shift, relu: (scale_shift(x, factor, shift, relu), (x, factor, shift)),
+    _scale_shift_bwd,
+)

@@ -1,0 +1,80 @@
+"""Convolution."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from nas_jax.nn.kernels import residuals, windows
+
+
+def conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """Convolution, SAME: [N, H, W, C] x [kh, kw, C, D], kh and kw odd -> [N, H/s, W/s, D].
+
+    With a stride it is every s-th pixel of that without, from the first.
+    """
+    return residuals.saved(_conv(x, kernel, stride))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv(x, kernel, stride):
+    strided = functools.partial(windows.conv_lax, stride=stride)
+    cpu = _conv_cpu if stride == 1 else strided
+    return lax.platform_dependent(x, kernel, cpu=cpu, default=strided)
+
+
+def _conv_cpu(x, kernel):
+    if kernel.shape[1] == 1 and kernel.shape[0] > 1:  # a column: XLA:CPU is faster along a row
+        return _turn(_conv_cpu(_turn(x), jnp.swapaxes(kernel, 0, 1)))
+    if kernel.shape[0] == 1 and kernel.shape[2] <= 16 and x.shape[2] % 2 == 0:
+        return _conv_pairs(x, kernel)
+    return windows.conv_lax(x, kernel)
+
+
+def _conv_pairs(x, kernel):
+    """A row convolution over pairs of pixels, [N, H, W/2, 2 C] -> [N, H, W/2, 2 D].
+
+    Its matrix products do more than they must, but are wide enough for XLA:CPU to be fast.
+    """
+    num, height, width, channels = x.shape
+    size, features = kernel.shape[1], kernel.shape[3]
+    reach = -(-(size // 2) // 2)  # pairs to each side
+    taps = jnp.pad(kernel[0], ((2 * reach - size // 2 + 1,) * 2, (0, 0), (0, 0)))
+    # Input pixel i of pair p, output pixel o: the tap at 2 p + i - o.
+    offset = 2 * np.arange(2 * reach + 1)[:, None, None] + np.arange(2)[:, None] - np.arange(2) + 1
+    wide = jnp.transpose(taps[offset], (0, 1, 3, 2, 4)).reshape(1, -1, 2 * channels, 2 * features)
+    pairs = x.reshape(num, height, width // 2, 2 * channels)
+    return windows.conv_lax(pairs, wide).reshape(num, height, width, features)
+
+
+def _turn(x):
+    return jnp.swapaxes(x, 1, 2)
+
+
+def _conv_grads_cpu(x, kernel, g):
+    """Both gradients as convolutions with channels last.
+
+    That of the kernel has the channels C for images, the images N for channels, and the whole
+    g as kernel.
+    """
+    height, width = kernel.shape[:2]
+    grad_x = _conv_cpu(g, jnp.swapaxes(kernel[::-1, ::-1], 2, 3))
+    if width == 1:
+        x, g = _turn(x), _turn(g)
+    rows, columns = (1, height) if width == 1 else (height, width)
+    grad_kernel = lax.conv_general_dilated(
+        jnp.transpose(x, (3, 1, 2, 0)),
+        jnp.transpose(g, (1, 2, 0, 3)),
+        (1, 1),
+        [(rows // 2, rows // 2), (columns // 2, columns // 2)],
+        dimension_numbers=windows.LAYOUT,
+    )
+    return grad_x, jnp.transpose(grad_kernel, (1, 2, 0, 3)).reshape(kernel.shape)
+
+
+_conv.defvjp(
+    lambda x, kernel, stride: (_conv(x, kernel, stride), (x, kernel)),
+    functools.partial(windows.strided_bwd, windows.conv_lax, {"cpu": _conv_grads_cpu}),
+)

@@ -1,0 +1,94 @@
+"""Depthwise convolution."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from nas_jax.nn.kernels import residuals, windows
+
+_FEW = 8  # images that the kernel gradient takes at a time
+
+
+def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """Depthwise convolution, SAME: [N, H, W, C] x [k, k, 1, C], k odd -> [N, H/s, W/s, C]."""
+    return residuals.saved(_depthwise(x, kernel, stride))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _depthwise(x, kernel, stride):
+    cpu = functools.partial(_depthwise_shifts, stride=stride)
+    strided = functools.partial(_depthwise_lax, stride=stride)
+    return lax.platform_dependent(x, kernel, cpu=cpu, default=strided)
+
+
+def _depthwise_lax(x, kernel, stride=1):
+    return windows.conv_lax(x, kernel, stride, groups=x.shape[-1])
+
+
+def _depthwise_shifts(x, kernel, stride=1):
+    size, (_, height, width, _) = kernel.shape[0], x.shape
+    padded = windows.pad(x, size // 2)
+
+    def row(i):  # a sum of its own: a processor works on several at a time
+        window = padded[:, i : i + height : stride]
+        return sum(window[:, :, j : j + width : stride] * kernel[i, j, 0] for j in range(size))
+
+    return sum(map(row, range(size)))
+
+
+def _depthwise_grads_cpu(x, kernel, g):
+    """Input gradient: the same shifts, kernel flipped."""
+    return _depthwise_shifts(g, kernel[::-1, ::-1]), _depthwise_taps(x, g, kernel.shape)
+
+
+def _depthwise_taps(x, g, shape):
+    """Kernel gradient: of a few images at a time, which stay in the cache, tap by tap.
+
+    Each tap is a step of its own: fused into one loop the k*k reductions take ten times as long.
+    W and C are merged so that sums run along contiguous memory.
+    """
+    size, (num, height, width, channels) = shape[0], x.shape
+    few = math.gcd(num, _FEW)
+    padded = windows.pad(x, size // 2).reshape(num, height + size - 1, -1)
+    flat_g = g.reshape(num, height, width * channels)
+    ones = jnp.ones((1, height), g.dtype)  # a product with it is a faster sum
+
+    def at(array, start, shape):
+        start = [jnp.asarray(place, jnp.int32) for place in start]
+        return lax.dynamic_slice(array, start, shape, allow_negative_indices=False)
+
+    def add(taps, step):
+        first, i, j = step
+        row, place = (1, height, width * channels), (i, j, 0, 0)
+        product = sum(
+            at(padded, (first + m, i, j * channels), row)[0] * at(flat_g, (first + m, 0, 0), row)[0]
+            for m in range(few)
+        )
+        total = at(taps, place, (1, 1, 1, channels))
+        total += jnp.sum((ones @ product).reshape(1, 1, 1, width, channels), 3)
+        return lax.dynamic_update_slice(taps, total, place, allow_negative_indices=False), None
+
+    steps = np.mgrid[0:num:few, :size, :size].reshape(3, -1).astype(np.int32)
+    return lax.scan(add, jnp.zeros(shape, g.dtype), tuple(steps))[0]
+
+
+def _depthwise_grads_cuda(x, kernel, g):
+    """Input gradient: a depthwise convolution again, three to six times as fast as JAX's own form
+    of it, whose kernel has the channels elsewhere.
+    """
+    grad_kernel = jax.vjp(functools.partial(_depthwise_lax, x), kernel)[1](g)[0]
+    return _depthwise_lax(g, kernel[::-1, ::-1]), grad_kernel
+
+
+_depthwise.defvjp(
+    lambda x, kernel, stride: (_depthwise(x, kernel, stride), (x, kernel)),
+    functools.partial(
+        windows.strided_bwd,
+        _depthwise_lax,
+        {"cpu": _depthwise_grads_cpu, "cuda": _depthwise_grads_cuda},
+    ),
+)
