@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize, stats
 
-from nas_jax.nn import masked
+from nas_jax.nn.init import init
 from nas_jax.runtime import rng
 from nas_jax.spaces import Space
 from nas_jax.spaces.image_size import ImageSize, height_and_width
@@ -76,7 +76,7 @@ def measure(
     space.check_image_size(image_size)
     net = space.standalone(arch, num_classes=num_classes, filters=filters, bn="running", **options)
     images = jnp.zeros((batch_size, *height_and_width(image_size), channels), jnp.float32)
-    variables = jax.device_put(masked.init(rng.key(0), net, images), jax.local_devices()[0])
+    variables = jax.device_put(init(rng.key(0), net, images), jax.local_devices()[0])
     predict, times = jax.jit(net.apply), []
     for _ in range(warm_up + repeats):
         start = time.perf_counter()

@@ -1,7 +1,7 @@
 """Ways to compute a sum of options of which most are off: equal in result, not in speed.
 
 All compute  sum over j of weights[:, j] * functions[j](params[j], inputs[j])  for G groups, where
-an option whose weight is zero counts as zero. Letters as in `ops`.
+an option whose weight is zero counts as zero. Letters as in `layers`.
 
 masked    every option for every group, multiplied by its weight. Fastest where launching work is
           cheap and branching is not.
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from nas_jax import naming
-from nas_jax.nn import kernels
+from nas_jax.nn import skipping
 
 NAMES = ("masked", "switch", "dispatch")
 _SHARES = (1 / 4, 1 / 2, 1)  # of the groups: for so many is an option's work done in dispatch
@@ -80,84 +80,7 @@ def _masked(functions, params, inputs, weights):
 def _switch(functions, params, inputs, weights):
     if weights.shape[0] != 1:
         raise ValueError(f"execution 'switch' runs one group at a time, not {weights.shape[0]}")
-    return _traced_once(functions, params, inputs, weights[0])
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _traced_once(functions, params, inputs, weights):
-    return _skipping(functions, params, inputs, weights)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _skipping(functions, params, inputs, weights):
-    """A loop over the options that are on; no zero array is ever made or added."""
-    out = jax.eval_shape(functions[0], params[0], inputs[0])
-    branches = [
-        lambda params, inputs, j=j, f=f: f(params[j], inputs[j]) for j, f in enumerate(functions)
-    ]
-    on = weights != 0
-    order = jnp.argsort(~on, stable=True)
-
-    def add(i, total):
-        y = lax.switch(order[i], branches, params, inputs)
-        return total + y * weights[order[i]].astype(y.dtype)
-
-    return lax.fori_loop(0, jnp.sum(on), add, jnp.zeros(out.shape, out.dtype))
-
-
-def _skipping_fwd(functions, params, inputs, weights):
-    """A conditional per option, which also saves what the option's gradient needs."""
-    parts, pulls = zip(*map(_option_fwd, functions, params, inputs, weights))
-    return sum(parts), (pulls, weights)
-
-
-def _skipping_bwd(functions, saved, g):
-    grads = [_option_bwd(pull, weight, g) for pull, weight in zip(*saved)]
-    params, inputs = zip(*grads)
-    return params, inputs, None
-
-
-_skipping.defvjp(_skipping_fwd, _skipping_bwd)
-
-
-def _option_fwd(function, params, x, weight):
-    """weight * function(params, x), and its pullback; of an option that is off zeros, in time too.
-
-    What leaves a conditional is written whether its branch was taken or not, so no more leaves it
-    than must: what the pullback needs of params and x is put back into it afterwards.
-    """
-    policy = jax.checkpoint_policies.save_only_these_names(kernels.SAVED)
-    function = jax.checkpoint(function, policy=policy, prevent_cse=False)
-    places = []  # per leaf of the pullback: which leaf of (params, x) it is, or None
-    treedef = None
-
-    def on(*given):
-        nonlocal places, treedef
-        y, pull = jax.vjp(function, *given)
-        leaves, treedef = jax.tree.flatten(pull)
-        numbers = {id(leaf): i for i, leaf in enumerate(jax.tree.leaves(given))}
-        places = [numbers.get(id(leaf)) for leaf in leaves]
-        own = [leaf for leaf, place in zip(leaves, places) if place is None]
-        return y * weight.astype(y.dtype), own
-
-    y, own = _if_on(weight, on, params, x)
-    own, given = iter(own), jax.tree.leaves((params, x))
-    pull = treedef.unflatten([next(own) if i is None else given[i] for i in places])
-    return y, pull
-
-
-def _option_bwd(pull, weight, g):
-    return _if_on(weight, lambda pull, g: pull(g * weight.astype(g.dtype)), pull, g)
-
-
-def _if_on(weight, function, *args):
-    """function(*args), or zeros where the weight is zero."""
-    shapes = jax.eval_shape(function, *args)
-
-    def off(*args):
-        return jax.tree.map(lambda out: jnp.zeros(out.shape, out.dtype), shapes)
-
-    return lax.cond(weight != 0, function, off, *args)
+    return skipping.weighted_sum(functions, params, inputs, weights[0])
 
 
 def _dispatch(functions, params, inputs, weights):

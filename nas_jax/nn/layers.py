@@ -24,7 +24,7 @@ POLICIES = ("batch", "running")  # of batch norm: whose statistics it takes
 
 partial = functools.cache(functools.partial)
 """`functools.partial`, equal for equal arguments: then modules made with it are equal too, and are
-traced once (`supernet.MixedOp`)."""
+traced once (`masked.MixedOp`)."""
 
 
 @functools.cache
@@ -35,7 +35,7 @@ def he_normal(fan_in: int):
 
 @functools.cache
 def he_scale(fan_in: int):
-    """Constant standard deviation of `he_normal`: see `supernet.init`."""
+    """Constant standard deviation of `he_normal`: see `nas_jax.nn.init`."""
     return nn.initializers.constant((2.0 / fan_in) ** 0.5)
 
 

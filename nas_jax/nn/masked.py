@@ -4,7 +4,7 @@ A mask multiplies an op's output, and a concat's input after BN and ReLU, direct
 convolution (BN would turn a zero into its offset). So a masked supernet equals the stand-alone
 network of the same architecture for any BN scale and offset, in value and in gradient.
 
-Letters as in `ops`: activations [G or 1, n, H, W, C]; masks [G, k] or None (no mask: the network
+Letters as in `layers`: activations [G or 1, n, H, W, C]; masks [G, k] or None (no mask: the network
 has only the options `on`). Option j of a Choice keeps its parameters in the scope
 `<name of the Choice>/<j>`, and nothing else there: L2 on active paths, parameter counts and the
 weights of a stand-alone network all follow from that (see `spaces.base`).
@@ -17,9 +17,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from nas_jax.nn import execution, kernels, layers
+from nas_jax.nn.init import init
+
+__all__ = ["MaskedConcat", "MixedOp", "init", "to_groups"]
 
 
 def to_groups(images: jax.Array, arch: Any) -> tuple[jax.Array, Any, tuple[int, ...]]:
@@ -46,22 +48,6 @@ def to_groups(images: jax.Array, arch: Any) -> tuple[jax.Array, Any, tuple[int, 
     return images, masks, (max(groups, images.shape[0]), images.shape[1])
 
 
-def init(key: jax.Array, net: nn.Module, images: jax.Array, *archs: Any) -> Any:
-    """Variables distributed as by `net.init`, but all kernels come from one draw, whatever `archs`.
-
-    Hundreds of draws make a program that takes XLA 20 s to compile; so the network is initialised
-    with each kernel's standard deviation and multiplied by slices of one standard normal vector.
-    Arrays of more than one axis are kernels; scales and offsets are constants anyway.
-    """
-    variables = jax.jit(net.clone(kernel_init=layers.he_scale).init)(key, images, *archs)
-    leaves, treedef = jax.tree.flatten(variables)
-    sizes = [leaf.size if leaf.ndim > 1 else 0 for leaf in leaves]
-    noise = np.split(np.asarray(jax.random.normal(key, (sum(sizes),))), np.cumsum(sizes)[:-1])
-    return treedef.unflatten(
-        [leaf * z.reshape(leaf.shape) if z.size else leaf for leaf, z in zip(leaves, noise)]
-    )
-
-
 class MixedOp(nn.Module):
     """The sum of the ops that are on.
 
@@ -85,7 +71,7 @@ class MixedOp(nn.Module):
 
 
 class MaskedConcat(nn.Module):
-    """Concat of the inputs that are on, BN, ReLU, 1x1 convolution: `ops.Projection` with masks.
+    """Concat of the inputs that are on, BN, ReLU, 1x1 convolution: `layers.Projection` with masks.
 
     Attributes:
       features: channels D of the output.

@@ -41,7 +41,7 @@ class Network(nn.Module):
       num_classes: K.
       filters: F.
       arch: canonical string of a stand-alone network; None is the supernet.
-      bn, bn_momentum, bn_epsilon, relu_before_bn: of `ops.BatchNorm`.
+      bn, bn_momentum, bn_epsilon, relu_before_bn: of `layers.BatchNorm`.
       dtype: of activations, one of `DTYPES` (or what stands for it, as `jnp.float32`).
       execution: one of `execution.NAMES`; see `nas_jax.nn.execution`.
       kernel_init: from the fan-in to an initialiser.

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from nas_jax.data import augment
 from nas_jax.data.dataset import Data
-from nas_jax.nn import masked
+from nas_jax.nn.init import init
 from nas_jax.oneshot.path_samplers import Sampler
 from nas_jax.runtime import distributed, preemption, rng
 from nas_jax.storage import file_paths, identity, workdir
@@ -210,7 +210,7 @@ class Training:
         def new(seed):
             if params is None:
                 args = self._init_args(sampler_state)
-                variables = masked.init(rng.key(seed), self.task.net, *args)
+                variables = init(rng.key(seed), self.task.net, *args)
             else:
                 variables = {"params": params}
             state = train_step.create(variables, sampler_state)

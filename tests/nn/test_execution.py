@@ -107,27 +107,6 @@ def test_masks_are_constants(kind, how):
     np.testing.assert_array_equal(gradient, 0)
 
 
-def conditionals(jaxpr):
-    """All of a jaxpr, in order."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "cond":
-            yield equation
-        for inner in equation.params.values():
-            if hasattr(inner, "jaxpr"):
-                yield from conditionals(inner.jaxpr)
-
-
-def test_switch_keeps_of_a_separable_pair_three_activations():
-    """Beside its result both depthwise outputs and the first unit's: not its input, BN or ReLU."""
-    x = jnp.ones((1, 2, 8, 8, 4))
-    unit = layers.partial(layers.SeparableConv, 4, 3)
-    net = masked.MixedOp([layers.partial(layers.Pair, (unit, unit))], [0], execution="switch")
-    variables = net.init(jax.random.key(0), x, jnp.ones((1, 1)))
-    gradient = jax.grad(lambda variables: net.apply(variables, x, jnp.ones((1, 1))).sum())
-    forward = next(conditionals(jax.make_jaxpr(gradient)(variables).jaxpr))
-    assert sorted(out.aval.size for out in forward.outvars) == 4 * [4] + 4 * [x.size]
-
-
 @pytest.mark.parametrize("how", ["switch", "dispatch"])
 def test_an_option_that_is_off_is_not_run(how):
     """Its not-a-number does not reach the sum, as it does when it is multiplied by zero."""
