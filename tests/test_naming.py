@@ -39,7 +39,7 @@ def _weighted_sum(name):
 
 
 def _batch_norm(policy):
-    return layers.BatchNorm(policy).init(jax.random.key(0), [jnp.ones((1, 1, 2, 2, 3))])
+    return layers.BatchNorm(policy).init(jax.random.key(0), jnp.ones((1, 1, 2, 2, 3)))
 
 
 def _sampler(name, schedule="linear"):

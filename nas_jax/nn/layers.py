@@ -62,14 +62,17 @@ class BatchNorm(nn.Module):
     relu_before: bool = False
     relu: bool = False
 
+    def __call__(self, x: jax.Array, moments: Moments | None = None) -> jax.Array:
+        """[G or 1, n, H, W, C] -> the same, normalised; `moments` of x that are known are taken."""
+        return self.of_concat([x], moments and [moments])[0]
+
     @nn.compact
-    def __call__(
+    def of_concat(
         self, parts: Sequence[jax.Array], moments: Sequence[Moments] | None = None
     ) -> list[jax.Array]:
-        """Arrays [G or 1, n, H, W, C_j], with C channels in all -> the same, normalised.
+        """Normalise a concat, which need not be made: its parts [G or 1, n, H, W, C_j] -> the same.
 
-        They are the parts of a concat, which need not be made; mostly one. Their `moments`, where
-        they are known, spare computing them.
+        Scale, offset and running statistics are one array each, of all C channels.
         """
         if self.relu and self.relu_before:
             parts, moments = [jnp.maximum(part, 0) for part in parts], None
@@ -132,7 +135,7 @@ class Conv(nn.Module):
         """[G, n, H, W, C] -> [G, n, H, W, D]."""
         shape = (*self.kernel_size, x.shape[-1], self.features)
         init = self.kernel_init(math.prod(shape[:-1]))
-        [x] = self.norm(relu=True, name="norm")([x])
+        x = self.norm(relu=True, name="norm")(x)
         return conv(x, self.param("kernel", init, shape, jnp.float32))
 
 
@@ -159,7 +162,7 @@ class Projection(nn.Module):
         channels = sum(part.shape[-1] for part in parts)
         shape = (1, 1, channels, self.features)
         kernel = self.param("kernel", self.kernel_init(channels), shape, jnp.float32)
-        parts = self.norm(relu=True, name="norm")(parts, moments)
+        parts = self.norm(relu=True, name="norm").of_concat(parts, moments)
         for _ in range(self.halvings):
             parts = list(map(kernels.halve, parts))
         return kernels.pointwise_of_concat(parts, kernel[0, 0])
@@ -180,7 +183,7 @@ class SeparableConv(nn.Module):
         spatial, across = (size, size, 1, channels), (1, 1, channels, self.features)
         per_channel = self.param("depthwise", self.kernel_init(size**2), spatial, jnp.float32)
         kernel = self.param("pointwise", self.kernel_init(channels), across, jnp.float32)
-        [x] = self.norm(relu=True, name="norm")([x])
+        x = self.norm(relu=True, name="norm")(x)
         flat = kernels.depthwise(x.reshape(-1, *x.shape[2:]), per_channel.astype(x.dtype))
         return kernels.pointwise(flat.reshape(x.shape), kernel[0, 0])
 
@@ -226,7 +229,7 @@ class ConvNorm(nn.Module):
         init = self.kernel_init(math.prod(shape[:-1]))
         x = jnp.maximum(x, 0) if self.relu_before else x
         x = conv(x, self.param("kernel", init, shape, jnp.float32), self.stride)
-        return self.norm(relu=self.relu, name="norm")([x])[0]
+        return self.norm(relu=self.relu, name="norm")(x)
 
 
 class DepthwiseNorm(nn.Module):
@@ -246,7 +249,7 @@ class DepthwiseNorm(nn.Module):
         kernel = self.param("depthwise", init, shape, jnp.float32).astype(x.dtype)
         y = kernels.depthwise(x.reshape(-1, *x.shape[2:]), kernel, self.stride)
         y = y.reshape(*x.shape[:2], *y.shape[1:])
-        return self.norm(relu=self.relu, name="norm")([y])[0]
+        return self.norm(relu=self.relu, name="norm")(y)
 
 
 class Stem(nn.Module):

@@ -126,7 +126,7 @@ class _ConcatSlice(nn.Module):
         """[G, n, H, W, C] -> the same, normalised, and the kernel [C, D]."""
         shape = (1, 1, x.shape[-1], self.features)
         kernel = self.param("kernel", self.init, shape, jnp.float32)
-        [x] = self.norm(relu=True, name="norm")([x], [moments])
+        x = self.norm(relu=True, name="norm")(x, moments)
         return x, kernel[0, 0]
 
     def __call__(self, x, moments):

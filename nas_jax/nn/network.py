@@ -89,8 +89,8 @@ class Network(nn.Module):
 
     @property
     def on(self) -> Any:
-        """For each Choice the options that are built, a tree of tuples."""
-        return self.space.indices(self.arch or self.space.to_str(self.space.all_on()))
+        """For each Choice the options that are built, a tree of tuples: in the supernet all."""
+        return self.space.indices(self.space.all_on() if self.arch is None else self.arch)
 
     def logits(self, x: jax.Array) -> jax.Array:
         """[G, n, H, W, C] -> float32 [G, n, K]: mean over pixels and a linear classifier.

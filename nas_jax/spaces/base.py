@@ -9,7 +9,7 @@ import functools
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -25,6 +25,11 @@ from nas_jax.spaces.image_size import ImageSize, height_and_width
 
 Arch = choices_lib.Arch
 Path = tuple[str, ...]  # of a parameter: its scopes, then its name
+Op = Callable[..., Callable[[jax.Array], jax.Array]]
+"""Builder of a candidate operation: op(features, *, name, norm, kernel_init) returns a module or
+function [G, n, H, W, C] -> [G, n, H, W, features]; `norm` and `kernel_init` as in `nn.layers`. A
+space may also give `hidden`, the channels between an op's layers (None: the op's own number), and
+`stride`, by which the op reduces height and width."""
 
 
 class Layer(NamedTuple):
@@ -237,9 +242,15 @@ class Space(abc.ABC):
         """Whether `arch` is legal."""
         return choices_lib.contains(self.choices, arch)
 
-    def indices(self, text: str) -> Any:
-        """For a string, the tuple of options that are on for each Choice (a tree)."""
-        return choices_lib.to_indices(self.choices, self.from_str(text))
+    def indices(self, arch: Arch | str) -> Any:
+        """The tuple of options that are on for each Choice (a tree).
+
+        `arch` is a string or concrete masks [num_options], also of no legal architecture.
+
+        Raises: ValueError if the string is not canonical, or the masks have a batch axis.
+        """
+        masks = self.from_str(arch) if isinstance(arch, str) else arch
+        return choices_lib.to_indices(self.choices, masks)
 
     def owner(self, path: Path) -> tuple[str, int] | None:
         """(name of the Choice, option) that alone uses a parameter; None: every network does."""
@@ -284,6 +295,7 @@ class Space(abc.ABC):
 
     def subnet(self, params: Any, arch: Arch | str) -> Any:
         """The part of the supernet's parameters (or statistics) that one architecture uses."""
+        # Masks become a string, since a string is checked: no Choice may be empty.
         indices = self.indices(arch if isinstance(arch, str) else self.to_str(arch))
         on = {
             (choice.name, j)

@@ -22,7 +22,9 @@ from nas_jax.spaces import choices as choices_lib
 from nas_jax.spaces.choices import Choice
 
 
-def _pair(units, widths, *, name, **unit):
+def _pair(units, features, *, hidden=None, name, **unit):
+    """Two units, with `hidden` channels between them; None: as many as after them."""
+    widths = hidden or features, features
     builders = [layers_lib.partial(kind, n, size, **unit) for (kind, size), n in zip(units, widths)]
     return layers_lib.Pair(tuple(builders), name=name)
 
@@ -32,16 +34,14 @@ def _separable(size):
 
 
 # The paper's seven ops in its order. It does not give the pooling window; here: 3x3, stride 1.
-# Each is called with its two widths, between its units and after them, with `name`, and with the
-# units' `norm` and `kernel_init`.
-OPS = {
-    "identity": lambda widths, **unit: base.identity,
+OPS: dict[str, base.Op] = {
+    "identity": lambda features, **_: base.identity,
     "sep3x3": _separable(3),
     "sep5x5": _separable(5),
     "sep7x7": _separable(7),
     "conv7x7": functools.partial(_pair, ((layers_lib.Conv, (1, 7)), (layers_lib.Conv, (7, 1)))),
-    "maxpool": lambda widths, **unit: kernels.max_pool,
-    "avgpool": lambda widths, **unit: kernels.avg_pool,
+    "maxpool": lambda features, **_: kernels.max_pool,
+    "avgpool": lambda features, **_: kernels.avg_pool,
 }
 PASSING = ("identity", "maxpool", "avgpool")  # as many channels leave as enter
 INPUT_NAMES = ("previous cell", "cell before")
@@ -251,7 +251,7 @@ class CellNetwork(network.Network):
     def __call__(self, images: jax.Array, arch: base.Arch | None = None) -> jax.Array:
         """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
         images, masks, leading = masked.to_groups(images.astype(self.dtype), arch)
-        widths = self.tensor_widths
+        on, widths = self.on, self.tensor_widths
         before, previous = (self._stem(images, widths, f"stem{i + 1}") for i in range(2))
         stem_height = previous[0][0].shape[2]
         for i in range(self.space.num_cells):
@@ -260,7 +260,7 @@ class CellNetwork(network.Network):
                 self.space,
                 i,
                 self.filters * scale,
-                self.arch,
+                self.space.of_cell(on, i),
                 self.unit,
                 self.execution,
                 widths,
@@ -279,7 +279,7 @@ class CellNetwork(network.Network):
 
 
 class Cell(nn.Module):
-    """Cell `number`; `arch` None builds every option.
+    """Cell `number`, with the options `on` of each block.
 
     A tensor has `features` channels if it is not in `widths`.
     """
@@ -287,7 +287,7 @@ class Cell(nn.Module):
     space: CellSpace
     number: int
     features: int
-    arch: str | None
+    on: Any
     unit: Any
     execution: str
     widths: Mapping[str, int]
@@ -302,18 +302,16 @@ class Cell(nn.Module):
         tensors = [
             _with_moments(self._project(x, height, i)) for i, x in enumerate((previous, before))
         ]
-        on = self.space.indices(self.arch or self.space.to_str(self.space.all_on()))
-        on, choices = (self.space.of_cell(x, self.number) for x in (on, self.space.choices))
-        for i, choice in enumerate(choices):
+        for i, choice in enumerate(self.space.of_cell(self.space.choices, self.number)):
             mask = {"inputs": None, "ops": None} if masks is None else masks[i]
             names = {field: choice[field].name for field in choice}
             how = {"execution": self.execution}
             width = self._width(names["inputs"], self.features)
             joined = masked.MaskedConcat(
-                width, on[i]["inputs"], **self.unit, **how, name=names["inputs"]
+                width, self.on[i]["inputs"], **self.unit, **how, name=names["inputs"]
             )(tensors, mask["inputs"])
             builders = self._builders(names["ops"], width)
-            mixed = masked.MixedOp(builders, on[i]["ops"], **how, name=names["ops"])
+            mixed = masked.MixedOp(builders, self.on[i]["ops"], **how, name=names["ops"])
             tensors.append(_with_moments(mixed(joined, mask["ops"])))
         return tensors
 
@@ -324,7 +322,7 @@ class Cell(nn.Module):
         width = self._width(name, width)
         return [
             functools.partial(
-                OPS[op], (self._width(f"{name}/{j}", self.features), width), **self.unit
+                OPS[op], width, hidden=self._width(f"{name}/{j}", self.features), **self.unit
             )
             for j, op in enumerate(self.space.ops)
         ]

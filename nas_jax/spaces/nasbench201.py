@@ -20,13 +20,12 @@ from nas_jax.spaces import base
 from nas_jax.spaces import choices as choices_lib
 from nas_jax.spaces.choices import Choice
 
-# Called with the number of features, `name`, and the units' `norm` and `kernel_init`.
-OPS = {
-    "none": lambda features, **unit: jnp.zeros_like,
-    "skip_connect": lambda features, **unit: base.identity,
+OPS: dict[str, base.Op] = {
+    "none": lambda features, **_: jnp.zeros_like,
+    "skip_connect": lambda features, **_: base.identity,
     "nor_conv_1x1": functools.partial(layers.ConvNorm, kernel_size=(1, 1), relu_before=True),
     "nor_conv_3x3": functools.partial(layers.ConvNorm, kernel_size=(3, 3), relu_before=True),
-    "avg_pool_3x3": lambda features, **unit: kernels.avg_pool,
+    "avg_pool_3x3": lambda features, **_: kernels.avg_pool,
 }
 _NUM_NODES = 4
 
@@ -146,36 +145,36 @@ class CellsNetwork(network.Network):
         """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
         images, masks, leading = masked.to_groups(images.astype(self.dtype), arch)
         x = layers.ConvNorm(self.filters, **self.unit, name="stem")(images)
+        on = self.on
         for stage in range(self.space.num_stages):
             features = self.filters * 2**stage
             if stage:
                 x = Reduction(features, **self.unit, name=f"stage{stage}_reduction")(x)
             for i in range(self.space.num_cells):
                 name = f"stage{stage}_cell{i}"
-                cell = Cell(self.space, features, self.arch, self.unit, self.execution, name=name)
+                cell = Cell(self.space, features, on, self.unit, self.execution, name=name)
                 x = cell(x, masks)
-        [x] = self.unit["norm"](relu=True, name="final")([x])
+        x = self.unit["norm"](relu=True, name="final")(x)
         return self.logits(x).reshape(*leading, -1)
 
 
 class Cell(nn.Module):
-    """One cell; `arch` None builds every op of every edge."""
+    """One cell, with the ops `on` of each node's edges."""
 
     space: NasBench201Space
     features: int
-    arch: str | None
+    on: Any
     unit: Any
     execution: str
 
     @nn.compact
     def __call__(self, x: jax.Array, masks: Any) -> jax.Array:
         """[G or 1, n, H, W, C], masks (per node, per edge) [G, 5] or None -> [G, n, H, W, C]."""
-        on = self.space.indices(self.arch or self.space.to_str(self.space.all_on()))
         builders = [functools.partial(op, self.features, **self.unit) for op in OPS.values()]
         nodes = [x]
         for j, edges in enumerate(self.space.choices):
             mixed = [
-                masked.MixedOp(builders, on[j][i], self.execution, name=choice.name)(
+                masked.MixedOp(builders, self.on[j][i], self.execution, name=choice.name)(
                     nodes[i], None if masks is None else masks[j][i]
                 )
                 for i, choice in enumerate(edges)

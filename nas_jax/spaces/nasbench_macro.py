@@ -20,7 +20,43 @@ from nas_jax.spaces import base
 from nas_jax.spaces import choices as choices_lib
 from nas_jax.spaces.choices import Choice
 
-OPS = ("identity", "mb3_k3", "mb6_k5")
+
+def _identity(features, *, stride, hidden=None, **unit):
+    """The input itself, or where the shape changes a strided 1x1 convolution."""
+    if stride == 1:
+        return base.identity
+    return layers_lib.ConvNorm(features, (1, 1), stride, **unit)
+
+
+class InvertedResidual(nn.Module):
+    """MobileNetV2's block: 1x1 to `expansion` times the channels, or to `hidden` if that is given,
+    depthwise, 1x1; shortcut, unless it is strided or changes the number of channels.
+    """
+
+    features: int
+    stride: int
+    expansion: int
+    size: int
+    norm: Any = layers_lib.BatchNorm
+    kernel_init: Any = layers_lib.he_normal
+    hidden: int | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[G, n, H, W, C] -> [G, n, H/stride, W/stride, features]."""
+        unit = {"norm": self.norm, "kernel_init": self.kernel_init}
+        hidden = self.hidden or self.expansion * x.shape[-1]
+        y = layers_lib.ConvNorm(hidden, (1, 1), relu=True, **unit, name="expand")(x)
+        y = layers_lib.DepthwiseNorm(self.size, self.stride, relu=True, **unit, name="depthwise")(y)
+        y = layers_lib.ConvNorm(self.features, (1, 1), **unit, name="project")(y)
+        return x + y if x.shape == y.shape else y
+
+
+OPS: dict[str, base.Op] = {
+    "identity": _identity,
+    "mb3_k3": functools.partial(InvertedResidual, expansion=3, size=3),
+    "mb6_k5": functools.partial(InvertedResidual, expansion=6, size=5),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +91,7 @@ class NasBenchMacroSpace(base.Space):
 
     def labels(self, choice: Choice) -> tuple[str, ...]:
         """See `base.Space.labels`."""
-        return OPS
+        return tuple(OPS)
 
     def to_str(self, arch: base.Arch) -> str:
         """A digit per layer, '22212220'; if a layer has several ops, layers are split by commas."""
@@ -70,9 +106,10 @@ class NasBenchMacroSpace(base.Space):
                 f"architecture {text!r} has {len(layers)} layers, the space has {len(self.choices)}"
             )
         if not all(layers) or set("".join(layers)) - set("012"):
+            names = list(OPS)
             raise ValueError(
-                f"architecture {text!r}: a layer is a digit, 0 ({OPS[0]}), 1 ({OPS[1]}) or 2 "
-                f"({OPS[2]})"
+                f"architecture {text!r}: a layer is a digit, 0 ({names[0]}), 1 ({names[1]}) or 2 "
+                f"({names[2]})"
             )
         return tuple(tuple(map(int, layer)) for layer in layers)
 
@@ -112,7 +149,7 @@ class NasBenchMacroSpace(base.Space):
 
     def _op_layers(self, layer, option, before, after):
         scope = (f"layer{layer}", str(option))
-        if OPS[option] == "identity":
+        if list(OPS)[option] == "identity":
             return [_layer(scope, (before,), after)] if self.reduces(layer) else []
         wide = "/".join(scope)
         return [
@@ -139,12 +176,10 @@ class MacroNetwork(network.Network):
             width = widths.get(f"stage{stage}", self.filters * 2 ** (1 + stage))
             stride = 2 if self.space.reduces(i) else 1
             builders = [
-                functools.partial(build, features=width, stride=stride, **unit)
-                for build in (
-                    _identity,
-                    _block(3, 3, widths.get(f"{choice.name}/1")),
-                    _block(6, 5, widths.get(f"{choice.name}/2")),
+                functools.partial(
+                    op, width, stride=stride, hidden=widths.get(f"{choice.name}/{j}"), **unit
                 )
+                for j, op in enumerate(OPS.values())
             ]
             setattr(self, choice.name, masked.MixedOp(builders, on[i], self.execution))
         width = widths.get("head", self.space.head * self.filters)
@@ -222,41 +257,6 @@ def _are_stages(value):
     return sum(value) >= 2 and min(value) >= 1
 
 
-def _identity(features, stride, **unit):
-    """The input itself, or where the shape changes a strided 1x1 convolution."""
-    if stride == 1:
-        return base.identity
-    return layers_lib.ConvNorm(features, (1, 1), stride, **unit)
-
-
-def _block(expansion, size, wide):
-    return functools.partial(InvertedResidual, expansion=expansion, size=size, wide=wide)
-
-
 def _layer(scope, inputs, output):
     """Of a convolution whose output is normalised."""
     return base.Layer(scope, inputs, output, normed=(output,))
-
-
-class InvertedResidual(nn.Module):
-    """MobileNetV2's block: 1x1 to `expansion` times the channels, or to `wide` if that is given,
-    depthwise, 1x1; shortcut, unless it is strided or changes the number of channels.
-    """
-
-    features: int
-    stride: int
-    expansion: int
-    size: int
-    norm: Any = layers_lib.BatchNorm
-    kernel_init: Any = layers_lib.he_normal
-    wide: int | None = None
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[G, n, H, W, C] -> [G, n, H/stride, W/stride, features]."""
-        unit = {"norm": self.norm, "kernel_init": self.kernel_init}
-        wide = self.wide or self.expansion * x.shape[-1]
-        y = layers_lib.ConvNorm(wide, (1, 1), relu=True, **unit, name="expand")(x)
-        y = layers_lib.DepthwiseNorm(self.size, self.stride, relu=True, **unit, name="depthwise")(y)
-        y = layers_lib.ConvNorm(self.features, (1, 1), **unit, name="project")(y)
-        return x + y if x.shape == y.shape else y

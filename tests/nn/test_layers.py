@@ -153,20 +153,18 @@ AFFINE = {"scale": jnp.asarray([2.0]), "offset": jnp.asarray([5.0])}
 
 
 def test_ghost_batch_norm_by_hand():
-    [out] = layers.BatchNorm(epsilon=0.0).apply({"params": AFFINE}, [TINY])
+    out = layers.BatchNorm(epsilon=0.0).apply({"params": AFFINE}, TINY)
     # Both groups become -1, 1; twice that, plus 5.
     np.testing.assert_allclose(out.ravel(), [3, 7, 3, 7], rtol=1e-6)
     # With epsilon 5: (4 - 2)^2 / (4 + 5), so the second group is 5 -+ 2 * 2/3.
-    [out] = layers.BatchNorm(epsilon=5.0).apply({"params": AFFINE}, [TINY])
+    out = layers.BatchNorm(epsilon=5.0).apply({"params": AFFINE}, TINY)
     np.testing.assert_allclose(out[1].ravel(), [5 - 4 / 3, 5 + 4 / 3], rtol=1e-6)
 
 
 def test_relu_before_or_after_batch_norm_by_hand():
     x = TINY - 2  # -1, 1 and 8, 12
     after, before = (
-        layers.BatchNorm(epsilon=0.0, relu=True, relu_before=first).apply({"params": AFFINE}, [x])[
-            0
-        ]
+        layers.BatchNorm(epsilon=0.0, relu=True, relu_before=first).apply({"params": AFFINE}, x)
         for first in (False, True)
     )
     # Normalised -1, 1; 5 + 2 * that is positive, so a ReLU after it does nothing.
@@ -174,7 +172,7 @@ def test_relu_before_or_after_batch_norm_by_hand():
     np.testing.assert_allclose(before.ravel(), [3, 7, 3, 7], rtol=1e-6)  # 0, 1 become -1, 1 too
     offset = {"params": AFFINE | {"offset": jnp.zeros(1)}}
     after, before = (
-        layers.BatchNorm(epsilon=0.0, relu=True, relu_before=first).apply(offset, [x])[0]
+        layers.BatchNorm(epsilon=0.0, relu=True, relu_before=first).apply(offset, x)
         for first in (False, True)
     )
     np.testing.assert_allclose(after.ravel(), [0, 2, 0, 2], rtol=1e-6)
@@ -184,7 +182,7 @@ def test_relu_before_or_after_batch_norm_by_hand():
 def test_ghost_batch_norm_is_batch_norm_of_each_group():
     x = 3 * random(0, 3, 4, 5, 5, 2) + np.float32([0, 1, 2]).reshape(3, 1, 1, 1, 1)
     params = {"scale": random(1, 2), "offset": random(2, 2)}
-    [out] = layers.BatchNorm(epsilon=1e-3).apply({"params": params}, [x])
+    out = layers.BatchNorm(epsilon=1e-3).apply({"params": params}, x)
     for group, normal in zip(np.asarray(x), out):
         mean, var = group.mean((0, 1, 2)), group.var((0, 1, 2))
         expected = params["scale"] * (group - mean) / np.sqrt(var + 1e-3) + params["offset"]
@@ -192,7 +190,7 @@ def test_ghost_batch_norm_is_batch_norm_of_each_group():
 
 
 def test_batch_policy_is_stateless():
-    variables = layers.BatchNorm().init(jax.random.key(0), [TINY])
+    variables = layers.BatchNorm().init(jax.random.key(0), TINY)
     assert set(variables) == {"params"}
     np.testing.assert_array_equal(variables["params"]["scale"], [1])
     np.testing.assert_array_equal(variables["params"]["offset"], [0])
@@ -200,26 +198,24 @@ def test_batch_policy_is_stateless():
 
 def test_running_policy():
     norm = layers.BatchNorm(policy="running", momentum=0.9, epsilon=0.0)
-    stats = norm.init(jax.random.key(0), [TINY])["batch_stats"]
+    stats = norm.init(jax.random.key(0), TINY)["batch_stats"]
     assert (stats["mean"], stats["var"]) == (0, 1)  # initialising is not an update
     variables = {"params": AFFINE, "batch_stats": stats}
 
-    [out], updated = norm.apply(variables, [TINY], mutable=["batch_stats"])
+    out, updated = norm.apply(variables, TINY, mutable=["batch_stats"])
     np.testing.assert_allclose(out.ravel(), [3, 7, 3, 7], rtol=1e-6)  # the images' own
     # Mean of the groups' means 7 and variances 2.5: .9 * 0 + .1 * 7 and .9 * 1 + .1 * 2.5.
     np.testing.assert_allclose(updated["batch_stats"]["mean"], [0.7], rtol=1e-6)
     np.testing.assert_allclose(updated["batch_stats"]["var"], [1.15], rtol=1e-6)
-    _, again = norm.apply({"params": AFFINE, **updated}, [TINY], mutable=["batch_stats"])
+    _, again = norm.apply({"params": AFFINE, **updated}, TINY, mutable=["batch_stats"])
     # .9 * .7 + .1 * 7
     np.testing.assert_allclose(again["batch_stats"]["mean"], [1.33], rtol=1e-6)
 
     # Reading: 2 (x - 4) / sqrt(16) + 5, whatever the images' own statistics are.
     read = {"mean": jnp.asarray([4.0]), "var": jnp.asarray([16.0])}
-    [out] = norm.apply({"params": AFFINE, "batch_stats": read}, [TINY])
+    out = norm.apply({"params": AFFINE, "batch_stats": read}, TINY)
     np.testing.assert_allclose(out.ravel(), [3.5, 4.5, 8, 10], rtol=1e-6)
-    [out], untouched = norm.apply(
-        {"params": AFFINE, "batch_stats": read}, [TINY], mutable=["other"]
-    )
+    out, untouched = norm.apply({"params": AFFINE, "batch_stats": read}, TINY, mutable=["other"])
     np.testing.assert_allclose(out.ravel(), [3.5, 4.5, 8, 10], rtol=1e-6)
     assert "batch_stats" not in untouched
 
@@ -252,7 +248,7 @@ def test_separable_unit_has_one_batch_norm():
 def test_units_are_bn_relu_convolution():
     x = random(0, 1, 2, 4, 4, 2)
     norm = {"scale": random(3, 2), "offset": random(4, 2)}
-    normal = jax.nn.relu(layers.BatchNorm().apply({"params": norm}, [x])[0])
+    normal = jax.nn.relu(layers.BatchNorm().apply({"params": norm}, x))
     kernel, per_channel = random(1, 1, 1, 2, 3), random(2, 3, 3, 1, 2)
 
     out = layers.Conv(3, (1, 1)).apply({"params": {"kernel": kernel, "norm": norm}}, x)

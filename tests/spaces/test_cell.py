@@ -140,7 +140,7 @@ def test_masked_concat_by_parts(on):
     expected = jnp.zeros((1, 2, 4, 4, 5))
     for j in on:
         own = variables["params"][str(j)]
-        [part] = layers.BatchNorm().apply({"params": own["norm"]}, [inputs[j][0]])
+        part = layers.BatchNorm().apply({"params": own["norm"]}, inputs[j][0])
         expected += jax.nn.relu(part) @ own["kernel"][0, 0]
     assert_close(concat.apply(variables, inputs, mask), expected)
 
