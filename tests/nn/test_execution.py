@@ -11,6 +11,7 @@ import pytest
 
 from nas_jax import spaces
 from nas_jax.nn import execution, kernels, layers, masked
+from nas_jax.nn.init import init
 from nas_jax.oneshot import candidates
 from nas_jax.runtime import distributed
 from nas_jax.training import train_step
@@ -148,7 +149,7 @@ def nets():
 @pytest.fixture(scope="module")
 def variables(nets):
     """Of the masked supernet; batch norm is not the identity."""
-    drawn = masked.init(jax.random.key(0), nets["masked"], jnp.zeros((1, 8, 8, 3)), SPACE.all_on())
+    drawn = init(jax.random.key(0), nets["masked"], jnp.zeros((1, 8, 8, 3)), SPACE.all_on())
     return jax.tree.map(lambda w: w + 0.5 * jax.random.normal(jax.random.key(1), w.shape), drawn)
 
 

@@ -1,4 +1,7 @@
-"""The cell space: a masked supernet is every network of the space, in value and in gradient."""
+"""The cell space: a masked supernet is every network of the space, in value and in gradient.
+
+Strings and choices: test_cell_space. Shapes, values, running statistics: test_cell_networks.
+"""
 
 import functools
 import itertools
@@ -252,95 +255,6 @@ def test_groups_have_their_own_statistics(apply):
     moved = np.asarray(apply(IMAGES[crossed], arch)) - logits[crossed]
     assert np.abs(moved[:4]).min(1).max() > 1e-2
     assert_close(moved[4:], np.zeros((4, 3)))
-
-
-# -- shapes, initial values, modules --------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("stem_stride", "cells_per_stage", "stem", "sizes"),
-    [
-        (1, 1, 32, [32, 16, 8]),
-        (1, 2, 32, [32, 32, 16]),
-        (2, 1, 16, [16, 8, 4]),
-        (2, 2, 16, [16, 16, 8]),
-        (4, 1, 16, [8, 4, 2]),  # the convolution halves, a pooling halves again
-        (4, 2, 16, [8, 8, 4]),
-        (1, 3, 32, [32, 32, 32]),
-    ],
-)
-def test_shapes(stem_stride, cells_per_stage, stem, sizes):
-    space = spaces.make(
-        "cell",
-        num_cells=3,
-        num_blocks=1,
-        cells_per_stage=cells_per_stage,
-        stem_stride=stem_stride,
-        ops=("identity", "sep3x3"),
-    )
-    net = space.supernet(**SIZE)
-    images = jnp.zeros((2, 32, 32, 3))
-    variables = jax.eval_shape(net.init, jax.random.key(0), images, space.all_on())
-    run = functools.partial(net.apply, capture_intermediates=True)
-    logits, seen = jax.eval_shape(run, variables, images, space.all_on())
-    assert logits.shape == (2, 3)
-    outputs = {name: seen["intermediates"][name]["__call__"][0] for name in variables["params"]}
-    assert outputs["stem1"].shape == outputs["stem2"].shape == (1, 2, stem, stem, 4)
-    for i, size in enumerate(sizes):
-        # Both inputs and the block, 4 channels each and twice as many after each reduction.
-        parts = [part.shape for part, moments in outputs[f"cell{i}"]]
-        assert parts == [(1, 2, size, size, 4 * (sizes[0] // size))] * 3
-    assert outputs["final"].shape == (1, 2, sizes[-1], sizes[-1], 4 * (sizes[0] // sizes[-1]))
-
-
-def test_supernet_init_is_distributed_as_net_init():
-    space = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity", "conv7x7"))
-    net = space.supernet(num_classes=10, filters=64)
-    images = jnp.zeros((2, 8, 8, 3))
-    args = jax.random.key(0), images, space.all_on()
-    ours = flat(masked_lib.init(args[0], net, *args[1:])["params"])
-    theirs = flat(jax.jit(net.init)(*args)["params"])
-    assert ours.keys() == theirs.keys()
-    for path, leaf in ours.items():
-        assert leaf.shape == theirs[path].shape
-        if path[-1] in ("scale", "offset", "bias"):
-            assert np.all(leaf == (path[-1] == "scale"))
-        elif leaf.size >= 4096:  # the standard deviation is known to 1 / sqrt(2 size) = 1.1 %
-            assert abs(np.std(leaf) / np.std(theirs[path]) - 1) < 0.07
-            assert abs(np.mean(leaf)) < 5 * np.std(leaf) / np.sqrt(leaf.size)
-    # He: sqrt(2 / fan-in) for 7 taps of 64 channels, and for a concat of 2 x 64 channels.
-    op = ours["cell0", "block0_ops", "1", "unit0", "kernel"]
-    assert abs(np.std(op) / np.sqrt(2 / 448) - 1) < 0.05
-    concat = [ours["cell0", "block0_inputs", str(j), "kernel"] for j in range(2)]
-    assert abs(np.std(concat) / np.sqrt(2 / 128) - 1) < 0.05
-    # No two kernels share their draw.
-    assert abs(np.corrcoef(np.ravel(concat[0]), np.ravel(concat[1]))[0, 1]) < 0.08
-
-
-def test_networks_are_hashable():
-    one, same, other = (SPACE.standalone(text, **SIZE) for text in (*[ARCHS[1]] * 2, ARCHS[2]))
-    assert hash(one) == hash(same)
-    assert one == same
-    assert one != other
-    assert one == SPACE.standalone(SPACE.from_str(ARCHS[1]), **SIZE)
-    assert hash(NET) == hash(SPACE.supernet(**SIZE))
-
-
-def test_standalone_wants_an_architecture_of_the_space():
-    with pytest.raises(ValueError, match="has 1 blocks, the space has 2"):
-        SPACE.standalone("0>identity", **SIZE)
-
-
-def test_masked_supernet_keeps_running_statistics():
-    """Of the ops too: they are updated, and read again without a mutable collection."""
-    net = SPACE.supernet(**SIZE, bn="running")
-    variables = masked_lib.init(jax.random.key(0), net, IMAGES, SPACE.all_on())
-    apply = jax.jit(functools.partial(net.apply, mutable=["batch_stats"]))
-    _, updated = apply(variables, IMAGES, SPACE.all_on())
-    norms = flax.traverse_util.flatten_dict(updated["batch_stats"], sep="/")
-    moved = {name: bool(np.any(value != 0)) for name, value in norms.items() if "mean" in name}
-    assert any("_ops/" in name for name in moved)
-    assert all(moved.values()), [name for name, value in moved.items() if not value]
 
 
 # -- untied cells, and ReLU before BN -------------------------------------------------------------
