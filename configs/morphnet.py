@@ -13,7 +13,7 @@ def get_config(variant=""):
     """The search of the other config; its best are trained with tuned and with narrowed widths."""
     config_lib.check_variant(__file__, variant, ("digits", ""))
     c = digits.get_config() if variant == "digits" else cifar.get_config()
-    c.sweep.strategy = "morphnet"
+    c.supernet.variant = "morphnet"
     c.retrain.final.filters = c.retrain.final.filters[:1]
     c.retrain.final.groups.tuned = 2
     c.retrain.final.groups.narrowed = 2

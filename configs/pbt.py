@@ -17,10 +17,10 @@ def get_config(variant=""):
     """The settings of the data set's own config, which the first hyper-parameters lie around."""
     config_lib.check_variant(__file__, variant, VARIANTS)
     c = digits.get_config() if variant == "digits" else cifar.get_config()
-    c.sweep.strategy = "pbt"
-    c.sweep.options = (("population", 8),)
+    c.supernet.variant = "pbt"
+    c.supernet.variant_options = (("population", 8),)
     c.supernet.strategy_every = 100
     if variant == "digits":
-        c.sweep.options = (("population", 4),)
+        c.supernet.variant_options = (("population", 4),)
         c.supernet.strategy_every = 20
     return c

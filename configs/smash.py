@@ -12,6 +12,6 @@ def get_config(variant=""):
     """The search of the other config; a random architecture for every ghost batch, as in SMASH."""
     config_lib.check_variant(__file__, variant, ("digits", ""))
     c = digits.get_config() if variant == "digits" else cifar.get_config()
-    c.sweep.strategy = "smash"
+    c.supernet.variant = "smash"
     c.supernet.sampler = "single_path"
     return c

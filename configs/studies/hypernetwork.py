@@ -23,7 +23,7 @@ def get_config(variant=""):
     else:
         c = studies.get_config(__file__, variant, "supernets")
     single_path = ("supernet.sampler", "single_path")
-    smash = ("sweep.strategy", "smash")
+    smash = ("supernet.variant", "smash")
     c.study.variants = (
         ("path dropout",),
         ("single paths", single_path),

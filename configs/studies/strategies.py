@@ -41,9 +41,8 @@ def _variants(c, num_steps):
     candidates = c.sweep.num_candidates + learnt_from // c.sweep.num_images
     steps = num_steps + learnt_from // c.supernet.train.batch_size
     more = ("sweep.num_candidates", candidates)
-    evolution, enas, smash, morphnet = (
-        ("sweep.strategy", name) for name in ("evolution", "enas", "smash", "morphnet")
-    )
+    evolution, enas = (("sweep.strategy", name) for name in ("evolution", "enas"))
+    smash, morphnet = (("supernet.variant", name) for name in ("smash", "morphnet"))
     return (
         ("random search, more candidates", more),
         ("random search, longer training", ("supernet.train.num_steps", steps)),
@@ -65,8 +64,8 @@ def _population(c, budget, members=4):
     turns = budget // (members * images)
     left = budget - turns * members * images
     return (
-        ("sweep.strategy", "pbt"),
-        ("sweep.options", (("population", members),)),
+        ("supernet.variant", "pbt"),
+        ("supernet.variant_options", (("population", members),)),
         ("supernet.strategy_every", every),
         ("supernet.train.num_steps", turns * every),
         ("sweep.num_candidates", c.sweep.num_candidates + left // c.sweep.num_images),

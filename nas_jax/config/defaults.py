@@ -102,7 +102,7 @@ def _add_sweep(c: ConfigDict) -> None:
     """Add the section `sweep`, at first: who asks for candidates, and what they may cost."""
     c.sweep = ConfigDict()
     c.sweep.seed = 0
-    c.sweep.strategy = "random_search"  # a module of nas_jax/strategies
+    c.sweep.strategy = "random_search"  # who asks for candidates, see nas_jax/strategies
     c.sweep.options = ()  # of the strategy: (("population", 100), ..), arguments of its `make`
     # What is never scored; 0: no limit. Costs are of the networks with supernet.filters.
     c.sweep.constraints = ConfigDict()

@@ -66,8 +66,13 @@ def add_supernet(c: ConfigDict) -> None:
     c.supernet.execution = "auto"
     # Which architectures it is trained on: the paper's "path_dropout", or "single_path" (a uniform
     # one per ghost batch), "fair" (each op equally often), "sandwich" (largest, smallest, uniform);
-    # or "strategy": what sweep.strategy asks for, which is told scores on validation batches.
+    # or "strategy": what sweep.strategy asks for, which is told accuracies on validation batches.
     c.supernet.sampler = "path_dropout"
+    # How else it may be trained, see nas_jax/training/variants: "smash" generates weights by a
+    # hypernetwork, "morphnet" lets options vanish that are not worth their cost, "pbt" trains a
+    # population; "none" is the paper's way.
+    c.supernet.variant = "none"
+    c.supernet.variant_options = ()  # (("population", 8), ..), arguments of the variant's `make`
     c.supernet.path_dropout = ConfigDict()
     c.supernet.path_dropout.r = 0.1  # a node loses all its k inputs with probability r: r^(1/k)
     c.supernet.path_dropout.schedule = "linear"  # from 0 over the training; "constant", "none"
@@ -88,6 +93,7 @@ _SUPERNET = {
     "supernet.filters": at_least(1),
     "supernet.execution": one_of("auto", "masked", "switch", "dispatch"),
     "supernet.sampler": one_of("path_dropout", "single_path", "fair", "sandwich", "strategy"),
+    "supernet.variant": one_of("none", "smash", "morphnet", "pbt"),
     "supernet.path_dropout.r": SHARE,
     "supernet.path_dropout.schedule": one_of("linear", "constant", "none"),
     "supernet.strategy_every": at_least(1),

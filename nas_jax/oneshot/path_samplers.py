@@ -37,6 +37,7 @@ class PathDropout:
     rescale: bool = False
 
     def __call__(self, key, step, groups, state, hyper):
+        """See the module."""
         key = jax.random.fold_in(key, step)
         drop = {"r": hyper.r, "share": hyper.drop_share, "rescale": self.rescale}
         return path_dropout.sample(key, self.choices, groups, **drop)
@@ -49,6 +50,7 @@ class SinglePath:
     choices: Any
 
     def __call__(self, key, step, groups, state, hyper):
+        """See the module."""
         keys = rng.each(jax.random.fold_in(key, step), groups)
         return jax.vmap(lambda key: choices_lib.sample(key, self.choices))(keys)
 
@@ -64,6 +66,7 @@ class Fair:
     num_groups: int
 
     def __call__(self, key, step, groups, state, hyper):
+        """See the module."""
         numbers, decisions = step * self.num_groups + groups, []
         for d, choice in enumerate(jax.tree.leaves(self.choices)):
             orders, places = _orders(jax.random.fold_in(key, d), numbers, choice.num_subsets)
@@ -86,6 +89,7 @@ class Sandwich:
     extremes: tuple[Any, Any]
 
     def __call__(self, key, step, groups, state, hyper):
+        """See the module."""
         uniform = SinglePath(self.choices)(key, step, groups, state, hyper)
 
         def with_extremes(largest, smallest, masks):

@@ -7,8 +7,8 @@ A population's states are one tree with a leading axis [members, ...], spread ov
 devices: rows share the members, and the devices of a row share a member's batch.
 
 Where several processes are joined (`initialize`), what runs on all devices runs on all processes
-alike, each with its part of the data, and one of them, the lead process, reads and writes the files. What
-runs on some devices is its process's own.
+alike, each with its part of the data, and one of them, the lead process, reads and writes the
+files. What runs on some devices is its process's own.
 """
 
 import contextlib
@@ -219,7 +219,10 @@ def is_lead(devices: Sequence[jax.Device] | None = None) -> bool:
 
 
 def of_lead(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
-    """Return the lead process's values, at every process that runs on `devices`; all give the same shapes."""
+    """Return the lead process's values, at every process that runs on `devices`.
+
+    All give the same shapes.
+    """
     if process(devices)[1] == 1:
         return tree
     return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))

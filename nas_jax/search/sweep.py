@@ -69,7 +69,7 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
 
 
 def _mended(path):
-    """How many lines there are, once a damaged last one is gone, as the lead process counts them."""
+    """How many lines there are, once a damaged last one is gone: the lead process counts them."""
     if not distributed.is_lead():
         return 0
     workdir.mend_jsonl(path, schemas.TRIAL)

@@ -225,7 +225,7 @@ def _read(manager, step, like, identity):
 
 
 def _saved(manager, step, identity):
-    """(path, nested dicts and lists of arrays, plain data) of a step: sound, and of that identity."""
+    """(path, arrays in dicts and lists, plain data) of a step, sound and of that identity."""
     path = f"{manager.directory}/{step}"
     try:
         there = manager.item_metadata(step).tree

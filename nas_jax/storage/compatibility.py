@@ -16,7 +16,7 @@ ABSENT = {
     "data.shuffle_seed": -1,
     "supernet.other_data": False,
     "supernet.variant": "none",
-    "supernet.variant_options": (),
+    "supernet.variant_options": [],  # as JSON has it
 }
 # Field -> the default that runs had in whose config.json that other field is absent.
 FORMER_DEFAULTS = {
@@ -126,7 +126,7 @@ def former_values(given: Mapping, default: Mapping, there: Mapping) -> Iterator[
             former[name] = value
     for name, value in former.items():
         now = _get(given, name)
-        if now is not None and now != value and now == _get(default, name):
+        if now is not None and not _same(now, value) and now == _get(default, name):
             yield name, value
 
 

@@ -13,7 +13,6 @@ from nas_jax import naming
 from nas_jax.report import markdown
 from nas_jax.report.sections import settings
 from nas_jax.run import Run
-from nas_jax.spaces import Space
 from nas_jax.storage import file_paths, workdir
 from nas_jax.studies import (
     compare_strategies,

@@ -1,7 +1,7 @@
 """Hyper-parameters of a training step: numbers that it reads, which change no program.
 
-Each is an input of the compiled step. So one program serves any values and any number of steps. What
-depends on the step (the learning rate, the ramp of path dropout) is computed here, on the host.
+Each is an input of the compiled step, so one program serves any values and any number of steps.
+What depends on the step (the learning rate, the ramp of path dropout) is computed on the host.
 """
 
 from typing import NamedTuple

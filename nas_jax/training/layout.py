@@ -51,7 +51,7 @@ class Layout(abc.ABC):
 
     @abc.abstractmethod
     def batches(self, data: Data, split: str, size: int, seed: int, start: int) -> Iterator[Any]:
-        """Yield the batches of the steps from number `start` on, as the compiled step wants them."""
+        """Yield batches as the compiled step wants them, from step number `start` on."""
 
     @abc.abstractmethod
     def compile(self, step: Callable, one_at_a_time: bool) -> Callable:

@@ -215,6 +215,8 @@ class StrategySampler:
     strategy: strategies.Strategy
 
     def __call__(self, key, step, groups, state, hyper):
+        """See `path_samplers`."""
+
         def one(key):
             return jax.tree.map(lambda mask: mask[0], self.strategy.ask(key, state, 1))
 

@@ -44,8 +44,8 @@ def create(variables: Any, sampler_state: Any = None) -> TrainState:
 class TrainStep:
     """The step (state, batch, root, hyper) -> (state, metrics), to be compiled by a layout.
 
-    The batch is {"image": uint8 [B, H, W, C], "label": int32 [B]}, `root` the run's key. Metrics are
-    float32 [], means over all devices.
+    The batch is {"image": uint8 [B, H, W, C], "label": int32 [B]}, `root` the run's key. Metrics
+    are float32 [], means over all devices.
 
     Attributes:
       net: module; `apply(variables, images [G, n, H, W, C], masks)` gives logits [G, n, K].
