@@ -87,8 +87,7 @@ def _calibration(net, prepare, variables, batches, devices):
         stats = batch_statistics.gather_each(net, params, batches, archs, prepare)
         return {"batch_stats": stats}
 
-    split = (False, False, True)
-    gather = distributed.pmap(gather, split=split, split_out=True, devices=devices)
+    gather = distributed.pmap(gather, split={"archs"}, split_out=True, devices=devices)
     common = distributed.replicate((variables, batches), devices)
     return lambda archs: gather(*common, archs)
 
@@ -116,5 +115,5 @@ def compiled_correct(
     devices: Sequence[jax.Device] | None = None,
 ) -> Callable[..., jax.Array]:
     """Compile `correct` for all devices: masks and `own` are [D, g, ...], as is what it returns."""
-    split = (False, True, False, False, True)
+    split = {"own", "archs"}
     return distributed.pmap(correct(net, prepare), split=split, split_out=True, devices=devices)

@@ -52,9 +52,9 @@ class KLDivergence:
 
         targets = jax.jit(log_predictions)(variables, images, references)
         self._common = distributed.replicate((variables, images, targets), devices)
-        split, self._devices = (False, False, False, True), devices
+        self._devices = devices
         self._divergence = distributed.pmap(
-            divergence, split=split, split_out=True, devices=devices
+            divergence, split={"archs"}, split_out=True, devices=devices
         )
 
     def __call__(self, archs: Any) -> np.ndarray:

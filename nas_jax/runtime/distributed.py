@@ -12,10 +12,11 @@ files. What runs on some devices is its process's own.
 """
 
 import contextlib
+import inspect
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -31,32 +32,43 @@ AXIS, MEMBER, WHOLE = "replica", "member", ""  # the axes of devices, and none
 def pmap(
     function: Callable,
     *,
-    split: Sequence[bool],
+    split: Collection[str],
     split_out: Any,
-    donate: Sequence[int] = (),
+    donate: Collection[str] = (),
     devices: Sequence[jax.Device] | None = None,
 ) -> Callable:
     """Compile `function` for all devices (or for `devices`).
 
     Args:
       function: called once per device; `mean` and `replica_index` work inside.
-      split: per argument, whether it has a leading device axis or is replicated.
-      split_out: the same for the outputs, a bool or a tuple of bools.
-      donate: numbers of the arguments whose memory may be reused.
+      split: names of its arguments that have a leading device axis; the others are replicated.
+      split_out: whether the outputs have one, a bool or a tuple of bools.
+      donate: names of the arguments whose memory may be reused.
       devices: None for all devices of all processes.
+
+    Raises: ValueError if `function` has no argument of such a name.
     """
-
-    def axes(flags):
-        return jax.tree.map(lambda flag: 0 if flag else None, flags)
-
+    names = _argument_names(function, {*split, *donate})
     return jax.pmap(
         function,
         AXIS,
-        in_axes=axes(tuple(split)),
-        out_axes=axes(split_out),
-        donate_argnums=tuple(donate),
+        in_axes=tuple(0 if name in split else None for name in names),
+        out_axes=jax.tree.map(lambda is_split: 0 if is_split else None, split_out),
+        donate_argnums=_positions(names, donate),
         devices=devices,
     )
+
+
+def _argument_names(function, used):
+    """Return the names of a function's arguments, in order; all of `used` must be among them."""
+    names = list(inspect.signature(function).parameters)
+    if unknown := sorted(used - {*names}):
+        raise ValueError(f"no argument {', '.join(unknown)}; there are {', '.join(names)}")
+    return names
+
+
+def _positions(names, chosen):
+    return tuple(number for number, name in enumerate(names) if name in chosen)
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
@@ -76,33 +88,38 @@ def spread(
     function: Callable,
     mesh: Mesh,
     *,
-    split: Sequence[str],
+    split: Mapping[str, str],
     split_out: Any,
-    donate: Sequence[int] = (),
+    donate: Collection[str] = (),
 ) -> Callable:
-    """Compile `function` for a grid: it is called once per device, and `mean` and `replica_index`
-    are those of its row.
+    """Compile `function` for a grid.
+
+    It is called once per device; `mean` and `replica_index` inside it are those of the device's
+    row.
 
     Args:
-      function: gets and returns what a device has of each array.
+      function: takes and returns what a device has of each array.
       mesh: from `grid`.
-      split: per argument, whether its leading axis is split over rows (`MEMBER`), over the devices
-        of a row (`AXIS`), or not at all (`WHOLE`).
-      split_out: the same for the outputs, one or a tuple.
-      donate: numbers of the arguments whose memory may be reused.
+      split: {name of an argument: what its leading axis is split over}: the rows (`MEMBER`) or the
+        devices of a row (`AXIS`). Arguments that it lacks are not split.
+      split_out: the same for the outputs, one or a tuple; `WHOLE` for an output that is not split.
+      donate: names of the arguments whose memory may be reused.
+
+    Raises: ValueError if `function` has no argument of such a name.
     """
 
     def specs(axes):
         return jax.tree.map(lambda axis: PartitionSpec(*axis.split()), axes)
 
+    names = _argument_names(function, {*split, *donate})
     mapped = jax.shard_map(
         function,
         mesh=mesh,
-        in_specs=specs(tuple(split)),
+        in_specs=specs(tuple(split.get(name, WHOLE) for name in names)),
         out_specs=specs(split_out),
         check_vma=False,  # each mean is one of equals where nothing is split
     )
-    return jax.jit(mapped, donate_argnums=tuple(donate))
+    return jax.jit(mapped, donate_argnums=_positions(names, donate))
 
 
 def of_members(mesh: Mesh) -> NamedSharding:

@@ -98,9 +98,9 @@ class Replicated(Layout):
         """See `Layout`."""
         return distributed.pmap(
             step,
-            split=(False, True, False, False),
+            split={"batch"},
             split_out=False,
-            donate=(0,),
+            donate={"state"},
             devices=self._devices,
         )
 

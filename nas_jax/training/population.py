@@ -133,9 +133,9 @@ class Population(Layout):
         return distributed.spread(
             steps,
             self._mesh,
-            split=(members, replicas, members, members),
+            split={"states": members, "batch": replicas, "roots": members, "hyper": members},
             split_out=(members, distributed.WHOLE),
-            donate=(0,),
+            donate={"states"},
         )
 
     def _each(self, function, *members):
@@ -198,8 +198,8 @@ class Population(Layout):
 
             return distributed.all_members(distributed.mean(self._each(of_one, params)))
 
+        split = {"params": distributed.MEMBER, "archs": distributed.AXIS}
         whole = distributed.WHOLE
-        split = (distributed.MEMBER, distributed.AXIS, whole, whole)
         return distributed.spread(accuracies, self._mesh, split=split, split_out=whole)
 
     @functools.cached_property
