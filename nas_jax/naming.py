@@ -28,7 +28,7 @@ def keywords(function: Callable) -> dict[str, Any]:
 
 
 def check_options(
-    what: str, name: str, options: Iterable[tuple[str, Any]], known: Mapping[str, Any]
+    what: str, name: str, options: Iterable[tuple[str, Any]], defaults: Mapping[str, Any]
 ) -> None:
     """Check options given as (option, value) pairs, as in a config.
 
@@ -36,7 +36,7 @@ def check_options(
       what: the field of the config.
       name: whose options they are.
       options: the pairs.
-      known: the options that there are, with their defaults.
+      defaults: the options that there are, with their defaults.
 
     Raises: ValueError, with the nearest name, if one is no pair, unknown or of another type.
     """
@@ -45,10 +45,12 @@ def check_options(
             raise ValueError(
                 f"{what}: {option!r} is no (option, value); write {(('population', 50),)} for one"
             )
-        if option[0] not in known:
-            there = f"{', '.join(known)}; nearest: {nearest(option[0], known)}" if known else "none"
+        if option[0] not in defaults:
+            there = "none"
+            if defaults:
+                there = f"{', '.join(defaults)}; nearest: {nearest(option[0], defaults)}"
             raise ValueError(f"{what}: {option[0]!r} is no option of {name}, which has {there}")
-        _check_type(what, *option, known[option[0]])
+        _check_type(what, *option, defaults[option[0]])
 
 
 def _check_type(what, option, value, default):

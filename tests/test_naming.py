@@ -38,8 +38,8 @@ def _weighted_sum(name):
     return execution.weighted_sum(name, [lambda p, x: x], [{}], [x], jnp.ones((1, 1)))
 
 
-def _batch_norm(policy):
-    return layers.BatchNorm(policy).init(jax.random.key(0), jnp.ones((1, 1, 2, 2, 3)))
+def _batch_norm(statistics):
+    return layers.BatchNorm(statistics).init(jax.random.key(0), jnp.ones((1, 1, 2, 2, 3)))
 
 
 def _sampler(name, schedule="linear"):
@@ -61,7 +61,7 @@ def _widths(resource):
         (_widths, "flop", "resource='flop' is none of flops, params; nearest: 'flops'"),
         (_weighted_sum, "swich", "execution='swich'.*nearest: 'switch'"),
         (execution.resolve, "Auto", "execution='Auto' is none of auto, .*nearest: 'auto'"),
-        (_batch_norm, "Batch", "policy='Batch' is none of batch, running; nearest: 'batch'"),
+        (_batch_norm, "Batch", "statistics='Batch' is none of batch, running; nearest: 'batch'"),
     ],
 )
 def test_an_unknown_name_is_refused(make, name, message):

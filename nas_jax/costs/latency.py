@@ -133,22 +133,22 @@ def per_option(
     return {None: np.asarray(found["base_ms"]), **named}
 
 
-def quality(found: Mapping[str, Any]) -> str:
+def quality(estimates: Mapping[str, Any]) -> str:
     """In words, how far the estimates of a latency.json are from times kept apart."""
-    error = f"median error of {found['error_percent']:.1f} %"
-    if "spearman" not in found:
+    error = f"median error of {estimates['error_percent']:.1f} %"
+    if "spearman" not in estimates:
         return error
-    ranks = "none" if found["spearman"] is None else f"{found['spearman']:.2f}"
+    ranks = "none" if estimates["spearman"] is None else f"{estimates['spearman']:.2f}"
     return f"{error} and a rank correlation (Spearman) of {ranks}"
 
 
-def is_poor(found: Mapping[str, Any]) -> bool:
+def is_poor(estimates: Mapping[str, Any]) -> bool:
     """Whether the estimates of a latency.json say too little to search by.
 
     A rank correlation is None where all estimates or all times are equal.
     """
-    ranks = found.get("spearman", LEAST_SPEARMAN)
-    return found["error_percent"] > MOST_ERROR or ranks is None or ranks < LEAST_SPEARMAN
+    ranks = estimates.get("spearman", LEAST_SPEARMAN)
+    return estimates["error_percent"] > MOST_ERROR or ranks is None or ranks < LEAST_SPEARMAN
 
 
 def _check_images(path, found, sides):

@@ -20,7 +20,7 @@ from nas_jax import naming
 from nas_jax.nn import kernels
 
 Moments = tuple[jax.Array, jax.Array]  # of `kernels.moments`
-POLICIES = ("batch", "running")  # of batch norm: whose statistics it takes
+STATISTICS = ("batch", "running")  # that batch norm normalises with
 
 partial = functools.cache(functools.partial)
 """`functools.partial`, equal for equal arguments: then modules made with it are equal too, and are
@@ -50,13 +50,18 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
 class BatchNorm(nn.Module):
     """Ghost batch norm: per-group statistics over (n, H, W), then scale and offset.
 
-    policy "batch" is stateless: statistics of the images at hand, always. "running" keeps a moving
-    mean over groups in the collection `batch_stats`; it is updated, and the images' own statistics
-    are used, exactly where that collection is mutable (training); elsewhere it is read.
-    `relu` puts a ReLU after it; with `relu_before` that comes before the statistics instead.
+    Attributes:
+      statistics: "batch" takes those of the images at hand, always, and has no state. "running"
+        keeps a moving mean over groups in the collection `batch_stats`. Where that collection is
+        mutable (training), it is updated, and batch norm takes the statistics of the images; where
+        it is not, batch norm takes the moving mean.
+      momentum: of the moving mean.
+      epsilon: added to the variance.
+      relu_before: a ReLU comes before the statistics, in place of the one after; needs `relu`.
+      relu: whether a ReLU follows.
     """
 
-    policy: str = "batch"
+    statistics: str = "batch"
     momentum: float = 0.9
     epsilon: float = 1e-3
     relu_before: bool = False
@@ -80,26 +85,24 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (sum(sizes),), jnp.float32)
         offset = self.param("offset", nn.initializers.zeros, (sum(sizes),), jnp.float32)
         ends = np.cumsum(sizes)[:-1]
-        statistics = self._statistics(moments or list(map(kernels.moments, parts)), ends)
+        moments = self._means_and_variances(moments or list(map(kernels.moments, parts)), ends)
         return [
             self._normalise(x, *of_part)
-            for x, *of_part in zip(
-                parts, statistics, jnp.split(scale, ends), jnp.split(offset, ends)
-            )
+            for x, *of_part in zip(parts, moments, jnp.split(scale, ends), jnp.split(offset, ends))
         ]
 
-    def _normalise(self, x, statistics, scale, offset):
-        mean, var = statistics
+    def _normalise(self, x, moments, scale, offset):
+        mean, var = moments
         factor = scale * lax.rsqrt(var + self.epsilon)
         whole = (x.shape[0], 1, 1, 1, x.shape[-1])
         factor, shift = (jnp.broadcast_to(v, whole) for v in (factor, offset - mean * factor))
         return kernels.scale_shift(x, factor, shift, self.relu and not self.relu_before)
 
-    def _statistics(self, moments, ends):
+    def _means_and_variances(self, moments, ends):
         """Mean and variance of each part."""
         now = [(m, jnp.maximum(square - jnp.square(m), 0)) for m, square in moments]
-        naming.check("policy", self.policy, POLICIES)
-        if self.policy == "batch":
+        naming.check("statistics", self.statistics, STATISTICS)
+        if self.statistics == "batch":
             return now
         shape = (sum(m.shape[-1] for m, _ in now),)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)

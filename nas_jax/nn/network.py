@@ -64,7 +64,7 @@ class Network(nn.Module):
     widths: tuple[int, ...] | None = None
 
     def __post_init__(self):
-        naming.check("bn", self.bn, layers.POLICIES)
+        naming.check("bn", self.bn, layers.STATISTICS)
         naming.check("execution", self.execution, execution.NAMES)
         naming.check("dtype", _dtype_name(self.dtype), DTYPES)
         if not isinstance(self.relu_before_bn, bool | np.bool_):
@@ -103,7 +103,7 @@ class Network(nn.Module):
 
     @nn.nowrap
     def logits_of_each(
-        self, variables: Any, images: jax.Array, archs: Any, own: Any = ()
+        self, variables: Any, images: jax.Array, archs: Any, per_arch: Any = ()
     ) -> jax.Array:
         """Return logits float32 [g, n, K] of g architectures on the same images.
 
@@ -113,19 +113,19 @@ class Network(nn.Module):
           variables: of the supernet.
           images: [n, H, W, C].
           archs: masks [g, k].
-          own: variables [g, ...] that differ between architectures: none, or a dict of collections.
+          per_arch: variables [g, ...] that differ between architectures, a dict of collections.
         """
 
-        def one(arch, own):
-            return self.apply({**variables, **dict(own)}, images, arch)
+        def one(arch, its_variables):
+            return self.apply({**variables, **dict(its_variables)}, images, arch)
 
-        if self.execution == "switch" and not own:
+        if self.execution == "switch" and not per_arch:
             return self.one_after_the_other(variables, images, archs)
         if self.execution == "switch":
-            return jax.lax.map(lambda pair: one(*pair), (archs, own))
-        if self.execution == "dispatch" and not own:
+            return jax.lax.map(lambda pair: one(*pair), (archs, per_arch))
+        if self.execution == "dispatch" and not per_arch:
             return self.apply(variables, images[None], archs)
-        return jax.vmap(one)(archs, own)
+        return jax.vmap(one)(archs, per_arch)
 
     @nn.nowrap
     def one_after_the_other(self, variables: Any, images: jax.Array, archs: Any) -> jax.Array:

@@ -69,8 +69,10 @@ class OneShotAccuracy:
     def __call__(self, archs: Any) -> np.ndarray:
         """Evaluate masks [N, k]."""
         archs = distributed.part(archs, self._devices)
-        own = self._calibrate(archs)
-        counts = [self._correct(self._variables, own, *batch, archs) for batch in self._batches]
+        calibrated = self._calibrate(archs)
+        counts = [
+            self._correct(self._variables, calibrated, *batch, archs) for batch in self._batches
+        ]
         total = np.sum(jax.device_get(counts), 0)
         return distributed.whole(total, self._devices) / self._num_images
 
@@ -93,15 +95,15 @@ def _calibration(net, prepare, variables, batches, devices):
 
 
 def correct(net: nn.Module, prepare: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
-    """Make (variables, own, images, labels, archs) -> correct answers float32 [g], pure.
+    """Make (variables, per_arch, images, labels, archs) -> correct answers float32 [g], pure.
 
     NaN where logits are not all finite. `images` uint8 [n, H, W, C] and `labels` int32 [n] are the
-    same for all candidates, masks [g, k]; `own` has variables [g, ...] that differ between them, or
-    is {}.
+    same for all candidates, masks [g, k]. `per_arch` has the variables [g, ...] that differ between
+    candidates, or is {}.
     """
 
-    def count(variables, own, images, labels, archs):
-        logits = net.logits_of_each(variables, prepare(images), archs, own)
+    def count(variables, per_arch, images, labels, archs):
+        logits = net.logits_of_each(variables, prepare(images), archs, per_arch)
         correct = jnp.sum(jnp.argmax(logits, -1) == labels, -1)
         return jnp.where(jnp.all(jnp.isfinite(logits), (-2, -1)), correct, jnp.nan)
 
@@ -114,6 +116,6 @@ def compiled_correct(
     prepare: Callable[[jax.Array], jax.Array],
     devices: Sequence[jax.Device] | None = None,
 ) -> Callable[..., jax.Array]:
-    """Compile `correct` for all devices: masks and `own` are [D, g, ...], as is what it returns."""
-    split = {"own", "archs"}
+    """Compile `correct` for all devices: masks, `per_arch` and the counts are [D, g, ...]."""
+    split = {"per_arch", "archs"}
     return distributed.pmap(correct(net, prepare), split=split, split_out=True, devices=devices)

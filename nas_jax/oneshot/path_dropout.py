@@ -27,7 +27,7 @@ def rates(choices: Any, r: float) -> Any:
     return jax.tree.map(lambda choice: r ** (1 / len(choice.paths)), choices)
 
 
-def tuned(r: float, factor: jax.Array) -> jax.Array:
+def times_factor(r: float, factor: jax.Array) -> jax.Array:
     """r times a factor, float32 at most 0.99, of the factor's shape."""
     return jnp.minimum(r * factor, MOST)
 

@@ -180,7 +180,7 @@ def whole(array: jax.Array, devices: Sequence[jax.Device] | None = None) -> np.n
     return multihost_utils.process_allgather(flat, tiled=True)
 
 
-def own_devices() -> list[jax.Device] | None:
+def unshared_devices() -> list[jax.Device] | None:
     """Those of this process, for work that it does not share; None where it is alone."""
     return jax.local_devices() if jax.process_count() > 1 else None
 

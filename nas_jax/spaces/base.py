@@ -84,7 +84,7 @@ class Space(abc.ABC):
         """By how much the network reduces the height and width of images in all."""
 
     @abc.abstractmethod
-    def labels(self, choice: choices_lib.Choice) -> tuple[str, ...]:
+    def option_names(self, choice: choices_lib.Choice) -> tuple[str, ...]:
         """Names of a Choice's options, to compare them over Choices."""
 
     def deepened(self, depth: int) -> "Space":

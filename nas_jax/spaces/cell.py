@@ -119,7 +119,7 @@ class CellSpace(base.Space):
 
     def _cell_str(self, blocks):
         return "|".join(
-            ",".join(map(str, b["inputs"])) + ">" + ",".join(self._labels[j] for j in b["ops"])
+            ",".join(map(str, b["inputs"])) + ">" + ",".join(self._op_names[j] for j in b["ops"])
             for b in blocks
         )
 
@@ -151,7 +151,7 @@ class CellSpace(base.Space):
         parsed = {}
         for field, names, known in (
             ("inputs", inputs.split(","), allowed),
-            ("ops", op_names.split(","), list(self._labels)),
+            ("ops", op_names.split(","), list(self._op_names)),
         ):
             for name in names:
                 if name not in known:
@@ -169,15 +169,15 @@ class CellSpace(base.Space):
         stages = self.stage(self.num_cells - 1) + 1
         return dataclasses.replace(self, num_cells=stages * depth, cells_per_stage=depth)
 
-    def labels(self, choice: Choice) -> tuple[str, ...]:
-        """See `base.Space.labels`."""
+    def option_names(self, choice: Choice) -> tuple[str, ...]:
+        """See `base.Space.option_names`."""
         if choice.name.endswith("ops"):
-            return self._labels
+            return self._op_names
         return tuple(f"input {j}" for j in range(choice.num_options))
 
     @functools.cached_property
-    def _labels(self) -> tuple[str, ...]:
-        """Names of the options; an op that comes again is numbered."""
+    def _op_names(self) -> tuple[str, ...]:
+        """Names of the ops; an op that comes again is numbered."""
         seen = [self.ops[:j].count(op) for j, op in enumerate(self.ops)]
         return tuple(f"{op}#{n + 1}" if n else op for op, n in zip(self.ops, seen))
 
@@ -216,7 +216,7 @@ class CellSpace(base.Space):
         Untied, it is the last cell.
         """
         blocks = [
-            {"inputs": list(b["inputs"]), "ops": [self._labels[j] for j in b["ops"]]}
+            {"inputs": list(b["inputs"]), "ops": [self._op_names[j] for j in b["ops"]]}
             for b in self.of_cell(self.indices(text), -1)
         ]
         return {"inputs": list(INPUT_NAMES), "blocks": blocks}

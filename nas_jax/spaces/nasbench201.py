@@ -67,8 +67,8 @@ class NasBench201Space(base.Space):
         """See `base.Space.deepened`."""
         return dataclasses.replace(self, num_cells=depth)
 
-    def labels(self, choice: Choice) -> tuple[str, ...]:
-        """See `base.Space.labels`."""
+    def option_names(self, choice: Choice) -> tuple[str, ...]:
+        """See `base.Space.option_names`."""
         return tuple(OPS)
 
     def to_str(self, arch: base.Arch) -> str:

@@ -89,8 +89,8 @@ class NasBenchMacroSpace(base.Space):
         """One op per layer; nothing passes beside a layer, so it may not lose all."""
         return tuple(Choice(f"layer{i}", len(OPS), 1, 1) for i in range(sum(self.stages)))
 
-    def labels(self, choice: Choice) -> tuple[str, ...]:
-        """See `base.Space.labels`."""
+    def option_names(self, choice: Choice) -> tuple[str, ...]:
+        """See `base.Space.option_names`."""
         return tuple(OPS)
 
     def to_str(self, arch: base.Arch) -> str:

@@ -151,7 +151,7 @@ class Population(Layout):
         return HyperParameters(*(x * one for x in of_one))._replace(
             learning_rate=of_one.learning_rate * factors["learning_rate"],
             l2=of_one.l2 * factors["l2"],
-            r=path_dropout.tuned(of_one.r, factors["r"]),
+            r=path_dropout.times_factor(of_one.r, factors["r"]),
         )
 
     def begin(self, directory: Path, start: int, state: Any, schedule: Schedule) -> None:
