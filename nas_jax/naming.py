@@ -1,4 +1,4 @@
-"""Names and options that somebody may have misspelt."""
+"""Names and options that a user may have misspelt."""
 
 import difflib
 import inspect
@@ -7,18 +7,25 @@ from typing import Any
 
 
 def nearest(name: object, names: Iterable[str]) -> str:
-    """Return that of `names`, one or more, which is most like `name`; case does not count."""
-    by_lower = {known.lower(): known for known in names}
+    """Return the one of `names` (one or more) that is most like `name`; case does not count."""
+    by_lower = {existing.lower(): existing for existing in names}
     return by_lower[difflib.get_close_matches(str(name).lower(), by_lower, 1, 0)[0]]
 
 
 def check(what: str, name: object, names: Iterable[str]) -> None:
-    """Raises: ValueError, with the nearest, if `name` is none of `names`; `what` is named."""
-    known = list(names)
-    if name not in known:
-        raise ValueError(
-            f"{what}={name!r} is none of {', '.join(known)}; nearest: {nearest(name, known)!r}"
-        )
+    """Check that `name` is one of `names`.
+
+    Args:
+      what: what errors call the name, such as a field of the config.
+      name: as given.
+      names: all that exist.
+
+    Raises: ValueError, with the nearest of `names`, if it is none of them.
+    """
+    existing = list(names)
+    if name not in existing:
+        near = nearest(name, existing)
+        raise ValueError(f"{what}={name!r} is none of {', '.join(existing)}; nearest: {near!r}")
 
 
 def keywords(function: Callable) -> dict[str, Any]:
@@ -34,11 +41,12 @@ def check_options(
 
     Args:
       what: the field of the config.
-      name: whose options they are.
+      name: what has the options, such as a strategy.
       options: the pairs.
-      defaults: the options that there are, with their defaults.
+      defaults: {option: default} of all options that exist.
 
-    Raises: ValueError, with the nearest name, if one is no pair, unknown or of another type.
+    Raises: ValueError if one is no pair, is unknown (with the nearest name), or has another type
+      than its default.
     """
     for option in options:
         if not isinstance(option, tuple | list) or len(option) != 2:
@@ -63,8 +71,10 @@ def _check_type(what, option, value, default):
 
 
 def check_range(what: str, least: float, most: float | None, **options: float) -> None:
-    """Raises: ValueError that names the option of the field `what`, if one is not in
-    [least, most]."""
+    """Check that options of the field `what` are in [least, most]; `most` None: no upper bound.
+
+    Raises: ValueError that names the option.
+    """
     for name, value in options.items():
         if value < least or (most is not None and value > most):
             allowed = f"{least:g} or more" if most is None else f"in [{least:g}, {most:g}]"
