@@ -17,7 +17,7 @@ DIGIT_SIZE = 8  # pixels
 FRAGMENT_SIZE = 4  # pixels: strokes are visible, but no digit
 
 
-def pools() -> dict[str, np.ndarray]:
+def originals_by_split() -> dict[str, np.ndarray]:
     """Return the numbers of the originals that each split is made from, int [n] by split.
 
     They are disjoint, and the same for all seeds.
@@ -56,19 +56,19 @@ def make(
     from sklearn.datasets import load_digits
 
     originals = load_digits()
-    made = {}
-    for number, (split, pool) in enumerate(pools().items()):
-        rng = np.random.default_rng((seed, number))
-        which = np.resize(pool, NUM_IMAGES[split])
+    splits = {}
+    for stream, (split, numbers) in enumerate(originals_by_split().items()):
+        rng = np.random.default_rng((seed, stream))
+        which = np.resize(numbers, NUM_IMAGES[split])
         pixels = (originals.images / 16).astype(np.float32)
         canvas = np.zeros((len(which), image_size, image_size), np.float32)
         for _ in range(clutter):
-            _paste(canvas, _fragments(pixels[pool], len(which), rng), rng)
+            _paste(canvas, _fragments(pixels[numbers], len(which), rng), rng)
         _paste(canvas, pixels[which], rng)
         canvas += noise * rng.standard_normal(canvas.shape, np.float32)
         images = np.rint(255 * canvas.clip(0, 1)).astype(np.uint8)
-        made[split] = images[..., None], originals.target[which].astype(np.int32)
-    return made
+        splits[split] = images[..., None], originals.target[which].astype(np.int32)
+    return splits
 
 
 def _fragments(pixels, num_images, rng):

@@ -55,9 +55,9 @@ def load(
 
     Raises:
       ValueError: an argument is wrong, the set is missing, an image or label is damaged, or valid
-        or test has a class that train lacks. The message names the field of the config and the record.
-        Records of a streamed set are checked when they are read; its classes are not compared, as
-        that would take reading the whole set.
+        or test has a class that train lacks. The message names the field of the config and the
+        record. Records of a streamed set are checked when they are read; its classes are not
+        compared, as that would take reading the whole set.
     """
     if image_size is not None and image_size < 1:
         raise ValueError(f"data.image_size={image_size} must be 1 or more, or None")
