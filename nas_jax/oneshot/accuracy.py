@@ -1,4 +1,4 @@
-"""One-shot accuracy: that of architectures with the supernet's weights (paper, section 3.3).
+"""One-shot accuracy: accuracy of architectures with the supernet's weights (paper, section 3.3).
 
 Letters: D devices, g candidates of a device, N candidates in all, M images, n images of a batch,
 K classes.
@@ -17,12 +17,14 @@ from nas_jax.runtime import distributed
 
 
 class OneShotAccuracy:
-    """Evaluates masks [N, k]: accuracies float [N] in [0, 1]; N a multiple of D.
+    """Evaluates masks [N, k]: accuracies float [N] in [0, 1]; N is a multiple of D.
 
-    A candidate whose logits are not all finite gets NaN. Paths are zeroed by the masks. Batch
-    norm's statistics come from the images of a batch, as in training; or, if there are
-    `calibration` images, for each candidate from these; or from `variables`, if they have
-    `batch_stats`. All candidates see the same batches, none is padded.
+    A candidate whose logits are not all finite gets NaN. All candidates see the same batches, and
+    no batch is padded. Batch-norm statistics come from one of three sources:
+
+    - `calibration` images, for each candidate, if they are given;
+    - else `batch_stats` of `variables`, if there are any;
+    - else the images of the batch, as in training.
 
     Args:
       net: supernet with bn="batch".
@@ -32,7 +34,7 @@ class OneShotAccuracy:
       batch_size: images n per forward pass; divides M.
       prepare: images uint8 [n, H, W, C] -> float32, standardised.
       calibration: uint8 [c, n, H, W, C], c batches of training images, or None.
-      devices: None for all.
+      devices: None for all devices.
 
     Raises: ValueError if `batch_size` does not divide M: padding would change the statistics.
     """
@@ -82,7 +84,7 @@ def _no_calibration(archs):
 
 
 def _calibration(net, prepare, variables, batches, devices):
-    """masks [D, g, k] -> the variables [D, g, ...] that candidates have of their own."""
+    """Make masks [D, g, k] -> the calibrated variables [D, g, ...] of the candidates."""
 
     def gather(variables, batches, archs):
         params = variables["params"]
@@ -97,9 +99,9 @@ def _calibration(net, prepare, variables, batches, devices):
 def correct(net: nn.Module, prepare: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
     """Make (variables, per_arch, images, labels, archs) -> correct answers float32 [g], pure.
 
-    NaN where logits are not all finite. `images` uint8 [n, H, W, C] and `labels` int32 [n] are the
-    same for all candidates, masks [g, k]. `per_arch` has the variables [g, ...] that differ between
-    candidates, or is {}.
+    A candidate whose logits are not all finite gets NaN. All candidates (masks [g, k]) see the same
+    `images` uint8 [n, H, W, C] and `labels` int32 [n]. `per_arch` has the variables [g, ...] that
+    differ between candidates, or is {}.
     """
 
     def count(variables, per_arch, images, labels, archs):

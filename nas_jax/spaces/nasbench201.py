@@ -2,8 +2,8 @@
 
 A network is a 3x3 stem of F channels and three stages of N equal cells; between stages a residual
 block halves the resolution and doubles the width. Node j of a cell sums an op of each earlier node.
-The published accuracies are of F = 16, N = 5 on 32x32 pixels; there the
-parameters of `nas_jax.costs.params_flops` are the published ones.
+The published accuracies are of F = 16, N = 5 on 32x32 pixels; there the parameters of
+`nas_jax.costs.params_flops` are the published ones.
 """
 
 import dataclasses

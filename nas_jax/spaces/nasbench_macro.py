@@ -2,8 +2,8 @@
 
 A network is a 3x3 stem, stages of layers, a 1x1 convolution and a classifier. The first layer of a
 stage halves the resolution and doubles the width. A layer is the identity or a MobileNetV2 block
-(expansion 3 with a 3x3 depthwise convolution, or 6 with 5x5). The published accuracies are of F = 32
-on 32x32 pixels; there the costs of `nas_jax.costs.params_flops` are the published ones.
+(expansion 3 with a 3x3 depthwise convolution, or 6 with 5x5). The published accuracies are of F =
+32 on 32x32 pixels; there the costs of `nas_jax.costs.params_flops` are the published ones.
 """
 
 import dataclasses
