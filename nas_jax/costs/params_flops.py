@@ -49,7 +49,7 @@ def of(
 
 
 def total(space: base.Space, per_option: Mapping[str | None, np.ndarray], archs: Any) -> np.ndarray:
-    """Sum the costs of architectures' options.
+    """Add up the costs of architectures' options.
 
     Args:
       space: the search space.

@@ -139,13 +139,13 @@ def _weighted_sum(module, options, inputs, mask):
     Flax modules may not be called in branches, so they become functions of their parameters. Equal
     modules become equal functions, which are traced once for all cells and blocks.
     """
-    how = "masked" if module.is_initializing() else module.execution
-    if how == "masked" and (module.is_initializing() or "batch_stats" in module.variables):
+    name = "masked" if module.is_initializing() else module.execution
+    if name == "masked" and (module.is_initializing() or "batch_stats" in module.variables):
         functions = [lambda _, x, f=f: f(*x) for f in options]  # these write their variables
         params = [{}] * len(options)
     else:
         functions, params = zip(*map(_pure, options))
-    return execution.weighted_sum(how, functions, params, inputs, mask)
+    return execution.weighted_sum(name, functions, params, inputs, mask)
 
 
 def _pure(option):

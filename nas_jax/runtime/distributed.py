@@ -102,9 +102,9 @@ def spread(
     row.
 
     Args:
-      function: takes and returns what a device has of each array.
+      function: takes and returns the parts of arrays that a device has.
       mesh: from `grid`.
-      split: {name of an argument: what its leading axis is split over}: the rows (`MEMBER`) or the
+      split: {name of an argument: over what its leading axis is split}, the rows (`MEMBER`) or the
         devices of a row (`AXIS`). Arguments that it lacks are not split.
       split_out: the same for the outputs, one or a tuple; `WHOLE` for an output that is not split.
       donate: names of the arguments whose memory may be reused.

@@ -46,7 +46,7 @@ class Layer(NamedTuple):
 
 
 class Space(abc.ABC):
-    """A search space: what can be chosen and the network that it is chosen for."""
+    """A search space: its Choices, and the networks of its architectures."""
 
     published_filters: ClassVar[int | None] = None  # F of a benchmark's networks
 

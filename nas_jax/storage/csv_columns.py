@@ -11,12 +11,12 @@ class Columns(NamedTuple):
     """The cells of a CSV file.
 
     Attributes:
-      said: what errors call the file, such as "table=x.csv".
+      title: what errors call the file, such as "table=x.csv".
       names: of the columns.
       rows: {number of the line: cells of the row, one for each column}.
     """
 
-    said: str
+    title: str
     names: list[str]
     rows: dict[int, list[str]]
 
@@ -28,7 +28,7 @@ class Columns(NamedTuple):
         if self.names.count(name) != 1:
             names = ", ".join(self.names) or "none"
             raise ValueError(
-                f"{self.said} has the columns {names}, but needs {name!r}, and that once"
+                f"{self.title} has the columns {names}, but needs {name!r}, and that once"
             )
         place = self.names.index(name)
         return {line: cells[place] for line, cells in self.rows.items()}
@@ -40,17 +40,17 @@ class Columns(NamedTuple):
         """
         numbers = {line: _number(cell) for line, cell in self.texts(name).items()}
         for line, number in numbers.items():
-            if problem := schemas.problem(kind, number, f"{self.said}, line {line}: {name}"):
+            if problem := schemas.problem(kind, number, f"{self.title}, line {line}: {name}"):
                 raise ValueError(problem)
         return numbers
 
 
-def parse(content: bytes, said: str) -> Columns:
+def parse(content: bytes, title: str) -> Columns:
     """Read a CSV file: a line of names, then rows of as many cells. Empty lines are skipped.
 
     Args:
       content: of the file, in UTF-8 with or without a byte order mark.
-      said: what errors call the file.
+      title: what errors call the file.
 
     Raises: ValueError that names the line, if the file is damaged.
     """
@@ -60,11 +60,11 @@ def parse(content: bytes, said: str) -> Columns:
         header = next(filter(None, reader), [])
         rows = dict((reader.line_num, cells) for cells in reader if cells)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{said} is damaged: {error}") from error
+        raise ValueError(f"{title} is damaged: {error}") from error
     for line, cells in rows.items():
         if len(cells) != len(header):
-            raise ValueError(f"{said}, line {line} has {len(cells)} cells, not {len(header)}")
-    return Columns(said, [" ".join(name.split()) for name in header], rows)
+            raise ValueError(f"{title}, line {line} has {len(cells)} cells, not {len(header)}")
+    return Columns(title, [" ".join(name.split()) for name in header], rows)
 
 
 def _number(cell):
