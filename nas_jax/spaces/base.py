@@ -108,7 +108,7 @@ class Space(abc.ABC):
         raise ValueError(f"the networks of {type(self).__name__} have no widths of their own")
 
     def isomorph(self, text: str) -> str:
-        """Return a string that isomorphs share; by default, an architecture has no isomorphs."""
+        """Return a string that isomorphs share; by default none are known, and it is `text`."""
         return text
 
     # The rest is final.
