@@ -90,7 +90,7 @@ def _dispatch(functions, params, inputs, weights):
 def _dispatch_one(function, params, x, weight):
     """Compute one option for the groups that use it, by the smallest program that holds them."""
     num_groups = weight.shape[0]
-    if {leaf.shape[0] for leaf in jax.tree.leaves(x)} != {num_groups}:  # shared by all: computed once
+    if {leaf.shape[0] for leaf in jax.tree.leaves(x)} != {num_groups}:  # shared: once for all
         return scaled(function(params, x), weight)
     out = jax.eval_shape(function, params, x)
     capacities = sorted({math.ceil(share * num_groups) for share in _SHARES})
