@@ -1,8 +1,8 @@
 """How far a reader walks: two counts over what a tiny run calls, whatever the device's speed.
 
 mask   what runs in the mode "supernet" until the first mask of the first training step is handed to
-       the sum of options: distinct functions (with lambdas and comprehensions) and their files.
-       Those on the call stack at that moment are the way itself.
+       the sum of options: distinct functions (with lambdas and comprehensions) and their files,
+       and those files that the step itself enters. Those on the call stack are the way.
 sweep  the walk after the run through the stage "sweep", to the first round's evaluation: functions
        that have an argument `run` or `config`, and those that these call, each when it is first
        called. A climb goes to a file of a higher row (tests/test_packages.py), a return to a file
@@ -96,13 +96,20 @@ def to_the_first_mask(calls: list[Call]) -> dict:
     last = calls[len(found)]
     way = dict.fromkeys(call.file for call in (*last.callers, last))
     run_before = {call[:3] for call in (*found, last)}
-    files = {file for file, *_ in run_before}
-    return {"functions": len(run_before), "files": len(files), "way": list(way)}
+    return {
+        "functions": len(run_before),
+        "files": len({file for file, *_ in run_before}),
+        "files of the step": len({call.file for call in (*found, last) if _in_step(call)}),
+        "way": list(way),
+    }
+
+
+def _in_step(call):
+    return any(outer.function == "TrainStep.__call__" for outer in (*call.callers, call))
 
 
 def _is_first_mask(call):
-    in_step = any(outer.function == "TrainStep.__call__" for outer in call.callers)
-    return in_step and (call.file, call.function) == ("nn/execution.py", "weighted_sum")
+    return _in_step(call) and call[:2] == ("nn/execution.py", "weighted_sum")
 
 
 def after_the_run(calls: list[Call]) -> dict:

@@ -90,10 +90,13 @@ def test_calls_are_those_of_the_package_while_nothing_is_imported():
 
 def test_the_way_to_the_first_mask_is_the_call_stack_in_the_step():
     """The same function outside a step, when the network is initialised, is not the end."""
+    other = reading.Call("data/loading.py", "load", 3, False, ())
     at_first = reading.Call("nn/execution.py", "weighted_sum", 4, False, ())
     step = reading.Call("training/train_step.py", "TrainStep.__call__", 1, False, ())
     drawn = reading.Call("oneshot/path_dropout.py", "sample", 2, False, (step,))
     summed = at_first._replace(callers=(step,))
-    found = reading.to_the_first_mask([at_first, step, drawn, summed, drawn._replace(line=7)])
+    found = reading.to_the_first_mask(
+        [other, at_first, step, drawn, summed, drawn._replace(line=7)]
+    )
     way = ["training/train_step.py", "nn/execution.py"]
-    assert found == {"functions": 3, "files": 3, "way": way}
+    assert found == {"functions": 4, "files": 4, "files of the step": 3, "way": way}
