@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from nas_jax import build
 from nas_jax.config import validation
 from nas_jax.report import page
-from nas_jax.standalone import retrain, width_tuning
+from nas_jax.standalone import retrain, selection, width_tuning
 from nas_jax.storage import workdir
 from nas_jax.training import supernet
 from tests import trainings
@@ -75,7 +75,7 @@ def test_a_search_goes_on_with_what_is_left_and_tunes_widths(penalised):
     [path] = (directory / "retrain" / "widths").glob("F4/*/widths.json")
     row, best = (
         json.loads(path.read_text()),
-        retrain.select(trials, space, config.retrain.final, config.retrain.selection, 0),
+        selection.select(trials, space, config.retrain.final, config.retrain.selection, 0),
     )
     assert [row["arch"]] == best["tuned"]
     limit = 0.5 * row["costs"]["full"]
