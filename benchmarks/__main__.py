@@ -8,6 +8,7 @@
   python -m benchmarks device          what the device reaches: a copy, a product of matrices
   python -m benchmarks data_pipeline   images per second that reach the training step
   python -m benchmarks scaling         scoring against candidates, images, cells and F: a figure
+  python -m benchmarks reading         files that a reader walks through: no speed, two counts
 
 PyTorch, if installed, is the baseline; `pip install torch` is up to you. Every case is a line here
 and a line of JSON in --output.
@@ -22,7 +23,7 @@ from nas_jax.storage import file_paths
 
 _NAMES = (
     *("train_step", "scoring", "prefixes", "compile_time"),
-    *("memory", "device", "data_pipeline", "scaling"),
+    *("memory", "device", "data_pipeline", "scaling", "reading"),
 )
 
 

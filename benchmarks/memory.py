@@ -6,7 +6,6 @@ import numpy as np
 from benchmarks import harness
 from benchmarks.compile_time import started
 from benchmarks.workload import Workload
-from nas_jax.oneshot import candidates
 from nas_jax.runtime import rng
 
 _MIB = 2**20
@@ -22,7 +21,7 @@ def run(args) -> None:
     images = workload.images(args.images[0])
     for execution in args.executions:
         net = workload.net(execution)
-        scored = jax.jit(lambda v, x, a, net=net: candidates.logits(net, v, x, a))
+        scored = jax.jit(lambda v, x, a, net=net: net.logits_of_each(v, x, a))
         compiled = scored.lower(workload.variables, images, archs).compile()
         name = f"scoring {args.candidates} candidates on {len(images)} images, {execution}"
         _report(args, name, compiled)

@@ -6,7 +6,6 @@ import numpy as np
 from benchmarks import harness
 from nas_jax import spaces
 from nas_jax.nn import masked
-from nas_jax.oneshot import candidates
 from nas_jax.runtime import distributed, rng
 
 
@@ -26,7 +25,7 @@ def run(args) -> None:
         variables = masked.init(rng.key(0), net, images[:1], space.all_on())
         given = distributed.replicate((variables, images))
         functions = {
-            name: _function(candidates.logits, net, given, space.from_decisions(every[order]))
+            name: _function(_shared, net, given, space.from_decisions(every[order]))
             for name, order in orders.items()
         }
         archs = space.from_decisions(every[orders["sorted"]])
@@ -37,6 +36,10 @@ def run(args) -> None:
         )
         unit, work = "architectures", args.candidates
         harness.compare(args, case, functions, work=work, unit=unit, baseline="alone")
+
+
+def _shared(net, variables, images, archs):
+    return net.logits_of_each(variables, images, archs)
 
 
 def _alone(net, variables, images, archs):

@@ -9,7 +9,6 @@ import numpy as np
 from benchmarks import harness
 from benchmarks.baselines import naive_jax
 from benchmarks.workload import Workload, torch, torch_supernet
-from nas_jax.oneshot import candidates
 from nas_jax.runtime import distributed, rng
 
 
@@ -21,7 +20,7 @@ def scorer(workload: Workload, execution: str, images: np.ndarray, archs: Any, n
     net, devices = workload.net(execution), jax.device_count()
     replaced = naive_jax.kernels_replaced if naive else contextlib.nullcontext
     pmapped = distributed.pmap(
-        lambda variables, images, archs: candidates.logits(net, variables, images, archs),
+        lambda variables, images, archs: net.logits_of_each(variables, images, archs),
         split={"archs"},
         split_out=True,
     )

@@ -8,7 +8,6 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from benchmarks import harness
 from benchmarks.baselines import naive_jax
@@ -16,45 +15,42 @@ from benchmarks.workload import Workload, torch, torch_supernet
 from nas_jax.oneshot import path_dropout
 from nas_jax.runtime import distributed, rng
 from nas_jax.training import train_step
+from nas_jax.training.hyperparameters import HyperParameters
 
 _L2, _RATE, _MOMENTUM = 1e-4, 0.1, 0.9
+_HYPER = HyperParameters(*map(np.float32, (_RATE, _MOMENTUM, 0, _L2, 0, 0, 0)))
 
 
 def jax_step(workload: Workload, execution: str, images, labels, num_groups: int, naive=False):
     """Compiled once; called with masks it gives a function that takes steps on all devices."""
-    devices, tx = jax.device_count(), optax.sgd(_RATE, _MOMENTUM, nesterov=True)
+    devices = jax.device_count()
     replaced = naive_jax.kernels_replaced if naive else contextlib.nullcontext
 
-    def step(state, batch, root, masks):
-        step = train_step.make(
+    def step(state, batch, root, masks, hyper):
+        step = train_step.TrainStep(
             workload.net(execution),
-            tx,
             num_groups=num_groups // devices,
             groups_at_once=1 if execution == "switch" else num_groups // devices,
             prepare=lambda keys, images: images,
-            sample_masks=lambda key, step, groups, policy: jax.tree.map(lambda m: m[groups], masks),
+            sampler=lambda key, step, groups, *_: jax.tree.map(lambda m: m[groups], masks),
             usage=workload.space.usage,
-            per_use=False,
-            l2=_L2,
-            l2_norm_params=False,
-            label_smoothing=0.0,
         )
-        return step(state, batch, root)
+        return step(state, batch, root, hyper)
 
     pmapped = distributed.pmap(step, split={"batch"}, split_out=False, donate={"state"})
     batch = distributed.shard({"image": images, "label": labels}, devices)
 
     def start(masks):
-        state = train_step.create(jax.tree.map(jnp.array, workload.variables), tx)
+        state = train_step.create(jax.tree.map(jnp.array, workload.variables))
         state, root, masks = distributed.replicate((state, rng.key(0), masks))
 
         def run():
             nonlocal state
             with replaced():  # matters where it is traced, in the first call
-                state, metrics = pmapped(state, batch, root, masks)
+                state, metrics = pmapped(state, batch, root, masks, _HYPER)
             return float(metrics["loss"])
 
-        run.lower = lambda: pmapped.lower(state, batch, root, masks)
+        run.lower = lambda: pmapped.lower(state, batch, root, masks, _HYPER)
         return run
 
     return start

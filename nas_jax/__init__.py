@@ -16,7 +16,7 @@ _PUBLIC = {
     "pipeline": "nas_jax.pipeline",
     "runtime": "nas_jax.runtime",
     "scaling": "nas_jax.costs.scaling",
-    "scoring": "nas_jax.oneshot.scoring",
+    "one_shot_accuracy": "nas_jax.oneshot.accuracy",
     "spaces": "nas_jax.spaces",
     "strategies": "nas_jax.strategies",
 }

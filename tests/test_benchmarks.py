@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import train_step
+from benchmarks import reading, train_step
 from benchmarks.baselines import naive_jax
 from benchmarks.workload import Workload, torch_supernet
 from nas_jax.oneshot import path_dropout
@@ -62,3 +62,41 @@ def test_the_training_step_that_is_timed_is_the_same_in_every_form():
     ]
     assert np.isfinite(losses).all()
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+
+
+def test_what_a_reader_walks_through_is_counted():
+    """Nine calls: two climbs; one return, since a function is read once."""
+    search = reading.Call("search/sweep.py", "search", 1, True, ())
+    named = [("runtime/rng.py", "key"), ("spaces/base.py", "all_on"), ("runtime/rng.py", "key")]
+    called = [reading.Call(file, name, 2, False, (search,)) for file, name in named]
+    unseen = reading.Call("nn/layers.py", "helper", 5, False, (search, called[0]))
+    inside = reading.Call("spaces/base.py", "<lambda>", 3, False, (search,))
+    rows = reading.Call("search/evaluators.py", "rows", 4, True, (search,))
+    later = reading.Call("report/page.py", "report", 1, True, ())
+    key = reading.Call("runtime/rng.py", "stream", 9, False, (search,))
+    found = reading.after_the_run([search, *called, unseen, inside, key, rows, later])
+    assert found.pop("walk")[1:] == [
+        *("runtime/rng.py", "spaces/base.py", "runtime/rng.py", "search/evaluators.py")
+    ]
+    assert found == {"files": 4, "climbs": 2, "returns": 1}
+
+
+def test_calls_are_those_of_the_package_while_nothing_is_imported():
+    calls = reading.calls_of(lambda: path_dropout.rates((), 0.1))
+    assert [call[:2] for call in calls] == [("oneshot/path_dropout.py", "rates")]
+    assert not calls[0].takes_run
+    assert calls[0].callers == ()
+
+
+def test_the_way_to_the_first_mask_is_the_call_stack_in_the_step():
+    """The same function outside a step, when the network is initialised, is not the end."""
+    other = reading.Call("data/loading.py", "load", 3, False, ())
+    at_first = reading.Call("nn/execution.py", "weighted_sum", 4, False, ())
+    step = reading.Call("training/train_step.py", "TrainStep.__call__", 1, False, ())
+    drawn = reading.Call("oneshot/path_dropout.py", "sample", 2, False, (step,))
+    summed = at_first._replace(callers=(step,))
+    found = reading.to_the_first_mask(
+        [other, at_first, step, drawn, summed, drawn._replace(line=7)]
+    )
+    way = ["training/train_step.py", "nn/execution.py"]
+    assert found == {"functions": 4, "files": 4, "files of the step": 3, "way": way}

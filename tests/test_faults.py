@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from nas_jax import pipeline
-from nas_jax.oneshot import scoring
+from nas_jax.oneshot.accuracy import OneShotAccuracy
 from nas_jax.report import page
 from nas_jax.runtime import preemption
-from nas_jax.search import sweep
+from nas_jax.search import evaluators, sweep
 from nas_jax.storage import workdir
 from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.training import loop
@@ -176,13 +176,13 @@ def test_a_training_that_diverged_goes_on_more_slowly(built, tmp_path, monkeypat
 def test_candidates_that_score_nan_fail_and_the_others_do_not(built, whole, tmp_path, monkeypatch):
     """Those of one op; XLA on a CPU may take NaN for zero in a ReLU, so weights cannot do it."""
     config, space, data = built
-    make = scoring.one_shot_accuracy
+    make = OneShotAccuracy
 
     def poisoned(*args, **options):
         scored = make(*args, **options)
         return lambda archs: np.where(archs[0]["ops"][:, 1] > 0, np.nan, scored(archs))
 
-    monkeypatch.setattr(scoring, "one_shot_accuracy", poisoned)
+    monkeypatch.setattr(evaluators, "OneShotAccuracy", poisoned)
     shutil.copytree(whole[0] / "checkpoints", tmp_path / "checkpoints")
     rows = trainings.swept(config, space, data, tmp_path)
     has_it = [bool(space.from_str(row["arch"])[0]["ops"][1]) for row in rows]

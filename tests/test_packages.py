@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import pathlib
+import re
 
 import pytest
 
@@ -146,3 +147,29 @@ def test_right_imports_are_not(file, source):
 def test_each_package_is_in_one_row():
     names = " ".join(ORDER).split()
     assert len(names) == len(set(names))
+
+
+MOST_LINES, MOST_OF_A_FUNCTION, MOST_PARAMETERS = 350, 60, 12
+
+
+@pytest.mark.parametrize("file", sorted(FILES))
+def test_files_and_functions_fit_on_a_few_screens(file):
+    assert len(FILES[file].splitlines()) <= MOST_LINES
+    for node in ast.walk(ast.parse(FILES[file])):
+        if isinstance(node, ast.FunctionDef):
+            given = [
+                a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+            ]
+            parameters = [name for name in given if name not in ("self", "cls")]
+            assert node.end_lineno - node.lineno < MOST_OF_A_FUNCTION, node.name
+            assert len(parameters) <= MOST_PARAMETERS, node.name
+
+
+def test_the_drawing_in_the_documents_has_the_order():
+    """From the top down, as in `ORDER` from the bottom up."""
+    text = (ROOT.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawing = text.partition("```")[2].partition("```")[0]
+    names = (line[:48] for line in drawing.splitlines())  # what they are for follows
+    rows = [set(re.findall(r"\w+", line)) for line in names]
+    drawn = [row for row in rows if row]
+    assert [set(names.split()) for names in reversed(ORDER)] == drawn

@@ -59,6 +59,6 @@ def test_folders_are_given_as_strings_or_paths(tmp_path):
     sweep.search(trainings.run_of(*built, there), supernet=here)
     retrain.retrain(trainings.run_of(*built, there))
     assert page.write(there, built[1]).exists()
-    (state,) = supernet.training(trainings.run_of(*built, here)).restore(here)
+    (state,) = supernet.restore(trainings.run_of(*built, here), here)
     assert state.step == 10
     assert len(workdir.read_trials(tmp_path / "sweep" / "trials.jsonl")) == 40

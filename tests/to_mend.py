@@ -35,7 +35,6 @@ NO_VERB = _names("""
     report.score_bias merged
     report.sections.networks over_seeds
     search.short_training nearest
-    standalone.retrain is_done jobs keep_or_select select
     standalone.width_tuning resolve
     storage.checkpoints Checkpoints.restore Checkpoints.resume
     studies.store Store.networks Store.score Store.scores_file Store.search Store.search_folder

@@ -49,7 +49,7 @@ class Evaluation(NamedTuple):
     allows: Callable[[Any], np.ndarray] | None = None
 
 
-def make(run: Run, directory: Path, step: int | None = None) -> Evaluation:
+def make(run: Run, directory: str | Path, step: int | None = None) -> Evaluation:
     """Make the evaluator of `sweep.score`.
 
     Args:

@@ -21,7 +21,7 @@ from nas_jax.run import Run
 from nas_jax.runtime import distributed
 from nas_jax.spaces import Space, arch_id
 from nas_jax.spaces.choices import unstack
-from nas_jax.storage import workdir
+from nas_jax.storage import file_paths, workdir
 from nas_jax.training.loop import Task, Training
 
 logger = logging.getLogger(__name__)
@@ -34,8 +34,9 @@ class ShortTraining:
     `retrain.short.train` says, with `supernet.filters`.
     """
 
-    def __init__(self, run: Run, directory: Path):
-        self._config, self._space, self._directory = run.config, run.space, directory
+    def __init__(self, run: Run, directory: str | Path):
+        self._config, self._space = run.config, run.space
+        self._directory = file_paths.local(directory, "directory")
         self._net = run.supernet()
         task = Task(
             name="candidate",

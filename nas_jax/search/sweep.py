@@ -15,7 +15,7 @@ from nas_jax import strategies
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, preemption, rng
 from nas_jax.search import evaluators
-from nas_jax.storage import file_paths, schemas, workdir
+from nas_jax.storage import schemas, workdir
 from nas_jax.strategies import exhaustive
 from nas_jax.training import supernet as supernet_lib
 
@@ -44,7 +44,7 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
         for old in (run.workdir / "retrain").glob("*/selection.json"):
             old.unlink()
     run.constraints.check()
-    evaluation = evaluators.make(run, file_paths.local(supernet or run.workdir, "supernet"))
+    evaluation = evaluators.make(run, supernet or run.workdir)
     allows = _both(run.constraints.allows, evaluation.allows)
     state = evaluation.strategy_state or _first_state(run, allows)
     root, progress = rng.key(sweep.seed), _Progress(resumed, sweep.num_candidates)

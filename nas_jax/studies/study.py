@@ -12,7 +12,7 @@ from nas_jax.report import results as results_lib
 from nas_jax.report.results import Network
 from nas_jax.run import Run
 from nas_jax.runtime import rng
-from nas_jax.standalone import retrain
+from nas_jax.standalone import selection
 from nas_jax.storage import csv_columns, file_paths, schemas
 from nas_jax.studies.store import Store
 from nas_jax.training import supernet
@@ -94,7 +94,7 @@ class Study:
         def tune(text):
             return self.pool.tune([(config, text, filters, config.seed)])[0]
 
-        return retrain.keep_or_select(path, self.run, protocol, self.trials, tune)
+        return selection.keep_or_select(path, self.run, protocol, self.trials, tune)
 
     def groups(self, protocol: str) -> dict[tuple[int, str], list[Network]]:
         """Train stand-alone networks, by (filters, group), with the reference's scores."""

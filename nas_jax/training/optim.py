@@ -1,7 +1,6 @@
 """SGD with Nesterov momentum and its learning-rate schedules (paper, section 4)."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,36 +44,21 @@ def schedule(
     return optax.join_schedules([rising, after], [warmup])
 
 
-def init(params: Any) -> Any:
-    """Make the state of SGD before the first step."""
-    return _sgd(0.0, 0.0, True, None).init(params)
-
-
-def update(
-    grads: Any,
-    state: Any,
-    params: Any,
+def sgd(
+    learning_rate: float | jax.Array | Callable,
     *,
-    learning_rate: jax.Array,
-    momentum: jax.Array,
+    momentum: float | jax.Array,
     nesterov: bool,
-    clip_norm: jax.Array | None,
-) -> tuple[Any, Any]:
-    """Take one step of SGD: (params, state) after it.
+    clip_norm: float | jax.Array | None,
+) -> optax.GradientTransformation:
+    """Make SGD; its state does not depend on the numbers, which may be a step's inputs.
 
     Args:
-      grads, params: trees of float32 arrays.
-      state: from `init`, or from the step before.
-      learning_rate, momentum: float32 [].
+      learning_rate: float32 [].
+      momentum: float32 [].
       nesterov: whether the momentum is Nesterov's.
       clip_norm: gradients are first scaled to a global norm of at most this; None: not at all.
     """
-    sgd = _sgd(learning_rate, momentum, nesterov, clip_norm)
-    updates, state = sgd.update(grads, state, params)
-    return optax.apply_updates(params, updates), state
-
-
-def _sgd(learning_rate, momentum, nesterov, clip_norm):
     clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
     return optax.chain(clip, optax.sgd(learning_rate, momentum, nesterov))
 

@@ -4,20 +4,20 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from nas_jax.nn.network import Network
 from nas_jax.runtime import rng
 from nas_jax.storage import file_paths
 from nas_jax.storage.checkpoints import Checkpoints, Weights
 from nas_jax.storage.identity import Identity
 
 
-def params_shape(net: nn.Module, image_shape: tuple[int, ...], *args: Any) -> Any:
-    """Return shapes and dtypes of a module's parameters; `args` follow the images in its call."""
+def params_shape(net: Network, image_shape: tuple[int, ...]) -> Any:
+    """Return shapes and dtypes of a supernet's parameters, for images [H, W, C]."""
     images = jnp.zeros((1, *image_shape), jnp.float32)
-    return jax.eval_shape(net.init, rng.key(0), images, *args)["params"]
+    return jax.eval_shape(net.init, rng.key(0), images, net.space.all_on())["params"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -111,7 +111,7 @@ def restore(
     Raises: ValueError if they are not there.
     """
     net, made = network(run), _variant(run)
-    params = restoration.params_shape(net, run.data.image_shape, run.space.all_on())
+    params = restoration.params_shape(net, run.data.image_shape)
     sampler_state = {}
     if run.config.supernet.sampler == "strategy":
         sampler_state = jax.eval_shape(run.strategy.init, rng.key(0))

@@ -28,6 +28,10 @@ class TrainState(NamedTuple):
     sampler_state: Any  # of the mask sampler, such as a controller's weights; {} of none
 
 
+# The state of SGD depends on none of its numbers, which each step brings.
+_UNSET_SGD = optim.sgd(0.0, momentum=0.0, nesterov=True, clip_norm=None)
+
+
 def create(variables: Any, sampler_state: Any = None) -> TrainState:
     """Make the state before the first step."""
     params = variables["params"]
@@ -35,7 +39,7 @@ def create(variables: Any, sampler_state: Any = None) -> TrainState:
         jnp.zeros((), jnp.int32),
         params,
         variables.get("batch_stats", {}),
-        optim.init(params),
+        _UNSET_SGD.init(params),
         {} if sampler_state is None else sampler_state,
     )
 
@@ -92,17 +96,17 @@ class TrainStep:
         grads, metrics, batch_stats = distributed.mean((grads, metrics, batch_stats))
         if self.per_use:
             grads = _per_use(grads, distributed.mean(self.usage(state.params, masks)))
-        params, opt_state = optim.update(
-            grads,
-            state.opt_state,
-            state.params,
-            learning_rate=hyper.learning_rate,
+        updates, opt_state = self._sgd(hyper).update(grads, state.opt_state, state.params)
+        params, step = optax.apply_updates(state.params, updates), state.step + 1
+        return TrainState(step, params, batch_stats, opt_state, state.sampler_state), metrics
+
+    def _sgd(self, hyper):
+        return optim.sgd(
+            hyper.learning_rate,
             momentum=hyper.momentum,
             nesterov=self.nesterov,
             clip_norm=hyper.clip_norm if self.clips else None,
         )
-        step = state.step + 1
-        return TrainState(step, params, batch_stats, opt_state, state.sampler_state), metrics
 
     def _ghost_batches(self, state, batch, root):
         """Augmented images [G, n, H, W, C] and their labels [G, n]."""

@@ -6,15 +6,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from nas_jax import spaces
 from nas_jax.nn import execution, kernels, layers, masked
 from nas_jax.nn.init import init
-from nas_jax.oneshot import candidates
 from nas_jax.runtime import distributed
 from nas_jax.training import train_step
+from nas_jax.training.hyperparameters import HyperParameters
 from tests.images import noise
 
 GROUPS, OPTIONS = 6, 4
@@ -166,8 +165,7 @@ def test_candidates_score_the_same(nets, variables):
     images = jnp.asarray(np.random.default_rng(3).normal(size=(4, 8, 8, 3)), jnp.float32)
     archs = SPACE.sample(jax.random.key(2), (8,))
     logits = {
-        how: jax.jit(functools.partial(candidates.logits, net))(variables, images, archs)
-        for how, net in nets.items()
+        how: jax.jit(net.logits_of_each)(variables, images, archs) for how, net in nets.items()
     }
     assert np.ptp(logits["masked"], 0).max() > 0.1  # candidates differ
     for how in ("switch", "dispatch"):
@@ -191,21 +189,17 @@ def test_ghost_batches_one_by_one_are_the_same_step(nets, variables):
 
 
 def _one_step(net: nn.Module, variables, masks, at_once):
-    tx = optax.sgd(0.1)
-    step = train_step.make(
+    step = train_step.TrainStep(
         net,
-        tx,
         num_groups=4,
         groups_at_once=at_once,
         prepare=lambda keys, x: x / 255.0,
-        sample_masks=lambda *_: masks,
+        sampler=lambda *_: masks,
         usage=SPACE.usage,
-        per_use=False,
-        l2=0.1,
-        l2_norm_params=False,
-        label_smoothing=0.0,
+        nesterov=False,
     )
+    hyper = HyperParameters(*map(np.float32, (0.1, 0, 0, 0.1, 0, 0, 0)))
     run = distributed.pmap(step, split={"batch"}, split_out=False, devices=jax.devices()[:1])
     batch = {"image": noise(16, 8, 8)[None], "label": np.arange(16, dtype=np.int32)[None] % 3}
-    state, metrics = run(train_step.create(variables, tx), batch, jax.random.key(0))
+    state, metrics = run(train_step.create(variables), batch, jax.random.key(0), hyper)
     return jax.device_get((state.params, metrics))

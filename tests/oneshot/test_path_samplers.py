@@ -14,20 +14,19 @@ from nas_jax.spaces import choices
 
 SPACE = spaces.make("nasbench201", num_cells=1)
 KEY = jax.random.key(0)
+Hyper = collections.namedtuple("Hyper", ["r", "drop_share"])
 
 
 def make(name, num_groups=6, space=SPACE):
-    sampler = path_samplers.make(
-        name,
-        space.choices,
-        num_steps=11,
-        num_groups=num_groups,
-        extremes=params_flops.extremes(space),
-        r=0.1,
-        schedule="linear",
-        rescale=False,
-    )
-    return jax.jit(sampler)
+    extremes = params_flops.extremes(space)
+    sampler = path_samplers.make(name, space.choices, num_groups=num_groups, extremes=extremes)
+
+    @jax.jit
+    def draw(key, step, groups):
+        share = path_dropout.ramp(step, 11, "linear")
+        return sampler(key, step, groups, (), Hyper(r=0.1, drop_share=share))
+
+    return draw
 
 
 def decisions(sampler, step, num_groups, space=SPACE):
@@ -89,9 +88,8 @@ def test_fair_edges_are_independent():
 def test_fair_where_a_choice_has_many_subsets():
     """Two ops of three, or one: six subsets, each once in six ghost batches."""
     one = choices.Choice("ops", 3, 1, 2)
-    options = {"extremes": (None, None), "r": 0.1, "schedule": "none", "rescale": False}
-    sampler = path_samplers.make("fair", [one], num_steps=1, num_groups=6, **options)
-    drawn = choices.to_decisions([one], sampler(KEY, 0, jnp.arange(6)))
+    sampler = path_samplers.make("fair", [one], num_groups=6)
+    drawn = choices.to_decisions([one], sampler(KEY, 0, jnp.arange(6), (), None))
     assert sorted(drawn[:, 0].tolist()) == [0, 1, 2, 3, 4, 5]
 
 

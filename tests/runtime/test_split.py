@@ -19,7 +19,7 @@ def test_pmap_splits_the_arguments_that_are_named():
         donate={"state"},
         devices=jax.devices()[:1],
     )
-    state, out = run(np.float32(1), np.arange(3, dtype=np.float32)[None], np.float32(2))
+    state, out = run(np.ones(3, np.float32), np.arange(3, dtype=np.float32)[None], np.float32(2))
     np.testing.assert_array_equal(state, [1, 3, 5])
     np.testing.assert_array_equal(out, [[0, 2, 4]])
 

@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict
 from nas_jax import spaces
 from nas_jax.nn import layers
 from nas_jax.nn import masked as masked_lib
-from nas_jax.search.short_training import Trained
+from nas_jax.search.short_training import ShortTraining
 from tests import trainings
 from tests.configs import tiny
 
@@ -68,9 +68,9 @@ def test_a_candidate_is_trained_from_there(built, tmp_path):
     """Of one draw for all; block 1 has one of its three inputs, so sqrt(3) times the supernet's."""
     config, space, data = built
     text = "0,1>sep3x3|2>identity,maxpool"
-    trained = Trained(trainings.run_of(config, space, data, tmp_path), tmp_path)
+    trained = ShortTraining(trainings.run_of(config, space, data, tmp_path), tmp_path)
     trained(space.from_strs([text]))
-    [state] = trained._training.restore(trained._folder(text))
+    [state] = trained._training.trained(trained._folder(text)).last()
     net = space.supernet(num_classes=10, filters=4)
     images = jnp.zeros((1, *data.image_shape))
     drawn = masked_lib.init(jax.random.key(config.seed), net, images, space.all_on())["params"]

@@ -10,6 +10,7 @@ import pytest
 
 from nas_jax import spaces, strategies
 from nas_jax.costs import latency, params_flops
+from nas_jax.data import augment
 from nas_jax.nn import masked
 from nas_jax.report import analysis
 from nas_jax.runtime import rng
@@ -214,14 +215,14 @@ def alternating(tmp_path_factory):
 def test_a_controller_learns_while_the_supernet_trains(alternating):
     """Ten times; the sweep goes on with it."""
     directory, state, rows = alternating
-    assert int(state.policy["told"]) == 10
+    assert int(state.sampler_state["told"]) == 10
     assert all(0 <= row["asked_accuracy"] <= 1 for row in rows if row["step"] % 2 == 0)
     config, space, data = _enas()
     trials = trainings.swept(config, space, data, directory)
     made = trainings.run_of(config, space, data, directory)
-    strategy, fresh = made.strategy, supernet.first_policy(made)
+    strategy, fresh = made.strategy, supernet.first_strategy_state(made)
     key = rng.stream(jax.random.key(config.sweep.seed), "ask", 0)
-    asked = [space.to_strs(strategy.ask(key, policy, 8)) for policy in (state.policy, fresh)]
+    asked = [space.to_strs(strategy.ask(key, known, 8)) for known in (state.sampler_state, fresh)]
     assert [row["arch"] for row in trials[:8]] == asked[0] != asked[1]
     assert len(trials) == 16
 
@@ -245,7 +246,9 @@ def test_a_training_with_a_controller_is_the_same_on_eight_devices(alternating, 
     for key in ("loss", "asked_accuracy"):
         ours = [[row.get(key) for row in found if key in row] for found in (rows, again)]
         np.testing.assert_allclose(*ours, atol=1e-4)
-    np.testing.assert_allclose(state.policy["baseline"], eight.policy["baseline"], atol=1e-3)
+    np.testing.assert_allclose(
+        state.sampler_state["baseline"], eight.sampler_state["baseline"], atol=1e-3
+    )
 
 
 # -- scores by training ---------------------------------------------------------------------------
@@ -299,7 +302,7 @@ def test_a_candidate_is_its_stand_alone_network(by_training):
     images, labels = data.fixed("valid", 128)
     right = 0
     for part in (slice(0, 64), slice(64, 128)):
-        x = loop.augment.standardise(images[part], data.mean, data.std)
+        x = augment.standardise(images[part], data.mean, data.std)
         logits = net.apply({"params": jax.device_get(state.params)}, x)
         right += int((np.argmax(logits, -1) == labels[part]).sum())
     assert abs(right / 128 - rows[0]["value"]) <= 2 / 128

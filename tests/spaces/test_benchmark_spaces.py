@@ -17,7 +17,6 @@ import pytest
 from nas_jax import spaces
 from nas_jax.costs import params_flops
 from nas_jax.nn import masked
-from nas_jax.oneshot import candidates
 
 pytestmark = pytest.mark.system
 
@@ -290,7 +289,7 @@ def test_shared_prefixes_change_no_score(order):
     if order == "random":
         decisions = np.random.default_rng(0).permutation(decisions)
     archs = space.from_decisions(decisions)
-    shared = jax.jit(functools.partial(candidates.logits, net))(variables, IMAGES, archs)
+    shared = jax.jit(net.logits_of_each)(variables, IMAGES, archs)
     alone = jax.jit(lambda v: jax.lax.map(lambda arch: net.apply(v, IMAGES, arch), archs))(
         variables
     )

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from nas_jax import config, spaces
 from nas_jax.report import results
 from nas_jax.search import sweep
-from nas_jax.standalone import retrain
+from nas_jax.standalone import retrain, selection
 from nas_jax.storage import workdir
 from tests import trainings
 from tests.configs import tiny_macro
@@ -29,10 +29,10 @@ def _trials(scores, params=None):
 
 
 def _select(trials, seed=0, top_pool=4, bucket_width=0.1, **groups):
-    none = dict.fromkeys(retrain.GROUPS, 0)
+    none = dict.fromkeys(selection.GROUPS, 0)
     rules = {"top_pool": top_pool, "small_quantile": 0.5, "bucket_width": bucket_width}
     settings = ConfigDict({"groups": {**none, **groups}})
-    return retrain.select(trials, SPACE, settings, ConfigDict(rules), seed)
+    return selection.select(trials, SPACE, settings, ConfigDict(rules), seed)
 
 
 def test_top_takes_one_of_each_rank_of_the_pool():
@@ -161,7 +161,7 @@ def test_groups_take_the_first_of_equal_ones(group):
 # -- a selection that is there --------------------------------------------------------------------
 
 
-EMPTY = {group: [] for group in retrain.GROUPS}
+EMPTY = {group: [] for group in selection.GROUPS}
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def test_a_selection_that_is_not_whole_is_made_again(tied, text):
     retrain.retrain(trainings.run_of(*run))
     first = results.ranked(workdir.read_trials(run[-1] / "trials.jsonl"))[0]["arch"]
     assert workdir.read_json(path)["top"] == [first]
-    assert workdir.read_json(path).keys() == {*retrain.GROUPS}
+    assert workdir.read_json(path).keys() == {*selection.GROUPS}
 
 
 def test_a_sweep_that_begins_anew_forgets_the_selection(tmp_path):

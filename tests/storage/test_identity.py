@@ -38,7 +38,7 @@ def _restore(trained, *fields, **of_data):
     config = variants.changed(config, "", fields)
     space = spaces.make(**config.space.to_dict())
     data = dataclasses.replace(data, **of_data)
-    return supernet.training(trainings.run_of(config, space, data, directory)).restore(directory)
+    return supernet.restore(trainings.run_of(config, space, data, directory), directory)
 
 
 @pytest.mark.parametrize(

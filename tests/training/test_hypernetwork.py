@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import spaces, strategies
+from nas_jax import spaces
 from nas_jax.nn import layers, masked
 from nas_jax.spaces import base
-from nas_jax.strategies import smash
+from nas_jax.training import supernet, variants
+from nas_jax.training.variants import hypernetwork
 from tests import trainings
 from tests.configs import tiny
 
@@ -23,7 +24,7 @@ OPTIONS = (("hidden", 8), ("basis", 3))
 
 def _wrapped(**options):
     net = SPACE.supernet(num_classes=10, filters=4, **options)
-    return strategies.make("smash", SPACE, OPTIONS).wrap(net)
+    return variants.make("smash", SPACE, OPTIONS).wrap(net)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_it_is_the_one_shot_model_with_the_kernels_of_a_code(made):
     wrapped = jax.jit(_wrapped().apply)
     plain = jax.jit(SPACE.supernet(num_classes=10, filters=4).apply)
     for g, code in enumerate(_codes(params, archs)):
-        own = {"params": smash.generate(params["net"], paths, code)}
+        own = {"params": hypernetwork.generate(params["net"], paths, code)}
         ours, theirs = wrapped(variables, images, _of(archs, g)), plain(own, images, _of(archs, g))
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
@@ -87,7 +88,7 @@ def test_kernels_are_sums_of_their_basis_and_differ_between_architectures(made):
     basis = flax.traverse_util.flatten_dict(params)[path]
     kernels = []
     for code in codes:
-        found = smash.generate(params, net._generated(images), code)
+        found = hypernetwork.generate(params, net._generated(images), code)
         kernel = flax.traverse_util.flatten_dict(found)[path]
         by_hand = sum(c * np.asarray(b) for c, b in zip(code[number], basis))
         np.testing.assert_allclose(kernel, by_hand, rtol=1e-5, atol=1e-6)
@@ -165,8 +166,8 @@ def _search():
         "supernet.train.num_steps": 20,
         "supernet.train.base_lr": 0.3,  # larger ones let rounding errors grow
         "supernet.sampler": "single_path",
-        "sweep.strategy": "smash",
-        "sweep.options": OPTIONS,
+        "supernet.variant": "smash",
+        "supernet.variant_options": OPTIONS,
         "sweep.num_candidates": 8,
     }
     with config.unlocked():
@@ -197,8 +198,7 @@ def test_candidates_are_ranked_with_generated_weights(trained):
     config, space, data = _search()
     rows = trainings.swept(config, space, data, directory)
     assert len(rows) == 8
-    strategy = trainings.run_of(config, space, data, directory).strategy
-    net = strategy.wrap(space.supernet(num_classes=10, filters=4))
+    net = supernet.network(trainings.run_of(config, space, data, directory))
     images, labels = data.fixed("valid", 128)
     images = (images / 255 - data.mean) / data.std
     arch = space.from_str(rows[0]["arch"])
@@ -211,13 +211,16 @@ def test_candidates_are_ranked_with_generated_weights(trained):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"sweep.options": (("basis", 1),)}, "basis=1 must be 2 or more"),
-        ({"sweep.bn": "running"}, r"sweep\.bn='running', but sweep\.strategy='smash' scores with"),
+        ({"supernet.variant_options": (("basis", 1),)}, "basis=1 must be 2 or more"),
+        (
+            {"sweep.bn": "running"},
+            r"sweep\.bn='running', but supernet\.variant='smash' scores with",
+        ),
     ],
 )
 def test_what_cannot_be_is_said(fields, message):
     config = tiny.get_config()
-    fields |= {"sweep.strategy": "smash", "sweep.calibration_images": 128}
+    fields |= {"supernet.variant": "smash", "sweep.calibration_images": 128}
     with config.unlocked():
         config.update_from_flattened_dict(fields)
     with pytest.raises(ValueError, match=message):

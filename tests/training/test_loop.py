@@ -6,7 +6,6 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
@@ -16,6 +15,7 @@ from nas_jax.oneshot import path_dropout
 from nas_jax.runtime import distributed, rng
 from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.training import loop, supernet, train_step
+from nas_jax.training.hyperparameters import HyperParameters
 from nas_jax.training.metrics import Diverged
 from tests import trainings
 from tests.configs import tiny
@@ -120,28 +120,24 @@ def _step(space, sample_masks, *, l2, lr=0.0, **options):
     net = space.supernet(num_classes=3, filters=4)
     images = jnp.zeros((1, 8, 8, 1))
     variables = masked.init(jax.random.key(0), net, images, space.all_on())
-    tx = optax.sgd(lr)
-    state = train_step.create(variables, tx)
-    step = train_step.make(
+    state = train_step.create(variables)
+    step = train_step.TrainStep(
         net,
-        tx,
         num_groups=2,
         groups_at_once=2,
         prepare=lambda keys, x: x.astype(jnp.float32) / 255,
-        sample_masks=sample_masks,
+        sampler=sample_masks,
         usage=space.usage,
-        per_use=options.pop("per_use", False),
-        l2=l2,
-        l2_norm_params=False,
-        label_smoothing=0.0,
+        nesterov=False,
         **options,
     )
+    hyper = HyperParameters(lr, *map(np.float32, (0, 0, l2, 0, 0, 0)))
     batch = {
         "image": np.random.default_rng(0).integers(0, 256, (1, 8, 8, 8, 1), np.uint8),
         "label": np.arange(8, dtype=np.int32)[None] % 3,
     }
     run = distributed.pmap(step, split={"batch"}, split_out=False, devices=jax.devices()[:1])
-    after, metrics = run(state, batch, jax.random.key(0))
+    after, metrics = run(state, batch, jax.random.key(0), hyper)
     return state.params, after.params, metrics
 
 

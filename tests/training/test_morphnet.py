@@ -3,7 +3,6 @@
 import functools
 import json
 
-import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -11,8 +10,9 @@ from ml_collections import ConfigDict
 from nas_jax import build
 from nas_jax.config import validation
 from nas_jax.report import page
-from nas_jax.standalone import retrain, width_tuning
+from nas_jax.standalone import retrain, selection, width_tuning
 from nas_jax.storage import workdir
+from nas_jax.training import supernet
 from tests import trainings
 from tests.configs import tiny
 
@@ -24,8 +24,8 @@ def _search():
     fields = {
         "supernet.train.num_steps": 20,
         "supernet.train.checkpoint_every": 10,
-        "sweep.strategy": "morphnet",
-        "sweep.options": (("strength", 8.0), ("threshold", 0.6)),
+        "supernet.variant": "morphnet",
+        "supernet.variant_options": (("strength", 8.0), ("threshold", 0.6)),
         "retrain.short.groups.random": 0,
         "retrain.short.groups.stratified": 0,
         "retrain.final.groups.tuned": 1,
@@ -67,17 +67,15 @@ def test_a_search_goes_on_with_what_is_left_and_tunes_widths(penalised):
     directory, state, _ = penalised
     config, space, data = _search()
     trials = trainings.swept(config, space, data, directory)
-    strategy = trainings.run_of(config, space, data, directory).strategy
-    left = jax.device_get(strategy.read_out(state.params))
-    assert not all(mask.all() for mask in jax.tree.leaves(left))
-    asked = space.from_strs([row["arch"] for row in trials])
-    for mask, kept in zip(jax.tree.leaves(asked), jax.tree.leaves(left)):
-        assert kept.sum() < 1 or not np.any(mask[:, ~kept])
+    allows = supernet.variant(config.supernet, space).read_out(state.params)
+    everything = space.from_decisions(np.concatenate([*space.enumerate_decisions()]))
+    assert 0 < allows(everything).sum() < len(allows(everything))
+    assert allows(space.from_strs([row["arch"] for row in trials])).all()
     retrain.retrain(trainings.run_of(config, space, data, directory))
     [path] = (directory / "retrain" / "widths").glob("F4/*/widths.json")
     row, best = (
         json.loads(path.read_text()),
-        retrain.select(trials, space, config.retrain.final, config.retrain.selection, 0),
+        selection.select(trials, space, config.retrain.final, config.retrain.selection, 0),
     )
     assert [row["arch"]] == best["tuned"]
     limit = 0.5 * row["costs"]["full"]

@@ -7,10 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from nas_jax import spaces, strategies
+from nas_jax import spaces
 from nas_jax.report import page
-from nas_jax.training import lineage, supernet
-from nas_jax.training.loop import Training
+from nas_jax.training import lineage, supernet, variants
 from nas_jax.training.metrics import Diverged
 from nas_jax.training.population import Population
 from tests import trainings
@@ -23,8 +22,8 @@ FIELDS = {
     "space.num_cells": 1,
     "space.num_blocks": 1,
     "space.ops": ("identity", "sep3x3"),
-    "sweep.strategy": "pbt",
-    "sweep.options": (("population", 4),),
+    "supernet.variant": "pbt",
+    "supernet.variant_options": (("population", 4),),
     "sweep.num_candidates": 8,
     "supernet.strategy_every": 5,
     "supernet.train.num_steps": 30,
@@ -51,7 +50,7 @@ def _training(directory, devices=1, factors=None, wrap=lambda data: data, **fiel
     if factors is not None:
         ones = np.ones(len(factors), np.float32)
         rates = {"learning_rate": np.asarray(factors, np.float32)}
-        made._policy |= dict.fromkeys(TUNED, ones) | rates
+        made.task.turn.first_sampler_state |= dict.fromkeys(TUNED, ones) | rates
     return made
 
 
@@ -91,11 +90,11 @@ def trained(tmp_path_factory):
 )
 def test_a_quarter_goes_on_as_the_best_quarter(scores, parents):
     space = spaces.make("nasbench_macro", stages=(1, 1))
-    strategy = strategies.make("pbt", space, (("population", len(scores)),))
-    before = strategy.init(jax.random.key(0))
+    selection = variants.make("pbt", space, (("population", len(scores)),)).selection
+    before = selection.init(jax.random.key(0))
     drawn = set()
     for number in range(8):
-        found, after = strategy.exploit(jax.random.key(number), before, np.asarray(scores))
+        found, after = selection.exploit(jax.random.key(number), before, np.asarray(scores))
         assert all(int(m) in allowed for m, allowed in zip(found, parents, strict=True))
         drawn |= {int(found[0])}
         is_replaced = np.asarray(found) != np.arange(len(scores))
@@ -109,9 +108,9 @@ def test_a_quarter_goes_on_as_the_best_quarter(scores, parents):
 def test_factors_go_up_as_often_as_down_each_on_its_own():
     """The worst of four takes the best's, in each of 400 turns."""
     space = spaces.make("nasbench_macro", stages=(1, 1))
-    strategy = strategies.make("pbt", space, (("population", 4),))
+    selection = variants.make("pbt", space, (("population", 4),)).selection
     state = {name: np.asarray([1, 2, 4, 8], np.float32) for name in TUNED}
-    exploit = jax.jit(jax.vmap(strategy.exploit, (0, None, None)))
+    exploit = jax.jit(jax.vmap(selection.exploit, (0, None, None)))
     keys = jax.random.split(jax.random.key(0), 400)
     parents, after = jax.device_get(exploit(keys, state, np.asarray([0.1, 0.9, 0.5, 0.6])))
     np.testing.assert_array_equal(parents, [[1, 1, 2, 3]] * 400)
@@ -124,8 +123,8 @@ def test_factors_go_up_as_often_as_down_each_on_its_own():
 
 def test_first_factors_are_log_uniform_and_independent():
     space = spaces.make("nasbench_macro", stages=(1, 1))
-    strategy = strategies.make("pbt", space, (("population", 4000), ("spread", 4.0)))
-    state = strategy.init(jax.random.key(0))
+    selection = variants.make("pbt", space, (("population", 4000), ("spread", 4.0))).selection
+    state = selection.init(jax.random.key(0))
     exponents = np.stack([np.log(state[name]) / np.log(4.0) for name in TUNED])
     assert abs(exponents).max() <= 1
     for row in exponents:
@@ -148,15 +147,19 @@ def test_a_schedule_is_traced_back_by_hand():
 def test_a_child_is_its_parent_but_for_its_factors(tmp_path):
     """Weights and momentum, after one turn."""
     training = _training(tmp_path)
-    state, roots = training._place(training._first_state(0, None, None), 0)
-    state, _ = training._step(state, next(training._batches(0, 0)), roots)
+    population, schedule = training.task.turn, training._schedule(1.0)
+    first = training._first_state(0, None, None)
+    population.begin(tmp_path, 0, first, schedule)
+    state, roots = population.place(first, 0)
+    batch = next(population.batches(training._data, "train", 32, 0, 0))
+    state, _ = training._step(state, batch, roots, population.hyper(schedule.at(0)))
     before = jax.device_get(state)
-    after, found = training._updater(tmp_path, 0, before, 0)(5, state, roots)
+    after, found = population(5, state, jax.random.key(0))
     row = _rows(tmp_path)[1]
     parents = np.asarray(row["parents"])
     assert (parents != np.arange(4)).sum() == 1
     _assert_equal(jax.tree.map(lambda x: x[parents], before[:4]), jax.device_get(after[:4]))
-    np.testing.assert_allclose(after.policy["score"], np.asarray(row["scores"])[parents])
+    np.testing.assert_allclose(after.sampler_state["score"], np.asarray(row["scores"])[parents])
     assert found["best_score"] == max(row["scores"])
     assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(before.opt_state))
 
@@ -176,7 +179,7 @@ def test_the_lineage_says_what_was_trained(trained):
             assert np.isclose(moves[copied, None], [0.8, 1.25]).any(1).all()
         line = [values[m] for values, m in zip((r[name] for r in rows), lineage.ancestors(rows))]
         assert lineage.schedule(rows)[name] == line
-        np.testing.assert_allclose(_factors(rows[-1], name), state.policy[name], rtol=1e-5)
+        np.testing.assert_allclose(_factors(rows[-1], name), state.sampler_state[name], rtol=1e-5)
     assert any(row["parents"] != [0, 1, 2, 3] for row in rows)
 
 
@@ -200,16 +203,16 @@ class SameOrder:
 def test_a_member_is_a_training_of_its_own(tmp_path, execution):
     """Member i of three and seed 2 is a plain training of seed 6 + i, where no factor differs."""
     fields = {"supernet__train__num_steps": 4, "supernet__execution": execution}
-    fields |= {"sweep__options": (("population", 3), ("spread", 1.0))}
+    fields |= {"supernet__variant_options": (("population", 3), ("spread", 1.0))}
     training = _training(tmp_path, wrap=SameOrder, **fields)
-    assert isinstance(training, Population)
+    assert isinstance(training.task.turn, Population)
     state = jax.device_get(training.fit(tmp_path / "all", seed=2))
     config, space, data = _build(
-        **fields | {"sweep__strategy": "random_search", "sweep__options": ()}
+        **fields | {"supernet__variant": "none", "supernet__variant_options": ()}
     )
     run = trainings.run_of(config, space, SameOrder(data), tmp_path)
     alone = supernet.training(run, jax.devices()[:1])
-    assert type(alone) is Training
+    assert alone.task.turn is None
     for member in (0, 2):
         one = alone.fit(tmp_path / str(member), seed=6 + member)
         mine = jax.tree.map(lambda x, m=member: x[m], state)
@@ -219,12 +222,14 @@ def test_a_member_is_a_training_of_its_own(tmp_path, execution):
 
 def test_factors_multiply_what_the_config_says(tmp_path):
     """A member with half the learning rate, 300 times the L2 and three times r."""
-    fields = {"supernet__train__num_steps": 4, "sweep__options": (("population", 2),)}
+    fields = {"supernet__train__num_steps": 4, "supernet__variant_options": (("population", 2),)}
     training = _training(tmp_path, wrap=SameOrder, **fields)
     own = {"learning_rate": 0.5, "l2": 300.0, "r": 3.0}
-    training._policy |= {name: np.asarray([1, own[name]], np.float32) for name in TUNED}
+    training.task.turn.first_sampler_state |= {
+        name: np.asarray([1, own[name]], np.float32) for name in TUNED
+    }
     state = jax.device_get(training.fit(tmp_path / "all", seed=2))
-    fields |= {"sweep__strategy": "random_search", "sweep__options": ()}
+    fields |= {"supernet__variant": "none", "supernet__variant_options": ()}
     fields |= {"supernet__train__base_lr": 1.6, "supernet__train__l2": 0.03}
     config, space, data = _build(**fields, supernet__path_dropout__r=0.3)
     run = trainings.run_of(config, space, SameOrder(data), tmp_path)
@@ -234,10 +239,11 @@ def test_factors_multiply_what_the_config_says(tmp_path):
 
 
 def test_what_is_restored_is_the_best(trained):
-    directory, training, state = trained
+    directory, _, state = trained
     best = int(np.argmax(_rows(directory)[-1]["scores"]))
-    [restored] = training.restore(directory)
-    assert restored.step.shape == ()
+    config, space, data = _build()
+    [restored] = supernet.restore(trainings.run_of(config, space, data, directory), directory)
+    assert restored.step == 30
     _assert_equal(restored.params, jax.tree.map(lambda x: x[best], state.params))
 
 
@@ -267,7 +273,10 @@ def test_it_diverges_when_all_do(tmp_path):
 @pytest.mark.parametrize("population", [4, 8])
 def test_one_device_equals_eight(tmp_path, population):
     """Half of a member's batch each; and a member each."""
-    fields = {"sweep__options": (("population", population),), "supernet__train__num_steps": 4}
+    fields = {
+        "supernet__variant_options": (("population", population),),
+        "supernet__train__num_steps": 4,
+    }
     fields |= {"supernet__strategy_every": 2}
     one, eight = (
         jax.device_get(_training(tmp_path, n, **fields).fit(tmp_path / str(n), seed=1))
@@ -307,10 +316,13 @@ def test_a_sweep_and_a_report_of_it(trained):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"sweep.options": (("population", 0),)}, "sweep.options: population=0 must be 1 or more"),
-        ({"sweep.options": (("share", 0.6),)}, r"share=0.6 must be in \[0, 0.5\]"),
-        ({"sweep.options": (("spread", 0.5),)}, "spread=0.5 must be 1 or more"),
-        ({"sweep.options": (("perturb", 0.8),)}, "perturb=0.8 must be 1 or more"),
+        (
+            {"supernet.variant_options": (("population", 0),)},
+            "supernet.variant_options: population=0 must be 1 or more",
+        ),
+        ({"supernet.variant_options": (("share", 0.6),)}, r"share=0.6 must be in \[0, 0.5\]"),
+        ({"supernet.variant_options": (("spread", 0.5),)}, "spread=0.5 must be 1 or more"),
+        ({"supernet.variant_options": (("perturb", 0.8),)}, "perturb=0.8 must be 1 or more"),
         ({"supernet.sampler": "strategy"}, "'pbt' tunes a population .* choose another"),
         ({"supernet.strategy_every": 31}, "strategy_every=31, but of 30 steps"),
     ],

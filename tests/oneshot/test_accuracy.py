@@ -7,7 +7,10 @@ import pytest
 
 from nas_jax import spaces
 from nas_jax.nn import masked
-from nas_jax.oneshot import candidates, scoring
+from nas_jax.oneshot import batch_statistics
+from nas_jax.oneshot.accuracy import OneShotAccuracy
+from nas_jax.oneshot.divergence import KLDivergence
+from nas_jax.standalone import evaluation
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,7 @@ def _prepare(images):
 
 def _scores(scored, devices, variables=None, batch_size=16):
     _, net, own, images, labels, archs = scored
-    scorer = scoring.one_shot_accuracy(
+    scorer = OneShotAccuracy(
         net,
         own if variables is None else variables,
         images,
@@ -71,7 +74,7 @@ def test_the_divergence_is_the_mean_of_both_directions_summed(scored):
     space, net, variables, images, _, archs = scored
     references = space.from_strs(["0>identity|0>identity", space.to_str(space.all_on())])
     arguments = {"prepare": _prepare, "devices": jax.devices()[:2]}
-    found = scoring.kl_divergence(net, variables, images, references, **arguments)(archs)
+    found = KLDivergence(net, variables, images, references, **arguments)(archs)
 
     def log_predictions(masks, i):
         arch = jax.tree.map(lambda mask: mask[i], masks)
@@ -87,7 +90,7 @@ def test_the_divergence_is_the_mean_of_both_directions_summed(scored):
         np.testing.assert_allclose(found[i], np.mean(both), rtol=1e-3, atol=1e-6)
     assert np.ptp(found) > 0
     itself = jax.tree.map(lambda mask: mask[:1], archs)
-    scorer = scoring.kl_divergence(net, variables, images, itself, **arguments)
+    scorer = KLDivergence(net, variables, images, itself, **arguments)
     np.testing.assert_allclose(scorer(archs)[0], 0, atol=1e-6)
 
 
@@ -102,7 +105,7 @@ def test_standalone_accuracy_does_not_depend_on_the_batch(scored):
     net = space.standalone(space.all_on(), num_classes=10, filters=4, bn="running")
     variables = masked.init(jax.random.key(0), net, jnp.zeros((1, 8, 8, 1)))
     found = [
-        scoring.accuracy(
+        evaluation.accuracy(
             net,
             variables,
             [(images[i : i + size], labels[i : i + size]) for i in range(0, 32, size)],
@@ -144,7 +147,7 @@ def _momentless(scored, batches, archs):
 def test_recalibrated_statistics_are_each_candidate_s_own(scored):
     _, net, variables, images, labels, archs = scored
     batches = images[::-1].reshape(2, 16, *images.shape[1:])  # stand for training images
-    scorer = scoring.one_shot_accuracy(
+    scorer = OneShotAccuracy(
         net,
         variables,
         images,
@@ -168,7 +171,7 @@ def test_running_statistics_are_one_for_all(scored, execution):
     net = net.clone(execution=execution)
     batches = images.reshape(4, 8, *images.shape[1:])
     four = jax.tree.map(lambda mask: mask[:4], archs)
-    gather = jax.jit(lambda params, *args: candidates.statistics(net, params, *args, _prepare))
+    gather = jax.jit(lambda params, *args: batch_statistics.gather(net, params, *args, _prepare))
     stats = gather(variables["params"], batches, four)
     each = [jax.tree.map(lambda mask, i=i: mask[i], archs) for i in range(4)]
     jax.tree.map(
@@ -178,7 +181,7 @@ def test_running_statistics_are_one_for_all(scored, execution):
     )
     given = {**variables, "batch_stats": stats}
     one = jax.devices()[:1]
-    found = scoring.one_shot_accuracy(
+    found = OneShotAccuracy(
         net, given, images, labels, batch_size=16, prepare=_prepare, devices=one
     )(archs)
     for i in (0, 7):
