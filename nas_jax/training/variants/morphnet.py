@@ -8,6 +8,7 @@ an architecture that is found are tuned afterwards, on its own network: see
 """
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -53,7 +54,7 @@ def make(
         return _of_all(space, params, resource).without_vanished(params, threshold, min_share)
 
     def read_out(params):
-        return functools.partial(_is_left, space, jax.device_get(left(params)))
+        return functools.partial(is_left, space, jax.device_get(left(params)))
 
     return TrainingVariant(penalty=penalty, read_out=read_out)
 
@@ -64,10 +65,15 @@ def _of_all(space, params, resource):
     return widths.Widths(space, text, shapes, image_size=space.reduction, resource=resource)
 
 
-def _is_left(space, left, archs):
-    """Whether masks [n, k] have options alone that are left, bool [n].
+def is_left(space: Space, left: Any, archs: Any) -> np.ndarray:
+    """Say whether architectures have no option but those that are left, bool [n].
 
-    Where a legal choice needs more of them, all options of that Choice count as left.
+    Where a legal choice needs more options than are left, all of that Choice count as left.
+
+    Args:
+      space: the search space.
+      left: masks bool [k] of the options that are left.
+      archs: masks [n, k].
     """
     found = np.ones(len(jax.tree.leaves(archs)[0]), bool)
     trees = map(jax.tree.leaves, (space.choices, left, archs))
