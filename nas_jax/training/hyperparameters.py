@@ -74,8 +74,11 @@ class Schedule:
         found = {"learning_rate": self._learning_rate(steps)}
         if self._dropout:
             ramp = path_dropout.ramp(steps, self._num_steps, self._dropout.schedule)
-            found["drop_share"] = np.broadcast_to(ramp, steps.shape)
-        return {name: np.asarray(values, np.float32) for name, values in found.items()}
+            found["drop_share"] = ramp
+        return {  # a constant schedule gives one value for all
+            name: np.broadcast_to(np.asarray(values, np.float32), steps.shape)
+            for name, values in found.items()
+        }
 
     def logged(self, step: int) -> dict[str, float]:
         """Return what metrics.jsonl says of step number `step`."""
