@@ -41,7 +41,7 @@ def completed(config: Mapping) -> dict:
     Sections that it lacks are not added, so that a part of a config stays a part. A strategy that
     is a training variant now becomes that.
     """
-    found = _with_variant(copy.deepcopy(dict(config)))
+    found = with_variant(copy.deepcopy(dict(config)))
     for name, value in ABSENT.items():
         section, field = _section(found, name)
         if section is not None:
@@ -49,8 +49,11 @@ def completed(config: Mapping) -> dict:
     return found
 
 
-def _with_variant(config):
-    """Write a former `sweep.strategy` as today's `supernet.variant`."""
+def with_variant(config: dict) -> dict:
+    """Write a former `sweep.strategy` of a config, or of a part of it, as a `supernet.variant`.
+
+    The config is changed, and returned.
+    """
     sweep, supernet = config.get("sweep", {}), config.get("supernet", {})
     if sweep.get("strategy") in FORMER_STRATEGIES and "variant" not in supernet:
         supernet["variant"], supernet["variant_options"] = sweep["strategy"], sweep["options"]
@@ -64,10 +67,11 @@ def without_former(config: Mapping, prefix: str = "", also: Collection[str] = ()
     kept = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
+        if name in also or (name in ABSENT and _same(ABSENT[name], value)):
+            continue
+        kept[key] = value
         if isinstance(value, Mapping):
             kept[key] = without_former(value, f"{name}.", also)
-        elif name not in also and (name not in ABSENT or not _same(ABSENT[name], value)):
-            kept[key] = value
     return kept
 
 

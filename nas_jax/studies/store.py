@@ -23,7 +23,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from nas_jax import build, spaces
+from nas_jax import build
 from nas_jax.data import dataset
 from nas_jax.report import results
 from nas_jax.run import Run
@@ -36,12 +36,14 @@ from nas_jax.training import supernet as supernet_lib
 logger = logging.getLogger(__name__)
 
 SHARED = ("data", "space", "network")  # decide every network
-SCORE = ("seed", "score", "kl", "bn", "calibration_images", "num_checkpoints")
-ACCURACY = ("num_images", "batch_size")  # decide scores that are accuracies
+# A whole section counts, so that a field that comes is not forgotten, but for what decides nothing.
+_ASKS = ("strategy", "options", "constraints", "latency", "candidates_per_batch")
+_OF_NO_SCORE = (*_ASKS, "num_candidates", "inherit")
+_OF_NO_DIVERGENCE = (*_OF_NO_SCORE, "num_images", "batch_size")
+_OF_NO_TRAINING = ("score", "kl", "bn", "calibration_images", "num_checkpoints")
+_OF_NO_TRAINING += ("num_candidates", "inherit")
 # Decides scores: what is trained or tested sees all images of a split.
 ORDER = "data.shuffle_seed"
-# Decide a supernet whose training depends on the strategy.
-STRATEGY = ("seed", "strategy", "options", "constraints", "latency", "candidates_per_batch")
 
 
 class Store:
@@ -79,12 +81,10 @@ class Store:
         """Where the supernet of a config is, or will be."""
         names = ("seed", *SHARED, "supernet")
         methods = compatibility.mended(config.space.name, config.supernet.sampler)
-        space = spaces.make(**config.space.to_dict())
-        if not supernet_lib.examines(config.supernet, space):
+        if (config.supernet.variant, config.supernet.sampler == "strategy") == ("none", False):
             parts = _parts(config, names, without=(ORDER, "supernet.strategy_every"))
             return self._folder("supernets", parts | methods)
-        sweep_parts = _parts(config.sweep, (*STRATEGY, *ACCURACY), "sweep.")
-        parts = _parts(config, names) | {"sweep": sweep_parts}
+        parts = _parts(config, names) | {"sweep": _sweep_parts(config, _OF_NO_TRAINING)}
         return self._folder("supernets", parts | methods, order=self.data.order)
 
     def _folder(self, kind, parts, **inputs):
@@ -100,10 +100,10 @@ class Store:
 
     def scores_file(self, config: ConfigDict, step: int | None = None) -> Path:
         """Where scores by the supernet of a config are, scored as `config.sweep` says."""
-        names = SCORE + (() if config.sweep.score == "kl" else ACCURACY)
+        without = _OF_NO_DIVERGENCE if config.sweep.score == "kl" else _OF_NO_SCORE
         order = _parts(config.data, [ORDER.removeprefix("data.")], "data.")
         methods = compatibility.mended(config.space.name, score=config.sweep.score)
-        settings = _parts(config.sweep, names, "sweep.") | order | methods | {"step": step}
+        settings = _sweep_parts(config, without) | order | methods | {"step": step}
         return self.supernet(config) / "scores" / f"{_id(settings)}.jsonl"
 
     def score(self, config: ConfigDict, archs: Sequence[str], step: int | None = None) -> list:
@@ -219,10 +219,15 @@ def _parts(config, names, prefix="", without=()):
     return compatibility.without_former(compatibility.decisive(picked), prefix, without)
 
 
+def _sweep_parts(config, without):
+    return _parts(config, ["sweep"], without=[f"sweep.{name}" for name in without])["sweep"]
+
+
 def _is_of(path, parts):
     """Whether what a folder's config.json holds is the same, but for where things lie."""
     try:
         there = compatibility.decisive(workdir.read_json(path, schemas.OBJECT))
+        there = compatibility.with_variant(there)
     except ValueError:  # damaged: it may be of something else
         return False
     return _id(compatibility.without_former(there)) == _id(parts)
