@@ -23,7 +23,7 @@ from nas_jax.training import supernet
 logger = logging.getLogger(__name__)
 
 SHARED = ("report", "study")  # modes that may run beside another process in the same workdir
-_STAGES = {
+STAGES = {
     "supernet": supernet.train,
     "sweep": sweep.search,
     "retrain": retrain.retrain,
@@ -74,7 +74,7 @@ def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
             recorded = _recorded(functools.partial(say, stage=stage))
             with _on_sigterm(), _explained(directory, stage), recorded:
                 if distributed.is_lead() or stage not in SHARED:
-                    _STAGES[stage](run)
+                    STAGES[stage](run)
                 preemption.check()
                 distributed.barrier(stage)
         say("done", stage=mode)

@@ -15,7 +15,6 @@ import pytest
 
 from nas_jax import pipeline
 from nas_jax.oneshot.accuracy import OneShotAccuracy
-from nas_jax.report import page
 from nas_jax.runtime import preemption
 from nas_jax.search import evaluators, sweep
 from nas_jax.storage import workdir
@@ -255,7 +254,7 @@ def test_status_says_how_a_stage_ended(tmp_path, monkeypatch, error, status):
     def run(*_):
         raise error
 
-    monkeypatch.setattr(page, "run", run)
+    monkeypatch.setitem(pipeline.STAGES, "report", run)
     with pytest.raises(type(error)):
         pipeline.run(tiny.get_config(), "report", tmp_path)
     found = workdir.read_json(tmp_path / "status.json")
@@ -274,13 +273,13 @@ def test_a_disk_that_fails_is_explained(tmp_path, monkeypatch, error, message):
     def run(*_):
         raise error
 
-    monkeypatch.setattr(page, "run", run)
+    monkeypatch.setitem(pipeline.STAGES, "report", run)
     with pytest.raises(ValueError, match=message):
         pipeline.run(tiny.get_config(), "report", tmp_path)
 
 
 def test_a_second_process_is_refused_but_for_a_report(tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "run", lambda *_: None)
+    monkeypatch.setitem(pipeline.STAGES, "report", lambda *_: None)
     with workdir.claim(tmp_path, wait=False):
         with pytest.raises(ValueError, match=f"in use by another process.*{tmp_path}-2"):
             pipeline.run(tiny.get_config(), "sweep", tmp_path)

@@ -34,7 +34,7 @@ def test_help_shows_modes_and_examples_without_loading_jax(arguments):
     assert all(f"  {mode}  " in done.stdout for mode in config_lib.MODES)
     assert {"--config:", "--mode:", "--workdir:"} <= set(done.stdout.split())
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "nas_jax.config" in imported
+    assert "nas_jax.config.defaults" in imported
     assert not {"jax", "flax", "tensorflow_datasets"} & imported
 
 

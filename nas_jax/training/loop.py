@@ -221,7 +221,7 @@ class Training:
     def trained(self, directory: str | Path) -> Trained:
         """Return what a training that is done left in `directory`."""
         shape, name = self._state_shape, self.task.name
-        given = directory, name, self.total, self.identity
+        given = directory, name, self.total, self._identity
         return Trained(*given, shape.params, shape.sampler_state)
 
     @functools.cached_property

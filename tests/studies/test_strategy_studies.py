@@ -112,7 +112,7 @@ def test_strategies_are_compared_at_their_budget(tmp_path):
     workdir.set_status(study.pool.supernet(with_own), "diverged")
     other = variants.changed(with_own, "", [("seed", 1)])
     workdir.set_status(study.pool.supernet(other), "done")
-    again = Study(study.config, study.space, study.pool.data, tmp_path / "again")
+    again = Study(trainings.run_of(study.config, study.space, study.pool.data, tmp_path / "again"))
     _fill_cells(again, "fair", 1, archs[6:] + archs[:6])
     text = studies.study(trainings.run_of(study.config, *run[1:], tmp_path / "again")).read_text()
     assert _cells(text, "fair")[1] == "1"
@@ -180,7 +180,9 @@ def test_a_controller_s_candidates_count(tmp_path):
 def test_a_population_s_images_count(tmp_path):
     """Four members of 40 steps; every 10 of them 8 candidates on 64 images, by each member."""
     study, config, *_ = _study(tiny.get_config(), tmp_path, **{"study.parts": ("strategies",)})
-    config.sweep.strategy, config.sweep.options = "pbt", (("population", 4),)
+    config.supernet.variant = "pbt"
+    with config.unlocked():
+        config.supernet.variant_options = (("population", 4),)
     config.supernet.strategy_every = 10
     trained, scored = 4 * 40 * 32, 40 * 128 + 4 * 4 * 8 * 64
     found = [f"{trained:,}", "168", f"{scored:,}", f"{trained + scored:,}"]
@@ -209,11 +211,11 @@ def test_strategies_have_supernets_of_their_own_only_where_they_train_them(tmp_p
     assert folders[0] == folders[1]
     assert len(set(folders)) == 3
     config.supernet.sampler = "path_dropout"
-    for strategy in ("smash", "pbt", "morphnet", "enas"):
-        config.sweep.strategy = strategy
+    for variant in ("smash", "pbt", "morphnet", "none"):
+        config.supernet.variant = variant
         folders.append(pool.supernet(config))
     assert len(set(folders)) == 6
-    config.supernet.sampler, config.sweep.strategy = "strategy", "enas"
+    config.supernet.sampler = "strategy"
     folders.append(pool.supernet(config))
     config.sweep.num_candidates += 1  # it decides the search alone
     assert pool.supernet(config) == folders[-1]

@@ -250,7 +250,8 @@ def test_one_point_of_the_paper_has_no_coefficients(made, tmp_path):
     path = tmp_path / "points.csv"
     path.write_text(PAPER + "0.5,0.25,1.5,0.75\n")
     config.study.paper_points = str(path)
-    study = Study(config, made[0].space, made[0].pool.data, made[0].results.directory)
+    given = config, made[0].space, made[0].pool.data, made[0].results.directory
+    study = Study(trainings.run_of(*given))
     [text] = ranking._paper(study)
     assert "The paper's own 1 points, stratified by score: no coefficients (n = 1 is" in text
     assert [row[2:4] for row in compare_supernets._paper_rows(study)] == [
