@@ -64,21 +64,21 @@ def check_fields(config: ConfigDict) -> None:
     Raises: ValueError that names the field, its value and what is allowed.
     """
     space = config.get("space")
-    known = known_fields(space.get("name") if isinstance(space, ConfigDict) else None)
-    validation.config(config, known)
+    complete = all_fields(space.get("name") if isinstance(space, ConfigDict) else None)
+    validation.config(config, complete)
     for label, variant in _variants(config).items():
         with _said_of(label):
-            validation.config(variant, known)
+            validation.config(variant, complete)
 
 
-def known_fields(space_name: str) -> ConfigDict:
+def all_fields(space_name: str) -> ConfigDict:
     """Return a config with every field that there is where the space is that of this name."""
     if not isinstance(space_name, str):
         kind = type(space_name).__name__
         raise ValueError(f"config.space.name is a {kind}; it must be a name, such as 'cell'")
-    known = defaults.default()
-    known.space = ConfigDict({"name": space_name, **spaces.defaults(space_name)})
-    return known
+    complete = defaults.default()
+    complete.space = ConfigDict({"name": space_name, **spaces.defaults(space_name)})
+    return complete
 
 
 def assemble(config: ConfigDict, data: Data, workdir: str | Path) -> Run:

@@ -15,43 +15,20 @@ def _names(lines):
 
 # Public names with a retired word (test_glossary).
 RETIRED_WORDS = _names("""
-    build known_fields
-    config.validation config(known)
     costs.latency is_poor(found) quality(found)
+    naming check_options(known)
     nn.layers BatchNorm(policy) POLICIES
-    oneshot.candidates logits(own)
+    nn.network Network.logits_of_each(own)
     oneshot.path_dropout tuned
-    report.markdown coefficients(found)
-    report.results SCORES Score
-    report.sections.general final(found) how(found) ranking(found) scores scores(found)
-    report.sections.pareto write(found)
-    report.sections.schedule LABELS write(found)
-    report.sections.trust write(found)
-    report.sections.widths table(found) write(found)
-    runtime.distributed is_lead of_lead own_devices lead_first
-    search.evaluators Scorer
+    runtime.distributed own_devices
     spaces.base Space.labels
     spaces.cell CellSpace.labels
     spaces.nasbench201 NasBench201Space.labels
     spaces.nasbench_macro NasBenchMacroSpace.labels
-    storage.compatibility mended(score)
-    strategies TOLD make(told)
-    strategies.pbt TUNED
-    studies.store Pool Pool.score Pool.scores_file SCORE
-    studies.study Study.scores
-    training.lineage NOT_TUNED tuned
-    training.loop BaseTraining.fit(policy) Task(known) Task(policy) Task(tuned) Task.known
-    training.metrics Progress.know(known) Progress.write(known)
-    training.supernet first_policy make_strategy(told)
-    training.train_step TrainState(policy) create(policy) make(tuned)
 """)
 
 # Public functions whose docstring does not begin with a verb (test_docs).
 NO_VERB = _names("""
-    build build known_fields
-    config.defaults check_variant default
-    config.variants changed flatten resolve
-    costs.constraints Constraints.allows Constraints.costs
     costs.latency is_poor per_option quality
     costs.params_flops extremes image_options least of of_network on_images per_option total
     costs.scaling fit
@@ -60,37 +37,27 @@ NO_VERB = _names("""
     data.augment augment standardise standardiser
     data.dataset Data.batches Data.fixed Data.in_order Data.num_images decode
     data.digits make pools
-    naming check nearest
+    naming check check_range
     nn.execution resolve scaled weighted_sum
-    nn.kernels avg_pool conv depthwise halve max_pool moments pointwise pointwise_of_concat
-    nn.kernels scale_shift
+    nn.init init
+    nn.kernels.batch_norm moments scale_shift
+    nn.kernels.conv conv
+    nn.kernels.depthwise depthwise
+    nn.kernels.pointwise pointwise pointwise_of_concat
+    nn.kernels.pooling avg_pool halve max_pool
+    nn.kernels.windows pad strided_bwd
     nn.layers conv he_normal he_scale
-    nn.masked init
-    nn.network Network.logits Network.on Network.tensor_widths Network.unit network_options
-    oneshot.candidates logits statistics
+    nn.network Network.logits Network.on Network.tensor_widths Network.unit
+    nn.skipping weighted_sum
     oneshot.path_dropout ramp rates tuned
-    oneshot.path_samplers make
-    oneshot.scoring accuracy right
-    report.analysis evenly kendall kendall_gain mean_difference mean_interval over_seeds
-    report.analysis pareto_front rank_correlations summary top_k_regret
-    report.figures bands courses curves descent fronts groups growth histogram intervals panels
-    report.figures widths
-    report.markdown coefficients interval millions spread table
-    report.page write
-    report.results columns grouped ranked read_result sizes
-    report.score_bias biases merged num_tied parts
-    report.sections.general final how ranking scores
-    report.sections.pareto write
-    report.sections.schedule write
-    report.sections.trust write
-    report.sections.widths table write
+    report.analysis over_seeds
+    report.score_bias merged
+    report.sections.networks over_seeds
     runtime.distributed all_members fetch grid is_lead mean num_global num_local of_members
-    runtime.distributed of_lead own_devices lead_first part process put replica_index shard
-    runtime.distributed stop_requested whole
+    runtime.distributed own_devices part process put replica_index shard stop_requested whole
     runtime.environment only_cpu with_cpu_flags
     runtime.preemption on_sigterm requested
     runtime.rng each key named stream
-    search.evaluators Scorer.rows
     search.short_training nearest
     spaces.base Space.all_on Space.check_image_size Space.contains Space.count Space.crossover
     spaces.base Space.deepened Space.enumerate_decisions Space.from_decisions Space.from_str
@@ -110,41 +77,29 @@ NO_VERB = _names("""
     spaces.nasbench201 NasBench201Space.network NasBench201Space.parse
     spaces.nasbench201 NasBench201Space.reduction_at NasBench201Space.to_str
     spaces.nasbench_macro MacroNetwork.enter MacroNetwork.layer MacroNetwork.leave
-    spaces.nasbench_macro NasBenchMacroSpace.labels NasBenchMacroSpace.layers
-    spaces.nasbench_macro NasBenchMacroSpace.network NasBenchMacroSpace.parse
-    spaces.nasbench_macro NasBenchMacroSpace.reduces NasBenchMacroSpace.reduction_at
-    spaces.nasbench_macro NasBenchMacroSpace.stage NasBenchMacroSpace.to_str
+    spaces.nasbench_macro MacroNetwork.one_after_the_other NasBenchMacroSpace.labels
+    spaces.nasbench_macro NasBenchMacroSpace.layers NasBenchMacroSpace.network
+    spaces.nasbench_macro NasBenchMacroSpace.parse NasBenchMacroSpace.reduces
+    spaces.nasbench_macro NasBenchMacroSpace.reduction_at NasBenchMacroSpace.stage
+    spaces.nasbench_macro NasBenchMacroSpace.to_str
     spaces.tabular Table.check_data Table.search_accuracy digest nats_bench_rows
-    standalone.retrain is_done jobs keep_or_select select
     standalone.width_tuning resolve
     storage.checkpoints Checkpoints.restore Checkpoints.resume
     storage.schemas Kind.optional Kind.or_null problem
     storage.workdir claim count_lines iterate_jsonl next_free read_trials versions
-    strategies.base ask_allowed check_range compiled
-    strategies check make
-    strategies.enas make objective
-    strategies.evolution make
-    strategies.exhaustive every make
-    strategies.morphnet make
-    strategies.optuna_samplers make
-    strategies.pbt make
+    strategies.base ask_allowed compiled
+    strategies check
+    strategies.exhaustive check_count
     strategies.random_search make
-    strategies.smash generate make
-    studies.compare_strategies write
-    studies.compare_supernets write
-    studies.compare_widths write
-    studies.divergence write
-    studies.final write
-    studies.op_ablation write
-    studies.ranking write
-    studies.regret write
-    studies.store Pool.networks Pool.score Pool.scores_file Pool.search Pool.search_folder
-    studies.store Pool.supernet Pool.train_networks Pool.tune
-    studies.study Study.groups Study.networks Study.paper Study.scores Study.searches Study.seeded
-    studies.study Study.selection
-    training.lineage ancestors read schedule tuned
-    training.loop BaseTraining.restore BaseTraining.restore_step count_steps
-    training.optim l2 schedule sgd
-    training.supernet first_policy make make_strategy num_members training training_strategy
-    training.train_step create
+    studies.store Store.evaluate Store.evaluations_file Store.networks Store.search
+    studies.store Store.search_folder Store.supernet Store.train_networks Store.tune
+    training.layout Replicated.batches Replicated.begin Replicated.compile Replicated.first_state
+    training.layout Replicated.hyper Replicated.place Replicated.shape_of
+    training.lineage ancestors hyperparameters read schedule
+    training.optim l2
+    training.population Population.batches Population.begin Population.compile
+    training.population Population.first_state Population.hyper Population.is_due Population.place
+    training.population Population.shape_of
+    training.supernet StrategyTurn.is_due
+    training.variants.hypernetwork generate
 """)

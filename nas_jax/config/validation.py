@@ -17,13 +17,13 @@ MIN_TIMED = 20  # architectures
 _TRAININGS = ("supernet.train", "retrain.short.train", "retrain.final.train")
 
 
-def config(given: ConfigDict, known: ConfigDict) -> None:
-    """Check what a config alone shows, against `known`, which has every field.
+def config(given: ConfigDict, complete: ConfigDict) -> None:
+    """Check what a config alone shows, against `complete`, which has every field.
 
     Raises: ValueError that names the field, its value, and what is allowed.
     """
     fields = dict(flatten(given))
-    allowed = dict(flatten(known))
+    allowed = dict(flatten(complete))
     for name in fields:
         field_name(name, allowed)
     for name in allowed:

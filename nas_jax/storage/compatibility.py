@@ -88,7 +88,7 @@ def decisive(config: Mapping) -> dict:
     return found
 
 
-def mended(space: str, sampler: str = "", score: str = "") -> dict[str, str]:
+def mended(space: str, sampler: str = "", evaluator: str = "") -> dict[str, str]:
     """Name the form of methods that were mended, where a run uses them: what it began with another
     form cannot go on, nor be compared.
 
@@ -98,14 +98,14 @@ def mended(space: str, sampler: str = "", score: str = "") -> dict[str, str]:
     Args:
       space: `space.name` of the config.
       sampler: `supernet.sampler`, where a supernet is trained.
-      score: `sweep.score`, where candidates are scored.
+      evaluator: `sweep.score`, where candidates are evaluated.
     """
-    trains = score not in ("table", "trained")
-    drops = (trains and sampler == "path_dropout") or score == "kl"
+    trains = evaluator not in ("table", "trained")
+    drops = (trains and sampler == "path_dropout") or evaluator == "kl"
     found = {}
     if space in ("nasbench_macro", "nasbench201") and drops:
         found["path_dropout"] = "second"
-    if space == "cell" and score == "trained":
+    if space == "cell" and evaluator == "trained":
         found["trained"] = "second"
     return found
 

@@ -81,7 +81,7 @@ def _gain(accuracies, reference):
 def _budget(study, config):
     """Count, of one search: images trained on, candidates scored, images scored on, all images."""
     sweep, train = config.sweep, config.supernet.train
-    steps = count_steps(train, study.pool.data.num_images("train"))
+    steps = count_steps(train, study.store.data.num_images("train"))
     members = supernet.num_members(config.supernet, study.space)
     learnt_from = 0
     if config.supernet.sampler == "strategy" or members > 1:

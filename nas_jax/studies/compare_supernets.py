@@ -17,7 +17,7 @@ def write(study) -> str:
     """List how well each supernet ranks; draw its scores, and the differences from the first."""
     scores = {
         label: {
-            name: study.scores(config, [network.arch for network in networks])
+            name: study.values(config, [network.arch for network in networks])
             for name, networks in study.samples.items()
         }
         for label, config in study.variants.items()
@@ -76,7 +76,7 @@ def _panels(study, scores):
             f"paper: {label}": figures.Points(study.paper(column), theirs, none)
             for label, column in zip(study.variants, columns)
         }
-    labels = study.results.score.label, "stand-alone accuracy (%)"
+    labels = study.results.ranking_metric.label, "stand-alone accuracy (%)"
     path = study.results.out / "supernets.png"
     figures.panels(path, [*_in_rows(points), *_in_rows(paper)], *labels)
     return f"![Scores by each supernet, {name} sample]({path.name})"

@@ -14,7 +14,7 @@ HEADER = ("widths", "n", "test accuracy (%)", "parameters (M)", "multiply-adds (
 
 def write(study) -> str:
     """Train what is lacking; draw widths and differences, and list the networks."""
-    rows = study.pool.tune(_jobs(study))
+    rows = study.store.tune(_jobs(study))
     archs = {name: [row["arch" if name == "full" else name] for row in rows] for name in NAMES}
     trained = study.networks({arch for each in archs.values() for arch in each})
     networks = {name: [trained[arch] for arch in each] for name, each in archs.items()}

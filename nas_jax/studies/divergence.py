@@ -24,7 +24,7 @@ def write(study) -> str:
     config = variants.changed(study.variants[study.reference], "", [("sweep.score", "kl")])
     rows, panels = [], []
     for name, networks in study.samples.items():
-        values = study.scores(config, [network.arch for network in networks])
+        values = study.values(config, [network.arch for network in networks])
         one_shot, truth = columns(networks, "one_shot", "accuracy")
         rows += _rows(name, values, one_shot, truth)
         panels.append(_panels(name, values, one_shot, truth))
@@ -66,10 +66,10 @@ def _course(study, config):
     networks = sorted(next(reversed(study.samples.values())), key=lambda n: n.accuracy)
     numbers = analysis.evenly(range(len(networks)), study.config.study.course)
     networks = {number + 1: networks[number] for number in numbers}
-    with Checkpoints(study.pool.supernet(config) / "checkpoints") as checkpoints:
+    with Checkpoints(study.store.supernet(config) / "checkpoints") as checkpoints:
         steps = checkpoints.steps
     archs = [network.arch for network in networks.values()]
-    courses = [[_plus(v) for v in study.scores(config, archs, step)] for step in steps]
+    courses = [[_plus(v) for v in study.values(config, archs, step)] for step in steps]
     names = [f"{n.accuracy:.1f} % (no. {number})" for number, n in networks.items()]
     path = study.results.out / "divergence_course.png"
     labels = "training step", "KL divergence (nats)", "stand-alone accuracy"

@@ -21,7 +21,7 @@ def write(study) -> str:
         )
     labels = space.labels(choices[0])
     archs = [space.all_on(), *(_without(space, j) for j in range(len(labels)))]
-    accuracies = study.scores(reference, list(map(space.to_str, archs)))
+    accuracies = study.values(reference, list(map(space.to_str, archs)))
     networks = list({n.arch: n for sample in study.samples.values() for n in sample}.values())
     networks = [network for network in networks if network.one_shot is not None]
     uses = _uses(space, [network.arch for network in networks])

@@ -3,20 +3,20 @@
 import math
 
 from nas_jax.report import analysis, figures, markdown
-from nas_jax.report.sections import ranking, scores
+from nas_jax.report.sections import distribution, ranking
 
 TITLE = "One-shot against stand-alone accuracy"
 
 
 def write(study) -> str:
     """Draw scores against accuracies, and list how well they rank; the paper's points, too."""
-    out, score = study.results.out, study.results.score
+    out, metric = study.results.out, study.results.ranking_metric
     where = f"F = {min(study.config.retrain.short.filters)}"
     samples = {(where, name): networks for name, networks in study.samples.items()}
     return "\n\n".join(
         [
-            scores.distribution(out, score, study.trials),
-            ranking.comparison(out, score, samples, study.trials),
+            distribution.distribution(out, metric, study.trials),
+            ranking.comparison(out, metric, samples, study.trials),
             *_paper(study),
         ]
     )

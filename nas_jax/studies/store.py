@@ -36,7 +36,7 @@ from nas_jax.training import supernet as supernet_lib
 logger = logging.getLogger(__name__)
 
 SHARED = ("data", "space", "network")  # decide every network
-SCORE = ("seed", "score", "kl", "bn", "calibration_images", "num_checkpoints")
+EVALUATION = ("seed", "score", "kl", "bn", "calibration_images", "num_checkpoints")
 ACCURACY = ("num_images", "batch_size")  # decide scores that are accuracies
 # Decides scores: what is trained or tested sees all images of a split.
 ORDER = "data.shuffle_seed"
@@ -98,34 +98,34 @@ class Store:
         workdir.open_workdir(directory, parts, inputs)
         return directory
 
-    def scores_file(self, config: ConfigDict, step: int | None = None) -> Path:
+    def evaluations_file(self, config: ConfigDict, step: int | None = None) -> Path:
         """Where scores by the supernet of a config are, scored as `config.sweep` says."""
-        names = SCORE + (() if config.sweep.score == "kl" else ACCURACY)
+        names = EVALUATION + (() if config.sweep.score == "kl" else ACCURACY)
         order = _parts(config.data, [ORDER.removeprefix("data.")], "data.")
-        methods = compatibility.mended(config.space.name, score=config.sweep.score)
+        methods = compatibility.mended(config.space.name, evaluator=config.sweep.score)
         settings = _parts(config.sweep, names, "sweep.") | order | methods | {"step": step}
         return self.supernet(config) / "scores" / f"{_id(settings)}.jsonl"
 
-    def score(self, config: ConfigDict, archs: Sequence[str], step: int | None = None) -> list:
+    def evaluate(self, config: ConfigDict, archs: Sequence[str], step: int | None = None) -> list:
         """Rows of `archs`, as in trials.jsonl, scored by the supernet of a config as it says.
 
         `step` is that of a checkpoint, None for the last ones. No value if its training diverged.
         """
         if _status(self.supernet(config)) == "diverged":
             return [{"arch": text, "value": None, "status": "failed"} for text in archs]
-        path = self.scores_file(config, step)
+        path = self.evaluations_file(config, step)
         run = self.run(config, self.supernet(config))
         own = {text: run.space.repeated(text) for text in archs}
         with workdir.claim(path.parent, wait=True):
             workdir.mend_jsonl(path, schemas.TRIAL)
             known = {row["arch"]: row for row in workdir.read_trials(path)}
             missing = [text for text in dict.fromkeys(own.values()) if text not in known]
-            for rows in self._scored(run, missing, step):
+            for rows in self._evaluated(run, missing, step):
                 workdir.append_jsonl(path, rows)
                 known |= {row["arch"]: row for row in rows}
         return [known[own[text]] for text in archs]
 
-    def _scored(self, run, archs, step):
+    def _evaluated(self, run, archs, step):
         """Rows, as many as are scored at once; the last are filled up, to divide over devices."""
         if not archs:
             return
@@ -162,9 +162,9 @@ class Store:
 
     def search_folder(self, config: ConfigDict) -> Path:
         """Where the trials of a config's strategy are, or will be."""
-        sampler, score = config.supernet.sampler, config.sweep.score
+        sampler, evaluator = config.supernet.sampler, config.sweep.score
         parts = _parts(config, ("seed", "table", *SHARED, "supernet", "sweep"))
-        parts |= compatibility.mended(config.space.name, sampler, score)
+        parts |= compatibility.mended(config.space.name, sampler, evaluator)
         table = tabular.digest(config.table)
         return self._folder("searches", parts, order=self.data.order, table=table)
 

@@ -33,7 +33,7 @@ class Study:
 
     def __init__(self, run: Run):
         self.run, self.config, self.space = run, run.config, run.space
-        self.pool = Store(run.config.study.pool, run.data)
+        self.store = Store(run.config.study.pool, run.data)
         self.variants = variants.resolve(run.config)
         self.results = results_lib.RunResults(run.workdir, run.space)
         self._points = paper_points(run.config.study)
@@ -53,8 +53,8 @@ class Study:
     @functools.cached_property
     def trials(self) -> list[dict]:
         """Score the candidates by the reference."""
-        self.pool.train_supernets(self.variants)
-        return self.pool.score(self.variants[self.reference], self.candidates)
+        self.store.train_supernets(self.variants)
+        return self.store.evaluate(self.variants[self.reference], self.candidates)
 
     def seeded(self) -> dict[str, list[ConfigDict]]:
         """Return the configs of each variant, by label: one for each of `study.num_seeds` seeds.
@@ -75,7 +75,7 @@ class Study:
     def searches(self) -> dict[str, list[list[dict]]]:
         """Return the trials of each seed's search, by label; train the supernets before."""
         configs = self.seeded()
-        self.pool.train_supernets(
+        self.store.train_supernets(
             {
                 f"{label}, seed {config.seed}": config
                 for label, several in configs.items()
@@ -83,7 +83,7 @@ class Study:
                 if config.sweep.score not in supernet.WITHOUT
             }
         )
-        trials = iter(self.pool.search([c for several in configs.values() for c in several]))
+        trials = iter(self.store.search([c for several in configs.values() for c in several]))
         return {label: [next(trials) for _ in several] for label, several in configs.items()}
 
     def selection(self, protocol: str) -> dict[str, Sequence[str]]:
@@ -92,22 +92,22 @@ class Study:
         filters = config.retrain[protocol].filters[0]
 
         def tune(text):
-            return self.pool.tune([(config, text, filters, config.seed)])[0]
+            return self.store.tune([(config, text, filters, config.seed)])[0]
 
         return selection.keep_or_select(path, self.run, protocol, self.trials, tune)
 
     def groups(self, protocol: str) -> dict[tuple[int, str], list[Network]]:
         """Train stand-alone networks, by (filters, group), with the reference's scores."""
         chosen = self.selection(protocol)
-        trained = self.pool.train_networks(self.config, protocol, chosen)
+        trained = self.store.train_networks(self.config, protocol, chosen)
         known = [row for row in self.trials if row["value"] is not None]
-        scores = {row["arch"]: self.results.score.factor * row["value"] for row in known}
+        scores = {row["arch"]: self.results.ranking_metric.factor * row["value"] for row in known}
         return results_lib.grouped(trained, chosen, scores)
 
     def networks(self, archs: Iterable[str]) -> dict[str, Network]:
         """Train the final networks of these architectures, or widths, by their strings."""
         chosen = {"top": sorted(archs)}
-        trained = self.pool.train_networks(self.config, "final", chosen)
+        trained = self.store.train_networks(self.config, "final", chosen)
         (networks,) = results_lib.grouped(trained, chosen, {}).values()
         return {network.arch: network for network in networks}
 
@@ -118,11 +118,11 @@ class Study:
         first = min(filters for filters, _ in groups)
         return {n: groups[first, n] for n in results_lib.SAMPLES if (first, n) in groups}
 
-    def scores(self, config: ConfigDict, archs: Sequence[str], step: int | None = None) -> list:
+    def values(self, config: ConfigDict, archs: Sequence[str], step: int | None = None) -> list:
         """Score architectures, in the score's unit; None for a failure."""
-        self.pool.train_supernets(self.variants)
-        factor = results_lib.SCORES[config.sweep.score].factor
-        rows = self.pool.score(config, archs, step)
+        self.store.train_supernets(self.variants)
+        factor = results_lib.RANKING_METRICS[config.sweep.score].factor
+        rows = self.store.evaluate(config, archs, step)
         return [None if row["value"] is None else factor * row["value"] for row in rows]
 
     def paper(self, column: str) -> list[float] | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nas_jax.storage import schemas, workdir
 
-NOT_TUNED = ("step", "scores", "parents")
+OTHER_FIELDS = ("step", "scores", "parents")
 
 
 def read(path: Path) -> list[dict]:
@@ -24,7 +24,10 @@ def read(path: Path) -> list[dict]:
 
 def _problem(rows, row):
     """What does not go with the first row, '' if all does."""
-    schema, size = {name: [schemas.NUMBER] for name in tuned(rows)}, len(rows[0]["parents"])
+    schema, size = (
+        {name: [schemas.NUMBER] for name in hyperparameters(rows)},
+        len(rows[0]["parents"]),
+    )
     if row is not rows[0]:
         schema["scores"] = [schemas.NUMBER.or_null()]
     if problem := schemas.problem(schema, row):
@@ -34,9 +37,9 @@ def _problem(rows, row):
     return "" if max(row["parents"], default=0) < size else f"of {size} members none is a parent"
 
 
-def tuned(rows: Sequence[dict]) -> list[str]:
+def hyperparameters(rows: Sequence[dict]) -> list[str]:
     """Names of the hyper-parameters in the rows of lineage.jsonl."""
-    return [name for name in rows[0] if name not in NOT_TUNED]
+    return [name for name in rows[0] if name not in OTHER_FIELDS]
 
 
 def ancestors(rows: Sequence[dict]) -> list[int]:
@@ -58,4 +61,4 @@ def schedule(rows: Sequence[dict]) -> dict[str, list[float]]:
     """
     line = ancestors(rows)
     found = {"step": [row["step"] for row in rows]}
-    return found | {n: [row[n][m] for row, m in zip(rows, line)] for n in tuned(rows)}
+    return found | {n: [row[n][m] for row, m in zip(rows, line)] for n in hyperparameters(rows)}

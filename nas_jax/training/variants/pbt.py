@@ -14,7 +14,7 @@ from nas_jax.spaces import Space
 from nas_jax.training.population import Selection
 from nas_jax.training.variants.base import TrainingVariant, check_range
 
-TUNED = ("learning_rate", "l2", "r")
+HYPERPARAMETERS = ("learning_rate", "l2", "r")
 
 
 def make(
@@ -45,15 +45,17 @@ def make(
     count = min(math.ceil(share * population), population // 2)
 
     def init(key):
-        exponents = jax.random.uniform(key, (len(TUNED), population), minval=-1, maxval=1)
-        return dict(zip(TUNED, jnp.float32(spread) ** exponents))
+        exponents = jax.random.uniform(key, (len(HYPERPARAMETERS), population), minval=-1, maxval=1)
+        return dict(zip(HYPERPARAMETERS, jnp.float32(spread) ** exponents))
 
     def exploit(key, factors, accuracies):
         draw_key, step_key = jax.random.split(key)
         parents, is_replaced = _parents(draw_key, jnp.asarray(accuracies, jnp.float32), count)
-        ups = jax.random.bernoulli(step_key, shape=(len(TUNED), population))
+        ups = jax.random.bernoulli(step_key, shape=(len(HYPERPARAMETERS), population))
         moves = jnp.where(is_replaced, jnp.where(ups, perturb, 1 / perturb), 1)
-        return parents, {name: factors[name][parents] * move for name, move in zip(TUNED, moves)}
+        return parents, {
+            name: factors[name][parents] * move for name, move in zip(HYPERPARAMETERS, moves)
+        }
 
     return TrainingVariant(selection=Selection(population, init, exploit))
 
