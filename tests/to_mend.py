@@ -93,13 +93,4 @@ NO_VERB = _names("""
     strategies.random_search make
     studies.store Store.evaluate Store.evaluations_file Store.networks Store.search
     studies.store Store.search_folder Store.supernet Store.train_networks Store.tune
-    training.layout Replicated.batches Replicated.begin Replicated.compile Replicated.first_state
-    training.layout Replicated.hyper Replicated.place Replicated.shape_of
-    training.lineage ancestors hyperparameters read schedule
-    training.optim l2
-    training.population Population.batches Population.begin Population.compile
-    training.population Population.first_state Population.hyper Population.is_due Population.place
-    training.population Population.shape_of
-    training.supernet StrategyTurn.is_due
-    training.variants.hypernetwork generate
 """)
