@@ -50,15 +50,11 @@ NO_VERB = _names("""
     nn.network Network.logits Network.on Network.tensor_widths Network.unit
     nn.skipping weighted_sum
     oneshot.path_dropout ramp rates tuned
-    report.analysis over_seeds
-    report.score_bias merged
-    report.sections.networks over_seeds
     runtime.distributed all_members fetch grid is_lead mean num_global num_local of_members
     runtime.distributed own_devices part process put replica_index shard stop_requested whole
     runtime.environment only_cpu with_cpu_flags
     runtime.preemption on_sigterm requested
     runtime.rng each key named stream
-    search.short_training nearest
     spaces.base Space.all_on Space.check_image_size Space.contains Space.count Space.crossover
     spaces.base Space.deepened Space.enumerate_decisions Space.from_decisions Space.from_str
     spaces.base Space.from_strs Space.indices Space.isomorph Space.labels Space.layers
@@ -83,14 +79,10 @@ NO_VERB = _names("""
     spaces.nasbench_macro NasBenchMacroSpace.reduction_at NasBenchMacroSpace.stage
     spaces.nasbench_macro NasBenchMacroSpace.to_str
     spaces.tabular Table.check_data Table.search_accuracy digest nats_bench_rows
-    standalone.width_tuning resolve
-    storage.checkpoints Checkpoints.restore Checkpoints.resume
     storage.schemas Kind.optional Kind.or_null problem
     storage.workdir claim count_lines iterate_jsonl next_free read_trials versions
     strategies.base ask_allowed compiled
     strategies check
     strategies.exhaustive check_count
     strategies.random_search make
-    studies.store Store.evaluate Store.evaluations_file Store.networks Store.search
-    studies.store Store.search_folder Store.supernet Store.train_networks Store.tune
 """)

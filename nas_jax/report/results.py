@@ -19,14 +19,14 @@ GROUPS = ("top", "small", "pareto", "tuned", "narrowed", *SAMPLES, "all_on")
 
 
 class RankingMetric(NamedTuple):
-    """What ranks the candidates of a sweep.
+    """The metric that ranks the candidates of a sweep.
 
     Attributes:
-      name: of the score.
-      unit: in which it is printed.
+      name: in reports.
+      unit: in which reports print it.
       factor: from a trial's value to that unit.
-      on_valid: whether it is taken on validation images, as the accuracies of the protocol "short"
-        are.
+      on_valid: whether it is taken on validation images, as are the accuracies of the protocol
+        "short".
     """
 
     name: str
@@ -56,7 +56,7 @@ RANKING_METRICS = {  # by sweep.score
 class Network(NamedTuple):
     """A stand-alone network; accuracies in per cent, one per seed; `valid` of a table alone.
 
-    `one_shot` is its score by the one-shot model, in the score's unit.
+    `one_shot` is its value in the sweep, in the unit of the ranking metric.
     """
 
     arch: str
@@ -84,7 +84,7 @@ class RunResults:
       config, versions, latency: config.json, versions.json and latency.json.
       out: the folder of the report.
       metrics, trials, lineage: the lines of the three .jsonl files (of a long metrics.jsonl, some).
-      ranking_metric: what the trials' values are.
+      ranking_metric: the metric of the trials' values.
       scored: the trials that have a value.
       searched_table: whether the scores are a table's own, which has nothing to judge then.
       ranked: the scored architectures, one line each, the best first (see `ranked`).

@@ -9,7 +9,7 @@ TITLE = "One-shot against stand-alone accuracy"
 
 
 def write(study) -> str:
-    """Draw scores against accuracies, and list how well they rank; the paper's points, too."""
+    """Draw both accuracies and list how well one ranks the other; so for the paper's points."""
     out, metric = study.results.out, study.results.ranking_metric
     where = f"F = {min(study.config.retrain.short.filters)}"
     samples = {(where, name): networks for name, networks in study.samples.items()}
@@ -23,7 +23,7 @@ def write(study) -> str:
 
 
 def _paper(study):
-    """Yield the paper's points, which it stratified by score, and their coefficients."""
+    """Yield the paper's points, which are stratified by one-shot accuracy, and coefficients."""
     truth, one_shot = study.paper("standalone_accuracy"), study.paper("one_shot_accuracy")
     if truth is None:
         return

@@ -35,6 +35,7 @@ SLOWER = 0.1  # the learning rate after a restart
 
 
 def _no_arguments(sampler_state):
+    """Return no arguments of `net.init` after the images."""
     return ()
 
 

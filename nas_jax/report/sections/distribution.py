@@ -1,4 +1,4 @@
-"""The section of a report on the distribution of the candidates' scores."""
+"""The section of a report on the distribution of the candidates' values."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +10,12 @@ THRESHOLDS = (10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95)  # per cent
 
 
 def write(results: RunResults) -> str:
-    """Draw the distribution of the scores, with a table of its quantiles."""
+    """Draw the distribution of the values, with a table of its quantiles."""
     return distribution(results.out, results.ranking_metric, results.trials)
 
 
 def distribution(out: Path, metric: RankingMetric, trials: Sequence[dict]) -> str:
-    """Draw scores.png in the folder `out`: the distribution of the trials' scores, one or more.
+    """Draw scores.png in the folder `out`: the distribution of the trials' values, one or more.
 
     Returns: Markdown, with a table of quantiles and of the shares above some thresholds.
     """
