@@ -49,7 +49,7 @@ def _alone(net, variables, images, archs):
 def _function(logits, net, given, archs):
     pmapped = distributed.pmap(
         lambda variables, images, archs: logits(net, variables, images, archs),
-        split=(False, False, True),
+        split={"archs"},
         split_out=True,
     )
     archs = distributed.shard(archs, jax.device_count())

@@ -21,7 +21,7 @@ def scorer(workload: Workload, execution: str, images: np.ndarray, archs: Any, n
     replaced = naive_jax.kernels_replaced if naive else contextlib.nullcontext
     pmapped = distributed.pmap(
         lambda variables, images, archs: net.logits_of_each(variables, images, archs),
-        split=(False, False, True),
+        split={"archs"},
         split_out=True,
     )
     given = distributed.replicate((workload.variables, images))

@@ -37,8 +37,7 @@ def jax_step(workload: Workload, execution: str, images, labels, num_groups: int
         )
         return step(state, batch, root, hyper)
 
-    split = (False, True, False, False, False)
-    pmapped = distributed.pmap(step, split=split, split_out=False, donate=(0,))
+    pmapped = distributed.pmap(step, split={"batch"}, split_out=False, donate={"state"})
     batch = distributed.shard({"image": images, "label": labels}, devices)
 
     def start(masks):

@@ -1,4 +1,4 @@
-"""Names and options that somebody may have misspelt."""
+"""Names and options that a user may have misspelt."""
 
 import difflib
 import inspect
@@ -7,18 +7,25 @@ from typing import Any
 
 
 def nearest(name: object, names: Iterable[str]) -> str:
-    """Return that of `names`, one or more, which is most like `name`; case does not count."""
-    by_lower = {known.lower(): known for known in names}
+    """Return the one of `names` (one or more) that is most like `name`; case does not count."""
+    by_lower = {existing.lower(): existing for existing in names}
     return by_lower[difflib.get_close_matches(str(name).lower(), by_lower, 1, 0)[0]]
 
 
-def check(what: str, name: object, names: Iterable[str]) -> None:
-    """Raises: ValueError, with the nearest, if `name` is none of `names`; `what` is named."""
-    known = list(names)
-    if name not in known:
-        raise ValueError(
-            f"{what}={name!r} is none of {', '.join(known)}; nearest: {nearest(name, known)!r}"
-        )
+def check(field: str, name: object, names: Iterable[str]) -> None:
+    """Check that `name` is one of `names`.
+
+    Args:
+      field: what errors call the name, such as a field of the config.
+      name: as given.
+      names: all that exist.
+
+    Raises: ValueError, with the nearest of `names`, if it is none of them.
+    """
+    existing = list(names)
+    if name not in existing:
+        near = nearest(name, existing)
+        raise ValueError(f"{field}={name!r} is none of {', '.join(existing)}; nearest: {near!r}")
 
 
 def keywords(function: Callable) -> dict[str, Any]:
@@ -28,42 +35,53 @@ def keywords(function: Callable) -> dict[str, Any]:
 
 
 def check_options(
-    what: str, name: str, options: Iterable[tuple[str, Any]], known: Mapping[str, Any]
+    field: str, name: str, options: Iterable[tuple[str, Any]], defaults: Mapping[str, Any]
 ) -> None:
     """Check options given as (option, value) pairs, as in a config.
 
     Args:
-      what: the field of the config.
-      name: whose options they are.
+      field: of the config.
+      name: what has the options, such as a strategy.
       options: the pairs.
-      known: the options that there are, with their defaults.
+      defaults: {option: default} of all options that exist.
 
-    Raises: ValueError, with the nearest name, if one is no pair, unknown or of another type.
+    Raises: ValueError if one is no pair, is unknown (with the nearest name), or has another type
+      than its default.
     """
     for option in options:
         if not isinstance(option, tuple | list) or len(option) != 2:
             raise ValueError(
-                f"{what}: {option!r} is no (option, value); write {(('population', 50),)} for one"
+                f"{field}: {option!r} is no (option, value); write {(('population', 50),)} for one"
             )
-        if option[0] not in known:
-            there = f"{', '.join(known)}; nearest: {nearest(option[0], known)}" if known else "none"
-            raise ValueError(f"{what}: {option[0]!r} is no option of {name}, which has {there}")
-        _check_type(what, *option, known[option[0]])
+        if option[0] not in defaults:
+            there = "none"
+            if defaults:
+                there = f"{', '.join(defaults)}; nearest: {nearest(option[0], defaults)}"
+            raise ValueError(f"{field}: {option[0]!r} is no option of {name}, which has {there}")
+        _check_type(field, *option, defaults[option[0]])
 
 
-def _check_type(what, option, value, default):
+def _check_type(field, option, value, default):
     kinds = {float: (int, float), tuple: (tuple, list)}.get(type(default), type(default))
     if not isinstance(value, kinds):
         raise ValueError(
-            f"{what}: {option}={value!r} must be {type(default).__name__}, such as its default "
+            f"{field}: {option}={value!r} must be {type(default).__name__}, such as its default "
             f"{default!r}"
         )
 
 
-def check_range(what: str, least: float, most: float | None, **options: float) -> None:
-    """Raises: ValueError that names the option of the field `what`, if one is not in
-    [least, most]."""
+def check_range(field: str, least: float, most: float | None, **options: float) -> None:
+    """Check that options are in [least, most].
+
+    Args:
+      field: of the config, that has the options.
+      least: lower bound.
+      most: upper bound; None for none.
+      **options: by name.
+
+    Raises: ValueError that names the option.
+    """
     for name, value in options.items():
         if value < least or (most is not None and value > most):
             allowed = f"{least:g} or more" if most is None else f"in [{least:g}, {most:g}]"
-            raise ValueError(f"{what}: {name}={value!r} must be {allowed}")
+            raise ValueError(f"{field}: {name}={value!r} must be {allowed}")

@@ -16,7 +16,6 @@ from nas_jax.training import optim
 
 SPACE = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity",))
 RATES = {"base_lr": 1.0, "batch_size": 1, "num_steps": 2, "warmup_share": 0.0}
-SAMPLING = {"num_steps": 2, "num_groups": 1, "extremes": None, "r": 0.1, "rescale": False}
 
 
 @pytest.mark.parametrize(
@@ -38,12 +37,12 @@ def _weighted_sum(name):
     return execution.weighted_sum(name, [lambda p, x: x], [{}], [x], jnp.ones((1, 1)))
 
 
-def _batch_norm(policy):
-    return layers.BatchNorm(policy).init(jax.random.key(0), jnp.ones((1, 1, 2, 2, 3)))
+def _batch_norm(statistics):
+    return layers.BatchNorm(statistics).init(jax.random.key(0), jnp.ones((1, 1, 2, 2, 3)))
 
 
-def _sampler(name, schedule="linear"):
-    return path_samplers.make(name, SPACE.choices, schedule=schedule, **SAMPLING)
+def _sampler(name):
+    return path_samplers.make(name, SPACE.choices, num_groups=1)
 
 
 def _widths(resource):
@@ -57,11 +56,10 @@ def _widths(resource):
         (lambda name: optim.schedule(name, **RATES), "Cosine", "schedule='Cosine'.*'cosine'"),
         (lambda name: path_dropout.ramp(0, 2, name), "linar", "schedule='linar'.*'linear'"),
         (_sampler, "path-dropout", "sampler='path-dropout'.*nearest: 'path_dropout'"),
-        (lambda name: _sampler("fair", name), "lin", "schedule='lin'.*nearest: 'linear'"),
         (_widths, "flop", "resource='flop' is none of flops, params; nearest: 'flops'"),
         (_weighted_sum, "swich", "execution='swich'.*nearest: 'switch'"),
         (execution.resolve, "Auto", "execution='Auto' is none of auto, .*nearest: 'auto'"),
-        (_batch_norm, "Batch", "policy='Batch' is none of batch, running; nearest: 'batch'"),
+        (_batch_norm, "Batch", "statistics='Batch' is none of batch, running; nearest: 'batch'"),
     ],
 )
 def test_an_unknown_name_is_refused(make, name, message):

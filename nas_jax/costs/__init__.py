@@ -1,1 +1,1 @@
-"""What networks cost: parameters, multiply-adds, latency; widths, and limits on all of these."""
+"""The cost of networks: parameters, multiply-adds, latency; limits on them, and widths."""

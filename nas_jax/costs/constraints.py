@@ -1,4 +1,4 @@
-"""What candidates cost, and which of them a search may ask for."""
+"""The costs of candidates, and limits that a search keeps to."""
 
 import functools
 from collections.abc import Mapping
@@ -19,18 +19,18 @@ COSTS = {"max_params": "params", "max_flops": "flops", "max_latency": "latency_m
 class Constraints:
     """Costs of a supernet's architectures, and limits on them.
 
-    Every cost is linear in the masks: a number for each option of each Choice. They are counted,
-    and latencies measured, when they are first asked for.
+    Every cost is linear in the masks: a number for each option of each Choice. These numbers are
+    counted, and latencies measured, when they are first needed.
 
     Args:
       space: the search space.
-      filters: F of the networks whose costs count.
+      filters: F of the networks.
       images: {"image_size", "num_classes", "channels"}, see `params_flops.image_options`.
-      limits: {name of `COSTS`: the most that is allowed, 0 for any}.
+      limits: {name of `COSTS`: the most that is allowed; 0: no limit}.
       timed: {"num_archs", "batch_size", "dtype"} of `latency.per_option`; `num_archs` 0: latencies
         are not measured.
-      directory: keeps latency.json, so that latencies are measured once.
-      table: the only architectures that are allowed, else None.
+      directory: has latency.json, so that latencies are measured once.
+      table: if given, only its architectures are allowed.
     """
 
     def __init__(
@@ -50,21 +50,21 @@ class Constraints:
 
     @functools.cached_property
     def _per_option(self):
-        """By the name of a cost what `params_flops.total` takes."""
+        """{name of a cost: `per_option` of `params_flops.total`}."""
         counted = params_flops.per_option(self._space, filters=self._filters, **self._images)
-        found = {
+        costs = {
             field: {name: getattr(cost, field) for name, cost in counted.items()}
             for field in params_flops.Cost._fields
         }
         if self._timed["num_archs"]:
-            given = {"filters": self._filters, **self._timed, **self._images}
-            with distributed.lead_first("latency"):  # no other may measure another
-                found["latency_ms"] = latency.per_option(self._space, self._path, **given)
-        return found
+            timed = {"filters": self._filters, **self._timed, **self._images}
+            with distributed.lead_first("latency"):  # all processes use one measurement
+                costs["latency_ms"] = latency.per_option(self._space, self._path, **timed)
+        return costs
 
     @functools.cached_property
     def _listed(self):
-        """The decision vectors of the table's architectures, as bytes; None where any may be."""
+        """The decision vectors of the table's architectures, as bytes; None without a table."""
         if self._table is None:
             return None
         return set(map(bytes, self._decisions(self._space.from_strs([*self._table.rows]))))
@@ -73,9 +73,9 @@ class Constraints:
         return np.asarray(self._space.to_decisions(archs), np.int32)
 
     def check(self) -> None:
-        """Count and measure, and raise ValueError if even the smallest is beyond a limit.
+        """Count and measure the costs; all processes of a run must call it.
 
-        Of several processes all must call it.
+        Raises: ValueError if even the smallest architecture is beyond a limit.
         """
         for name, limit in self._limits.items():
             least = params_flops.least(self._space, self._per_option[COSTS[name]])
@@ -87,22 +87,22 @@ class Constraints:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the names of the costs that are known; nothing is measured for that."""
+        """Names of the costs that `costs` gives; nothing is measured for them."""
         return ("params", "flops", *(["latency_ms"] if self._timed["num_archs"] else []))
 
     def costs(self, archs: Any) -> dict[str, list]:
         """Add up params, flops (multiply-adds) and latency_ms of masks [n, k], [n] each.
 
-        latency_ms is None where none was measured.
+        latency_ms has None if latencies are not measured.
         """
-        found = {
+        sums = {
             name: params_flops.total(self._space, per_option, archs).tolist()
             for name, per_option in self._per_option.items()
         }
-        return found | {"latency_ms": found.get("latency_ms", [None] * len(found["params"]))}
+        return sums | {"latency_ms": sums.get("latency_ms", [None] * len(sums["params"]))}
 
     def allows(self, archs: Any) -> np.ndarray:
-        """Say whether masks [n, k] keep to all limits, and are in the table, if any: bool [n]."""
+        """Say which of masks [n, k] keep to all limits (and are in the table, if any): bool [n]."""
         allowed = np.ones(len(jax.tree.leaves(archs)[0]), bool)
         for name, limit in self._limits.items():
             per_option = self._per_option[COSTS[name]]

@@ -19,8 +19,8 @@ from nas_jax.storage import file_paths, schemas, workdir
 
 logger = logging.getLogger(__name__)
 
-# An estimate beyond these is poor. Off by a quarter, a network of 4 ms passes for one of 3; at a
-# rank correlation of a half, of three pairs of networks one is in the wrong order.
+# Estimates beyond these are poor. With an error of a quarter, a network of 4 ms passes for one of
+# 3 ms. At a rank correlation of a half, one of three pairs of networks is in the wrong order.
 MOST_ERROR = 25.0  # per cent, the median
 LEAST_SPEARMAN = 0.5
 REMEDY = "raise sweep.latency.num_archs, and time on a machine that does nothing else"
@@ -49,21 +49,21 @@ def measure(
     repeats: int = 20,
     **options: Any,
 ) -> Latency:
-    """Time the network of one architecture, random weights, running statistics.
+    """Time the network of one architecture, with random weights and running statistics.
 
     Args:
-      space: its space.
+      space: of the architecture.
       arch: a canonical string or masks [num_options].
       filters: F.
       image_size: pixels, (height, width) or the side of a square.
       num_classes: K.
       channels: of an image.
-      batch_size: images of a pass; 1 is what a user waits for, many is throughput.
-      warm_up: passes before the first that counts; the first of them compiles.
+      batch_size: images of a pass; 1 measures how long a user waits, many measure throughput.
+      warm_up: passes before those that count; the first of them compiles.
       repeats: passes that count.
       **options: of `Space.standalone`, such as dtype.
 
-    Raises: ValueError if there is no pass that counts, or no image, or if the network cannot reduce
+    Raises: ValueError if no pass counts, if there is no image, or if the network cannot reduce
       images of that size evenly.
     """
     for name, given, least in (
@@ -98,16 +98,21 @@ def per_option(
     channels: int,
     dtype: Any = jnp.float32,
 ) -> dict[str | None, np.ndarray]:
-    """Milliseconds of each option of each Choice, [num_options] by its name, and of what all
-    architectures have, [] by None: their sum estimates the latency of any architecture.
+    """Estimate the milliseconds of each option; their sum estimates any architecture's latency.
 
-    Stand-alone networks of random architectures are timed (and compiled, which takes most of the
-    time). Least squares share their times out among options, none below zero; a quarter of the
-    architectures is kept apart to tell the error. All of it is written to `path`, and read from
-    there if it exists, so that a search asks the same of a later process. A poor estimate
-    (`is_poor`) is warned of.
+    The stand-alone networks of random architectures are timed (and compiled, which takes most of
+    the time). Least squares share their times out among options, none below zero. A quarter of the
+    architectures is kept apart to measure the error. The estimates are written to `path`; if the
+    file exists, they are read from it, so that a later process of a search has the same. A warning
+    says if they are poor (`is_poor`).
 
-    Args as of `measure`; `num_archs` architectures are timed.
+    Args:
+      space, batch_size, filters, image_size, num_classes, channels, dtype: as of `measure`.
+      path: latency.json.
+      num_archs: architectures to time.
+
+    Returns:
+      {name of a Choice: [num_options]}, and [] by None for the part that all architectures have.
 
     Raises: ValueError if the file is of images of another size.
     """
@@ -120,40 +125,40 @@ def per_option(
         for text in space.to_strs(archs):
             times.append(measure(space, text, **size).median)
             logger.info("latency  %d/%d  %.3f ms  %s", len(times), num_archs, times[-1], text)
-        found = _estimate(space, archs, np.asarray(times))
+        estimates = _estimate(space, archs, np.asarray(times))
         device = jax.local_devices()[0].device_kind
-        found |= {"image_size": sides, "batch_size": batch_size, "device": device}
-        workdir.write_json(path, found)
-    found = workdir.read_json(path, schemas.LATENCY)
-    _check_images(path, found, sides)
-    logger.info("latency  estimates have a %s", quality(found))
-    if is_poor(found):
-        logger.warning("%s holds poor estimates, %s: %s", path, quality(found), REMEDY)
-    named = {name: np.asarray(row) for name, row in found["options_ms"].items()}
-    return {None: np.asarray(found["base_ms"]), **named}
+        estimates |= {"image_size": sides, "batch_size": batch_size, "device": device}
+        workdir.write_json(path, estimates)
+    estimates = workdir.read_json(path, schemas.LATENCY)
+    _check_images(path, estimates, sides)
+    logger.info("latency  estimates have a %s", quality(estimates))
+    if is_poor(estimates):
+        logger.warning("%s holds poor estimates, %s: %s", path, quality(estimates), REMEDY)
+    named = {name: np.asarray(row) for name, row in estimates["options_ms"].items()}
+    return {None: np.asarray(estimates["base_ms"]), **named}
 
 
-def quality(found: Mapping[str, Any]) -> str:
-    """In words, how far the estimates of a latency.json are from times kept apart."""
-    error = f"median error of {found['error_percent']:.1f} %"
-    if "spearman" not in found:
+def quality(estimates: Mapping[str, Any]) -> str:
+    """Say in words how far the estimates of a latency.json are from the times kept apart."""
+    error = f"median error of {estimates['error_percent']:.1f} %"
+    if "spearman" not in estimates:
         return error
-    ranks = "none" if found["spearman"] is None else f"{found['spearman']:.2f}"
+    ranks = "none" if estimates["spearman"] is None else f"{estimates['spearman']:.2f}"
     return f"{error} and a rank correlation (Spearman) of {ranks}"
 
 
-def is_poor(found: Mapping[str, Any]) -> bool:
-    """Whether the estimates of a latency.json say too little to search by.
+def is_poor(estimates: Mapping[str, Any]) -> bool:
+    """Say whether the estimates of a latency.json are too poor to search by.
 
-    A rank correlation is None where all estimates or all times are equal.
+    The rank correlation is None if all estimates or all times are equal.
     """
-    ranks = found.get("spearman", LEAST_SPEARMAN)
-    return found["error_percent"] > MOST_ERROR or ranks is None or ranks < LEAST_SPEARMAN
+    ranks = estimates.get("spearman", LEAST_SPEARMAN)
+    return estimates["error_percent"] > MOST_ERROR or ranks is None or ranks < LEAST_SPEARMAN
 
 
-def _check_images(path, found, sides):
-    """A file that does not say its size is an older one, of squares of the images' height."""
-    (height, width), (timed, across) = sides, found.get("image_size") or sides[:1] * 2
+def _check_images(path, estimates, sides):
+    """Check the image size of a latency.json; older files lack it, and are of square images."""
+    (height, width), (timed, across) = sides, estimates.get("image_size") or sides[:1] * 2
     if (height, width) != (timed, across):
         raise ValueError(
             f"{path} has latencies on images of {timed}x{across} pixels, not {height}x{width}; "

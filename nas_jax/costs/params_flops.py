@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of architectures, linear in their masks: nothing is built."""
+"""Parameters and multiply-adds of architectures, linear in the masks, without building networks."""
 
 import functools
 import math
@@ -29,31 +29,44 @@ def of(
     num_classes: int = 10,
     channels: int = 3,
 ) -> Cost:
-    """Cost of one architecture (masks [k]) or of many (masks [..., k]).
+    """Compute the cost of one architecture (masks [k]) or of many (masks [..., k]).
 
-    Only kernels have multiply-adds; batch norm, pooling and sums are not counted.
+    Only the multiply-adds of kernels count; those of batch norm, pooling and sums do not.
 
-    Raises: ValueError if images of that size, (height, width) or the side of a square in pixels,
-      cannot be reduced evenly.
+    Args:
+      space: the search space.
+      archs: masks.
+      filters: F.
+      image_size: pixels, (height, width) or the side of a square.
+      num_classes: K.
+      channels: of an image.
+
+    Raises: ValueError if images of that size cannot be reduced evenly.
     """
     size = height_and_width(image_size)
-    found = total(space, _table(space, filters, size, num_classes, channels), archs)
-    return Cost(found[..., 0], found[..., 1])
+    costs = total(space, _table(space, filters, size, num_classes, channels), archs)
+    return Cost(costs[..., 0], costs[..., 1])
 
 
 def total(space: base.Space, per_option: Mapping[str | None, np.ndarray], archs: Any) -> np.ndarray:
-    """Sums [..., *c] of what the options of architectures (masks [..., k]) cost.
+    """Add up the costs of architectures' options.
 
-    `per_option` has [num_options, *c] by the name of a Choice, and what all have, [*c], by None.
+    Args:
+      space: the search space.
+      per_option: {name of a Choice: costs [num_options, *c]}, and by None the costs [*c] of the
+        part that all architectures have.
+      archs: masks [..., k].
+
+    Returns: [..., *c].
     """
-    found = np.asarray(per_option[None])
+    sums = np.asarray(per_option[None])
     for choice, mask in zip(jax.tree.leaves(space.choices), jax.tree.leaves(archs)):
-        found = found + (np.asarray(mask) != 0).astype(np.int64) @ per_option[choice.name]
-    return found
+        sums = sums + (np.asarray(mask) != 0).astype(np.int64) @ per_option[choice.name]
+    return sums
 
 
 def least(space: base.Space, per_option: Mapping[str | None, np.ndarray]) -> float:
-    """The least that a legal architecture costs, where `per_option` is as in `total`, c = ()."""
+    """Return the least cost of a legal architecture; `per_option` is as in `total`, c = ()."""
     return per_option[None] + sum(
         np.min(choices_lib.subsets(choice) @ per_option[choice.name])
         for choice in jax.tree.leaves(space.choices)
@@ -61,19 +74,19 @@ def least(space: base.Space, per_option: Mapping[str | None, np.ndarray]) -> flo
 
 
 def on_images(space: base.Space, archs: Any, filters: int, data: Any) -> Cost:
-    """`of` for the images and classes of a data set."""
+    """Compute the cost as `of`, for the images and classes of a data set (`dataset.Data`)."""
     return of(space, archs, filters=filters, **image_options(data))
 
 
 def of_network(space: base.Space, params: Any, image_size: ImageSize) -> Cost:
-    """Cost of the network that has these parameters, whatever its widths."""
+    """Compute the cost of the network with these parameters, whatever its widths."""
     shapes = base.shapes_by_path(params)
     flops = (space.multiply_adds(path, shape, image_size) for path, shape in shapes.items())
     return Cost(np.asarray(sum(map(math.prod, shapes.values()))), np.asarray(sum(flops)))
 
 
 def image_options(data: Any) -> dict[str, Any]:
-    """What `of` and `per_option` ask about images, of a `data.Data`."""
+    """Return the arguments of `of` and `per_option` about the images of a `dataset.Data`."""
     *size, channels = data.image_shape
     return {"image_size": tuple(size), "num_classes": data.num_classes, "channels": channels}
 
@@ -86,10 +99,13 @@ def per_option(
     num_classes: int = 10,
     channels: int = 3,
 ) -> dict[str | None, Cost]:
-    """Cost of each option of each Choice by its name, int64 [num_options] (over all cells).
+    """Compute the costs of options; an architecture's cost is their sum.
 
-    Key None: what every architecture has, int64 []. An architecture's cost is the sum of these.
-    Args and errors as of `of`.
+    Arguments and errors are those of `of`.
+
+    Returns:
+      {name of a Choice: cost int64 [num_options], over all cells}, and by None the cost int64 [] of
+      the part that all architectures have.
     """
     size = height_and_width(image_size)
     table = _table(space, filters, size, num_classes, channels)
@@ -97,19 +113,19 @@ def per_option(
 
 
 def extremes(space: base.Space, filters: int = 16) -> tuple[Any, Any]:
-    """The legal architectures with the most and with the fewest parameters, masks [num_options].
+    """Return the legal architectures with most and with fewest parameters, masks [num_options].
 
-    Of equal ones the last: a space lists an op that passes nothing on before one that does.
+    Among equals the last subset counts: a space lists an op that passes nothing before the others.
     """
     table = per_option(space, filters=filters, image_size=space.reduction)
-    found = []
+    archs = []
     for sign in (1, -1):
         decisions = [
             _last_argmax(sign * (choices_lib.subsets(choice) @ table[choice.name].params))
             for choice in jax.tree.leaves(space.choices)
         ]
-        found.append(jax.device_get(space.from_decisions(np.asarray(decisions))))
-    return tuple(found)
+        archs.append(jax.device_get(space.from_decisions(np.asarray(decisions))))
+    return tuple(archs)
 
 
 def _last_argmax(values):
@@ -118,7 +134,7 @@ def _last_argmax(values):
 
 @functools.cache
 def _table(space, filters, image_size, num_classes, channels):
-    """int64 [params, flops] of what all use (key None), and [num_options, 2] per Choice's name."""
+    """Tabulate (params, flops): int64 [num_options, 2] by Choice's name; [2] by None for all."""
     table = {c.name: np.zeros((c.num_options, 2), np.int64) for c in jax.tree.leaves(space.choices)}
     table[None] = np.zeros(2, np.int64)
     shapes = base.param_shapes(space, filters, num_classes, channels)

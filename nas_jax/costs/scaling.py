@@ -1,4 +1,4 @@
-"""Scaling a found architecture to a budget: its width, and its depth (paper, section 4.4)."""
+"""Scaling of an architecture to a budget, by its width and its depth (paper, section 4.4)."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,14 @@ from nas_jax.spaces.image_size import ImageSize
 
 
 class Scaled(NamedTuple):
-    """A space of some depth and a width at which the architecture has this cost."""
+    """A depth and a width of an architecture, and the cost of its network.
+
+    Attributes:
+      space: the space of that depth.
+      filters: F.
+      params: number of parameters.
+      flops: multiply-adds of an image.
+    """
 
     space: Space
     filters: int
@@ -30,15 +37,15 @@ def fit(
     num_classes: int = 10,
     channels: int = 3,
 ) -> list[Scaled]:
-    """The widest network within the budget, for each depth.
+    """Find the widest network within the budget, for each depth.
 
     Args:
-      space: the space in which the architecture was found.
+      space: the space of the architecture.
       text: its canonical string.
-      max_params: budget of parameters; None: any.
-      max_flops: budget of multiply-adds of an image; None: any.
-      depths: cells of a stage (see `Space.deepened`); None: as found.
-      multiple: F is a multiple of it.
+      max_params: budget of parameters; None: no limit.
+      max_flops: budget of multiply-adds of an image; None: no limit.
+      depths: cells of a stage (see `Space.deepened`); None: the depth of `space`.
+      multiple: of which F is a multiple.
       image_size: pixels, (height, width) or the side of a square.
       num_classes: K.
       channels: of an image.
@@ -85,8 +92,10 @@ def _widest(space, text, max_params, max_flops, multiple, size):
 
 
 def _in_filters(space, arch, size):
-    """From F to (params, flops): polynomials of degree two, as a kernel has F-fold inputs and
-    outputs, so three widths give all.
+    """Return F -> (params, flops).
+
+    A kernel's inputs and outputs are both multiples of F, so costs are polynomials of degree two in
+    F. Three widths determine them.
     """
     at = [params_flops.of(space, arch, filters=filters, **size) for filters in (1, 2, 3)]
     newton = [(int(a), int(b - a), int(c - 2 * b + a)) for a, b, c in zip(*at)]

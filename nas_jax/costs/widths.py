@@ -1,7 +1,7 @@
-"""Widths of a network's tensors, found by MorphNet (Gordon et al., CVPR 2018) and in general.
+"""Widths of a network's tensors: their costs, and MorphNet's choice (Gordon et al., CVPR 2018).
 
-A channel is as strong as the largest batch-norm scale that multiplies it. An L1 penalty on that
-strength, weighted by what the channel costs, lets batch norm say which channels are worth it.
+The strength of a channel is the largest absolute batch-norm scale that multiplies it. An L1 penalty
+on the strengths, weighted by the channels' costs, shows which channels are worth their cost.
 
 Letters: T tensors, in the order of `Space.tensors`.
 """
@@ -25,30 +25,30 @@ _SEPARATOR = "@"
 
 
 def join(text: str, widths: Iterable[int]) -> str:
-    """The string of a stand-alone network of these widths: 'architecture@8,5,..'."""
+    """Write the string of a stand-alone network of these widths: 'architecture@8,5,..'."""
     return f"{text}{_SEPARATOR}{','.join(map(str, widths))}"
 
 
 def split(text: str) -> tuple[str, tuple[int, ...] | None]:
-    """The architecture's string and the widths, None if there are none: the inverse of `join`."""
+    """Split into the architecture's string and the widths (None without): inverse of `join`."""
     text, _, widths = text.partition(_SEPARATOR)
     return text, tuple(map(int, widths.split(","))) if widths else None
 
 
 class Widths:
-    """What the channels of one architecture's network cost, and which of them are strong.
+    """Costs and strengths of the channels of one architecture's network.
 
     Args:
       space: the space; must have `layers`.
-      text: string of the architecture, also of `all_on`.
+      text: string of the architecture, or of `all_on`.
       shapes: {path: shape} of the parameters of its network.
       image_size: pixels, (height, width) or the side of a square.
-      resource: what is counted, "flops" (multiply-adds) or "params".
+      resource: the cost, "flops" (multiply-adds) or "params".
 
     Attributes:
       text: as given.
       names: of the tensors.
-      full: widths int [T] of the network with those parameters.
+      full: widths int [T] of the network with these parameters.
 
     Raises: ValueError if the space's networks have no widths, or there is no such resource.
     """
@@ -82,9 +82,9 @@ class Widths:
         self._factors, self._in, self._out = (np.asarray(x) for x in zip(*terms, strict=True))
 
     def _term(self, layer, path, cost):
-        """An array of parameters costs factor * (ins @ w) * (outs @ w), w being the widths and 1.
+        """Write the cost of an array of parameters as factor * (ins @ w) * (outs @ w).
 
-        Returns: factor, and rows [T + 1] of ins and outs.
+        w are the widths, and 1 as the last. Returns: factor, and rows [T + 1], ins and outs.
         """
         last = path[-1]
         ins = layer.normed if path[-2] == "norm" else layer.inputs if last != "bias" else ()
@@ -94,48 +94,51 @@ class Widths:
         return cost / at_full, *rows
 
     def _row(self, names):
-        """Which tensors' widths add up; the last is a constant one, where none does."""
-        known = [self.names.index(name) for name in names if name is not None]
+        """Mark the tensors whose widths add up; without any, mark the last, a constant one."""
+        positions = [self.names.index(name) for name in names if name is not None]
         row = np.zeros(len(self.names) + 1)
-        row[known or [-1]] = 1
+        row[positions or [-1]] = 1
         return row
 
     def cost(self, widths: Any) -> int:
-        """What the network with widths [T] costs, as `nas_jax.costs.params_flops` counts."""
+        """Compute the cost of the network with widths [T], as `costs.params_flops` counts."""
         w = np.append(np.asarray(widths, np.float64), 1)
         return round(float(np.sum(self._factors * (self._in @ w) * (self._out @ w))))
 
     def marginal(self, widths: Any) -> jax.Array:
-        """What one more channel of each tensor costs, float32 [T], at widths [T]: the gradient of
-        `cost`."""
+        """Compute the cost of one more channel of each tensor, float32 [T], at widths [T].
+
+        It is the gradient of `cost`.
+        """
         w = jnp.append(jnp.asarray(widths, jnp.float32), 1)
         of_ins = (self._factors * (self._out @ w)) @ self._in
         of_outs = (self._factors * (self._in @ w)) @ self._out
         return (of_ins + of_outs)[:-1]
 
     def strengths(self, params: Any, usage: Any = None) -> dict[str, jax.Array]:
-        """By tensor, float32 [C]: the largest absolute batch-norm scale of each channel.
+        """Return {tensor: strength of each channel, float32 [C]}.
 
-        Tensors that no batch norm scales are left out. `usage` is as from `Space.usage`: a scale
-        counts by the share of groups that use it.
+        Tensors that no batch norm scales are left out. If `usage` (of `Space.usage`) is given, it
+        multiplies the scales: a scale counts by the share of groups that use it.
         """
         flat = flax.traverse_util.flatten_dict(params)
         shares = {} if usage is None else flax.traverse_util.flatten_dict(usage)
-        found: dict[str, list] = {}
+        scales: dict[str, list] = {}
         for layer in self._layers:
             if layer.normed:
                 path = (*layer.scope, "norm", "scale")
                 sizes = [self.full[self.names.index(name)] for name in layer.normed]
                 scale = jnp.abs(flat[path]) * shares.get(path, 1.0)
                 for name, part in zip(layer.normed, jnp.split(scale, np.cumsum(sizes)[:-1])):
-                    found.setdefault(name, []).append(part)
-        return {name: jnp.max(jnp.stack(parts), 0) for name, parts in found.items()}
+                    scales.setdefault(name, []).append(part)
+        return {name: jnp.max(jnp.stack(parts), 0) for name, parts in scales.items()}
 
     def penalty(self, params: Any, usage: Any = None, *, threshold: float) -> jax.Array:
-        """MorphNet's penalty as a share of what the full network costs, float32 [].
+        """Compute MorphNet's penalty as a share of the full network's cost, float32 [].
 
-        The sum over channels of strength times what the channel costs, given what is left of the
-        other tensors (channels stronger than `threshold`), which is a constant in the gradient.
+        It is the sum over channels of strength times cost. A channel's cost depends on how many
+        channels of the other tensors are stronger than `threshold`; it is a constant in the
+        gradient.
         """
         strengths = self.strengths(params, usage)
         left = self._left(self.strengths(params), threshold)
@@ -144,26 +147,26 @@ class Widths:
         return jnp.dot(prices, jnp.stack(sums)) / self.cost(self.full)
 
     def _left(self, strengths, threshold):
-        """Number of channels of each tensor that are stronger than `threshold`."""
+        """Count the channels of each tensor that are stronger than `threshold`."""
         return [
             jnp.sum(strengths[name] > threshold) if name in strengths else jnp.asarray(full)
             for name, full in zip(self.names, self.full)
         ]
 
     def read_out(self, params: Any, threshold: float) -> tuple[str, tuple[int, ...]]:
-        """What is left: the architecture without the options that vanished, and its widths.
+        """Return the architecture without the options that vanished, and its widths.
 
-        A tensor with no channel left keeps one.
+        A width counts the channels that are stronger than `threshold`, but at least one.
         """
         left = dict(zip(self.names, self._left(self.strengths(params), threshold)))
         text = self._space.to_str(self.without_vanished(params, threshold))
         return text, tuple(max(int(left[name]), 1) for name in self._space.tensors(text))
 
     def without_vanished(self, params: Any, threshold: float, min_share: float = 0.0) -> Any:
-        """Masks bool [k] of the architecture without the options that vanished.
+        """Return masks bool [k] of the architecture without the options that vanished.
 
-        An option vanishes if of the scales of one of its batch norms, over all cells, a share of
-        `min_share` or less is above `threshold`; but the best of a Choice stays. Traceable.
+        An option vanishes if one of its batch norms has, over all cells, a share of `min_share` or
+        less of scales above `threshold`. The best option of a Choice stays. Traceable.
         """
         shares = self._shares_left(params, threshold)
         masks, treedef = jax.tree.flatten(self._space.from_str(self.text))
@@ -176,7 +179,7 @@ class Widths:
         return treedef.unflatten(kept)
 
     def _shares_left(self, params, threshold):
-        """By (name of the Choice, option): the least share of its batch norms."""
+        """Return {(Choice's name, option): the least share of scales left in a batch norm}."""
         flat, scales = flax.traverse_util.flatten_dict(params), {}
         for layer in self._layers:
             path = (*layer.scope, "norm", "scale")
@@ -192,9 +195,9 @@ class Widths:
         }
 
     def scaled(self, widths: Any, limit: float) -> tuple[int, ...]:
-        """Widths [T] times the largest factor at which the network costs `limit` or less.
+        """Multiply widths [T] by the largest factor at which the network costs `limit` or less.
 
-        Raises: ValueError if one channel of each tensor costs more.
+        Raises: ValueError if a network of one channel for each tensor costs more.
         """
 
         def at(factor):
@@ -208,13 +211,13 @@ class Widths:
         low, high = 0.0, 1.0
         while self.cost(at(high)) <= limit:
             low, high = high, 2 * high
-        for _ in range(50):  # far below what changes a width
+        for _ in range(50):  # then the factor is exact to far less than a channel
             middle = (low + high) / 2
             low, high = (middle, high) if self.cost(at(middle)) <= limit else (low, middle)
         return tuple(at(low).tolist())
 
 
 def _out_channels(shapes, scope):
-    """The last axis of the layer's last kernel."""
+    """Return the size of the last axis of the layer's last kernel."""
     names = [name for name in ("kernel", "pointwise", "depthwise") if (*scope, name) in shapes]
     return shapes[(*scope, names[0])][-1]

@@ -10,27 +10,31 @@ import numpy as np
 
 
 def standardise(images: jax.Array, mean: tuple, std: tuple) -> jax.Array:
-    """uint8 [..., C] -> float32, (x / 255 - mean) / std per channel."""
+    """Standardise pixels uint8 [..., C] to float32, (x / 255 - mean) / std per channel."""
     scale, offset = 1 / (255 * np.asarray(std)), np.asarray(mean) / np.asarray(std)
     return images.astype(jnp.float32) * scale.astype("f4") - offset.astype("f4")
 
 
 def standardiser(data: Any) -> Callable[[jax.Array], jax.Array]:
-    """`standardise` with the mean and deviation of a `data.Data`."""
+    """Bind `standardise` to the mean and standard deviation of a `dataset.Data`."""
     return functools.partial(standardise, mean=data.mean, std=data.std)
 
 
 def augment(
     keys: jax.Array, images: jax.Array, *, flip: bool, crop_padding: int, cutout: int
 ) -> jax.Array:
-    """Random flip, crop and cutout; an image's own key decides, so batches may be split at will.
+    """Flip, crop and cut out at random.
+
+    Each image has a key, so the result does not depend on how batches are split.
 
     Args:
       keys: [B], consumed.
-      images: float32 [B, H, W, C], standardised: what is cut out becomes the mean, zero.
-      flip: mirror left and right with probability 1/2.
+      images: float32 [B, H, W, C], standardised, so that zero is the mean.
+      flip: whether images are mirrored left and right, with probability 1/2.
       crop_padding: pixels of zeros around an image before an H x W window is cut; 0 for none.
       cutout: side in pixels of a square set to zero, its centre anywhere; 0 for none.
+
+    Returns: float32 [B, H, W, C].
     """
 
     def one(key, image):

@@ -1,7 +1,7 @@
 """Images and labels: data sets in memory, or streamed, and their batches.
 
 Letters: N images of a split, B of a global batch, b of one process's part of it; H height, W width,
-C channels. What tensorflow-datasets (TFDS) has prepared is read without importing TensorFlow.
+C channels.
 """
 
 import abc
@@ -19,14 +19,14 @@ import numpy as np
 
 from nas_jax.data import imaging
 
-NUM_THREADS, NUM_PREFETCHED = 16, 512  # images that are decoded at once, and ahead of use
+NUM_THREADS, NUM_PREFETCHED = 16, 512  # images decoded at once; images decoded ahead of use
 SPLITS = ("train", "valid", "test")  # records are numbered through them
-FOREVER = 2**31  # batches
-NUM_SAMPLED = 100  # images of a streamed set that its fingerprint reads
+FOREVER = 2**31  # batches, more than any training takes
+NUM_SAMPLED = 100  # images that the fingerprint of a streamed set reads
 
 Batch = dict[str, np.ndarray]  # "image" uint8 [b, H, W, C], "label" int32 [b]
 Plan = Callable[[int], tuple[np.ndarray, tuple | None]]  # batch number -> records [b], crop seed
-Shard = tuple[int, int]  # (i, n)
+Shard = tuple[int, int]  # (i, n): the i-th of n parts
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,12 +37,12 @@ class Data(abc.ABC):
 
     Attributes:
       name: of the data set.
-      class_names: by label, 0 .. num_classes - 1.
+      class_names: one for each label, 0 .. num_classes - 1.
       image_shape: (H, W, C), pixels.
       mean, std: per channel, of pixels scaled to [0, 1].
       sizes: numbers of images of train, valid and test.
-      shuffle_seed: of the order in which `fixed` takes the images of a split, since many sets are
-        stored sorted by class; -1: as they are stored.
+      shuffle_seed: decides the order in which `fixed` takes the images of a split, as many sets are
+        stored sorted by class; -1 keeps the stored order.
     """
 
     name: str
@@ -55,17 +55,20 @@ class Data(abc.ABC):
 
     @property
     def num_classes(self) -> int:
-        """Return the number of classes."""
+        """The number of classes."""
         return len(self.class_names)
 
     @property
     def order(self) -> str:
-        """Say in which order `fixed` takes images, for files of a run."""
+        """The order in which `fixed` takes images, in words, for files of a run."""
         return "stored" if self.shuffle_seed < 0 else f"shuffled, seed {self.shuffle_seed}"
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Equal for equal images and labels in equal splits; of streamed sets a sample is read."""
+        """A digest (hex) that is equal for equal images and labels in equal splits.
+
+        Of a streamed set only a sample is read.
+        """
         digest = hashlib.blake2b(repr(tuple(self.sizes)).encode(), digest_size=16)
         for part in self._content():
             digest.update(part)
@@ -73,18 +76,22 @@ class Data(abc.ABC):
 
     @abc.abstractmethod
     def _content(self) -> Iterator[Any]:
-        """Buffers that the fingerprint is of."""
+        """Yield the buffers that the fingerprint digests."""
 
     def num_images(self, split: str) -> int:
-        """N of "train", "valid", "train+valid" or "test"; a ValueError for others."""
+        """Count the images of a split: "train", "valid", "train+valid" or "test".
+
+        Raises: ValueError for another split.
+        """
         return len(self._records(split))
 
     def batches(
         self, split: str, batch_size: int, *, seed: int, start: int = 0, shard: Shard = (0, 1)
     ) -> Iterator[Batch]:
-        """Batches number `start`, `start` + 1, ... without end.
+        """Yield batches number `start`, `start` + 1, ... without end.
 
-        An epoch is N // B batches, the rest left out; its order depends on (seed, epoch) only.
+        An epoch has N // B batches and leaves out the other images. Its order depends on (seed,
+        epoch) only.
 
         Args:
           split: as in `num_images`.
@@ -94,7 +101,7 @@ class Data(abc.ABC):
           shard: (i, n): the i-th of n contiguous parts of each batch, b = B / n images.
 
         Returns:
-          Iterator of {"image": uint8 [b, H, W, C], "label": int32 [b]}.
+          An iterator of {"image": uint8 [b, H, W, C], "label": int32 [b]}.
 
         Raises:
           ValueError: B is not in 1..N, or n does not divide it.
@@ -117,16 +124,16 @@ class Data(abc.ABC):
     def fixed(
         self, split: str, num_images: int, *, start: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Images start .. start + num_images - 1 of a split in its fixed order, a random one.
+        """Return images number start .. start + num_images - 1 of a split, in its fixed order.
 
-        The order depends on (shuffle_seed, split) only. So these are a random sample of the split,
-        the same each time, and those from another start on are others.
+        That order is random and depends on (shuffle_seed, split) only. So these images are a random
+        sample of the split, the same each time.
 
         Returns:
-          (uint8 [num_images, H, W, C], int32 [num_images]).
+          Images uint8 [num_images, H, W, C], labels int32 [num_images].
 
         Raises:
-          ValueError: the split has too few.
+          ValueError: the split has too few images.
         """
         records = self._records(split)
         if start < 0 or not 1 <= num_images <= len(records) - start:
@@ -137,7 +144,7 @@ class Data(abc.ABC):
         return batch["image"], batch["label"]
 
     def in_order(self, split: str, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """All images of a split once, as `fixed` gives them; the last batch may be smaller."""
+        """Yield all images of a split once, in the order of `fixed`; the last batch may be less."""
         num_images = self.num_images(split)
         for start in range(0, num_images, batch_size):
             yield self.fixed(split, min(batch_size, num_images - start), start=start)
@@ -157,32 +164,34 @@ class Data(abc.ABC):
             "test": range(valid, test),
         }
         if split not in ranges:
-            known = ", ".join(ranges)
-            raise ValueError(f"split={split!r} is none of {known}")
+            raise ValueError(f"split={split!r} is none of {', '.join(ranges)}")
         return ranges[split]
 
     @abc.abstractmethod
     def _read(self, plan: Plan, numbers: range) -> Iterator[Batch]:
-        """The batches of these numbers; images may be cropped at random if there is a seed."""
+        """Yield the batches of these numbers.
+
+        A streamed set crops images at random where `plan` gives a seed.
+        """
 
 
 @contextlib.contextmanager
 def reading(record: int, sizes: Sequence[int]) -> Iterator[None]:
-    """Name the record where reading it fails.
+    """Name the record in errors that are raised inside the block.
 
     Args:
-      record: its number through train, valid and test.
-      sizes: of these three.
+      record: its number, counted through train, valid and test.
+      sizes: numbers of images of these three.
 
     Raises:
-      ValueError: whatever was raised inside (the decoders of damaged images raise errors of many
-        kinds), in one line with the split, the record's number in it, and the way out.
+      ValueError: an error was raised inside; decoders of damaged images raise errors of many kinds.
+        One line names the split, the record's number in it, and the way out.
     """
     try:
         yield
     except Exception as error:
         if isinstance(error, MemoryError) or getattr(error, "errno", None):
-            raise  # of the machine, not of the record
+            raise  # the machine's fault, not the record's
         which = bisect.bisect(list(itertools.accumulate(sizes)), record)
         field, number = f"data.{SPLITS[which]}", record - sum(sizes[:which])
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -193,9 +202,14 @@ def reading(record: int, sizes: Sequence[int]) -> Iterator[None]:
 
 
 def decode(row: dict[str, Any], channels: int, num_classes: int) -> tuple[Any, np.int32]:
-    """A record's image, a Pillow one of so many channels, and its label.
+    """Decode a record: a Pillow image of so many channels, and a label, int32 [].
 
-    Raises: ValueError if the label is not in 0 .. num_classes - 1; others for a damaged image.
+    Args:
+      row: {"image": bytes of an image file, "label": int}.
+      channels: C.
+      num_classes: labels must be in 0 .. num_classes - 1.
+
+    Raises: ValueError for another label; errors of many kinds for a damaged image.
     """
     label = int(row["label"])
     if not 0 <= label < num_classes:
@@ -210,7 +224,12 @@ def _order(num_images, seeds):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InMemory(Data):
-    """Images: uint8 [sum(sizes), H, W, C], labels: int32 [sum(sizes)]."""
+    """A data set in memory.
+
+    Attributes:
+      images: uint8 [sum(sizes), H, W, C].
+      labels: int32 [sum(sizes)].
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -226,13 +245,16 @@ class InMemory(Data):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Streamed(Data):
-    """Encoded images, `source[i]` = {"image": bytes, "label": int}, decoded when they are read.
+    """A data set of encoded images, which are decoded when they are read.
 
-    A record that cannot be read, or whose label is no class, ends the iterator with a ValueError
-    that names it, when its batch is due.
+    An unreadable record, or one whose label is no class, ends an iterator with a ValueError that
+    names the record, when its batch is due.
 
-    As usual for ImageNet, what is trained on is a random part of the image, resized; of others the
-    shorter side becomes H * 256 / 224 and the centre is kept.
+    As usual for ImageNet, a training image is a random part of the stored image, resized. For other
+    images the shorter side becomes H * 256 / 224, and the centre is kept.
+
+    Attributes:
+      source: `source[i]` is {"image": bytes of an image file, "label": int}.
     """
 
     source: Sequence[dict[str, Any]]

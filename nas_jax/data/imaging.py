@@ -1,4 +1,4 @@
-"""Encoded images become pixels, parts of them are chosen, and they are resized; all by Pillow.
+"""Decoding, cropping and resizing of images, all by Pillow.
 
 H and W are an image's height and width in pixels, C is its number of channels.
 """
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # channels -> Pillow's name
-BILINEAR = 2  # Pillow's number; it averages over all pixels where an image becomes smaller
-_LARGEST = 2**16 - 1  # of 16 bits
+BILINEAR = 2  # Pillow's number; Pillow averages over all pixels where an image becomes smaller
+_LARGEST = 2**16 - 1  # whole number of 16 bits
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
@@ -18,9 +18,9 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 def open_image(encoded: bytes, channels: int) -> Any:
     """Decode an image to 8 bits and so many channels.
 
-    16 bits become value // 256, and transparency is dropped unless 4 channels are asked for, as
-    TensorFlow does. What has no transparency is then opaque. RGB becomes grey by its luma. Colours
-    of a palette are looked up, CMYK and YCbCr become RGB, and 1 bit becomes 0 or 255.
+    As in TensorFlow, 16 bits become value // 256, and transparency is dropped unless 4 channels are
+    asked for. With 4 channels, an image without transparency is opaque. RGB becomes grey by its
+    luma, colours of a palette are looked up, CMYK and YCbCr become RGB, and 1 bit becomes 0 or 255.
 
     Args:
       encoded: the bytes of an image file.
@@ -30,25 +30,25 @@ def open_image(encoded: bytes, channels: int) -> Any:
       A Pillow image of mode "L", "RGB" or "RGBA".
 
     Raises:
-      ValueError: the bytes are no image, or its pixels are floats or integers that are no whole
-        numbers of 16 bits. Pillow raises errors of many other kinds where a file is damaged.
+      ValueError: the bytes are no image, or its pixels are no whole numbers of 16 bits. Pillow
+        raises errors of many other kinds where a file is damaged.
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
         image = Image.open(io.BytesIO(encoded))
-    except UnidentifiedImageError as error:  # it quotes an address in memory
+    except UnidentifiedImageError as error:  # its text quotes an address in memory
         raise ValueError(f"{len(encoded)} bytes are no image that Pillow knows") from error
     image.load()
-    if image.mode[0] in "IF":  # of one channel: integers of 16 or 32 bits, or floats
+    if image.mode[0] in "IF":  # one channel of 16- or 32-bit integers, or of floats
         image = Image.fromarray(_high_byte(np.asarray(image)))
     return image.convert(MODES[channels])
 
 
 def _high_byte(pixels):
-    """Uint8 of whole numbers of 16 bits. Pillow would clip them at 255 instead.
+    """Reduce whole numbers of 16 bits to uint8; Pillow would clip them at 255 instead.
 
-    Pillow itself keeps the high byte of 16-bit images of several channels.
+    For 16-bit images of several channels Pillow keeps the high byte, too.
     """
     if not np.all((pixels >= 0) & (pixels <= _LARGEST) & (pixels == np.floor(pixels))):
         raise ValueError(
@@ -59,15 +59,15 @@ def _high_byte(pixels):
 
 
 def resize(image: Any, channels: int, size: int | None) -> np.ndarray:
-    """Make an image `size` x `size`, by the mean of blocks of pixels if they fit.
+    """Resize an image to `size` x `size`: by the mean of blocks of pixels if whole blocks fit.
 
     Args:
-      image: a Pillow image with so many channels.
-      channels: C.
-      size: H = W of the result; None: as the image is.
+      image: a Pillow image.
+      channels: C of the image.
+      size: H = W of the result, pixels; None keeps those of the image.
 
     Returns:
-      Uint8 [H, W, C].
+      uint8 [H, W, C].
     """
     if size and (image.width % size or image.height % size):
         image = image.resize((size, size), BILINEAR)
@@ -79,17 +79,17 @@ def resize(image: Any, channels: int, size: int | None) -> np.ndarray:
 
 
 def centre_box(width: int, height: int, share: float) -> Box:
-    """Choose the square in the centre whose side is this share of the shorter side."""
+    """Choose the square in the centre whose side is `share`, in (0, 1], of the shorter side."""
     side = share * min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     return left, top, left + side, top + side
 
 
 def random_box(width: int, height: int, rng: np.random.Generator) -> Box:
-    """Choose a part of the image as usual for ImageNet's training images.
+    """Choose a random part of an image, as usual for ImageNet's training images.
 
-    It has 8 to 100 % of the area, and sides of 3:4 to 4:3 (Szegedy et al., Going deeper with
-    convolutions). If ten draws do not fit, it is the largest square in the centre.
+    The part has 8 to 100 % of the area, and sides of 3:4 to 4:3 (Szegedy et al., Going deeper with
+    convolutions). If none of ten draws fits, it is the largest square in the centre.
     """
     area = width * height * rng.uniform(0.08, 1, 10)
     aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3), 10))

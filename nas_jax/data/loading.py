@@ -1,6 +1,6 @@
 """Data sets by name: embedded digits, TFDS sets in memory, ImageNet as a stream.
 
-What tensorflow-datasets (TFDS) has prepared is read without importing TensorFlow.
+Sets that tensorflow-datasets (TFDS) prepared are read without importing TensorFlow.
 """
 
 import contextlib
@@ -39,25 +39,25 @@ def load(
 ) -> Data:
     """Load a data set.
 
-    Images of 16 bits are read as their high bytes (see `imaging.open_image`). A set in memory that
-    is then nearly black is warned of.
+    Of images of 16 bits the high bytes are read (see `imaging.open_image`); a warning says if a set
+    in memory is then nearly black.
 
     Args:
       name: "digits" (embedded), "imagenet2012" (streamed), or any image classification set of TFDS
         (read into memory).
-      data_dir: the folder of prepared sets; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
-      image_size: H = W, pixels. None: as the images are; 16 for digits, 224 for ImageNet.
-      train, valid, test: TFDS split strings: slices by number or per cent, and sums of them, that
-        do not overlap. Digits have the splits "train", "valid" and "test".
-      seed: of embedded sets, which are drawn at random.
-      shuffle_seed: of the order in which `Data.fixed` takes images; -1: as they are stored.
-      **options: of embedded sets: `clutter` and `noise` of digits (see `digits.make`).
+      data_dir: folder of prepared sets; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+      image_size: H = W, pixels; None: 16 for digits, 224 for ImageNet, else the images' size.
+      train, valid, test: TFDS split strings: slices by number or per cent, or sums of slices. They
+        must not overlap. Digits have the splits "train", "valid" and "test".
+      seed: of the embedded set, which is drawn at random.
+      shuffle_seed: of the order in which `Data.fixed` takes images; -1 keeps the stored order.
+      **options: of the embedded set: `clutter` and `noise` (see `digits.make`).
 
     Raises:
-      ValueError: an argument is wrong, the set is not there, an image or label of it is damaged, or
-        valid or test has a class that train lacks; says which field of the config, and which
-        record. Of streamed sets, records are checked when they are read, and which classes a split
-        has is not: that would take reading all of it.
+      ValueError: an argument is wrong, the set is missing, an image or label is damaged, or valid
+        or test has a class that train lacks. The message names the field of the config and the
+        record. Records of a streamed set are checked when they are read; its classes are not
+        compared, as that would take reading the whole set.
     """
     if image_size is not None and image_size < 1:
         raise ValueError(f"data.image_size={image_size} must be 1 or more, or None")
@@ -74,13 +74,13 @@ def load(
 def _load_digits(specs, shuffle_seed, **options):
     from tensorflow_datasets.core import SplitInfo
 
-    made = digits.make(**options)
+    drawn = digits.make(**options)
     infos = {
         split: SplitInfo(name=split, shard_lengths=[len(labels)], num_bytes=0)
-        for split, (_, labels) in made.items()
+        for split, (_, labels) in drawn.items()
     }
     sizes, pieces = _resolve(specs, infos)
-    images, labels = (np.concatenate([made[s][i][rows] for s, rows in pieces]) for i in (0, 1))
+    images, labels = (np.concatenate([drawn[s][i][rows] for s, rows in pieces]) for i in (0, 1))
     _check_classes(specs, sizes, labels, digits.CLASS_NAMES)
     return _in_memory("digits", digits.CLASS_NAMES, sizes, shuffle_seed, images, labels)
 
@@ -93,8 +93,8 @@ def _load_tfds(builder, specs, shuffle_seed, image_size):
         source = _source(builder, specs, sizes)
     if builder.name in STREAMED:
         size = image_size or STREAMED_IMAGE_SIZE
-        known = (size, size, channels), IMAGENET_MEAN, IMAGENET_STD
-        return Streamed(builder.name, tuple(label.names), *known, sizes, shuffle_seed, source)
+        pixels = (size, size, channels), IMAGENET_MEAN, IMAGENET_STD
+        return Streamed(builder.name, tuple(label.names), *pixels, sizes, shuffle_seed, source)
     with _damage_explained(builder):
         images, labels = _read_all(source, sizes, channels, label.num_classes, image_size)
     _warn_of_dim(builder.name, images)
@@ -103,7 +103,7 @@ def _load_tfds(builder, specs, shuffle_seed, image_size):
 
 
 def _check_classes(specs, sizes, labels, names):
-    """Raises: ValueError if training never sees a class that scores or final accuracies are of."""
+    """Raise a ValueError if valid or test has a class that train lacks."""
     train, *others = np.split(labels, np.cumsum(sizes)[:-1])
     for field, other in zip(("valid", "test"), others):
         unseen = np.setdiff1d(other, train)
@@ -118,7 +118,7 @@ def _check_classes(specs, sizes, labels, names):
 
 
 def _warn_of_dim(name, images):
-    """Warn of images that are nearly black: 12 bits stored in 16 lose all but four."""
+    """Warn of nearly black images: 12 bits stored in 16 keep only four bits in the high byte."""
     brightest = images.max()
     if brightest < 16:
         logger.warning(
@@ -133,7 +133,7 @@ def _in_memory(name, class_names, sizes, shuffle_seed, images, labels):
     train = images[: sizes[0]]
     mean = train.mean(0, dtype=np.float64).mean((0, 1))
     square = np.square(train, dtype=np.uint16).mean(0, dtype=np.float64).mean((0, 1))
-    std = np.sqrt(np.maximum(square - mean**2, 1))  # a grey level or more, to divide by
+    std = np.sqrt(np.maximum(square - mean**2, 1))  # at least a grey level: a divisor
     stats = (tuple((x / 255).tolist()) for x in (mean, std))
     shape = images.shape[1:]
     return InMemory(name, tuple(class_names), shape, *stats, sizes, shuffle_seed, images, labels)
@@ -148,7 +148,7 @@ def _builder(name, data_dir):
     try:
         builder = tfds.builder(name, data_dir=folder)
     except (ValueError, TypeError, AssertionError) as error:  # name, argument, version
-        names = ["digits", *tfds.list_builders(with_community_datasets=False), *_own_sets(folder)]
+        names = ["digits", *tfds.list_builders(with_community_datasets=False), *_prepared(folder)]
         near = naming.nearest(re.split("[:/]", name)[0], names)  # without version or variant
         raise ValueError(f"data.name={name!r}: {_reason(error)}; nearest: {near!r}") from error
     if not builder.info.splits:
@@ -157,14 +157,13 @@ def _builder(name, data_dir):
     return builder
 
 
-def _own_sets(folder):
-    """Names of the sets that are prepared there, of which TFDS may have no code."""
+def _prepared(folder):
+    """List the names of prepared sets; TFDS may have no code for some of them."""
     return [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
 
 
 def _folder(data_dir):
-    """Find the folder of prepared sets, on this machine: TFDS can read buckets, but no array_record
-    files there."""
+    """Find the folder of prepared sets, a local one: TFDS reads no array_record from buckets."""
     if data_dir:
         return file_paths.local(data_dir, "data.data_dir")
     return file_paths.local(os.environ.get(_FOLDER) or _DEFAULT_FOLDER, f"${_FOLDER}")
@@ -200,7 +199,7 @@ def _how_to_get(name):
 
 
 def _source(builder, specs, sizes):
-    """Records of train, valid and test, one after another, the images encoded."""
+    """Open the records of train, valid and test, one after another, with encoded images."""
     import tensorflow_datasets as tfds
 
     decoders = {"image": tfds.decode.SkipDecoding()}
@@ -223,7 +222,7 @@ def _source(builder, specs, sizes):
 def _damage_explained(builder):
     try:
         yield
-    except RuntimeError as error:  # array_record's, which has checksums
+    except RuntimeError as error:  # from array_record, which has checksums
         raise ValueError(
             f"data.name={builder.name!r}: a file in {builder.data_dir} is damaged "
             f"({_reason(error)}); {_how_to_get(builder.name)}"
@@ -231,7 +230,7 @@ def _damage_explained(builder):
 
 
 def _check_files(builder, specs):
-    """Raises: ValueError if a file that a split needs is not there: reading would say it worse."""
+    """Raise a ValueError if a split's file is missing; reading would give an obscure error."""
     for field, spec in specs.items():
         for file in builder.info.splits[spec].filepaths:
             if not file.exists():
@@ -255,7 +254,7 @@ def _read_all(source, sizes, channels, num_classes, image_size):
 
 
 def _resolve(specs, infos):
-    """Sizes of train, valid and test, and what they are made of: [(split of `infos`, range)]."""
+    """Return the sizes of train, valid and test, and their pieces [(split of `infos`, range)]."""
     from tensorflow_datasets.core import ReadInstruction
 
     parts = {}
@@ -263,9 +262,9 @@ def _resolve(specs, infos):
         try:
             pieces = ReadInstruction.from_spec(spec).to_absolute(infos)
         except (ValueError, NotImplementedError) as error:  # the latter for slices of "all"
-            known = f"slices such as [:90%] or [1000:] of {', '.join(infos)}"
+            allowed = f"slices such as [:90%] or [1000:] of {', '.join(infos)}"
             raise ValueError(
-                f"data.{field}={spec!r}: {_reason(error)}; allowed: {known}"
+                f"data.{field}={spec!r}: {_reason(error)}; allowed: {allowed}"
             ) from error
         counts = [infos[p.splitname].num_examples for p in pieces]
         parts[field] = [(p.splitname, range(n)[p.from_ : p.to]) for p, n in zip(pieces, counts)]
@@ -286,10 +285,10 @@ def _check_apart(specs, parts):
 def _check_options(name, options, allowed):
     for option in options:
         if option not in allowed:
-            known = "none"
+            there = "none"
             if allowed:
-                known = f"{', '.join(allowed)}; nearest: {naming.nearest(option, allowed)!r}"
-            raise ValueError(f"data.{name}.{option} is no option; {name} has {known}")
+                there = f"{', '.join(allowed)}; nearest: {naming.nearest(option, allowed)!r}"
+            raise ValueError(f"data.{name}.{option} is no option; {name} has {there}")
 
 
 def _reason(error):

@@ -1,13 +1,13 @@
-"""Ways to compute a sum of options of which most are off: equal in result, not in speed.
+"""Ways to compute a sum of options, most of which are off. They differ in speed only.
 
-All compute  sum over j of weights[:, j] * functions[j](params[j], inputs[j])  for G groups, where
-an option whose weight is zero counts as zero. Letters as in `layers`.
+Each computes  sum over j of weights[:, j] * functions[j](params[j], inputs[j])  for G groups. An
+option whose weight is zero counts as zero. Letters as in `layers`.
 
-masked    every option for every group, multiplied by its weight. Fastest where launching work is
-          cheap and branching is not.
-switch    an option is skipped if its weight is zero: one group only, a conditional per option.
-dispatch  the groups that use an option are gathered, up to a few fixed numbers of groups, and the
-          result is scattered back, as experts are served in a mixture of experts.
+masked    compute every option for every group, and multiply by the weights. Fastest where launching
+          work is cheap and branches are dear.
+switch    skip an option whose weight is zero, by a conditional per option. For one group only.
+dispatch  gather the groups that use an option, compute it for them, and scatter the results back,
+          as a mixture of experts does. The number of groups is rounded up to a few fixed ones.
 """
 
 import functools
@@ -23,13 +23,13 @@ from nas_jax import naming
 from nas_jax.nn import skipping
 
 NAMES = ("masked", "switch", "dispatch")
-_SHARES = (1 / 4, 1 / 2, 1)  # of the groups: for so many is an option's work done in dispatch
+_SHARES = (1 / 4, 1 / 2, 1)  # of the groups: the sizes for which "dispatch" has a program
 
 
 def resolve(name: str) -> str:
-    """One of `NAMES`; "auto" stands for "switch" on CPU, else for "masked".
+    """Return one of `NAMES`; "auto" stands for "switch" on a CPU, else for "masked".
 
-    Raises: ValueError if there is none of that name.
+    Raises: ValueError if there is no execution of that name.
     """
     naming.check("execution", name, ("auto", *NAMES))
     if name != "auto":
@@ -44,30 +44,30 @@ def weighted_sum(
     inputs: Sequence[Any],
     weights: jax.Array,
 ) -> jax.Array:
-    """The weighted sum of the options.
+    """Compute the weighted sum of k options.
 
     Args:
       execution: one of `NAMES`.
-      functions: per option, from its parameters and its input to [G, ...]; all of one shape and
-        dtype. Pure and hashable: with functions that are equal, a sum is traced once ("switch").
-      params: per option, a tree of arrays.
-      inputs: per option, a tree of arrays [G or 1, ...].
+      functions: of each option, (params, input) -> [G, ...], all of one shape and dtype. Pure and
+        hashable: "switch" traces a sum once for equal functions.
+      params: of each option, a tree of arrays.
+      inputs: of each option, a tree of arrays [G or 1, ...].
       weights: float32 [G, k]; constants, no gradient flows to them.
 
     Returns:
       [G, ...].
 
     Raises:
-      ValueError: "switch" for more than one group, or no such execution.
+      ValueError: "switch" has more than one group, or there is no such execution.
     """
     naming.check("execution", execution, NAMES)
     weights = lax.stop_gradient(weights)
-    how = {"masked": _masked, "switch": _switch, "dispatch": _dispatch}[execution]
-    return how(tuple(functions), tuple(params), tuple(inputs), weights)
+    compute = {"masked": _masked, "switch": _switch, "dispatch": _dispatch}[execution]
+    return compute(tuple(functions), tuple(params), tuple(inputs), weights)
 
 
 def scaled(y: jax.Array, weight: jax.Array) -> jax.Array:
-    """y [G or 1, ...] times weight [G], a constant: no gradient flows to it."""
+    """Multiply y [G or 1, ...] by weight [G], a constant: no gradient flows to it."""
     weight = lax.stop_gradient(weight)
     return y * weight.reshape(-1, *[1] * (y.ndim - 1)).astype(y.dtype)
 
@@ -88,9 +88,9 @@ def _dispatch(functions, params, inputs, weights):
 
 
 def _dispatch_one(function, params, x, weight):
-    """One option for the groups that use it; the smallest capacity that holds them is run."""
+    """Compute one option for the groups that use it, by the smallest program that holds them."""
     num_groups = weight.shape[0]
-    if {leaf.shape[0] for leaf in jax.tree.leaves(x)} != {num_groups}:  # shared: computed once
+    if {leaf.shape[0] for leaf in jax.tree.leaves(x)} != {num_groups}:  # shared: once for all
         return scaled(function(params, x), weight)
     out = jax.eval_shape(function, params, x)
     capacities = sorted({math.ceil(share * num_groups) for share in _SHARES})
@@ -102,8 +102,8 @@ def _dispatch_one(function, params, x, weight):
 
     def run(capacity, params, x):
         chosen = order[:capacity]
-        mine = jax.tree.map(lambda leaf: _pick(leaf, chosen, rank), x)
-        return _place(function(params, mine), chosen, rank)
+        picked = jax.tree.map(lambda leaf: _pick(leaf, chosen, rank), x)
+        return _place(function(params, picked), chosen, rank)
 
     branches = [off, *(functools.partial(run, capacity) for capacity in capacities)]
     index = jnp.searchsorted(jnp.asarray([0, *capacities]), jnp.sum(weight != 0))
@@ -112,13 +112,13 @@ def _dispatch_one(function, params, x, weight):
 
 @jax.custom_vjp
 def _pick(x, chosen, rank):
-    """[G, ...] -> [capacity, ...]: the chosen groups. Its gradient is `_place`, no scatter."""
+    """Pick the chosen groups, [G, ...] -> [capacity, ...]. Its gradient is `_place`, no scatter."""
     return x[chosen]
 
 
 @jax.custom_vjp
 def _place(y, chosen, rank):
-    """[capacity, ...] -> [G, ...]: each group's own row, zero for those that were not chosen."""
+    """Put rows back, [capacity, ...] -> [G, ...]; groups that were not chosen get zeros."""
     rows = y[jnp.minimum(rank, y.shape[0] - 1)]
     return jnp.where((rank < y.shape[0]).reshape(-1, *[1] * (y.ndim - 1)), rows, 0)
 

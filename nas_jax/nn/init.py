@@ -10,11 +10,19 @@ from nas_jax.nn import layers
 
 
 def init(key: jax.Array, net: nn.Module, images: jax.Array, *archs: Any) -> Any:
-    """Variables distributed as by `net.init`, but all kernels come from one draw, whatever `archs`.
+    """Draw the initial variables of a network, distributed as by `net.init`.
 
-    Hundreds of draws make a program that takes XLA 20 s to compile; so the network is initialised
-    with each kernel's standard deviation and multiplied by slices of one standard normal vector.
-    Arrays of more than one axis are kernels; scales and offsets are constants anyway.
+    All kernels come from one standard normal vector, as XLA takes 20 s to compile a program with
+    hundreds of draws. `net.init` gives each kernel's standard deviation. The draw does not depend
+    on `archs`. Arrays of more than one axis are kernels; scales and offsets are constants.
+
+    Args:
+      key: consumed.
+      net: the network.
+      images: float32, of a shape that the network takes.
+      *archs: masks, for a supernet.
+
+    Returns: variables as of `net.init`, the kernels as NumPy arrays.
     """
     variables = jax.jit(net.clone(kernel_init=layers.he_scale).init)(key, images, *archs)
     leaves, treedef = jax.tree.flatten(variables)

@@ -1,7 +1,7 @@
 """Candidate operations and ghost batch norm.
 
-Letters: G groups (ghost batches or candidates; 1 where they share), n images of a group,
-H height, W width, C channels in, D channels out. Activations are [G, n, H, W, C]; batch norm
+Letters: G groups (ghost batches or candidates; 1 where all share an array), n images of a group,
+H height, W width, C channels in, D channels out. Activations are [G, n, H, W, C]. Batch norm
 normalises each group over (n, H, W).
 """
 
@@ -20,27 +20,30 @@ from nas_jax import naming
 from nas_jax.nn import kernels
 
 Moments = tuple[jax.Array, jax.Array]  # of `kernels.moments`
-POLICIES = ("batch", "running")  # of batch norm: whose statistics it takes
+STATISTICS = ("batch", "running")  # that batch norm normalises with
 
 partial = functools.cache(functools.partial)
-"""`functools.partial`, equal for equal arguments: then modules made with it are equal too, and are
-traced once (`masked.MixedOp`)."""
+"""`functools.partial`, but equal for equal arguments. Modules made with it are then equal, too, and
+`masked.MixedOp` traces them once."""
 
 
 @functools.cache
 def he_normal(fan_in: int):
-    """Initialiser of kernels: normal, variance 2 / fan_in (the paper names none)."""
+    """Make an initialiser of kernels: normal, variance 2 / fan_in (the paper names none)."""
     return nn.initializers.normal((2.0 / fan_in) ** 0.5)
 
 
 @functools.cache
 def he_scale(fan_in: int):
-    """Constant standard deviation of `he_normal`: see `nas_jax.nn.init`."""
+    """Make an initialiser to the standard deviation of `he_normal`; see `nas_jax.nn.init`."""
     return nn.initializers.constant((2.0 / fan_in) ** 0.5)
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Convolution, SAME padding: [G, n, H, W, C] x [kh, kw, C, D] -> [G, n, H/s, W/s, D]."""
+    """Convolve with SAME padding: [G, n, H, W, C] x [kh, kw, C, D] -> [G, n, H/s, W/s, D].
+
+    s is `stride`.
+    """
     if kernel.shape[:2] == (1, 1):
         return kernels.pointwise(x[:, :, ::stride, ::stride], kernel[0, 0])
     y = kernels.conv(x.reshape(-1, *x.shape[2:]), kernel.astype(x.dtype), stride)
@@ -50,29 +53,41 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
 class BatchNorm(nn.Module):
     """Ghost batch norm: per-group statistics over (n, H, W), then scale and offset.
 
-    policy "batch" is stateless: statistics of the images at hand, always. "running" keeps a moving
-    mean over groups in the collection `batch_stats`; it is updated, and the images' own statistics
-    are used, exactly where that collection is mutable (training); elsewhere it is read.
-    `relu` puts a ReLU after it; with `relu_before` that comes before the statistics instead.
+    Attributes:
+      statistics: "batch" takes those of the images at hand, always, and has no state. "running"
+        keeps a moving mean over groups in the collection `batch_stats`. Where that collection is
+        mutable (training), it is updated, and batch norm takes the statistics of the images; where
+        it is not, batch norm takes the moving mean.
+      momentum: of the moving mean.
+      epsilon: added to the variance.
+      relu_before: a ReLU comes before the statistics, in place of the one after; needs `relu`.
+      relu: whether a ReLU follows.
     """
 
-    policy: str = "batch"
+    statistics: str = "batch"
     momentum: float = 0.9
     epsilon: float = 1e-3
     relu_before: bool = False
     relu: bool = False
 
     def __call__(self, x: jax.Array, moments: Moments | None = None) -> jax.Array:
-        """[G or 1, n, H, W, C] -> the same, normalised; `moments` of x that are known are taken."""
+        """Normalise x [G or 1, n, H, W, C].
+
+        `moments`: of x, if they have been computed already.
+        """
         return self.of_concat([x], moments and [moments])[0]
 
     @nn.compact
     def of_concat(
         self, parts: Sequence[jax.Array], moments: Sequence[Moments] | None = None
     ) -> list[jax.Array]:
-        """Normalise a concat, which need not be made: its parts [G or 1, n, H, W, C_j] -> the same.
+        """Normalise the parts [G or 1, n, H, W, C_j] of a concat, without making the concat.
 
         Scale, offset and running statistics are one array each, of all C channels.
+
+        Args:
+          parts: of the concat.
+          moments: of each part, if they have been computed already.
         """
         if self.relu and self.relu_before:
             parts, moments = [jnp.maximum(part, 0) for part in parts], None
@@ -80,26 +95,24 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (sum(sizes),), jnp.float32)
         offset = self.param("offset", nn.initializers.zeros, (sum(sizes),), jnp.float32)
         ends = np.cumsum(sizes)[:-1]
-        statistics = self._statistics(moments or list(map(kernels.moments, parts)), ends)
+        moments = self._means_and_variances(moments or list(map(kernels.moments, parts)), ends)
         return [
             self._normalise(x, *of_part)
-            for x, *of_part in zip(
-                parts, statistics, jnp.split(scale, ends), jnp.split(offset, ends)
-            )
+            for x, *of_part in zip(parts, moments, jnp.split(scale, ends), jnp.split(offset, ends))
         ]
 
-    def _normalise(self, x, statistics, scale, offset):
-        mean, var = statistics
+    def _normalise(self, x, moments, scale, offset):
+        mean, var = moments
         factor = scale * lax.rsqrt(var + self.epsilon)
         whole = (x.shape[0], 1, 1, 1, x.shape[-1])
         factor, shift = (jnp.broadcast_to(v, whole) for v in (factor, offset - mean * factor))
         return kernels.scale_shift(x, factor, shift, self.relu and not self.relu_before)
 
-    def _statistics(self, moments, ends):
-        """Mean and variance of each part."""
+    def _means_and_variances(self, moments, ends):
+        """Return the mean and variance that normalise each part."""
         now = [(m, jnp.maximum(square - jnp.square(m), 0)) for m, square in moments]
-        naming.check("policy", self.policy, POLICIES)
-        if self.policy == "batch":
+        naming.check("statistics", self.statistics, STATISTICS)
+        if self.statistics == "batch":
             return now
         shape = (sum(m.shape[-1] for m, _ in now),)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
@@ -132,7 +145,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[G, n, H, W, C] -> [G, n, H, W, D]."""
+        """Map [G, n, H, W, C] -> [G, n, H, W, D]."""
         shape = (*self.kernel_size, x.shape[-1], self.features)
         init = self.kernel_init(math.prod(shape[:-1]))
         x = self.norm(relu=True, name="norm")(x)
@@ -145,7 +158,7 @@ class Projection(nn.Module):
     Attributes:
       features: D.
       halvings: how often a 2x2 mean follows. A 1x1 convolution and a mean over pixels commute, so
-        the mean is taken first, where the convolution then has a quarter of the work.
+        the mean is taken first: the convolution then has a quarter of the work.
       norm: builder of the batch norm.
       kernel_init: from the fan-in to an initialiser.
     """
@@ -157,7 +170,7 @@ class Projection(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Sequence[tuple[jax.Array, Moments]]) -> jax.Array:
-        """Arrays [G or 1, n, H, W, C_j] with moments -> [G, n, H/2^halvings, W/2^halvings, D]."""
+        """Map arrays [G or 1, n, H, W, C_j] with moments -> [G, n, H/2^h, W/2^h, D], h halvings."""
         parts, moments = zip(*inputs)
         channels = sum(part.shape[-1] for part in parts)
         shape = (1, 1, channels, self.features)
@@ -169,7 +182,7 @@ class Projection(nn.Module):
 
 
 class SeparableConv(nn.Module):
-    """BN, ReLU, depthwise k x k, 1x1; no BN between the two (one per separable convolution)."""
+    """BN, ReLU, depthwise k x k, 1x1. A separable convolution has one BN: none lies inside it."""
 
     features: int
     kernel_size: int
@@ -178,7 +191,7 @@ class SeparableConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[G, n, H, W, C] -> [G, n, H, W, features]."""
+        """Map [G, n, H, W, C] -> [G, n, H, W, features]."""
         size, channels = self.kernel_size, x.shape[-1]
         spatial, across = (size, size, 1, channels), (1, 1, channels, self.features)
         per_channel = self.param("depthwise", self.kernel_init(size**2), spatial, jnp.float32)
@@ -189,13 +202,13 @@ class SeparableConv(nn.Module):
 
 
 class Pair(nn.Module):
-    """Two units, one after the other; `builders` make them."""
+    """Two units, one after the other, made by `builders`."""
 
     builders: Any
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[G, n, H, W, C] -> [G, n, H, W, features]."""
+        """Map [G, n, H, W, C] -> [G, n, H, W, features]."""
         for i, builder in enumerate(self.builders):
             x = builder(name=f"unit{i}")(x)
         return x
@@ -224,7 +237,7 @@ class ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[G, n, H, W, C] -> [G, n, H/stride, W/stride, D]."""
+        """Map [G, n, H, W, C] -> [G, n, H/stride, W/stride, D]."""
         shape = (*self.kernel_size, x.shape[-1], self.features)
         init = self.kernel_init(math.prod(shape[:-1]))
         x = jnp.maximum(x, 0) if self.relu_before else x
@@ -243,7 +256,7 @@ class DepthwiseNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[G, n, H, W, C] -> [G, n, H/stride, W/stride, C]."""
+        """Map [G, n, H, W, C] -> [G, n, H/stride, W/stride, C]."""
         size, channels = self.kernel_size, x.shape[-1]
         init, shape = self.kernel_init(size**2), (size, size, 1, channels)
         kernel = self.param("depthwise", init, shape, jnp.float32).astype(x.dtype)
@@ -261,7 +274,7 @@ class Stem(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[G, n, H, W, C] -> [G, n, H/stride, W/stride, features]."""
+        """Map [G, n, H, W, C] -> [G, n, H/stride, W/stride, features]."""
         shape = (3, 3, x.shape[-1], self.features)
         init = self.kernel_init(math.prod(shape[:-1]))
         return conv(x, self.param("kernel", init, shape, jnp.float32), self.stride)

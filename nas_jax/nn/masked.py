@@ -1,13 +1,13 @@
-"""Where masks meet activations, and nowhere else.
+"""The only place where masks meet activations.
 
-A mask multiplies an op's output, and a concat's input after BN and ReLU, directly before the 1x1
-convolution (BN would turn a zero into its offset). So a masked supernet equals the stand-alone
-network of the same architecture for any BN scale and offset, in value and in gradient.
+A mask multiplies an op's output. It also multiplies a concat's input after BN and ReLU, directly
+before the 1x1 convolution, as BN would turn a zero into its offset. So a masked supernet equals the
+stand-alone network of the same architecture, in value and in gradient, for any BN scale and offset.
 
-Letters as in `layers`: activations [G or 1, n, H, W, C]; masks [G, k] or None (no mask: the network
-has only the options `on`). Option j of a Choice keeps its parameters in the scope
-`<name of the Choice>/<j>`, and nothing else there: L2 on active paths, parameter counts and the
-weights of a stand-alone network all follow from that (see `spaces.base`).
+Letters as in `layers`: activations [G or 1, n, H, W, C], masks [G, k]. Without masks (None) the
+network has only the options `on`. Option j of a Choice has its parameters, and nothing else, in the
+scope `<name of the Choice>/<j>`. L2 on active paths, parameter counts and the weights of a
+stand-alone network all follow from that scope (see `spaces.base`).
 """
 
 import functools
@@ -25,10 +25,10 @@ __all__ = ["MaskedConcat", "MixedOp", "init", "to_groups"]
 
 
 def to_groups(images: jax.Array, arch: Any) -> tuple[jax.Array, Any, tuple[int, ...]]:
-    """Bring images and masks to groups, a group being one architecture with its own statistics.
+    """Bring images and masks to groups. A group is one architecture with its own batch statistics.
 
     Args:
-      images: [B, H, W, C], or [G or 1, n, H, W, C] that are in groups already.
+      images: [B, H, W, C], or in groups already, [G or 1, n, H, W, C].
       arch: tree of masks [k] or [G, k]; None for a stand-alone network.
 
     Returns:
@@ -52,9 +52,9 @@ class MixedOp(nn.Module):
     """The sum of the ops that are on.
 
     Attributes:
-      builders: one callable per option; builder(name=...) is the op's module or function.
-      on: the options that are built, all of them in a supernet.
-      execution: how the sum is computed under masks; see `execution`.
+      builders: one for each option; builder(name=...) returns the op's module or function.
+      on: numbers of the options that are built; all of them in a supernet.
+      execution: how the sum is computed under masks; see `nas_jax.nn.execution`.
     """
 
     builders: Sequence[Callable[..., Callable]]
@@ -63,7 +63,7 @@ class MixedOp(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """[G or 1, n, H, W, C], mask [G, num_options] -> [G, n, H, W, C]."""
+        """Map x [G or 1, n, H, W, C] under mask [G, num_options] -> [G, n, H, W, C]."""
         options = [self.builders[j](name=str(j)) for j in self.on]
         if mask is None:
             return sum(option(x) for option in options)
@@ -75,13 +75,13 @@ class MaskedConcat(nn.Module):
 
     Attributes:
       features: channels D of the output.
-      on: the inputs that are built, all of them in a supernet. The 1x1 convolution's initial
-        variance is that of the fan-in of those that are on, for any group, in the masks that it is
-        initialised with: so a supernet may begin as one of its stand-alone networks does.
+      on: numbers of the inputs that are built; all of them in a supernet. The masks that initialise
+        a network also set the initial variance of the 1x1 convolution: its fan-in counts the inputs
+        that are on in any group. So a supernet can begin like one of its stand-alone networks.
       norm: builder of the batch norm.
       kernel_init: from the fan-in to an initialiser.
-      execution: as in `MixedOp`. "masked" is one `kernels.pointwise_of_concat`, the others are
-        a sum of each input's own product.
+      execution: as in `MixedOp`. "masked" is one `kernels.pointwise_of_concat`; the others sum a
+        product for each input.
     """
 
     features: int
@@ -94,7 +94,7 @@ class MaskedConcat(nn.Module):
     def __call__(
         self, inputs: Sequence[tuple[jax.Array, layers.Moments]], mask: jax.Array | None = None
     ) -> jax.Array:
-        """k arrays [G or 1, n, H, W, C] with their moments, mask [G, k] -> [G, n, H, W, D]."""
+        """Map k arrays [G or 1, n, H, W, C] with moments, under mask [G, k] -> [G, n, H, W, D]."""
         init = self._initialiser([inputs[j][0].shape[-1] for j in self.on], mask)
         options = [_ConcatSlice(self.features, self.norm, init, name=str(j)) for j in self.on]
         inputs = [inputs[j] for j in self.on]
@@ -115,7 +115,7 @@ class MaskedConcat(nn.Module):
 
 
 class _ConcatSlice(nn.Module):
-    """One input's own share of a concat: its BN, and its rows of the 1x1 convolution."""
+    """The share of one input in a concat: its BN, and its rows of the 1x1 convolution."""
 
     features: int
     norm: Callable[..., nn.Module]
@@ -123,7 +123,7 @@ class _ConcatSlice(nn.Module):
 
     @nn.compact
     def parts(self, x, moments):
-        """[G, n, H, W, C] -> the same, normalised, and the kernel [C, D]."""
+        """Return x [G, n, H, W, C] normalised, and the kernel [C, D]."""
         shape = (1, 1, x.shape[-1], self.features)
         kernel = self.param("kernel", self.init, shape, jnp.float32)
         x = self.norm(relu=True, name="norm")(x, moments)
@@ -134,17 +134,18 @@ class _ConcatSlice(nn.Module):
 
 
 def _weighted_sum(module, options, inputs, mask):
-    """Flax modules may not be called in branches, so they become functions of their parameters.
+    """Sum the options by `module.execution`.
 
-    Those of equal modules are equal, and so are traced once for all cells and blocks.
+    Flax modules may not be called in branches, so they become functions of their parameters. Equal
+    modules become equal functions, which are traced once for all cells and blocks.
     """
-    how = "masked" if module.is_initializing() else module.execution
-    if how == "masked" and (module.is_initializing() or "batch_stats" in module.variables):
+    name = "masked" if module.is_initializing() else module.execution
+    if name == "masked" and (module.is_initializing() or "batch_stats" in module.variables):
         functions = [lambda _, x, f=f: f(*x) for f in options]  # these write their variables
         params = [{}] * len(options)
     else:
         functions, params = zip(*map(_pure, options))
-    return execution.weighted_sum(how, functions, params, inputs, mask)
+    return execution.weighted_sum(name, functions, params, inputs, mask)
 
 
 def _pure(option):

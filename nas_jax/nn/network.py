@@ -1,4 +1,4 @@
-"""What the networks of all spaces have: their options, which are checked, and their classifier."""
+"""The common part of the networks of all spaces: their options, checked, and their classifier."""
 
 from typing import Any, NamedTuple
 
@@ -15,10 +15,10 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 class NetworkOptions(NamedTuple):
-    """How all networks of a run compute: arguments of `Space.supernet` and `Space.standalone`.
+    """Options that all networks of a run share: arguments of `Space.supernet` and `.standalone`.
 
     Attributes:
-      dtype, execution, bn_momentum, bn_epsilon, relu_before_bn: of `Network`.
+      dtype, execution, bn_momentum, bn_epsilon, relu_before_bn: as of `Network`.
     """
 
     dtype: Any
@@ -34,15 +34,16 @@ def default_dtype() -> str:
 
 
 class Network(nn.Module):
-    """The part that spaces build on: see `Space.supernet` and `Space.standalone`.
+    """The base of the spaces' networks; see `Space.supernet` and `Space.standalone`.
 
     Attributes:
       space: the search space.
       num_classes: K.
       filters: F.
-      arch: canonical string of a stand-alone network; None is the supernet.
-      bn, bn_momentum, bn_epsilon, relu_before_bn: of `layers.BatchNorm`.
-      dtype: of activations, one of `DTYPES` (or what stands for it, as `jnp.float32`).
+      arch: canonical string of a stand-alone network; None for the supernet.
+      bn, bn_momentum, bn_epsilon, relu_before_bn: `statistics`, `momentum`, `epsilon` and
+        `relu_before` of `layers.BatchNorm`.
+      dtype: of activations, one of `DTYPES`, or a dtype such as `jnp.float32`.
       execution: one of `execution.NAMES`; see `nas_jax.nn.execution`.
       kernel_init: from the fan-in to an initialiser.
       widths: channels of each tensor, see `Space.standalone`.
@@ -64,7 +65,7 @@ class Network(nn.Module):
     widths: tuple[int, ...] | None = None
 
     def __post_init__(self):
-        naming.check("bn", self.bn, layers.POLICIES)
+        naming.check("bn", self.bn, layers.STATISTICS)
         naming.check("execution", self.execution, execution.NAMES)
         naming.check("dtype", _dtype_name(self.dtype), DTYPES)
         if not isinstance(self.relu_before_bn, bool | np.bool_):
@@ -77,25 +78,25 @@ class Network(nn.Module):
 
     @property
     def unit(self) -> dict[str, Any]:
-        """How every unit of a convolution and a batch norm is built."""
-        how = self.bn, self.bn_momentum, self.bn_epsilon, self.relu_before_bn
-        norm = layers.partial(layers.BatchNorm, *how)
+        """Return the arguments of every unit of a convolution and a batch norm."""
+        options = self.bn, self.bn_momentum, self.bn_epsilon, self.relu_before_bn
+        norm = layers.partial(layers.BatchNorm, *options)
         return {"norm": norm, "kernel_init": self.kernel_init}
 
     @property
     def tensor_widths(self) -> dict[str, int]:
-        """`widths` by the names of `Space.tensors`; empty if they are as `filters` says."""
+        """Return {name of a tensor: its width}; empty if the widths follow from `filters`."""
         return dict(zip(self.space.tensors(self.arch), self.widths)) if self.widths else {}
 
     @property
     def on(self) -> Any:
-        """For each Choice the options that are built, a tree of tuples: in the supernet all."""
+        """Return the options that are built of each Choice, a tree of tuples; all in a supernet."""
         return self.space.indices(self.space.all_on() if self.arch is None else self.arch)
 
     def logits(self, x: jax.Array) -> jax.Array:
-        """[G, n, H, W, C] -> float32 [G, n, K]: mean over pixels and a linear classifier.
+        """Map [G, n, H, W, C] to logits float32 [G, n, K]: mean over pixels, linear classifier.
 
-        To be called in a compact method, for its scope.
+        Call it in a compact method, whose scope the classifier needs.
         """
         x = jnp.mean(x.astype(jnp.float32), (2, 3))
         init = self.kernel_init(2 * x.shape[-1])  # no ReLU follows: half the variance
@@ -103,35 +104,36 @@ class Network(nn.Module):
 
     @nn.nowrap
     def logits_of_each(
-        self, variables: Any, images: jax.Array, archs: Any, own: Any = ()
+        self, variables: Any, images: jax.Array, archs: Any, per_arch: Any = ()
     ) -> jax.Array:
         """Return logits float32 [g, n, K] of g architectures on the same images.
 
-        How they are computed follows from `execution`, as in training.
+        `execution` decides how, as in training.
 
         Args:
           variables: of the supernet.
           images: [n, H, W, C].
           archs: masks [g, k].
-          own: variables [g, ...] that differ between architectures: none, or a dict of collections.
+          per_arch: variables [g, ...] that differ between architectures, a dict of collections.
         """
 
-        def one(arch, own):
-            return self.apply({**variables, **dict(own)}, images, arch)
+        def one(arch, its_variables):
+            return self.apply({**variables, **dict(its_variables)}, images, arch)
 
-        if self.execution == "switch" and not own:
+        if self.execution == "switch" and not per_arch:
             return self.one_after_the_other(variables, images, archs)
         if self.execution == "switch":
-            return jax.lax.map(lambda pair: one(*pair), (archs, own))
-        if self.execution == "dispatch" and not own:
+            return jax.lax.map(lambda pair: one(*pair), (archs, per_arch))
+        if self.execution == "dispatch" and not per_arch:
             return self.apply(variables, images[None], archs)
-        return jax.vmap(one)(archs, own)
+        return jax.vmap(one)(archs, per_arch)
 
     @nn.nowrap
     def one_after_the_other(self, variables: Any, images: jax.Array, archs: Any) -> jax.Array:
-        """Return logits as `logits_of_each`, of one architecture after the other.
+        """Return logits as `logits_of_each`, computed for one architecture after the other.
 
-        What no mask touches is computed once. A chain also keeps what follows from it.
+        Layers before the first mask are computed once. A chain (`spaces.nasbench_macro`) also keeps
+        the layers that an architecture shares with the one before.
         """
         return jax.lax.map(lambda arch: self.apply(variables, images, arch), archs)
 
@@ -139,5 +141,5 @@ class Network(nn.Module):
 def _dtype_name(dtype):
     try:
         return jnp.dtype(dtype).name
-    except TypeError:  # nothing that NumPy knows
+    except TypeError:  # no dtype of NumPy
         return dtype

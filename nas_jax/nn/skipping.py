@@ -1,8 +1,9 @@
 """The execution "switch": an option whose weight is zero costs no time, forward or backward.
 
-Without gradients it is a loop over the options that are on. With gradients each option is a
-conditional. XLA writes all that leaves a conditional, also where the branch was not taken (then
-zeros). So as little as possible leaves it. The pullback of an option holds four kinds of leaves:
+Without gradients the sum is a loop over the options that are on. With gradients each option is a
+conditional. XLA writes every output of a conditional, even if the branch was not taken (then as
+zeros). So a conditional has as few outputs as possible. The pullback of an option holds four kinds
+of leaves:
 
     pullback of f at (p, x)       [ p     x     a       m    ]    p, x  inputs of the option
                                     |     |     |       |         a, m  made inside, `kernels.SAVED`
@@ -13,10 +14,10 @@ zeros). So as little as possible leaves it. The pullback of an option holds four
                                     put back    from the conditional's outputs
 
 Only `a` and `m` leave the conditional. The inputs `p` and `x` exist outside as well, and are put
-back into the pullback by their number. An input is recognised by its identity: a leaf of the
-pullback that is the very object that was given is that input (`_input_numbers`). `jax.vjp` keeps
-its residuals so, but does not promise it. A leaf that is not recognised leaves the conditional like
-any other: the gradient is the same, only slower.
+back into the pullback by their number. An input is recognised by its identity: it is the leaf of
+the pullback that is the same object (`_input_numbers`). `jax.vjp` keeps its residuals so, but does
+not promise it. An input that is not recognised leaves the conditional: the gradient is the same,
+only slower.
 """
 
 import functools
@@ -37,10 +38,10 @@ def weighted_sum(
     inputs: tuple[Any, ...],
     weights: jax.Array,
 ) -> jax.Array:
-    """The weighted sum of the options of one group; traced once for functions that are equal.
+    """Compute the weighted sum of k options for one group; equal functions are traced once.
 
     Args:
-      functions, params, inputs: per option, as in `execution.weighted_sum`; inputs [1, ...].
+      functions, params, inputs: of each option, as in `execution.weighted_sum`; inputs [1, ...].
       weights: float32 [k].
 
     Returns:
@@ -51,7 +52,7 @@ def weighted_sum(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _skipping(functions, params, inputs, weights):
-    """A loop over the options that are on; no zero array is ever made or added."""
+    """Loop over the options that are on; those that are off cost no array of zeros."""
     out = jax.eval_shape(functions[0], params[0], inputs[0])
     branches = [
         lambda params, inputs, j=j, f=f: f(params[j], inputs[j]) for j, f in enumerate(functions)
@@ -67,7 +68,7 @@ def _skipping(functions, params, inputs, weights):
 
 
 def _skipping_fwd(functions, params, inputs, weights):
-    """A conditional per option, which also saves what the option's gradient needs."""
+    """Compute each option by a conditional that also saves the residuals of its gradient."""
     parts, pulls = zip(*map(_option_fwd, functions, params, inputs, weights))
     return sum(parts), (pulls, weights)
 
@@ -82,13 +83,13 @@ _skipping.defvjp(_skipping_fwd, _skipping_bwd)
 
 
 def _option_fwd(function, params, x, weight):
-    """weight * function(params, x), and its pullback; of an option that is off zeros, in time too.
+    """Return weight * function(params, x) and its pullback: zeros, at no cost, if it is off.
 
     See the picture above.
     """
     policy = jax.checkpoint_policies.save_only_these_names(kernels.SAVED)
     function = jax.checkpoint(function, policy=policy, prevent_cse=False)
-    numbers, treedef = [], None  # of the pullback, which is known when `on` has been traced
+    numbers, treedef = [], None  # of the pullback; set when `on` is traced
 
     def on(*given):
         nonlocal numbers, treedef
@@ -105,10 +106,10 @@ def _option_fwd(function, params, x, weight):
 
 
 def _input_numbers(leaves: Sequence[Any], inputs: Sequence[Any]) -> list[int | None]:
-    """Per leaf, the number of the input that it is; None where it was made inside, or may be.
+    """Return for each leaf the number of the input that it is; None if it is not recognised.
 
-    None is always right, and saves the leaf; so the gradient does not rest on JAX's keeping
-    identities, only its speed does.
+    A leaf of None is saved, which is always right. So only the speed of the gradient relies on JAX
+    keeping identities.
     """
     numbers = {id(x): i for i, x in enumerate(inputs)}
     return [numbers.get(id(leaf)) for leaf in leaves]
@@ -119,7 +120,7 @@ def _option_bwd(pull, weight, g):
 
 
 def _if_on(weight, function, *args):
-    """function(*args), or zeros where the weight is zero."""
+    """Return function(*args), or zeros if the weight is zero."""
     shapes = jax.eval_shape(function, *args)
 
     def off(*args):

@@ -1,1 +1,1 @@
-"""Shared weights: how masks are drawn while they are trained, and how they score architectures."""
+"""Shared weights: drawing masks to train them, and evaluating architectures with them."""

@@ -1,4 +1,4 @@
-"""One-shot accuracy: that of architectures with the supernet's weights (paper, section 3.3).
+"""One-shot accuracy: accuracy of architectures with the supernet's weights (paper, section 3.3).
 
 Letters: D devices, g candidates of a device, N candidates in all, M images, n images of a batch,
 K classes.
@@ -17,12 +17,14 @@ from nas_jax.runtime import distributed
 
 
 class OneShotAccuracy:
-    """Evaluates masks [N, k]: accuracies float [N] in [0, 1]; N a multiple of D.
+    """Evaluates masks [N, k]: accuracies float [N] in [0, 1]; N is a multiple of D.
 
-    A candidate whose logits are not all finite gets NaN. Paths are zeroed by the masks. Batch
-    norm's statistics come from the images of a batch, as in training; or, if there are
-    `calibration` images, for each candidate from these; or from `variables`, if they have
-    `batch_stats`. All candidates see the same batches, none is padded.
+    A candidate whose logits are not all finite gets NaN. All candidates see the same batches, and
+    no batch is padded. Batch-norm statistics come from one of three sources:
+
+    - `calibration` images, for each candidate, if they are given;
+    - else `batch_stats` of `variables`, if there are any;
+    - else the images of the batch, as in training.
 
     Args:
       net: supernet with bn="batch".
@@ -32,7 +34,7 @@ class OneShotAccuracy:
       batch_size: images n per forward pass; divides M.
       prepare: images uint8 [n, H, W, C] -> float32, standardised.
       calibration: uint8 [c, n, H, W, C], c batches of training images, or None.
-      devices: None for all.
+      devices: None for all devices.
 
     Raises: ValueError if `batch_size` does not divide M: padding would change the statistics.
     """
@@ -69,8 +71,10 @@ class OneShotAccuracy:
     def __call__(self, archs: Any) -> np.ndarray:
         """Evaluate masks [N, k]."""
         archs = distributed.part(archs, self._devices)
-        own = self._calibrate(archs)
-        counts = [self._correct(self._variables, own, *batch, archs) for batch in self._batches]
+        calibrated = self._calibrate(archs)
+        counts = [
+            self._correct(self._variables, calibrated, *batch, archs) for batch in self._batches
+        ]
         total = np.sum(jax.device_get(counts), 0)
         return distributed.whole(total, self._devices) / self._num_images
 
@@ -80,29 +84,28 @@ def _no_calibration(archs):
 
 
 def _calibration(net, prepare, variables, batches, devices):
-    """masks [D, g, k] -> the variables [D, g, ...] that candidates have of their own."""
+    """Make masks [D, g, k] -> the calibrated variables [D, g, ...] of the candidates."""
 
     def gather(variables, batches, archs):
         params = variables["params"]
         stats = batch_statistics.gather_each(net, params, batches, archs, prepare)
         return {"batch_stats": stats}
 
-    split = (False, False, True)
-    gather = distributed.pmap(gather, split=split, split_out=True, devices=devices)
+    gather = distributed.pmap(gather, split={"archs"}, split_out=True, devices=devices)
     common = distributed.replicate((variables, batches), devices)
     return lambda archs: gather(*common, archs)
 
 
 def correct(net: nn.Module, prepare: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
-    """Make (variables, own, images, labels, archs) -> correct answers float32 [g], pure.
+    """Make (variables, per_arch, images, labels, archs) -> correct answers float32 [g], pure.
 
-    NaN where logits are not all finite. `images` uint8 [n, H, W, C] and `labels` int32 [n] are the
-    same for all candidates, masks [g, k]; `own` has variables [g, ...] that differ between them, or
-    is {}.
+    A candidate whose logits are not all finite gets NaN. All candidates (masks [g, k]) see the same
+    `images` uint8 [n, H, W, C] and `labels` int32 [n]. `per_arch` has the variables [g, ...] that
+    differ between candidates, or is {}.
     """
 
-    def count(variables, own, images, labels, archs):
-        logits = net.logits_of_each(variables, prepare(images), archs, own)
+    def count(variables, per_arch, images, labels, archs):
+        logits = net.logits_of_each(variables, prepare(images), archs, per_arch)
         correct = jnp.sum(jnp.argmax(logits, -1) == labels, -1)
         return jnp.where(jnp.all(jnp.isfinite(logits), (-2, -1)), correct, jnp.nan)
 
@@ -115,6 +118,6 @@ def compiled_correct(
     prepare: Callable[[jax.Array], jax.Array],
     devices: Sequence[jax.Device] | None = None,
 ) -> Callable[..., jax.Array]:
-    """Compile `correct` for all devices: masks and `own` are [D, g, ...], as is what it returns."""
-    split = (False, True, False, False, True)
+    """Compile `correct` for all devices: masks, `per_arch` and the counts are [D, g, ...]."""
+    split = {"per_arch", "archs"}
     return distributed.pmap(correct(net, prepare), split=split, split_out=True, devices=devices)

@@ -1,4 +1,4 @@
-"""Batch norm's statistics of a supernet, gathered for its architectures (paper, section 3.3).
+"""Calibration: batch-norm statistics for a supernet's architectures (paper, section 3.3).
 
 Letters: n images of a batch, c batches.
 """
@@ -20,16 +20,16 @@ def gather(
     archs: Any,
     prepare: Callable[[jax.Array], jax.Array],
 ) -> Any:
-    """Gather `batch_stats`, means over batches.
+    """Gather `batch_stats`, means over c batches.
 
     Args:
       net: supernet.
       params: its parameters.
       batches: uint8 [c, n, H, W, C].
-      archs: masks [c, k], the architecture that is run on each batch.
+      archs: masks [c, k], an architecture for each batch.
       prepare: images uint8 [n, H, W, C] -> float32, standardised.
     """
-    # Running averages without memory are the batch's own statistics; only "masked" writes them.
+    # With momentum 0 running averages are the statistics of the batch; only "masked" writes them.
     net = net.clone(bn="running", bn_momentum=0.0, execution="masked")
     one = jax.tree.map(lambda mask: mask[0], archs)
     shapes = jax.eval_shape(net.init, rng.key(0), prepare(batches[0]), one)["batch_stats"]
@@ -52,7 +52,10 @@ def gather_each(
     archs: Any,
     prepare: Callable[[jax.Array], jax.Array],
 ) -> Any:
-    """Gather `batch_stats` [g, ...] of each of g architectures (masks [g, k]) on all batches."""
+    """Gather `batch_stats` [g, ...] of each of g architectures (masks [g, k]) on all batches.
+
+    The other arguments are those of `gather`.
+    """
 
     def of_one(arch):
         same = jax.tree.map(lambda mask: jnp.stack([mask] * len(batches)), arch)

@@ -1,4 +1,4 @@
-"""How far predictions with the supernet's weights are from those of nearly all paths.
+"""KL divergence between predictions of candidates and of nearly all paths of the supernet.
 
 Letters: D devices, g candidates of a device, N candidates in all, n images, K classes,
 R references.
@@ -16,19 +16,19 @@ from nas_jax.runtime import distributed
 
 
 class KLDivergence:
-    """Evaluates masks [N, k]: divergences float [N], 0 or more; N a multiple of D.
+    """Evaluates masks [N, k]: divergences float [N], 0 or more; N is a multiple of D.
 
-    D_KL(p||q) + D_KL(q||p) in nats between a candidate's predictions p and a reference's q, both
-    with the same weights, averaged over images and references (paper, figures 6 and 7). No label is
-    read.
+    A divergence is D_KL(p||q) + D_KL(q||p) in nats, averaged over images and references (paper,
+    figures 6 and 7). p are a candidate's predictions, q those of a reference, both with the
+    supernet's weights. No label is read.
 
     Args:
       net: supernet with bn="batch".
       variables: its variables.
-      images: uint8 [n, H, W, C], one batch, whose statistics normalise it.
+      images: uint8 [n, H, W, C], one batch, which is normalised with its statistics.
       references: masks [R, k] of the networks to compare with.
       prepare: images uint8 [n, H, W, C] -> float32, standardised.
-      devices: None for all.
+      devices: None for all devices.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class KLDivergence:
 
         targets = jax.jit(log_predictions)(variables, images, references)
         self._common = distributed.replicate((variables, images, targets), devices)
-        split, self._devices = (False, False, False, True), devices
+        self._devices = devices
         self._divergence = distributed.pmap(
-            divergence, split=split, split_out=True, devices=devices
+            divergence, split={"archs"}, split_out=True, devices=devices
         )
 
     def __call__(self, archs: Any) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Path dropout: which paths a training step drops (paper, section 3.2).
+"""Path dropout: a training step drops paths at random (paper, section 3.2).
 
-A node of the paper's cells may lose all its inputs, since a cell's own inputs always reach its
-output. In a chain nothing passes beside a layer. So a Choice says whether it may lose all; where it
-may not and all would be dropped, one stays, each with the same probability.
+A node of the paper's cells may lose all its inputs, since a cell's inputs always reach its output.
+In a chain nothing passes beside a layer. So a Choice says whether it may lose all paths. If it may
+not, and all would be dropped, one path stays; all are equally likely to stay.
 """
 
 from typing import Any
@@ -14,26 +14,33 @@ import numpy as np
 from nas_jax import naming
 from nas_jax.runtime import rng
 
-MOST = 0.99  # a factor lets r rise to it
+MOST_R = 0.99  # that a factor may raise r to
 SCHEDULES = ("linear", "constant", "none")
 
 
 def rates(choices: Any, r: float) -> Any:
-    """Final drop rate r^(1/k) of each option, a float per Choice; k is its number of paths.
+    """Compute the final drop rate r^(1/k) of the options of each Choice, which has k paths.
 
     So a node loses all its inputs with probability r, whatever its fan-in (paper, section 3.2). A
-    node that may not keeps one of them then: each path stays more often, by r / k.
+    node that may not lose all keeps one in that case: the probability that a path stays is higher
+    by r / k.
+
+    Args:
+      choices: a tree of Choices.
+      r: in [0, 1).
+
+    Returns: a tree with a float at each leaf.
     """
     return jax.tree.map(lambda choice: r ** (1 / len(choice.paths)), choices)
 
 
-def tuned(r: float, factor: jax.Array) -> jax.Array:
-    """r times a factor, float32 at most 0.99, of the factor's shape."""
-    return jnp.minimum(r * factor, MOST)
+def times_factor(r: float, factor: jax.Array) -> jax.Array:
+    """Multiply r by a factor: float32 of the factor's shape, at most 0.99."""
+    return jnp.minimum(r * factor, MOST_R)
 
 
 def ramp(step: jax.Array | int, num_steps: int, schedule: str) -> jax.Array:
-    """Share of the final rate at `step` (0 .. num_steps - 1), float32 in [0, 1].
+    """Compute the share of the final rate at `step` (0 .. num_steps - 1), float32 in [0, 1].
 
     "linear" is 0 at the first step and 1 at the last; "constant" is 1; "none" is 0.
 
@@ -54,17 +61,17 @@ def sample(
     share: jax.Array | float,
     rescale: bool = False,
 ) -> Any:
-    """Draw the masks of ghost batches; cells share them, unless the space has Choices of each.
+    """Draw the masks of ghost batches.
 
     Args:
       key: consumed.
       choices: the space's tree of Choices.
-      groups: int32 [G], global numbers of the ghost batches; a group's masks depend on its own
-        number only, not on how groups are spread over devices.
-      r: probability with which a node loses all its inputs at the end, or all but one if it may not
-        lose all; in [0, 1).
+      groups: int32 [G], global numbers of the ghost batches. A ghost batch's masks depend on its
+        number only, not on how ghost batches are spread over devices.
+      r: in [0, 1): at the end of the ramp a node loses all its inputs with this probability (all
+        but one, if it may not lose all).
       share: of the final rates, in [0, 1]; see `ramp`.
-      rescale: divide what is kept by the probability of keeping it (the paper does not say).
+      rescale: whether kept options are divided by their keep probability (the paper does not say).
 
     Returns:
       Masks float32 [G, num_options] at each leaf.
@@ -83,10 +90,10 @@ def sample(
 
 
 def _kept(choice, draw, rate):
-    """Which options stay, bool as their uniform draws [G, num_options]; how probably paths do."""
+    """Return which options stay, bool as `draw` [G, num_options], and a path's keep probability."""
     if choice.may_lose_all:
         return draw >= rate, 1 - rate
     k = len(choice.paths)
-    # Of paths that would all be dropped, each has the largest draw with the same probability.
+    # If all paths would be dropped, the largest draw stays; each path has it equally often.
     limit = jnp.minimum(rate, jnp.max(draw[:, np.asarray(choice.paths)], -1, keepdims=True))
     return draw >= limit, 1 - rate + rate**k / k

@@ -1,16 +1,16 @@
-"""Mask samplers: which architecture each ghost batch of a supernet's training step uses, by name.
+"""Mask samplers, by name: they draw the architecture of each ghost batch of a training step.
 
-path_dropout  options dropped at random, ever more of them (`path_dropout`): the paper's way.
-single_path   a uniform legal architecture per ghost batch (Guo et al., ECCV 2020).
-fair          every subset of a Choice once in as many ghost batches as it has subsets, in random
-              order (Chu et al., ICCV 2021, where a subset is an op).
-sandwich      in each step the largest architecture, the smallest, and uniform ones (Yu et al.,
+path_dropout  drops options at random, more and more of them (`path_dropout`), as in the paper.
+single_path   draws a uniform legal architecture for each ghost batch (Guo et al., ECCV 2020).
+fair          uses every subset of a Choice once in as many ghost batches as it has subsets, in
+              random order (Chu et al., ICCV 2021, where a subset is an op).
+sandwich      uses in each step the largest architecture, the smallest, and uniform ones (Yu et al.,
               ICCV 2019).
 
 A sampler is called with (key, step, groups, state, hyper) and returns masks float32
 [G, num_options]. `key` is the run's, the same for all steps. `groups` int32 [G] are global numbers
 of ghost batches: a ghost batch's masks depend on its number alone, not on how ghost batches are
-spread over devices. `state` is the sampler's own, of which these have none. `hyper` has the step's
+spread over devices. `state` is the sampler state, which these samplers lack. `hyper` has the step's
 hyper-parameters `r` and `drop_share`, see `path_dropout.sample`.
 """
 
@@ -31,13 +31,13 @@ Sampler = Callable[[jax.Array, jax.Array, jax.Array, Any, Any], Any]
 
 @dataclasses.dataclass(frozen=True)
 class PathDropout:
-    """Drops paths of the space's `choices`, divided by their keep probability if `rescale`."""
+    """Drops paths of the space's `choices`; `rescale` as in `path_dropout.sample`."""
 
     choices: Any
     rescale: bool = False
 
     def __call__(self, key, step, groups, state, hyper):
-        """See the module."""
+        """Draw the masks; see the module."""
         key = jax.random.fold_in(key, step)
         drop = {"r": hyper.r, "share": hyper.drop_share, "rescale": self.rescale}
         return path_dropout.sample(key, self.choices, groups, **drop)
@@ -50,23 +50,24 @@ class SinglePath:
     choices: Any
 
     def __call__(self, key, step, groups, state, hyper):
-        """See the module."""
+        """Draw the masks; see the module."""
         keys = rng.each(jax.random.fold_in(key, step), groups)
         return jax.vmap(lambda key: choices_lib.sample(key, self.choices))(keys)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fair:
-    """Uses every subset of a Choice equally often; a step has `num_groups` ghost batches.
+    """Uses every subset of a Choice equally often.
 
-    Ghost batches are counted through all steps; every num_subsets of them is a round.
+    Ghost batches are counted through all steps, `num_groups` in each. As many as a Choice has
+    subsets are a round, which has each subset once.
     """
 
     choices: Any
     num_groups: int
 
     def __call__(self, key, step, groups, state, hyper):
-        """See the module."""
+        """Draw the masks; see the module."""
         numbers, decisions = step * self.num_groups + groups, []
         for d, choice in enumerate(jax.tree.leaves(self.choices)):
             orders, places = _orders(jax.random.fold_in(key, d), numbers, choice.num_subsets)
@@ -75,7 +76,7 @@ class Fair:
 
 
 def _orders(key, numbers, size):
-    """Of the round of each ghost batch a random order int32 [G, size]; its place there [G]."""
+    """Return, for each ghost batch, its round's random order, int32 [G, size], and place [G]."""
     rounds, places = jnp.divmod(numbers, size)
     keys = rng.each(key, rounds)
     return jax.vmap(lambda key: jax.random.permutation(key, size))(keys), places
@@ -89,7 +90,7 @@ class Sandwich:
     extremes: tuple[Any, Any]
 
     def __call__(self, key, step, groups, state, hyper):
-        """See the module."""
+        """Draw the masks; see the module."""
         uniform = SinglePath(self.choices)(key, step, groups, state, hyper)
 
         def with_extremes(largest, smallest, masks):

@@ -1,21 +1,22 @@
-"""Data parallelism by `jax.pmap`, and nothing of it elsewhere.
+"""Data parallelism by `jax.pmap`; no other module has any of it.
 
-A replicated tree (a train state, variables) has no device axis: it goes in and comes out with axes
-None. What is split has a leading axis [devices, ...].
+A replicated tree (a train state, variables) has no device axis. A tree that is split has a leading
+axis [devices, ...].
 
-A population's states are one tree with a leading axis [members, ...], spread over a grid of
-devices: rows share the members, and the devices of a row share a member's batch.
+A population's states are one tree with a leading axis [members, ...]. It lies on a grid of devices:
+the rows share out the members, and the devices of a row share out a member's batch.
 
-Where several processes are joined (`initialize`), what runs on all devices runs on all processes
-alike, each with its part of the data, and one of them, the lead process, reads and writes the
-files. What runs on some devices is its process's own.
+Several processes can join in one run (`initialize`). All of them run the same program, each on its
+part of the data. One of them, the lead process, reads and writes the files. A computation on some
+devices belongs to one process alone.
 """
 
 import contextlib
+import inspect
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,38 +26,50 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nas_jax.runtime import preemption
 
-AXIS, MEMBER, WHOLE = "replica", "member", ""  # the axes of devices, and none
+AXIS, MEMBER = "replica", "member"  # the axes of devices
+WHOLE = ""  # stands for no axis
 
 
 def pmap(
     function: Callable,
     *,
-    split: Sequence[bool],
+    split: Collection[str],
     split_out: Any,
-    donate: Sequence[int] = (),
+    donate: Collection[str] = (),
     devices: Sequence[jax.Device] | None = None,
 ) -> Callable:
     """Compile `function` for all devices (or for `devices`).
 
     Args:
       function: called once per device; `mean` and `replica_index` work inside.
-      split: per argument, whether it has a leading device axis or is replicated.
-      split_out: the same for the outputs, a bool or a tuple of bools.
-      donate: numbers of the arguments whose memory may be reused.
+      split: names of its arguments that have a leading device axis; the others are replicated.
+      split_out: whether the outputs have one, a bool or a tuple of bools.
+      donate: names of the arguments whose memory may be reused.
       devices: None for all devices of all processes.
+
+    Raises: ValueError if `function` has no argument of such a name.
     """
-
-    def axes(flags):
-        return jax.tree.map(lambda flag: 0 if flag else None, flags)
-
+    names = _argument_names(function, {*split, *donate})
     return jax.pmap(
         function,
         AXIS,
-        in_axes=axes(tuple(split)),
-        out_axes=axes(split_out),
-        donate_argnums=tuple(donate),
+        in_axes=tuple(0 if name in split else None for name in names),
+        out_axes=jax.tree.map(lambda is_split: 0 if is_split else None, split_out),
+        donate_argnums=_positions(names, donate),
         devices=devices,
     )
+
+
+def _argument_names(function, used):
+    """Return the names of a function's arguments, in order; all of `used` must be among them."""
+    names = list(inspect.signature(function).parameters)
+    if unknown := sorted(used - {*names}):
+        raise ValueError(f"no argument {', '.join(unknown)}; there are {', '.join(names)}")
+    return names
+
+
+def _positions(names, chosen):
+    return tuple(number for number, name in enumerate(names) if name in chosen)
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
@@ -66,52 +79,60 @@ def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
 
 
 def grid(members: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Devices [rows, columns] for a population: as many rows as divide members and devices."""
-    found = np.asarray(devices or jax.devices())
-    rows = math.gcd(members, found.size)
-    return Mesh(found.reshape(rows, -1), (MEMBER, AXIS))
+    """Arrange devices as [rows, columns] for a population of `members`.
+
+    The number of rows is the largest that divides the numbers of members and of devices.
+    """
+    available = np.asarray(devices or jax.devices())
+    rows = math.gcd(members, available.size)
+    return Mesh(available.reshape(rows, -1), (MEMBER, AXIS))
 
 
 def spread(
     function: Callable,
     mesh: Mesh,
     *,
-    split: Sequence[str],
+    split: Mapping[str, str],
     split_out: Any,
-    donate: Sequence[int] = (),
+    donate: Collection[str] = (),
 ) -> Callable:
-    """Compile `function` for a grid: it is called once per device, and `mean` and `replica_index`
-    are those of its row.
+    """Compile `function` for a grid.
+
+    It is called once per device; `mean` and `replica_index` inside it are those of the device's
+    row.
 
     Args:
-      function: gets and returns what a device has of each array.
+      function: takes and returns the parts of arrays that a device has.
       mesh: from `grid`.
-      split: per argument, whether its leading axis is split over rows (`MEMBER`), over the devices
-        of a row (`AXIS`), or not at all (`WHOLE`).
-      split_out: the same for the outputs, one or a tuple.
-      donate: numbers of the arguments whose memory may be reused.
+      split: {name of an argument: over what its leading axis is split}, the rows (`MEMBER`) or the
+        devices of a row (`AXIS`). Arguments that it lacks are not split.
+      split_out: the same for the outputs, one or a tuple; `WHOLE` for an output that is not split.
+      donate: names of the arguments whose memory may be reused.
+
+    Raises: ValueError if `function` has no argument of such a name.
     """
 
     def specs(axes):
         return jax.tree.map(lambda axis: PartitionSpec(*axis.split()), axes)
 
+    names = _argument_names(function, {*split, *donate})
     mapped = jax.shard_map(
         function,
         mesh=mesh,
-        in_specs=specs(tuple(split)),
+        in_specs=specs(tuple(split.get(name, WHOLE) for name in names)),
         out_specs=specs(split_out),
         check_vma=False,  # each mean is one of equals where nothing is split
     )
-    return jax.jit(mapped, donate_argnums=tuple(donate))
+    return jax.jit(mapped, donate_argnums=_positions(names, donate))
 
 
 def of_members(mesh: Mesh) -> NamedSharding:
-    """Where arrays [members, ...] lie in a grid."""
+    """Return the sharding of arrays [members, ...] on a grid."""
     return NamedSharding(mesh, PartitionSpec(MEMBER))
 
 
 def put(tree: Any, sharding: NamedSharding) -> Any:
-    """Arrays laid out over all devices, from values that are the same at every process."""
+    """Lay arrays out over all devices; every process gives the same values."""
 
     def one(x):
         if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
@@ -125,61 +146,67 @@ def put(tree: Any, sharding: NamedSharding) -> Any:
 
 
 def all_members(tree: Any) -> Any:
-    """[members of this device, ...] -> [members, ...], inside a function of `spread`."""
+    """Gather [members of this device, ...] to [members, ...], in a function given to `spread`."""
     return jax.lax.all_gather(tree, MEMBER, tiled=True)
 
 
 def mean(tree: Any) -> Any:
-    """Mean over the devices, inside a function of `pmap` (all) or `spread` (those of a row)."""
+    """Take the mean over devices, in a function given to `pmap` or `spread`.
+
+    These are all devices in `pmap`, and the devices of a row in `spread`.
+    """
     return jax.lax.pmean(tree, AXIS)
 
 
 def replica_index() -> jax.Array:
-    """Number of this device among those of `mean`, int32."""
+    """Return the number of this device among those that `mean` is over, int32 []."""
     return jax.lax.axis_index(AXIS)
 
 
 def shard(tree: Any, num_devices: int) -> Any:
-    """[N, ...] -> [num_devices, N / num_devices, ...] at every leaf."""
+    """Reshape every leaf from [N, ...] to [num_devices, N / num_devices, ...]."""
     return jax.tree.map(lambda x: x.reshape(num_devices, -1, *x.shape[1:]), tree)
 
 
 def part(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
-    """[N, ...] -> [local devices, N / devices, ...] at every leaf: this process's part of it."""
+    """Return this process's part of every leaf: [N, ...] -> [local devices, N / devices, ...]."""
     index, count = process(devices)
 
-    def own(x):
+    def part_of(x):
         size = len(x) // count
         return x[index * size : (index + 1) * size]
 
-    return shard(jax.tree.map(own, tree), num_local(devices))
+    return shard(jax.tree.map(part_of, tree), num_local(devices))
 
 
 def whole(array: jax.Array, devices: Sequence[jax.Device] | None = None) -> np.ndarray:
-    """[local devices, N / devices, ...] -> [N, ...], of all processes: `part`'s inverse."""
+    """Join the parts of all processes: [local devices, N / devices, ...] -> [N, ...].
+
+    It is the inverse of `part`.
+    """
     flat = np.asarray(array).reshape(-1, *array.shape[2:])
     if process(devices)[1] == 1:
         return flat
     return multihost_utils.process_allgather(flat, tiled=True)
 
 
-def own_devices() -> list[jax.Device] | None:
-    """Those of this process, for work that it does not share; None where it is alone."""
+def unshared_devices() -> list[jax.Device] | None:
+    """List this process's devices, for work that it does not share; None if it is the only one."""
     return jax.local_devices() if jax.process_count() > 1 else None
 
 
 def num_local(devices: Sequence[jax.Device] | None = None) -> int:
-    """Devices of this process (or of `devices`)."""
+    """Count the devices of this process, or `devices` if they are given."""
     return len(devices) if devices else jax.local_device_count()
 
 
 def num_global(devices: Sequence[jax.Device] | None = None) -> int:
-    """Devices of all processes (or of `devices`)."""
+    """Count the devices of all processes, or `devices` if they are given."""
     return len(devices) if devices else jax.device_count()
 
 
 def process(devices: Sequence[jax.Device] | None = None) -> tuple[int, int]:
-    """(number of this process, number of processes) that run on `devices`."""
+    """Return the number of this process and how many processes run on `devices`."""
     return (jax.process_index(), jax.process_count()) if devices is None else (0, 1)
 
 
@@ -189,14 +216,14 @@ def process(devices: Sequence[jax.Device] | None = None) -> tuple[int, int]:
 def initialize(timeout: int = 30) -> None:
     """Join the processes of a run: call it before JAX's first computation.
 
-    Where they are is found by `jax.distributed.initialize` (TPU pods, SLURM, Open MPI, Kubernetes),
-    or given as JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
+    `jax.distributed.initialize` finds the processes of TPU pods, SLURM, Open MPI and Kubernetes.
+    Elsewhere set JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
     JAX_PROCESS_ID.
 
     Args:
-      timeout: seconds after which a process that is lost ends the others.
+      timeout: seconds after which a lost process ends the others.
 
-    Raises: ValueError if they are not found.
+    Raises: ValueError if the processes are not found.
     """
     names = ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
     numbers = [int(os.environ[name]) for name in names if name in os.environ]
@@ -214,14 +241,14 @@ def initialize(timeout: int = 30) -> None:
 
 
 def is_lead(devices: Sequence[jax.Device] | None = None) -> bool:
-    """Whether this process reads and writes the files of what runs on `devices` (None: all)."""
+    """Say whether this process reads and writes the files of a run on `devices` (None: all)."""
     return process(devices)[0] == 0
 
 
 def of_lead(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
     """Return the lead process's values, at every process that runs on `devices`.
 
-    All give the same shapes.
+    Every process gives a tree of the same shapes.
     """
     if process(devices)[1] == 1:
         return tree
@@ -229,7 +256,10 @@ def of_lead(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
 
 
 def fetch(tree: Any) -> Any:
-    """NumPy arrays; what is spread over processes is gathered, so that all must call it."""
+    """Copy arrays to the host, as NumPy arrays.
+
+    Arrays that are spread over processes are gathered, so every process must call it.
+    """
 
     def one(x):
         if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:
@@ -240,14 +270,14 @@ def fetch(tree: Any) -> Any:
 
 
 def barrier(name: str) -> None:
-    """Wait for all processes: what one of them wrote before, all can read after it."""
+    """Wait for all processes: each can then read what the others wrote before."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 @contextlib.contextmanager
 def lead_first(name: str) -> Iterator[None]:
-    """Let the lead process go through the block, then the others, who find what it wrote."""
+    """Let the lead process run the block first; the others then find what it wrote."""
     if not is_lead():
         barrier(name)
     yield
@@ -255,11 +285,11 @@ def lead_first(name: str) -> Iterator[None]:
         barrier(name)
 
 
-_asked = itertools.count()  # JAX wants growing numbers
+_sync_points = itertools.count()  # JAX wants growing numbers
 
 
 def stop_requested(devices: Sequence[jax.Device] | None = None) -> bool:
-    """Whether a run on `devices` should stop here, at the same place in all processes."""
+    """Say whether a run on `devices` should stop; all processes get the same answer."""
     if process(devices)[1] == 1:
         return preemption.requested()
-    return multihost_utils.reached_preemption_sync_point(next(_asked))
+    return multihost_utils.reached_preemption_sync_point(next(_sync_points))

@@ -1,6 +1,6 @@
-"""Settings of the process that XLA reads once: call `configure` before JAX starts.
+"""Settings of the process, which XLA reads once: call `configure` before JAX starts.
 
-Nothing here changes a result by more than rounding. What a user has set stays as it is.
+These settings change results by no more than rounding. Settings of the user stay as they are.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ _CPU_FLAGS = {
     "--xla_backend_extra_options": "-unroll-full-max-count=4",
 }
 
-# Of JAX's settings those that change the numbers of a seed, as the project's are drawn.
-_DRAWN = {
+# JAX's settings that change which numbers a seed gives, and the values that this project needs.
+_RANDOM_NUMBERS = {
     "jax_enable_x64": False,
     "jax_high_dynamic_range_gumbel": False,
     "jax_random_seed_offset": 0,
@@ -32,9 +32,9 @@ _DRAWN = {
 def configure() -> None:
     """Turn on JAX's persistent compilation cache; where there is only a CPU, suit XLA to it.
 
-    The cache is `$JAX_COMPILATION_CACHE_DIR`, else nas_jax/ in the user's cache folder (a user
-    without a home folder has none); a program that was compiled before, by any run, is read from
-    it. For use outside `launch.py` (a notebook): call it before the first computation.
+    Programs that any run compiled are read from the cache. It lies in `$JAX_COMPILATION_CACHE_DIR`,
+    else in nas_jax/ of the user's cache folder; a user without a home folder has none. Outside
+    `launch.py`, as in a notebook, call it before the first computation.
     """
     _set_cache_folder()
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
@@ -43,9 +43,9 @@ def configure() -> None:
 
 
 def _set_cache_folder():
-    """Set where compiled programs are kept, in a folder that is the user's alone.
+    """Choose a folder for compiled programs that belongs to the user alone.
 
-    A shared one, such as /tmp, will not do: what others put there would be run.
+    In a shared folder, such as /tmp, others could place programs that would then be run.
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
@@ -61,8 +61,8 @@ def _set_cache_folder():
 def no_backend() -> Iterator[None]:
     """Hide $MPLBACKEND from `import matplotlib`, which fails where that backend is not installed.
 
-    Such a backend draws on a screen or in a notebook, which figures in files do not need. After
-    the block it is what others find set, as if it had not been hidden.
+    The backend draws on a screen or in a notebook; figures in files do not need it. After the block
+    the variable and matplotlib's setting are as if nothing had been hidden.
     """
     hidden = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
     try:
@@ -77,12 +77,12 @@ def no_backend() -> Iterator[None]:
 def start() -> None:
     """Start JAX, unless it runs already.
 
-    Raises: ValueError that names the setting, where JAX is set to draw other numbers from a seed
-      than the project does, or to use a platform that is not there.
+    Raises: ValueError that names the setting, if it changes the numbers that a seed gives, or if it
+      asks for a platform that is missing.
     """
     import jax  # here: `configure` comes first
 
-    for name, ours in _DRAWN.items():
+    for name, ours in _RANDOM_NUMBERS.items():
         given = getattr(jax.config, name, ours)
         if given != ours:
             raise ValueError(
@@ -102,21 +102,21 @@ def start() -> None:
 
 
 def only_cpu() -> bool:
-    """Whether JAX will find no accelerator, told without starting it."""
+    """Say whether JAX will find no accelerator, without starting it."""
     platforms = os.environ.get("JAX_PLATFORMS")
     return platforms == "cpu" if platforms else not _accelerators()
 
 
 def _accelerators():
-    """Names of JAX's installed plugins, whether or not they find a device."""
-    found = [plugin.name for plugin in importlib.metadata.entry_points(group="jax_plugins")]
+    """List the names of JAX's installed plugins, whether or not they find a device."""
+    names = [plugin.name for plugin in importlib.metadata.entry_points(group="jax_plugins")]
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         importlib.metadata.version("libtpu")
-        found.append("tpu")
-    return found
+        names.append("tpu")
+    return names
 
 
 def with_cpu_flags(flags: str) -> str:
-    """`flags`, a value of XLA_FLAGS, with those for the CPU that it does not set itself."""
+    """Return `flags`, a value of XLA_FLAGS, with the flags for the CPU that it lacks."""
     missing = [f"{name}={value}" for name, value in _CPU_FLAGS.items() if name not in flags]
     return " ".join([*filter(None, [flags]), *missing])

@@ -1,6 +1,6 @@
 """A request to stop, as preemptible machines and schedulers send it (SIGTERM).
 
-Long work looks for it where it can stop without losing anything. A second one stops at once.
+Long work checks for it at places where it loses nothing by stopping. A second signal stops at once.
 """
 
 import contextlib
@@ -15,15 +15,15 @@ _requests: list[int] = []  # signals that came; a process has one handler
 
 
 class Interrupted(KeyboardInterrupt):
-    """The work was stopped on request, at a place from which it goes on; no error."""
+    """The work was stopped on request, at a place from which it can go on. It is no error."""
 
 
 @contextlib.contextmanager
 def on_sigterm() -> Iterator[None]:
-    """Inside it SIGTERM is a request.
+    """Take SIGTERM as a request to stop, inside the block.
 
-    In another thread than the main one, as of a notebook or a server, it changes nothing: Python
-    lets the main thread alone say what a signal does.
+    In other threads than the main one, as of a notebook or a server, nothing changes: Python lets
+    only the main thread handle signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -43,11 +43,14 @@ def on_sigterm() -> Iterator[None]:
 
 
 def requested() -> bool:
-    """Whether this process was asked to stop."""
+    """Say whether this process was asked to stop."""
     return bool(_requests)
 
 
 def check() -> None:
-    """Stop here if asked to. Raises: Interrupted."""
+    """Stop here if asked to.
+
+    Raises: Interrupted.
+    """
     if requested():
         raise Interrupted

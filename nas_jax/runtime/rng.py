@@ -1,4 +1,4 @@
-"""Named random streams: a key is a function of (root, name, step), and none is kept in a state."""
+"""Named random streams: a key is a function of (root, name, step), so no state keeps one."""
 
 import zlib
 
@@ -6,24 +6,25 @@ import jax
 
 
 def key(seed: jax.Array | int) -> jax.Array:
-    """The root key of a seed, an integer from 0 on (traced or not).
+    """Make the root key of a seed, an integer of 0 or more (traced or not).
 
-    Its kind is always threefry: with JAX's default, which the environment can change, a seed would
-    mean other numbers, and with kinds that `vmap` does not split alike also on other devices.
+    The key's implementation is always threefry. The environment can change JAX's default, and then
+    a seed would give other numbers. Under some implementations `vmap` also changes the numbers, so
+    they would depend on the number of devices.
     """
     return jax.random.key(seed, impl="threefry2x32")
 
 
 def named(root: jax.Array, name: str) -> jax.Array:
-    """The key of stream `name`, the same for all steps."""
+    """Return the key of stream `name`, the same for all steps."""
     return jax.random.fold_in(root, zlib.crc32(name.encode()) & 0x7FFFFFFF)
 
 
 def stream(root: jax.Array, name: str, step: jax.Array | int = 0) -> jax.Array:
-    """The key of stream `name` at `step` (an int or an int32 scalar, traced or not)."""
+    """Return the key of stream `name` at `step` (an int or an int32 scalar, traced or not)."""
     return jax.random.fold_in(named(root, name), step)
 
 
 def each(key: jax.Array, numbers: jax.Array) -> jax.Array:
-    """One key per number, int [N] -> keys [N]; a number's key does not depend on the others."""
+    """Derive a key for each of `numbers`, int [N] -> keys [N], independent of the other numbers."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)

@@ -17,19 +17,24 @@ SPACES = {
 
 
 def make(name: str, **fields) -> Space:
-    """The search space of that name; fields are those of its class.
+    """Make the search space of that name; fields are those of its class.
 
-    Raises: ValueError for an unknown name or field, with the nearest that there is.
+    Raises: ValueError for an unknown name (with the nearest that exists) or an unknown field.
     """
-    known = defaults(name)
+    existing = defaults(name)
     for field in fields:
-        if field not in known:
-            raise ValueError(f"space.{field} is no field of {name!r}, which has {', '.join(known)}")
+        if field not in existing:
+            raise ValueError(
+                f"space.{field} is no field of {name!r}, which has {', '.join(existing)}"
+            )
     return _class(name)(**fields)
 
 
 def defaults(name: str) -> dict[str, Any]:
-    """The fields of the space of that name, with their defaults. Raises: ValueError: no name."""
+    """Return the fields of the space of that name, with their defaults.
+
+    Raises: ValueError if there is no such space.
+    """
     return {field.name: field.default for field in dataclasses.fields(_class(name))}
 
 

@@ -1,7 +1,7 @@
-"""What every search space offers: the generic part follows from its Choices and parameter scopes.
+"""The base of all search spaces: what follows from a space's Choices and its parameter scopes.
 
-A space is a frozen dataclass (hashable). Its own file defines the abstract members; nothing else
-is overridden.
+A space is a frozen dataclass (hashable). Its file defines the abstract members, and may override
+those before the line "The rest is final".
 """
 
 import abc
@@ -24,28 +24,29 @@ from nas_jax.spaces import choices as choices_lib
 from nas_jax.spaces.image_size import ImageSize, height_and_width
 
 Arch = choices_lib.Arch
-Path = tuple[str, ...]  # of a parameter: its scopes, then its name
+Path = tuple[str, ...]  # the scopes of a parameter, then its name
 Op = Callable[..., Callable[[jax.Array], jax.Array]]
 """Builder of a candidate operation: op(features, *, name, norm, kernel_init) returns a module or
 function [G, n, H, W, C] -> [G, n, H, W, features]; `norm` and `kernel_init` as in `nn.layers`. A
-space may also give `hidden`, the channels between an op's layers (None: the op's own number), and
+space may also give `hidden`, the channels between an op's layers (None: the op chooses), and
 `stride`, by which the op reduces height and width."""
 
 
 class Layer(NamedTuple):
     """Kernels, and their batch norm, if there is one.
 
-    Tensors are named by what makes them; those that are summed or passed on are one tensor.
+    A tensor is named by the layer that makes it. Outputs that are summed or passed on are one
+    tensor.
     """
 
-    scope: Path  # of its parameters; those of its batch norm are in `norm` below
-    inputs: tuple[str, ...]  # tensors whose concat it takes; () for the images
+    scope: Path  # of the parameters; those of the batch norm are in its scope `norm`
+    inputs: tuple[str, ...]  # tensors whose concat the layer takes; () for the images
     output: str | None  # tensor; None for the logits
-    normed: tuple[str, ...] = ()  # tensors whose concat its batch norm scales
+    normed: tuple[str, ...] = ()  # tensors whose concat the batch norm scales
 
 
 class Space(abc.ABC):
-    """A search space: what can be chosen and the network that it is chosen for."""
+    """A search space: its Choices, and the networks of its architectures."""
 
     published_filters: ClassVar[int | None] = None  # F of a benchmark's networks
 
@@ -56,63 +57,64 @@ class Space(abc.ABC):
 
     @abc.abstractmethod
     def to_str(self, arch: Arch) -> str:
-        """Canonical string of one architecture, also of `all_on`.
+        """Write the canonical string of one architecture, or of `all_on`.
 
-        Raises: ValueError if the masks have a batch axis: `to_strs` takes many.
+        Raises: ValueError if the masks have a batch axis; `to_strs` takes many.
         """
 
     @abc.abstractmethod
     def parse(self, text: str) -> Any:
-        """Which options a string names: the tree of Choices with a tuple at each leaf.
+        """Read which options a string names: the tree of Choices with a tuple at each leaf.
 
-        Raises: ValueError if it names others than there are, or not as many Choices.
+        Raises: ValueError if an option does not exist, or if the number of Choices differs.
         """
 
     @abc.abstractmethod
     def network(self, *, num_classes: int, filters: int, arch: str | None, **options) -> nn.Module:
-        """The module: the supernet if `arch` is None, else only what that architecture uses."""
+        """Make the module: the supernet if `arch` is None, else one with only the ops of `arch`."""
 
     @abc.abstractmethod
     def reduction_at(self, path: Path) -> int:
-        """By how much the height and width of images are reduced where that path's kernel is used;
-        not asked for the classifier's.
+        """Return the factor by which height and width are reduced where that path's kernel works.
+
+        The classifier's kernel is not asked for.
         """
 
     @property
     @abc.abstractmethod
     def reduction(self) -> int:
-        """By how much the network reduces the height and width of images in all."""
+        """The factor by which the network reduces the height and width of images in all."""
 
     @abc.abstractmethod
-    def labels(self, choice: choices_lib.Choice) -> tuple[str, ...]:
-        """Names of a Choice's options, to compare them over Choices."""
+    def option_names(self, choice: choices_lib.Choice) -> tuple[str, ...]:
+        """Name a Choice's options; equal names are the same option of different Choices."""
 
     def deepened(self, depth: int) -> "Space":
-        """The space with `depth` cells a stage, whose architectures are the same.
+        """Return the space with `depth` cells a stage and the same architectures.
 
         Raises: ValueError if an architecture belongs to one depth.
         """
         raise ValueError(f"{type(self).__name__} has no other depth: an architecture is a depth")
 
     def repeated(self, text: str) -> str:
-        """The string, in this space, of an architecture whose string stands for every cell."""
+        """Return the string, in this space, of an architecture whose string is for each cell."""
         return text
 
     def layers(self, text: str) -> list[Layer]:
-        """The layers of an architecture's network, in order: what has a width of its own.
+        """List the layers of an architecture's network, in order; their tensors have widths.
 
-        Raises: ValueError if the space's networks have none.
+        Raises: ValueError if the widths of the space's networks cannot be chosen.
         """
         raise ValueError(f"the networks of {type(self).__name__} have no widths of their own")
 
     def isomorph(self, text: str) -> str:
-        """What all architectures that compute the same have in common; here nothing is known."""
+        """Return a string that isomorphs share; by default none are known, and it is `text`."""
         return text
 
     # The rest is final.
 
     def supernet(self, *, num_classes: int, filters: int = 16, **options) -> nn.Module:
-        """The one-shot model: `apply(variables, images, arch)` is any network of the space.
+        """Make the supernet: `apply(variables, images, arch)` computes any network of the space.
 
         Args:
           num_classes: K, the number of logits.
@@ -125,7 +127,7 @@ class Space(abc.ABC):
           A flax.linen module. images [B, H, W, C] with masks [k] or, in G contiguous groups of
           B/G, [G, k] give logits float32 [B, K]; images [1 or G, n, H, W, C] give [G, n, K].
 
-        Raises: ValueError if an option has no such value, with the nearest that there is.
+        Raises: ValueError if an option has no such value, with the nearest that exists.
         """
         _check_counts(num_classes=num_classes, filters=filters)
         return self.network(num_classes=num_classes, filters=filters, arch=None, **options)
@@ -139,16 +141,17 @@ class Space(abc.ABC):
         widths: Sequence[int] | None = None,
         **options,
     ) -> nn.Module:
-        """The network of one architecture, only the chosen ops: `apply(variables, images)`.
+        """Make the network of one architecture, with only the chosen ops.
 
-        Its parameters have the names and shapes that they have in the supernet of the same
-        `filters`. Args as in `supernet`; `arch` is a string or concrete masks [num_options].
+        `apply(variables, images)` computes it. Its parameters have the names and shapes that they
+        have in the supernet of the same `filters`. The other arguments are those of `supernet`.
 
         Args:
+          arch: canonical string or concrete masks [num_options].
           widths: channels of every tensor, in the order of `tensors`; None: as `filters` says.
 
-        Raises: ValueError if there are not as many as tensors, or if a number is below 1, or if an
-          option is not as in `supernet`.
+        Raises: ValueError if the number of widths is not that of tensors, if a width is below 1, or
+          if an option has no such value.
         """
         _check_counts(num_classes=num_classes, filters=filters)
         text = arch if isinstance(arch, str) else self.to_str(arch)
@@ -158,7 +161,7 @@ class Space(abc.ABC):
         return self.network(num_classes=num_classes, filters=filters, arch=text, **options)
 
     def tensors(self, text: str) -> tuple[str, ...]:
-        """Names of the tensors of an architecture's network that have a width, in order."""
+        """Name the tensors of an architecture's network that have a width, in order."""
         return tuple(dict.fromkeys(x.output for x in self.layers(text) if x.output is not None))
 
     def _checked(self, text, widths):
@@ -170,7 +173,7 @@ class Space(abc.ABC):
         return widths
 
     def check_image_size(self, image_size: ImageSize) -> None:
-        """Raises: ValueError if images of that size are none, or cannot be reduced evenly."""
+        """Check that the network can reduce images of that size evenly, else raise a ValueError."""
         height, width = height_and_width(image_size)
         if height % self.reduction or width % self.reduction:
             raise ValueError(
@@ -180,9 +183,9 @@ class Space(abc.ABC):
             )
 
     def from_str(self, text: str) -> Arch:
-        """Masks float32 [num_options] of a canonical string; any that `to_str` gives.
+        """Return masks float32 [num_options] of a canonical string, that of `all_on` included.
 
-        Raises: ValueError if it is none: `from_strs` takes many.
+        Raises: ValueError if it is not one canonical string; `from_strs` takes many.
         """
         if not isinstance(text, str):
             kind = type(text).__name__
@@ -193,59 +196,59 @@ class Space(abc.ABC):
         return arch
 
     def to_strs(self, archs: Arch) -> list[str]:
-        """Canonical strings of architectures with masks [N, num_options]."""
+        """Write the canonical strings of architectures with masks [N, num_options]."""
         host = jax.device_get(archs)
         count = len(jax.tree.leaves(host)[0])
         return [self.to_str(jax.tree.map(lambda mask, i=i: mask[i], host)) for i in range(count)]
 
     def from_strs(self, texts: Sequence[str]) -> Arch:
-        """Masks float32 [N, num_options] of canonical strings, one or more."""
+        """Return masks float32 [N, num_options] of canonical strings, one or more."""
         return jax.tree.map(lambda *masks: np.stack(masks), *map(self.from_str, texts))
 
     def count(self) -> int:
-        """Number of legal architectures."""
+        """Count the legal architectures."""
         return choices_lib.count(self.choices)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> Arch:
-        """Uniform legal architectures, masks [*shape, num_options]."""
+        """Draw uniform legal architectures, masks [*shape, num_options]."""
         return choices_lib.sample(key, self.choices, shape)
 
     def mutate(self, key: jax.Array, arch: Arch) -> Arch:
-        """One Choice of one legal architecture drawn anew."""
+        """Draw one Choice of a legal architecture anew; masks [num_options]."""
         return choices_lib.mutate(key, self.choices, arch)
 
     def crossover(self, key: jax.Array, a: Arch, b: Arch) -> Arch:
-        """Each Choice from `a` or from `b`."""
+        """Take each Choice from `a` or from `b`; masks [num_options]."""
         return choices_lib.crossover(key, a, b)
 
     def neighbours(self, arch: Arch) -> Arch:
-        """All legal architectures one Choice away, masks [N, num_options]."""
+        """List all legal architectures that differ in one Choice, masks [N, num_options]."""
         return choices_lib.neighbours(self.choices, arch)
 
     def enumerate_decisions(self, batch: int = 4096) -> Iterator[np.ndarray]:
-        """Every architecture once, as decision vectors int32 [<= batch, D]."""
+        """Yield every legal architecture once, as decision vectors int32 [<= batch, D]."""
         return choices_lib.enumerate_decisions(self.choices, batch)
 
     def to_decisions(self, arch: Arch) -> jax.Array:
-        """Decision vectors int32 [..., D]; -1 marks what is not legal."""
+        """Return decision vectors int32 [..., D]; -1 where a Choice's mask is not legal."""
         return choices_lib.to_decisions(self.choices, arch)
 
     def from_decisions(self, decisions: jax.Array) -> Arch:
-        """Masks [..., num_options] of decision vectors [..., D]."""
+        """Return masks [..., num_options] of decision vectors [..., D]."""
         return choices_lib.from_decisions(self.choices, decisions)
 
     def all_on(self) -> Arch:
-        """Every path on."""
+        """Return the masks [num_options] in which every option is on."""
         return choices_lib.all_on(self.choices)
 
     def contains(self, arch: Arch) -> bool:
-        """Whether `arch` is legal."""
+        """Say whether every mask of `arch` is legal."""
         return choices_lib.contains(self.choices, arch)
 
     def indices(self, arch: Arch | str) -> Any:
-        """The tuple of options that are on for each Choice (a tree).
+        """Return for each Choice the tuple of its options that are on (a tree).
 
-        `arch` is a string or concrete masks [num_options], also of no legal architecture.
+        `arch` is a canonical string or concrete masks [num_options], legal or not.
 
         Raises: ValueError if the string is not canonical, or the masks have a batch axis.
         """
@@ -253,7 +256,7 @@ class Space(abc.ABC):
         return choices_lib.to_indices(self.choices, masks)
 
     def owner(self, path: Path) -> tuple[str, int] | None:
-        """(name of the Choice, option) that alone uses a parameter; None: every network does."""
+        """Return (Choice's name, option) that owns a parameter; None: every network uses it."""
         names = {choice.name for choice in jax.tree.leaves(self.choices)}
         for scope, below in itertools.pairwise(path):
             if scope in names:
@@ -261,14 +264,14 @@ class Space(abc.ABC):
         return None
 
     def multiply_adds(self, path: Path, shape: tuple[int, ...], image_size: ImageSize) -> int:
-        """Of the array of parameters of that path, on one image; only kernels have any.
+        """Count the multiply-adds of an array of parameters on one image; only kernels have any.
 
         Raises: ValueError if images of that size cannot be reduced evenly.
         """
         return math.prod(shape) * self.positions(path, image_size) if len(shape) > 1 else 0
 
     def positions(self, path: Path, image_size: ImageSize) -> int:
-        """Number of places at which the kernel of that path is applied to one image.
+        """Count the places at which the kernel of that path is applied to one image.
 
         Raises: ValueError if images of that size cannot be reduced evenly.
         """
@@ -278,7 +281,7 @@ class Space(abc.ABC):
         return math.prod(side // self.reduction_at(path) for side in height_and_width(image_size))
 
     def usage(self, params: Any, arch: Arch) -> Any:
-        """Share of the groups that use each parameter: a tree like `params` of float32 scalars.
+        """Return the share of groups that use each parameter: float32 [], a tree like `params`.
 
         `arch` has masks [k] (the shares are 0 or 1) or [G, k].
         """
@@ -294,8 +297,8 @@ class Space(abc.ABC):
         return flax.traverse_util.path_aware_map(share, params)
 
     def subnet(self, params: Any, arch: Arch | str) -> Any:
-        """The part of the supernet's parameters (or statistics) that one architecture uses."""
-        # Masks become a string, since a string is checked: no Choice may be empty.
+        """Cut out the supernet's parameters (or statistics) that one architecture uses."""
+        # Masks become a string, which is checked: no Choice may be empty.
         indices = self.indices(arch if isinstance(arch, str) else self.to_str(arch))
         on = {
             (choice.name, j)
@@ -320,9 +323,9 @@ def _check_counts(**counts):
 def param_shapes(
     space: Space, filters: int, num_classes: int, channels: int = 3
 ) -> dict[Path, tuple[int, ...]]:
-    """Shape of every parameter of the supernet, by path; traced, nothing is computed.
+    """Return {path: shape} of the supernet's parameters, by tracing; nothing is computed.
 
-    The size of images changes none.
+    The size of images does not change the shapes.
     """
     net = space.supernet(num_classes=num_classes, filters=filters)
     images = jax.ShapeDtypeStruct((1, space.reduction, space.reduction, channels), jnp.float32)
@@ -331,16 +334,16 @@ def param_shapes(
 
 
 def shapes_by_path(params: Any) -> dict[Path, tuple[int, ...]]:
-    """Shape of every array of a network's parameters."""
+    """Return {path: shape} of a network's parameters."""
     flat = flax.traverse_util.flatten_dict(params)
     return {path: leaf.shape for path, leaf in flat.items()}
 
 
 def identity(x: jax.Array) -> jax.Array:
-    """The op that does nothing."""
+    """Return x: the op that does nothing."""
     return x
 
 
 def arch_id(text: str) -> str:
-    """First 12 hex digits of the SHA-256 of a canonical string: names folders."""
+    """Return the first 12 hex digits of a canonical string's SHA-256, which name folders."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -23,7 +23,7 @@ from nas_jax.spaces.choices import Choice
 
 
 def _pair(units, features, *, hidden=None, name, **unit):
-    """Two units, with `hidden` channels between them; None: as many as after them."""
+    """Make two units, with `hidden` channels between them; None: as many as after them."""
     widths = hidden or features, features
     builders = [layers_lib.partial(kind, n, size, **unit) for (kind, size), n in zip(units, widths)]
     return layers_lib.Pair(tuple(builders), name=name)
@@ -43,7 +43,7 @@ OPS: dict[str, base.Op] = {
     "maxpool": lambda features, **_: kernels.max_pool,
     "avgpool": lambda features, **_: kernels.avg_pool,
 }
-PASSING = ("identity", "maxpool", "avgpool")  # as many channels leave as enter
+PASSING = ("identity", "maxpool", "avgpool")  # ops that keep the number of channels
 INPUT_NAMES = ("previous cell", "cell before")
 
 
@@ -55,9 +55,8 @@ class CellSpace(base.Space):
       num_cells: 6 on CIFAR-10, 8 on ImageNet in the paper.
       num_blocks: choice blocks of a cell.
       cells_per_stage: after so many cells the resolution halves and the width doubles.
-      stem_stride: 1, 2 or 4: how far the stems reduce the images (the paper does not say for
-        ImageNet).
-      ops: names out of `OPS`; the same one may come again (to measure growth).
+      stem_stride: 1, 2 or 4, by which the stems reduce images (the paper names none for ImageNet).
+      ops: names out of `OPS`; a name may come again (to measure growth).
       tied: whether all cells have the same architecture, as in the paper; else each has its own.
     """
 
@@ -86,9 +85,9 @@ class CellSpace(base.Space):
 
     @functools.cached_property
     def choices(self) -> tuple:
-        """Per block {"inputs": 1..2+i of 2+i, "ops": 1 or 2 of the ops}; untied, that per cell.
+        """For each block i {"inputs": 1..2+i of 2+i, "ops": 1 or 2 of all}; untied, for each cell.
 
-        A block may lose all of either, since a cell's inputs always reach its output.
+        A block may lose all inputs or ops, since a cell's inputs always reach its output.
         """
         if self.tied:
             return self._blocks("")
@@ -106,11 +105,11 @@ class CellSpace(base.Space):
         )
 
     def of_cell(self, tree: Any, cell: int) -> Any:
-        """What a tree over the Choices (of masks, of indices) has for one cell, per block."""
+        """Return the part of a tree over the Choices (masks, indices) for one cell, by block."""
         return tree if self.tied else tree[cell]
 
     def to_str(self, arch: base.Arch) -> str:
-        """Blocks joined by '|', each 'inputs>ops': '0,1>sep3x3|0,2>identity,maxpool'.
+        """Join blocks 'inputs>ops' by '|': '0,1>sep3x3|0,2>identity,maxpool'.
 
         Untied, the cells' strings are joined by '/'.
         """
@@ -119,16 +118,16 @@ class CellSpace(base.Space):
 
     def _cell_str(self, blocks):
         return "|".join(
-            ",".join(map(str, b["inputs"])) + ">" + ",".join(self._labels[j] for j in b["ops"])
+            ",".join(map(str, b["inputs"])) + ">" + ",".join(self._op_names[j] for j in b["ops"])
             for b in blocks
         )
 
     def repeated(self, text: str) -> str:
-        """See `base.Space.repeated`."""
+        """Join the string once for each cell; see `base.Space.repeated`."""
         return text if self.tied else "/".join([text] * self.num_cells)
 
     def parse(self, text: str) -> Any:
-        """See `base.Space.parse`; any non-empty inputs and ops are accepted."""
+        """Read inputs and ops, any but none; see `base.Space.parse`."""
         cells = [text] if self.tied else text.split("/")
         if not self.tied and len(cells) != self.num_cells:
             raise ValueError(
@@ -149,88 +148,88 @@ class CellSpace(base.Space):
         inputs, _, op_names = block.partition(">")
         allowed = [str(j) for j in range(2 + number)]
         parsed = {}
-        for field, names, known in (
+        for field, names, existing in (
             ("inputs", inputs.split(","), allowed),
-            ("ops", op_names.split(","), list(self._labels)),
+            ("ops", op_names.split(","), list(self._op_names)),
         ):
             for name in names:
-                if name not in known:
+                if name not in existing:
                     raise ValueError(
                         f"architecture {text!r}, block {number}: {name!r} is none of its {field} "
-                        f"({', '.join(known)})"
+                        f"({', '.join(existing)})"
                     )
-            parsed[field] = tuple(known.index(name) for name in names)
+            parsed[field] = tuple(existing.index(name) for name in names)
         return parsed
 
     def deepened(self, depth: int) -> "CellSpace":
-        """See `base.Space.deepened`; the last stage is as full as the others."""
+        """Return the space of that depth, its last stage full; see `base.Space.deepened`."""
         if not self.tied:
             return super().deepened(depth)
         stages = self.stage(self.num_cells - 1) + 1
         return dataclasses.replace(self, num_cells=stages * depth, cells_per_stage=depth)
 
-    def labels(self, choice: Choice) -> tuple[str, ...]:
-        """See `base.Space.labels`."""
+    def option_names(self, choice: Choice) -> tuple[str, ...]:
+        """Name inputs or ops; see `base.Space.option_names`."""
         if choice.name.endswith("ops"):
-            return self._labels
+            return self._op_names
         return tuple(f"input {j}" for j in range(choice.num_options))
 
     @functools.cached_property
-    def _labels(self) -> tuple[str, ...]:
-        """Names of the options; an op that comes again is numbered."""
+    def _op_names(self) -> tuple[str, ...]:
+        """Names of the ops; an op that comes again is numbered."""
         seen = [self.ops[:j].count(op) for j, op in enumerate(self.ops)]
         return tuple(f"{op}#{n + 1}" if n else op for op, n in zip(self.ops, seen))
 
     def layers(self, text: str) -> list[base.Layer]:
-        """See `base.Space.layers`."""
-        found = [base.Layer((stem,), (), stem) for stem in ("stem1", "stem2")]
+        """List the layers; see `base.Space.layers`."""
+        layers = [base.Layer((stem,), (), stem) for stem in ("stem1", "stem2")]
         outputs, on = [("stem1",), ("stem2",)], self.indices(text)
         for cell in range(self.num_cells):
             inside, tensors = self._cell_layers(cell, outputs[:-3:-1], self.of_cell(on, cell))
-            found += inside
+            layers += inside
             outputs.append(tensors)
-        found.append(_layer(("final",), outputs[-1], "final"))
-        return [*found, base.Layer((network.CLASSIFIER,), ("final",), None)]
+        layers.append(_layer(("final",), outputs[-1], "final"))
+        return [*layers, base.Layer((network.CLASSIFIER,), ("final",), None)]
 
     def _cell_layers(self, cell, inputs, on):
-        """A cell's layers, and the tensors that it gives to the next."""
+        """Return a cell's layers, and the tensors that it gives to the next cell."""
         scope = f"cell{cell}"
         tensors = [f"{scope}/project{i}" for i in range(2)]
-        found = [_layer((scope, f"project{i}"), x, tensors[i]) for i, x in enumerate(inputs)]
+        layers = [_layer((scope, f"project{i}"), x, tensors[i]) for i, x in enumerate(inputs)]
         for choice, chosen in zip(self.of_cell(self.choices, cell), on):
             inputs, ops_ = ((scope, choice[field].name) for field in ("inputs", "ops"))
             joined, mixed = "/".join(inputs), "/".join(ops_)
             passed = any(self.ops[j] in PASSING for j in chosen["ops"])
-            found += [_layer((*inputs, str(j)), (tensors[j],), joined) for j in chosen["inputs"]]
+            layers += [_layer((*inputs, str(j)), (tensors[j],), joined) for j in chosen["inputs"]]
             tensors.append(joined if passed else mixed)
             for j in chosen["ops"]:
                 if self.ops[j] not in PASSING:
                     op, between = (*ops_, str(j)), f"{mixed}/{j}"
-                    found.append(_layer((*op, "unit0"), (joined,), between))
-                    found.append(_layer((*op, "unit1"), (between,), tensors[-1]))
-        return found, tuple(tensors)
+                    layers.append(_layer((*op, "unit0"), (joined,), between))
+                    layers.append(_layer((*op, "unit1"), (between,), tensors[-1]))
+        return layers, tuple(tensors)
 
     def graph(self, text: str) -> dict[str, Any]:
-        """What to draw: the inputs' names and, per block, its inputs (numbers) and ops (names).
+        """Return a cell to draw: its inputs' names; by block, inputs (numbers) and ops (names).
 
-        Untied, it is the last cell.
+        Untied, the last cell is returned.
         """
         blocks = [
-            {"inputs": list(b["inputs"]), "ops": [self._labels[j] for j in b["ops"]]}
+            {"inputs": list(b["inputs"]), "ops": [self._op_names[j] for j in b["ops"]]}
             for b in self.of_cell(self.indices(text), -1)
         ]
         return {"inputs": list(INPUT_NAMES), "blocks": blocks}
 
     def network(self, *, num_classes, filters, arch, **options) -> nn.Module:
-        """See `base.Space.network`."""
+        """Make the module; see `base.Space.network`."""
         return CellNetwork(self, num_classes, filters, arch, **options)
 
     def stage(self, cell: int) -> int:
-        """Stage of a cell, 0 for the stems (cells -1 and -2)."""
+        """Return the stage of a cell, 0 for the stems (cells -1 and -2)."""
         return max(cell, 0) // self.cells_per_stage
 
     def reduction_at(self, path: base.Path) -> int:
-        """See `base.Space.reduction_at`; projections work at their own cell's resolution."""
+        """Return that of the cell, projections included; see `base.Space.reduction_at`."""
         scope = path[0]
         if scope.startswith("stem"):
             return min(self.stem_stride, 2)
@@ -249,7 +248,7 @@ class CellNetwork(network.Network):
 
     @nn.compact
     def __call__(self, images: jax.Array, arch: base.Arch | None = None) -> jax.Array:
-        """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
+        """Map images [B, H, W, C] or [G or 1, n, H, W, C] to logits float32 [B, K] or [G, n, K]."""
         images, masks, leading = masked.to_groups(images.astype(self.dtype), arch)
         on, widths = self.on, self.tensor_widths
         before, previous = (self._stem(images, widths, f"stem{i + 1}") for i in range(2))
@@ -266,8 +265,8 @@ class CellNetwork(network.Network):
                 widths,
                 name=f"cell{i}",
             )
-            own = masks if masks is None else self.space.of_cell(masks, i)
-            before, previous = previous, cell(previous, before, stem_height // scale, own)
+            of_cell = masks if masks is None else self.space.of_cell(masks, i)
+            before, previous = previous, cell(previous, before, stem_height // scale, of_cell)
         width = widths.get("final", self.filters * scale)
         x = layers_lib.Projection(width, **self.unit, name="final")(previous)
         return self.logits(x).reshape(*leading, -1)
@@ -294,10 +293,10 @@ class Cell(nn.Module):
 
     @nn.compact
     def __call__(self, previous, before, height, masks):
-        """The parts of the previous cells' outputs -> the parts of this cell's, at `height`.
+        """Map the parts of two earlier cells' outputs to the parts of this cell's, at `height`.
 
-        A part is an array [G or 1, n, H, W, C] and its moments, which are computed once, however
-        many batch norms read it. The output is their concat, which is left to what projects it.
+        An output is a concat of parts; the projections that read it make the concat. A part is an
+        array [G or 1, n, H, W, C] and its moments, computed once for all batch norms that read it.
         """
         tensors = [
             _with_moments(self._project(x, height, i)) for i, x in enumerate((previous, before))
@@ -305,19 +304,20 @@ class Cell(nn.Module):
         for i, choice in enumerate(self.space.of_cell(self.space.choices, self.number)):
             mask = {"inputs": None, "ops": None} if masks is None else masks[i]
             names = {field: choice[field].name for field in choice}
-            how = {"execution": self.execution}
+            options = {"execution": self.execution}
             width = self._width(names["inputs"], self.features)
             joined = masked.MaskedConcat(
-                width, self.on[i]["inputs"], **self.unit, **how, name=names["inputs"]
+                width, self.on[i]["inputs"], **self.unit, **options, name=names["inputs"]
             )(tensors, mask["inputs"])
             builders = self._builders(names["ops"], width)
-            mixed = masked.MixedOp(builders, self.on[i]["ops"], **how, name=names["ops"])
+            mixed = masked.MixedOp(builders, self.on[i]["ops"], **options, name=names["ops"])
             tensors.append(_with_moments(mixed(joined, mask["ops"])))
         return tensors
 
     def _builders(self, name, width):
-        """Of the ops of a block whose input has `width` channels; so has its output, where it
-        has no width of its own, as one of the ops passes on what enters.
+        """Return the builders of a block's ops; its input has `width` channels.
+
+        The output has as many if one of the ops passes its input on; else its width may differ.
         """
         width = self._width(name, width)
         return [
@@ -331,14 +331,14 @@ class Cell(nn.Module):
         return self.widths.get(f"{self.name}/{name}", default)
 
     def _project(self, parts, height, i):
-        """1x1 convolution, then average pooling only where the resolution drops."""
+        """Convolve 1x1; where the resolution drops, average as well."""
         halvings = (parts[0][0].shape[2] // height).bit_length() - 1
         width = self._width(f"project{i}", self.features)
         return layers_lib.Projection(width, halvings, **self.unit, name=f"project{i}")(parts)
 
 
 def _layer(scope, inputs, output):
-    """Of a unit that normalises what it takes."""
+    """Make the layer of a unit that normalises its inputs."""
     return base.Layer(scope, inputs, output, normed=inputs)
 
 

@@ -1,9 +1,9 @@
-"""What can be chosen, and everything that follows from it alone.
+"""Choices, and everything that follows from them alone: masks, decision vectors, sampling.
 
 A search space is an ordered pytree of `Choice` records. An architecture is the same tree with a
 float32 mask array in place of each Choice (leaf shape [..., num_options], 1 where an option is on).
 Its dense twin is the decision vector, int32 [..., D]: for each of the D Choices the number of the
-chosen subset. A mask counts as on when it is not zero.
+chosen subset. An entry of a mask counts as on if it is not zero.
 """
 
 import dataclasses
@@ -23,11 +23,15 @@ MAX_OPTIONS = 16  # subsets are tabulated, and 2^16 rows are still a small table
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """Between `min_on` and `max_on` of `num_options`; `name` is unique in its space.
+    """A decision: between `min_on` and `max_on` of `num_options` options are on.
 
-    Two fields are for `nas_jax.oneshot.path_dropout`. `may_lose_all`: it may drop all paths, since
-    others of the network remain; else one is kept. `empty`: the options that are no paths, as
-    nothing passes them.
+    Attributes:
+      name: unique in the space.
+      num_options: 1 to `MAX_OPTIONS`.
+      min_on, max_on: bounds of the number of options that are on.
+      may_lose_all: whether path dropout may drop all paths, since others of the network remain;
+        else it keeps one.
+      empty: options that are no paths for path dropout, as nothing passes them.
     """
 
     name: str
@@ -65,7 +69,7 @@ class Choice:
 
 @functools.cache
 def subsets(choice: Choice) -> np.ndarray:
-    """All legal masks of a Choice, float32 [num_subsets, num_options], small subsets first."""
+    """List all legal masks of a Choice, float32 [num_subsets, num_options], small subsets first."""
     rows = [
         [float(j in on) for j in range(choice.num_options)]
         for m in range(choice.min_on, choice.max_on + 1)
@@ -76,7 +80,7 @@ def subsets(choice: Choice) -> np.ndarray:
 
 @functools.cache
 def _subset_numbers(choice: Choice) -> np.ndarray:
-    """From the bits of a mask, read as a binary number, to the subset's number; -1: not legal."""
+    """Map the bits of a mask, read as a binary number, to the subset's number; -1: not legal."""
     numbers = np.full(2**choice.num_options, -1, np.int32)
     codes = subsets(choice).astype(np.int64) @ (1 << np.arange(choice.num_options))
     numbers[codes] = np.arange(choice.num_subsets)
@@ -84,19 +88,19 @@ def _subset_numbers(choice: Choice) -> np.ndarray:
 
 
 def count(choices: Any) -> int:
-    """Number of architectures: the product of the Choices' subset counts (paper, section 3)."""
+    """Count the architectures: the product of the Choices' subset counts (paper, section 3)."""
     return math.prod(choice.num_subsets for choice in jax.tree.leaves(choices))
 
 
 def from_decisions(choices: Any, decisions: jax.Array) -> Arch:
-    """Masks [..., num_options] of decision vectors, int [..., D] with entries in range."""
+    """Return masks [..., num_options] of decision vectors, int [..., D] with entries in range."""
     leaves, treedef = jax.tree.flatten(choices)
     masks = [jnp.asarray(subsets(c))[decisions[..., d]] for d, c in enumerate(leaves)]
     return treedef.unflatten(masks)
 
 
 def to_decisions(choices: Any, arch: Arch) -> jax.Array:
-    """Decision vectors int32 [..., D] of masks; -1 where a Choice's mask is not legal."""
+    """Return decision vectors int32 [..., D] of masks; -1 where a Choice's mask is not legal."""
     masks = jax.tree.structure(choices).flatten_up_to(arch)
     return jnp.stack([_decision(c, m) for c, m in zip(jax.tree.leaves(choices), masks)], -1)
 
@@ -112,16 +116,16 @@ def _num_subsets(choices: Any) -> jax.Array:
 
 
 def sample(key: jax.Array, choices: Any, shape: tuple[int, ...] = ()) -> Arch:
-    """Uniform over the legal architectures: masks [*shape, num_options]."""
+    """Draw uniform legal architectures, masks [*shape, num_options]; the key is consumed."""
     limits = _num_subsets(choices)
     decisions = jax.random.randint(key, (*shape, limits.size), 0, limits)
     return from_decisions(choices, decisions)
 
 
 def mutate(key: jax.Array, choices: Any, arch: Arch) -> Arch:
-    """One legal architecture `arch` (no batch axis) with one Choice drawn anew, never the same.
+    """Draw one Choice of a legal architecture anew, never the same; masks [num_options].
 
-    Choices with a single subset are left alone; a space without any other returns `arch`.
+    Choices with a single subset are left alone. If the space has no others, `arch` is returned.
     """
     where_key, what_key = jax.random.split(key)
     limits = _num_subsets(choices)
@@ -135,7 +139,7 @@ def mutate(key: jax.Array, choices: Any, arch: Arch) -> Arch:
 
 
 def crossover(key: jax.Array, a: Arch, b: Arch) -> Arch:
-    """Each Choice from parent `a` or `b` with probability 1/2 (no batch axis)."""
+    """Take each Choice from parent `a` or `b` with probability 1/2; masks [num_options]."""
     leaves_a, treedef = jax.tree.flatten(a)
     from_a = jax.random.bernoulli(key, shape=(len(leaves_a),))
     picked = [jnp.where(f, x, y) for f, x, y in zip(from_a, leaves_a, jax.tree.leaves(b))]
@@ -143,22 +147,22 @@ def crossover(key: jax.Array, a: Arch, b: Arch) -> Arch:
 
 
 def neighbours(choices: Any, arch: Arch) -> Arch:
-    """All legal architectures that differ from `arch` in one Choice: masks [N, num_options].
+    """List all legal architectures that differ from `arch` in one Choice: masks [N, num_options].
 
     N = sum over Choices of (num_subsets - 1).
     """
-    own = np.asarray(to_decisions(choices, arch))
+    decisions = np.asarray(to_decisions(choices, arch))
     rows = [
-        np.concatenate([own[:d], [other], own[d + 1 :]])
+        np.concatenate([decisions[:d], [other], decisions[d + 1 :]])
         for d, choice in enumerate(jax.tree.leaves(choices))
         for other in range(choice.num_subsets)
-        if other != own[d]
+        if other != decisions[d]
     ]
-    return from_decisions(choices, jnp.asarray(np.reshape(rows, (-1, own.size)), jnp.int32))
+    return from_decisions(choices, jnp.asarray(np.reshape(rows, (-1, decisions.size)), jnp.int32))
 
 
 def enumerate_decisions(choices: Any, batch: int) -> Iterator[np.ndarray]:
-    """Every decision vector once, int32 [<= batch, D] at a time, the last Choice fastest."""
+    """Yield every decision vector once, int32 [<= batch, D] at a time, the last Choice fastest."""
     limits = [c.num_subsets for c in jax.tree.leaves(choices)]
     every = itertools.product(*(range(n) for n in limits))
     while rows := list(itertools.islice(every, batch)):
@@ -166,9 +170,9 @@ def enumerate_decisions(choices: Any, batch: int) -> Iterator[np.ndarray]:
 
 
 def to_indices(choices: Any, arch: Arch) -> Any:
-    """The tree of Choices with a tuple of the options that are on at each leaf.
+    """Return the tree of Choices with a tuple of the options that are on at each leaf.
 
-    Raises: ValueError if a mask is not [num_options], as those of a batch.
+    Raises: ValueError if a mask is not [num_options], as with a batch axis.
     """
 
     def on(choice, mask):
@@ -183,7 +187,7 @@ def to_indices(choices: Any, arch: Arch) -> Any:
 
 
 def from_indices(choices: Any, indices: Any) -> Arch:
-    """The inverse of `to_indices`: masks float32 [num_options]."""
+    """Return the masks float32 [num_options] of options that are on: inverse of `to_indices`."""
 
     def mask(choice, on):
         bits = np.zeros(choice.num_options, np.float32)
@@ -194,16 +198,16 @@ def from_indices(choices: Any, indices: Any) -> Arch:
 
 
 def all_on(choices: Any) -> Arch:
-    """Every option of every Choice: the supernet itself, in general not a legal architecture."""
+    """Return masks with every option on: the supernet itself, mostly no legal architecture."""
     return jax.tree.map(lambda c: np.ones(c.num_options, np.float32), choices)
 
 
 def unstack(archs: Arch) -> list[Arch]:
-    """Masks [n, k] -> n times masks [k]."""
+    """Split masks [n, k] into a list of n masks [k]."""
     count = len(jax.tree.leaves(archs)[0])
     return [jax.tree.map(lambda mask, i=i: mask[i], archs) for i in range(count)]
 
 
 def contains(choices: Any, arch: Arch) -> bool:
-    """Whether every mask of `arch` (any batch axes) is legal."""
+    """Say whether every mask of `arch` (any batch axes) is legal."""
     return bool(np.all(np.asarray(to_decisions(choices, arch)) >= 0))

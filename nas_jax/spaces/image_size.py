@@ -9,7 +9,7 @@ ImageSize = int | Sequence[int]
 
 
 def height_and_width(image_size: ImageSize) -> tuple[int, int]:
-    """The two sides of images, pixels.
+    """Return height and width of images, pixels.
 
     Raises: ValueError unless they are whole numbers above 0.
     """

@@ -1,9 +1,9 @@
 """NAS-Bench-201's space (Dong and Yang, ICLR 2020): a cell of four nodes, an op on each edge.
 
 A network is a 3x3 stem of F channels and three stages of N equal cells; between stages a residual
-block halves the resolution and doubles the width. Node j of a cell is the sum over the nodes before
-it of an op of each. The published accuracies are of F = 16, N = 5 on 32x32 pixels; there the
-parameters of `nas_jax.costs.params_flops` are the published ones.
+block halves the resolution and doubles the width. Node j of a cell sums an op of each earlier node.
+The published accuracies are of F = 16, N = 5 on 32x32 pixels; there the parameters of
+`nas_jax.costs.params_flops` are the published ones.
 """
 
 import dataclasses
@@ -51,10 +51,10 @@ class NasBench201Space(base.Space):
 
     @functools.cached_property
     def choices(self) -> tuple[tuple[Choice, ...], ...]:
-        """Per node, an op for each node before it.
+        """For each node, an op for each earlier node.
 
-        An edge has four paths, as "none" is none. It may lose all, since other edges remain: with
-        path dropout's r = 0.1 the input does not reach a cell's output with probability 0.003.
+        An edge has four paths, as "none" passes nothing. It may lose all of them, since other edges
+        remain: with path dropout's r = 0.1 a cell's output misses its input with probability 0.003.
         """
         edge = functools.partial(Choice, num_options=len(OPS), min_on=1, max_on=1)
         none = (list(OPS).index("none"),)
@@ -64,15 +64,15 @@ class NasBench201Space(base.Space):
         )
 
     def deepened(self, depth: int) -> "NasBench201Space":
-        """See `base.Space.deepened`."""
+        """Return the space of that depth; see `base.Space.deepened`."""
         return dataclasses.replace(self, num_cells=depth)
 
-    def labels(self, choice: Choice) -> tuple[str, ...]:
-        """See `base.Space.labels`."""
+    def option_names(self, choice: Choice) -> tuple[str, ...]:
+        """Name the ops; see `base.Space.option_names`."""
         return tuple(OPS)
 
     def to_str(self, arch: base.Arch) -> str:
-        """The benchmark's form '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|'; several ops by commas."""
+        """Write the benchmark's '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|'; commas part several ops."""
         names = list(OPS)
         nodes = choices_lib.to_indices(self.choices, arch)
         return "+".join(
@@ -81,7 +81,7 @@ class NasBench201Space(base.Space):
         )
 
     def parse(self, text: str) -> Any:
-        """See `base.Space.parse`; any non-empty sets of ops are accepted."""
+        """Read the ops of each edge, any but none; see `base.Space.parse`."""
         nodes = text.split("+")
         if len(nodes) != len(self.choices):
             raise ValueError(
@@ -96,19 +96,20 @@ class NasBench201Space(base.Space):
                 f"architecture {text!r}: node {number} must have an op from each node before it, "
                 f"'|op~0|..|op~{number - 1}|'"
             )
-        known = list(OPS)
+        existing = list(OPS)
         for name in (name for ops_, *_ in edges for name in ops_.split(",")):
-            if name not in known:
+            if name not in existing:
                 raise ValueError(
-                    f"architecture {text!r}: {name!r} is none of the ops {', '.join(known)}"
+                    f"architecture {text!r}: {name!r} is none of the ops {', '.join(existing)}"
                 )
-        return tuple(tuple(map(known.index, ops_.split(","))) for ops_, *_ in edges)
+        return tuple(tuple(map(existing.index, ops_.split(","))) for ops_, *_ in edges)
 
     def isomorph(self, text: str) -> str:
-        """See `base.Space.isomorph`: 4,930 classes (6,466 where sums are not simplified).
+        """Return a string that isomorphs share; see `base.Space.isomorph`.
 
-        A node is a sum of terms, in any order; a skip brings the terms of the node that it comes
-        from, and what is computed from nothing is nothing (but for batch norm's offset).
+        There are 4,930 classes (6,466 if sums are not simplified). A node is a sum of terms, in any
+        order. A skip adds the terms of the node that it comes from. An op on nothing gives nothing
+        (but for batch norm's offset).
         """
         names, nodes = list(OPS), [["input"]]
         for edges in self.indices(text):
@@ -123,11 +124,11 @@ class NasBench201Space(base.Space):
         return [f"{op}({'+'.join(node)})"] if op != "none" and node else []
 
     def network(self, *, num_classes, filters, arch, **options) -> nn.Module:
-        """See `base.Space.network`."""
+        """Make the module; see `base.Space.network`."""
         return CellsNetwork(self, num_classes, filters, arch, **options)
 
     def reduction_at(self, path: base.Path) -> int:
-        """See `base.Space.reduction_at`."""
+        """Return the reduction of the stage; see `base.Space.reduction_at`."""
         scope = path[0]
         return 1 if scope == "stem" else 2 ** int(scope.removeprefix("stage").partition("_")[0])
 
@@ -142,7 +143,7 @@ class CellsNetwork(network.Network):
 
     @nn.compact
     def __call__(self, images: jax.Array, arch: base.Arch | None = None) -> jax.Array:
-        """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
+        """Map images [B, H, W, C] or [G or 1, n, H, W, C] to logits float32 [B, K] or [G, n, K]."""
         images, masks, leading = masked.to_groups(images.astype(self.dtype), arch)
         x = layers.ConvNorm(self.filters, **self.unit, name="stem")(images)
         on = self.on
@@ -169,7 +170,7 @@ class Cell(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, masks: Any) -> jax.Array:
-        """[G or 1, n, H, W, C], masks (per node, per edge) [G, 5] or None -> [G, n, H, W, C]."""
+        """Map x [G or 1, n, H, W, C] under masks (by node, edge) [G, 5] -> [G, n, H, W, C]."""
         builders = [functools.partial(op, self.features, **self.unit) for op in OPS.values()]
         nodes = [x]
         for j, edges in enumerate(self.space.choices):
@@ -192,7 +193,7 @@ class Reduction(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[G, n, H, W, C] -> [G, n, H/2, W/2, features]."""
+        """Map [G, n, H, W, C] -> [G, n, H/2, W/2, features]."""
         unit = {"norm": self.norm, "kernel_init": self.kernel_init}
         y = layers.ConvNorm(self.features, stride=2, relu_before=True, **unit, name="conv1")(x)
         y = layers.ConvNorm(self.features, relu_before=True, **unit, name="conv2")(y)

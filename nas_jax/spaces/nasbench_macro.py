@@ -1,9 +1,9 @@
-"""NAS-Bench-Macro's space (Su et al., CVPR 2021): a chain of layers with three candidates each.
+"""NAS-Bench-Macro's space (Su et al., CVPR 2021): a chain of layers with three ops each.
 
-A network is a 3x3 stem, layers in stages of which the first halves the resolution and doubles the
-width, a 1x1 convolution and a classifier. A layer is the identity or a MobileNetV2 block (expansion
-3 with a 3x3 depthwise convolution, or 6 with 5x5). The published accuracies are of F = 32 on 32x32
-pixels; there the costs of `nas_jax.costs.params_flops` are the published ones.
+A network is a 3x3 stem, stages of layers, a 1x1 convolution and a classifier. The first layer of a
+stage halves the resolution and doubles the width. A layer is the identity or a MobileNetV2 block
+(expansion 3 with a 3x3 depthwise convolution, or 6 with 5x5). The published accuracies are of F =
+32 on 32x32 pixels; there the costs of `nas_jax.costs.params_flops` are the published ones.
 """
 
 import dataclasses
@@ -22,15 +22,16 @@ from nas_jax.spaces.choices import Choice
 
 
 def _identity(features, *, stride, hidden=None, **unit):
-    """The input itself, or where the shape changes a strided 1x1 convolution."""
+    """Make the identity, or a strided 1x1 convolution where the shape changes."""
     if stride == 1:
         return base.identity
     return layers_lib.ConvNorm(features, (1, 1), stride, **unit)
 
 
 class InvertedResidual(nn.Module):
-    """MobileNetV2's block: 1x1 to `expansion` times the channels, or to `hidden` if that is given,
-    depthwise, 1x1; shortcut, unless it is strided or changes the number of channels.
+    """MobileNetV2's block: 1x1, depthwise, 1x1, and a shortcut where the shape stays the same.
+
+    The first 1x1 convolution gives `hidden` channels; None: `expansion` times as many as enter.
     """
 
     features: int
@@ -43,7 +44,7 @@ class InvertedResidual(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[G, n, H, W, C] -> [G, n, H/stride, W/stride, features]."""
+        """Map [G, n, H, W, C] -> [G, n, H/stride, W/stride, features]."""
         unit = {"norm": self.norm, "kernel_init": self.kernel_init}
         hidden = self.hidden or self.expansion * x.shape[-1]
         y = layers_lib.ConvNorm(hidden, (1, 1), relu=True, **unit, name="expand")(x)
@@ -86,20 +87,20 @@ class NasBenchMacroSpace(base.Space):
 
     @functools.cached_property
     def choices(self) -> tuple[Choice, ...]:
-        """One op per layer; nothing passes beside a layer, so it may not lose all."""
+        """One op for each layer; nothing passes beside a layer, so it may not lose all paths."""
         return tuple(Choice(f"layer{i}", len(OPS), 1, 1) for i in range(sum(self.stages)))
 
-    def labels(self, choice: Choice) -> tuple[str, ...]:
-        """See `base.Space.labels`."""
+    def option_names(self, choice: Choice) -> tuple[str, ...]:
+        """Name the ops; see `base.Space.option_names`."""
         return tuple(OPS)
 
     def to_str(self, arch: base.Arch) -> str:
-        """A digit per layer, '22212220'; if a layer has several ops, layers are split by commas."""
+        """Write a digit for each layer, '22212220'; commas part layers if one has several ops."""
         layers = ["".join(map(str, on)) for on in choices_lib.to_indices(self.choices, arch)]
         return ("" if all(len(layer) == 1 for layer in layers) else ",").join(layers)
 
     def parse(self, text: str) -> Any:
-        """See `base.Space.parse`; any non-empty sets of ops are accepted."""
+        """Read the ops of each layer, any but none; see `base.Space.parse`."""
         layers = text.split(",") if "," in text else list(text)
         if len(layers) != len(self.choices):
             raise ValueError(
@@ -114,19 +115,19 @@ class NasBenchMacroSpace(base.Space):
         return tuple(tuple(map(int, layer)) for layer in layers)
 
     def network(self, *, num_classes, filters, arch, **options) -> nn.Module:
-        """See `base.Space.network`."""
+        """Make the module; see `base.Space.network`."""
         return MacroNetwork(self, num_classes, filters, arch, **options)
 
     def stage(self, layer: int) -> int:
-        """Stage of a layer."""
+        """Return the stage of a layer."""
         return next(s for s in range(len(self.stages)) if layer < sum(self.stages[: s + 1]))
 
     def reduces(self, layer: int) -> bool:
-        """Whether a layer is its stage's first, which halves the resolution."""
+        """Say whether a layer is its stage's first, which halves the resolution."""
         return layer == 0 or self.stage(layer) > self.stage(layer - 1)
 
     def reduction_at(self, path: base.Path) -> int:
-        """See `base.Space.reduction_at`; an expansion works at the resolution of its input."""
+        """Return that of the layer, or of its input for `expand`; see `base.Space.reduction_at`."""
         scope = path[0]
         if scope in ("stem", "head"):
             return 1 if scope == "stem" else self.reduction
@@ -135,17 +136,18 @@ class NasBenchMacroSpace(base.Space):
         return 2 ** (self.stage(layer) + (0 if enters else 1))
 
     def layers(self, text: str) -> list[base.Layer]:
-        """See `base.Space.layers`; all layers of a stage have the same tensor, as they add to it
-        or pass it on.
+        """List the layers; see `base.Space.layers`.
+
+        All layers of a stage have one output tensor, as they add to it or pass it on.
         """
-        found, previous = [_layer(("stem",), (), "stem")], "stem"
+        layers, previous = [_layer(("stem",), (), "stem")], "stem"
         for i, on in enumerate(self.indices(text)):
             stage = f"stage{self.stage(i)}"
             for j in on:
-                found += self._op_layers(i, j, previous, stage)
+                layers += self._op_layers(i, j, previous, stage)
             previous = stage
-        found.append(_layer(("head",), (previous,), "head"))
-        return [*found, base.Layer((network.CLASSIFIER,), ("head",), None)]
+        layers.append(_layer(("head",), (previous,), "head"))
+        return [*layers, base.Layer((network.CLASSIFIER,), ("head",), None)]
 
     def _op_layers(self, layer, option, before, after):
         scope = (f"layer{layer}", str(option))
@@ -168,7 +170,7 @@ class MacroNetwork(network.Network):
     """Supernet (`arch` None) or stand-alone network of the chain space; see `base.Space`."""
 
     def setup(self):
-        """Submodules, each named as its scope."""
+        """Make the submodules, each named as its scope."""
         unit, on, widths = self.unit, self.on, self.tensor_widths
         self.stem = layers_lib.ConvNorm(widths.get("stem", self.filters), relu=True, **unit)
         for i, choice in enumerate(self.space.choices):
@@ -186,7 +188,7 @@ class MacroNetwork(network.Network):
         self.head = layers_lib.ConvNorm(width, (1, 1), relu=True, **unit)
 
     def __call__(self, images: jax.Array, arch: base.Arch | None = None) -> jax.Array:
-        """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
+        """Map images [B, H, W, C] or [G or 1, n, H, W, C] to logits float32 [B, K] or [G, n, K]."""
         images, masks, leading = masked.to_groups(images, arch)
         x = self.enter(images)
         for i in range(len(self.space.choices)):
@@ -195,31 +197,31 @@ class MacroNetwork(network.Network):
 
     @nn.nowrap
     def one_after_the_other(self, variables: Any, images: jax.Array, archs: Any) -> jax.Array:
-        """See `network.Network`; what an architecture shares with the one before is kept.
+        """Return logits as `network.Network.one_after_the_other`, sharing the first layers.
 
-        A layer is computed again only if it or one before it differs, so architectures should come
-        sorted.
+        A layer is computed again only if its op, or that of an earlier layer, differs from the
+        architecture before. So give sorted architectures.
         """
         return _sharing_prefixes(self, variables, images, archs)
 
-    # The links of the chain, each on its own for `_sharing_prefixes`.
+    # The links of the chain are methods, since `_sharing_prefixes` calls them one by one.
 
     def enter(self, images: jax.Array) -> jax.Array:
-        """Images [G or 1, n, H, W, C] -> the first layer's input, the same for all."""
+        """Map images [G or 1, n, H, W, C] to the first layer's input, which all share."""
         return self.stem(images.astype(self.dtype))
 
     def layer(self, number: int, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-        """[G or 1, n, H, W, C], mask [G, 3] -> the output of that layer."""
+        """Map x [G or 1, n, H, W, C] under mask [G, 3] to that layer's output."""
         return getattr(self, self.space.choices[number].name)(x, mask)
 
     @nn.compact
     def leave(self, x: jax.Array) -> jax.Array:
-        """The last layer's output -> logits float32 [G, n, K]."""
+        """Map the last layer's output to logits float32 [G, n, K]."""
         return self.logits(self.head(x))
 
 
 def _sharing_prefixes(net, variables, images, archs):
-    """Logits [g, n, K]; `archs` has a mask [g, k] per layer."""
+    """Compute logits [g, n, K]; `archs` has a mask [g, k] for each layer."""
 
     def call(method, *args):
         return net.apply(variables, *args, method=method)
@@ -258,5 +260,5 @@ def _are_stages(value):
 
 
 def _layer(scope, inputs, output):
-    """Of a convolution whose output is normalised."""
+    """Make the layer of a convolution whose output is normalised."""
     return base.Layer(scope, inputs, output, normed=(output,))

@@ -1,15 +1,15 @@
-"""Published stand-alone accuracies of architectures, by which scores are judged.
+"""Published stand-alone accuracies of architectures, with which one-shot accuracies are compared.
 
-Two forms are read:
+Two forms of files are read:
 
 nas-bench-macro_cifar10.json   NAS-Bench-Macro's own file: {"<arch>": {"test_acc": [per cent of each
-                               seed], "params": .., "flops": .., ..}, ..}. The data set is what
-                               follows the last "_" of the file's name.
+                               seed], "params": .., "flops": .., ..}, ..}. The last "_" of the
+                               file's name comes before the data set.
 <any name>.csv                 a line per architecture, of any space, with the columns
                                  arch                     its canonical string
                                  <data>_test_accuracy     per cent
                                  <data>_valid_accuracy    per cent; may be left out
-                               and others, which are not read. <data> is the data set's TFDS name.
+                               Other columns are ignored. <data> is the data set's TFDS name.
 
 A column with no value above 1 is refused: it holds fractions, not per cent.
 
@@ -40,15 +40,15 @@ _TEST, _VALID = "_test_accuracy", "_valid_accuracy"
 
 
 class Row(NamedTuple):
-    """Accuracies of one architecture, per cent: on test images of each seed, on validation."""
+    """Accuracies of one architecture, per cent: on test images for each seed; on validation."""
 
     test: list[float]
     valid: float | None
 
     @property
     def accuracy(self) -> float:
-        """Mean over the seeds of the test accuracy."""
-        return round(statistics.fmean(self.test), 9)  # equal ones must tie when ranked
+        """The mean over the seeds of the test accuracy."""
+        return round(statistics.fmean(self.test), 9)  # equal accuracies must tie when ranked
 
 
 class Table(NamedTuple):
@@ -59,16 +59,18 @@ class Table(NamedTuple):
     rows: Mapping[str, Row]
 
     def check_data(self, name: str) -> None:
-        """Raises: ValueError if it is of another data set than the config's, `data.name`.
+        """Check that the table is of the config's data set, `data.name`.
 
-        That may say more than the table: TFDS names are [namespace:]name[/config][:version].
+        A TFDS name is [namespace:]name[/config][:version]; the table may leave out the end.
+
+        Raises: ValueError if it is of another data set.
         """
         versionless = re.sub(r":[\d*][\d.*]*$", "", name)
         if self.data not in (versionless, versionless.partition("/")[0]):
             raise ValueError(f"table={self.path} is of {self.data!r}, but data.name={name!r}")
 
     def search_accuracy(self, arch: str) -> float:
-        """Accuracy in [0, 1] that a search in the table sees: on validation images where known.
+        """Return the accuracy in [0, 1] that a search sees: on validation images if there is one.
 
         Raises: ValueError if the architecture is not in the table.
         """
@@ -81,14 +83,14 @@ class Table(NamedTuple):
 
 
 def load(name: str, space: Space) -> Table:
-    """Read a table of architectures of `space`; see above for the forms.
+    """Read a table of architectures of `space`; the module says which forms.
 
     Args:
       name: of a file, absolute, or from the current folder or $NAS_BENCH_DIR.
-      space: what its strings must belong to.
+      space: to which the strings must belong.
 
     Raises:
-      ValueError: it is not there, damaged, or of another space; names the row.
+      ValueError: the file is missing, damaged, or of another space; the message names the row.
     """
     path = _find(name)
     read = {".json": _read_macro, ".csv": _read_csv}.get(path.suffix)
@@ -103,9 +105,9 @@ def load(name: str, space: Space) -> Table:
 
 
 def digest(name: str) -> str | None:
-    """SHA-256, in hex, of what the table of that name holds, wherever it lies; None of no name.
+    """Compute the SHA-256, in hex, of the contents of a table; None if `name` is empty.
 
-    Raises: ValueError if it is not there.
+    Raises: ValueError if the file is missing.
     """
     return hashlib.sha256(_find(name).read_bytes()).hexdigest() if name else None
 
@@ -138,12 +140,12 @@ def _check_archs(path, archs, space):
 def _read_macro(path, content):
     schema = {str: {"test_acc": [schemas.PER_CENT]}}
     try:
-        found = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once)
+        table = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:  # of UTF-8 or JSON; nested without end
         raise ValueError(f"table={path} is damaged: {error}") from error
-    if problem := schemas.problem(schema, found):
+    if problem := schemas.problem(schema, table):
         raise ValueError(f"table={path}: {problem}")
-    rows = {arch: Row(row["test_acc"], None) for arch, row in found.items()}
+    rows = {arch: Row(row["test_acc"], None) for arch, row in table.items()}
     for arch, row in rows.items():
         if not row.test:
             raise ValueError(f"table={path}: architecture {arch!r} has an empty list 'test_acc'")
@@ -154,7 +156,7 @@ def _read_macro(path, content):
 
 
 def _once(pairs):
-    """Make an object of JSON of its pairs; Python's own takes the last of those of one key."""
+    """Make a JSON object of its pairs, each key once; Python would take the last of equal keys."""
     for key, count in collections.Counter(key for key, _ in pairs).items():
         if count > 1:
             raise ValueError(f"{key!r} comes {count} times")
@@ -184,7 +186,7 @@ def _read_csv(path, content):
 
 
 def _check_scale(path, name, values):
-    """Raises: ValueError if accuracies are in fractions of 1, not in per cent."""
+    """Raise a ValueError if accuracies are in fractions of 1, not in per cent."""
     if values and max(values) <= 1:
         raise ValueError(
             f"table={path}: {name} has no value above 1, so it is in fractions; it must be in per "
@@ -193,7 +195,7 @@ def _check_scale(path, name, values):
 
 
 def nats_bench_rows(api: Any) -> Iterator[dict[str, Any]]:
-    """Rows of a CSV of NAS-Bench-201 on CIFAR-10: 200 epochs, mean over the seeds.
+    """Yield rows of a CSV of NAS-Bench-201 on CIFAR-10: 200 epochs, mean over the seeds.
 
     Args:
       api: `nats_bench.create(folder, "tss", fast_mode=True)`.

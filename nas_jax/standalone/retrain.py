@@ -114,7 +114,7 @@ def train_one(
         net=net,
         split="train+valid" if final else "train",
     )
-    training = Training(task, settings.train, data, distributed.own_devices())
+    training = Training(task, settings.train, data, distributed.unshared_devices())
     state = training.fit(directory, seed=seed)
     split = "test" if final else "valid"
     measured = evaluation.accuracy(

@@ -1,1 +1,1 @@
-"""Files of a run: what is written and read, how it is checked, and what earlier versions wrote."""
+"""The files of a run: writing, reading and checking them, also those of earlier versions."""

@@ -1,4 +1,4 @@
-"""Columns of a CSV file that comes from elsewhere: what is read of it is checked."""
+"""Columns of a CSV file that comes from elsewhere; the cells of a column are checked when read."""
 
 import csv
 import io
@@ -11,24 +11,24 @@ class Columns(NamedTuple):
     """The cells of a CSV file.
 
     Attributes:
-      said: what errors call the file, such as "table=x.csv".
+      title: what errors call the file, such as "table=x.csv".
       names: of the columns.
-      rows: by the number of its line the cells of a row, one for each column.
+      rows: {number of the line: cells of the row, one for each column}.
     """
 
-    said: str
+    title: str
     names: list[str]
     rows: dict[int, list[str]]
 
     def texts(self, name: str) -> dict[int, str]:
         """Return the cells of a column by the numbers of their lines.
 
-        Raises: ValueError if there is none of that name, or more than one.
+        Raises: ValueError if no column, or more than one, has that name.
         """
         if self.names.count(name) != 1:
-            found = ", ".join(self.names) or "none"
+            names = ", ".join(self.names) or "none"
             raise ValueError(
-                f"{self.said} has the columns {found}, but needs {name!r}, and that once"
+                f"{self.title} has the columns {names}, but needs {name!r}, and that once"
             )
         place = self.names.index(name)
         return {line: cells[place] for line, cells in self.rows.items()}
@@ -36,23 +36,23 @@ class Columns(NamedTuple):
     def numbers(self, name: str, kind: schemas.Kind) -> dict[int, float]:
         """Return the numbers of a column by the numbers of their lines.
 
-        Raises: ValueError that names the line if a cell is no number, or not of that kind.
+        Raises: ValueError that names the line, if a cell is not a number of that kind.
         """
         numbers = {line: _number(cell) for line, cell in self.texts(name).items()}
         for line, number in numbers.items():
-            if problem := schemas.problem(kind, number, f"{self.said}, line {line}: {name}"):
+            if problem := schemas.problem(kind, number, f"{self.title}, line {line}: {name}"):
                 raise ValueError(problem)
         return numbers
 
 
-def parse(content: bytes, said: str) -> Columns:
-    """Read a CSV file: a line of names, then rows of as many cells; empty lines are left out.
+def parse(content: bytes, title: str) -> Columns:
+    """Read a CSV file: a line of names, then rows of as many cells. Empty lines are skipped.
 
     Args:
-      content: in UTF-8, with or without a byte order mark.
-      said: what errors call the file.
+      content: of the file, in UTF-8 with or without a byte order mark.
+      title: what errors call the file.
 
-    Raises: ValueError that names the line if the file is damaged.
+    Raises: ValueError that names the line, if the file is damaged.
     """
     try:
         text = io.StringIO(content.decode("utf-8-sig"), newline="")
@@ -60,15 +60,15 @@ def parse(content: bytes, said: str) -> Columns:
         header = next(filter(None, reader), [])
         rows = dict((reader.line_num, cells) for cells in reader if cells)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{said} is damaged: {error}") from error
+        raise ValueError(f"{title} is damaged: {error}") from error
     for line, cells in rows.items():
         if len(cells) != len(header):
-            raise ValueError(f"{said}, line {line} has {len(cells)} cells, not {len(header)}")
-    return Columns(said, [" ".join(name.split()) for name in header], rows)
+            raise ValueError(f"{title}, line {line} has {len(cells)} cells, not {len(header)}")
+    return Columns(title, [" ".join(name.split()) for name in header], rows)
 
 
 def _number(cell):
-    """Return a cell as a number, or as it is if it is none."""
+    """Return a cell as a number, or unchanged if it is no number."""
     try:
         return float(cell)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a user gives as a path, made a path of this machine."""
+"""Paths that users give, made paths of this machine."""
 
 import os
 import re
@@ -11,10 +11,10 @@ def local(given: str | os.PathLike, field: str) -> Path:
     """Return the path of a file or folder on this machine, with the home folder in place of `~`.
 
     Args:
-      given: what the user wrote, or a `Path` made of it.
+      given: as the user wrote it, or a `Path` of that.
       field: what errors call it, such as "--workdir".
 
-    Raises: ValueError if it is an address (see `check`), or if the home folder is not known.
+    Raises: ValueError if it is an address (see `check`), or if the home folder is unknown.
     """
     check(given, field)
     try:
@@ -26,9 +26,9 @@ def local(given: str | os.PathLike, field: str) -> Path:
 
 
 def check(given: str | os.PathLike, field: str) -> None:
-    """Refuse an address, such as gs://bucket, before a folder of that name is made here.
+    """Refuse an address, such as gs://bucket, before a local folder of that name is made.
 
-    Files there can be neither locked nor appended to nor renamed.
+    Files at such an address can be neither locked, appended to, nor renamed.
 
     Raises: ValueError that names the field and says what to do.
     """

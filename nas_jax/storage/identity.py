@@ -1,7 +1,7 @@
-"""What a checkpoint is of: what has no shape of its own, and yet decides what its arrays mean.
+"""The identity of a checkpoint: facts that give its arrays their meaning, but have no shape.
 
-Names and shapes of arrays say nothing of ops without parameters, of their order, of how batch norm
-is computed, or of which class an output stands for. So a checkpoint says it in words.
+Names and shapes of arrays do not show ops without parameters, the order of the ops, how batch norm
+is computed, or which class an output stands for. So a checkpoint stores these in words.
 """
 
 import dataclasses
@@ -15,20 +15,21 @@ from nas_jax.storage import compatibility
 
 logger = logging.getLogger(__name__)
 
-MOST_ITEMS = 20  # of a list that a message shows whole
-NETWORK = ("bn_epsilon", "relu_before_bn")  # of the network; not `execution`, not `dtype`
+MOST_ITEMS = 20  # a message shows lists of up to so many whole
+# Fields of a network that change its function; `execution` and `dtype` change only rounding.
+NETWORK = ("bn_epsilon", "relu_before_bn")
 
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """What a training's checkpoints are of.
+    """The network and the images that a training's checkpoints belong to.
 
     Attributes:
       network: {field of the config: value} of the search space and the network, the architecture of
         a stand-alone network, and the classes.
       images: fingerprint of the data set.
-      notes: {field of the config: value} of what may differ, and is then said.
-      other_data: whether other images are fine.
+      notes: {field of the config: value} of fields that may differ, with a warning.
+      other_data: whether the images may differ.
     """
 
     network: Mapping[str, Any]
@@ -37,15 +38,16 @@ class Identity:
     other_data: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Give what a checkpoint carries: plain data, as JSON gives it back."""
+        """Return the identity as a checkpoint stores it: plain data, as read back from JSON."""
         kept = {"network": dict(self.network), "images": self.images, "notes": dict(self.notes)}
         return json.loads(json.dumps(kept))
 
     def check(self, path: str | Path, there: Mapping[str, Any] | None) -> None:
-        """Compare with what the checkpoint at `path` carries; None: it was saved without.
+        """Compare with `there`, the identity that the checkpoint at `path` stores.
 
-        Raises: ValueError that names the field, if it is of another network, of other classes, or
-          of other images.
+        `there` is None for a checkpoint of an earlier version, which stores none; then only warn.
+
+        Raises: ValueError that names the field, if the network, the classes or the images differ.
         """
         if there is None:
             logger.warning(
@@ -90,7 +92,7 @@ def of(net: Any, data: Any, **kept: Any) -> Identity:
 
 
 def _difference(name, was, now):
-    """In words; of lists that are long, the first item that differs."""
+    """Say in words how a field differs; for long lists, name the first item that differs."""
     if isinstance(was, list) and isinstance(now, list) and len(was) == len(now) > MOST_ITEMS:
         number = next(i for i, pair in enumerate(zip(was, now)) if pair[0] != pair[1])
         name, was, now = f"number {number} of {name}", was[number], now[number]
@@ -98,7 +100,10 @@ def _difference(name, was, now):
 
 
 def _differing(there, here):
-    """A field that did not exist then had the value of `compatibility.ABSENT`."""
+    """Yield (field, value there, value here) of fields that differ.
+
+    A field that a checkpoint lacks has the value of `compatibility.ABSENT`.
+    """
     for name in [*here, *(name for name in there if name not in here)]:
         was = there.get(name, compatibility.ABSENT.get(name, "absent"))
         now = here.get(name, "absent")

@@ -1,8 +1,7 @@
-"""What the records in a run's files hold, for all who read them.
+"""Schemas of the records in a run's files.
 
-A file may be damaged or come from elsewhere, so it is checked when it is read; after that nobody
-needs to. A schema is a `Kind`, {field: schema}, [schema] for a list of any length, or
-{str: schema} for fields of any name.
+A file may be damaged or come from elsewhere, so it is checked once, when it is read. A schema is a
+`Kind`, {field: schema}, [schema] for a list of any length, or {str: schema} for fields of any name.
 """
 
 from collections.abc import Callable
@@ -10,22 +9,22 @@ from typing import Any, NamedTuple
 
 
 class Kind(NamedTuple):
-    """What a value may be: in words, and as a test."""
+    """The values that are allowed: in words, and as a test."""
 
     words: str
     fits: Callable[[Any], bool]
 
     def or_null(self) -> "Kind":
-        """The same, or None."""
+        """Return a kind that allows None as well."""
         return Kind(f"{self.words} or null", lambda x: x is None or self.fits(x))
 
     def optional(self) -> "Kind":
-        """The same, or None, or no such field."""
+        """Return a kind that allows None as well, or that the field is absent."""
         return Kind(self.words, lambda x: x is None or x is ABSENT or self.fits(x))
 
 
 def _number(low: float, high: float, words: str, of: type = int | float) -> Kind:
-    """NaN is in no range; True, which Python counts as 1, is no number."""
+    """Make a range of numbers. NaN is in no range; True, which Python counts as 1, is no number."""
     return Kind(words, lambda x: isinstance(x, of) and not isinstance(x, bool) and low <= x <= high)
 
 
@@ -55,9 +54,9 @@ METRIC = STEP | {
     "accuracy": SHARE,
     "learning_rate": NUMBER,
     "drop_share": SHARE.optional(),
-    "drop_rate": SHARE.optional(),  # what older runs call drop_share
+    "drop_rate": SHARE.optional(),  # older runs' name of drop_share
 }
-MEMBERS = STEP | {"parents": [COUNT]}  # of a line of lineage.jsonl, which has more
+MEMBERS = STEP | {"parents": [COUNT]}  # some fields of a line of lineage.jsonl
 RESULT = {
     "arch": TEXT,
     "filters": SIZE,
@@ -72,7 +71,7 @@ DATA = {
     **dict.fromkeys(("order", "table", "path_dropout", "trained"), TEXT.optional()),
 }
 SELECTION = {str: [TEXT]}
-RESOURCES = ("flops", "params")  # that channels can be charged for
+RESOURCES = ("flops", "params")  # by which width tuning can price channels
 NETWORKS = ("full", "left", "tuned", "narrowed")  # of a tuning of widths
 WIDTHS = {
     "arch": TEXT,
@@ -99,7 +98,13 @@ LATENCY = {
 
 
 def problem(schema: Any, value: Any, where: str = "it") -> str:
-    """What does not fit, in words: 'value is 'x', not a number'; '' if all does."""
+    """Say what does not fit a schema: "value is 'x', not a number"; "" if everything fits.
+
+    Args:
+      schema: see the module.
+      value: of JSON.
+      where: what the message calls the value.
+    """
     if isinstance(schema, Kind):
         return "" if schema.fits(value) else f"{where} is {_short(value)}, not {schema.words}"
     if isinstance(schema, list):

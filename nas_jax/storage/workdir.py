@@ -1,6 +1,6 @@
-"""All files of a run on disk: they appear by rename or grow by whole lines.
+"""The files of a run. A file appears by a rename, or grows by whole lines.
 
-So a run killed at any moment leaves nothing half-written that a later run would believe.
+So a run may be killed at any moment: no later run takes a half-written file for a whole one.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ VERSIONED = ("nas_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "n
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file: readers see the old content or the new, never a part."""
+    """Write a whole file. Readers see the old content or the new, never a part."""
     file_paths.check(path, "path")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -39,9 +39,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path, schema: Any = schemas.ANY) -> Any:
-    """Read a JSON file that holds what `schema` says (`records`).
+    """Read a JSON file, and check it against a schema of `schemas`.
 
-    Raises: ValueError that names the file if it does not, or is not JSON.
+    Raises: ValueError that names the file, if it is not JSON or does not fit the schema.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -64,16 +64,17 @@ def append_jsonl(path: Path, rows: Iterable[dict]) -> None:
 
 
 def read_jsonl(path: Path, schema: Any = schemas.OBJECT) -> list[dict]:
-    """Read the rows of a file that `append_jsonl` wrote; no file is no rows.
+    """Read the rows of a file that `append_jsonl` wrote; a missing file has no rows.
 
-    A last line that is cut short or damaged is left out, with a warning. Raises: ValueError that
-    names the line if another one is damaged, or does not hold what `schema` says (`records`).
+    A last line that is cut short or damaged is left out, with a warning.
+
+    Raises: ValueError that names the line, if another line is damaged or does not fit `schema`.
     """
     return list(iterate_jsonl(path, schema))
 
 
 def iterate_jsonl(path: Path, schema: Any = schemas.OBJECT) -> Iterator[dict]:
-    """What `read_jsonl` reads, one after the other."""
+    """Yield the rows that `read_jsonl` reads, one after the other."""
     if not path.exists():
         return
     with open(path, encoding="utf-8", errors="replace") as file:
@@ -100,7 +101,7 @@ def _warn_of_last(path, line):
 
 
 def count_lines(path: Path) -> int:
-    """Lines of a file that `append_jsonl` wrote; no file is none."""
+    """Count the whole lines of a file that `append_jsonl` wrote; a missing file has none."""
     if not path.exists():
         return 0
     with open(path, "rb") as file:
@@ -108,7 +109,7 @@ def count_lines(path: Path) -> int:
 
 
 def read_trials(path: Path) -> list[dict]:
-    """The rows of a file of scores, as `read_jsonl` reads them."""
+    """Read the rows of a trials.jsonl; errors as of `read_jsonl`."""
     return read_jsonl(path, schemas.TRIAL)
 
 
@@ -123,19 +124,19 @@ def _row(line, schema):
 
 
 def cut_jsonl(path: Path, step: int) -> None:
-    """Drop the rows after `step`, which a training that goes on from there writes again."""
+    """Drop the rows after `step`; a training that goes on from there writes them again."""
     _cut(path, schemas.STEP, lambda row: row["step"] <= step, most=math.inf)
 
 
 def mend_jsonl(path: Path, schema: Any = schemas.OBJECT) -> None:
-    """Drop a last line that is cut short or damaged, with a warning: now lines can follow."""
+    """Drop a last line that is cut short or damaged, with a warning, so that lines can follow."""
     _cut(path, schema, lambda row: True, most=1)
 
 
 def _cut(path: Path, schema: Any, keeps: Callable[[dict], bool], most: float) -> None:
-    """Drop the last rows up to one that `keeps`, and damaged lines there; no more than `most`.
+    """Drop rows and damaged lines from the end, up to a row that `keeps`; at most `most` lines.
 
-    Only the end of the file is read, however long it is; and it is cut where a line ends, at once.
+    Only the end of the file is read, however long it is. One `truncate` cuts it where a line ends.
     """
     if not path.exists() or not path.stat().st_size:
         return
@@ -164,7 +165,7 @@ def _is_kept(path, line, keeps, schema):
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN: null stands for it. NumPy scalars and arrays become plain numbers."""
+    """Make a value plain: NumPy becomes numbers and lists; NaN, which JSON lacks, becomes None."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, dict):
@@ -178,9 +179,13 @@ def _finite(value: Any) -> Any:
 
 @contextlib.contextmanager
 def claim(directory: Path, wait: bool) -> Iterator[bool]:
-    """Whether this process alone works in `directory`, until the block ends or the process dies.
+    """Claim `directory` for this process, until the block ends or the process dies.
 
-    If another one does, wait for it, or go on with False.
+    Args:
+      directory: is made if it is missing.
+      wait: whether to wait for a process that has it; else yield False.
+
+    Yields: whether this process has the directory.
     """
     file_paths.check(directory, "directory")
     directory.mkdir(parents=True, exist_ok=True)
@@ -194,18 +199,17 @@ def claim(directory: Path, wait: bool) -> Iterator[bool]:
 
 
 def open_workdir(workdir: Path, config: dict, inputs: dict[str, str | None]) -> None:
-    """Make the workdir, or check that the one there belongs to `config` (resolved, plain dict) and
-    to the inputs.
+    """Make a workdir, or check that an existing one belongs to this config and these inputs.
 
-    Fields that config.json lacks have the value that reproduces what runs did before there were
-    such fields. Where inputs lie does not matter (`compatibility`).
+    A field that config.json lacks has the value that reproduces runs from before that field. Where
+    the inputs lie does not matter (`compatibility`).
 
     Args:
-      workdir: its folder.
-      config: of the run, or the part of it that decides what is here.
-      inputs: what data.json says of what comes from outside and decides what is here: "fingerprint"
-        of the images, the "order" in which they are taken, "table", a digest of its file or None;
-        and which form of a method is used (`compatibility.mended`).
+      workdir: the folder.
+      config: of the run, resolved, a plain dict; or the part of it that decides the results here.
+      inputs: for data.json, the inputs from outside that decide the results here: "fingerprint" of
+        the images, the "order" in which they are taken, and "table", a digest of its file or None;
+        also which form of a method is used (`compatibility.mended`).
 
     Raises: ValueError that names the fields that differ and proposes another workdir.
     """
@@ -231,7 +235,7 @@ def _comparable(config):
     return compatibility.completed(compatibility.decisive(config))
 
 
-_OTHER_INPUTS = {  # what another one of data.json means
+_OTHER_INPUTS = {  # what it means if a field of data.json differs
     "fingerprint": "on other images: the data set has changed since. Put the old one back, or",
     "order": "whose images are taken in another order;",
     "table": "that another table judges: its file has changed since. Put the old one back, or",
@@ -265,7 +269,7 @@ def differences(old: Any, new: Any, prefix: str = "") -> Iterable[str]:
 
 
 def next_free(workdir: Path) -> Path:
-    """The first of workdir-2, workdir-3, ... that does not exist."""
+    """Return the first of workdir-2, workdir-3, ... that does not exist."""
     number = 2
     while (free := workdir.with_name(f"{workdir.name}-{number}")).exists():
         number += 1
@@ -273,16 +277,16 @@ def next_free(workdir: Path) -> Path:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a run's numbers."""
-    found = {"python": platform.python_version()}
+    """Look up the versions of Python and of the packages that decide a run's numbers."""
+    versions = {"python": platform.python_version()}
     for name in VERSIONED:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            versions[name] = "not installed"
+    return versions
 
 
 def set_status(workdir: Path, status: str, **details: Any) -> None:
-    """Write status.json: 'running', 'done', 'diverged' or 'interrupted', and what is known."""
+    """Write status.json: 'running', 'done', 'diverged' or 'interrupted', with details."""
     write_json(workdir / "status.json", {"status": status, **details})

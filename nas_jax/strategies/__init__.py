@@ -1,6 +1,6 @@
 """Search strategies, by name: a file each.
 
-A strategy's options are the keyword arguments of its `make`, but for what a search tells it itself.
+A strategy's options are the keyword arguments of its `make`, except those of `CONTEXT`.
 """
 
 from collections.abc import Iterable
@@ -25,17 +25,23 @@ STRATEGIES = {
     "random_search": random_search.make,
 }
 
-# What a search tells a strategy whose `make` has such a keyword. costs: masks [n, k] ->
-# {"params": [n], "flops": [n], "latency_ms": [n]}; cost_names: those of them that are known.
+# Keywords that a search gives to every `make` that has them. costs: masks [n, k] ->
+# {"params": [n], "flops": [n], "latency_ms": [n]}; cost_names: the costs that are counted.
 CONTEXT = ("costs", "cost_names")
 
-
-# What were strategies once: they change how the supernet is trained, not who asks.
+# Strategies of earlier versions: they change how the supernet is trained, not who asks.
 _VARIANTS = ("morphnet", "pbt", "smash")
 
 
 def check(name: str, options: Iterable[tuple[str, Any]] = ()) -> None:
-    """Raises: ValueError, with the nearest name, if there is no such strategy or option."""
+    """Check the name and the options of a strategy.
+
+    Args:
+      name: one of `STRATEGIES`.
+      options: (option, value) pairs.
+
+    Raises: ValueError, with the nearest name, if there is no such strategy or option.
+    """
     if name in _VARIANTS:
         raise ValueError(
             f"config.sweep.strategy={name!r} is a training variant now: write "
@@ -43,17 +49,23 @@ def check(name: str, options: Iterable[tuple[str, Any]] = ()) -> None:
             "--config.sweep.strategy=random_search"
         )
     naming.check("config.sweep.strategy", name, STRATEGIES)
-    known = naming.keywords(STRATEGIES[name])
-    known = {key: default for key, default in known.items() if key not in CONTEXT}
-    naming.check_options("config.sweep.options", name, options, known)
+    keywords = naming.keywords(STRATEGIES[name])
+    defaults = {key: default for key, default in keywords.items() if key not in CONTEXT}
+    naming.check_options("config.sweep.options", name, options, defaults)
 
 
 def make(
     name: str, space: Space, options: Iterable[tuple[str, Any]] = (), **context: Any
 ) -> Strategy:
-    """Make the strategy of that name; it takes what it needs of `context`, see `CONTEXT`.
+    """Make the strategy of that name.
 
-    Raises: ValueError if there is none, or if an option is unknown or out of its range.
+    Args:
+      name: one of `STRATEGIES`.
+      space: to search in.
+      options: (option, value) pairs.
+      **context: see `CONTEXT`; keywords that the strategy lacks are left out.
+
+    Raises: ValueError if there is no such strategy, or if an option is unknown or out of its range.
     """
     check(name, options)
     keywords = naming.keywords(STRATEGIES[name])

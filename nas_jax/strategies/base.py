@@ -1,4 +1,4 @@
-"""What a search strategy is: a record of pure functions."""
+"""A search strategy: a record of pure functions."""
 
 import functools
 import operator
@@ -11,7 +11,7 @@ import numpy as np
 from nas_jax import naming
 
 check_range = functools.partial(naming.check_range, "config.sweep.options")
-MOST_TRIES = 1024  # candidates drawn for each that a constraint lets through
+MOST_TRIES = 1024  # candidates drawn for each one that the constraints allow
 
 
 class Strategy(NamedTuple):
@@ -21,10 +21,10 @@ class Strategy(NamedTuple):
       init: (key) -> state, a pytree of arrays.
       ask: (key, state, n) -> masks [n, k] of legal architectures.
       tell: (state, archs, scores) -> state; masks [n, k], scores float [n], NaN for a failure,
-        which is never kept. Not all that was asked must be told.
-      on_host: whether `ask` and `tell` are plain Python, whose state may grow, and which ask for
-        the same first, whatever n is (asking for more may change what comes next); else JAX traces
-        them once, and a supernet can be trained on what they ask for.
+        which a strategy never keeps. Some of the asked architectures may never be told.
+      on_host: False: JAX traces `ask` and `tell` once, and a supernet can be trained on the
+        architectures that they ask for. True: they are plain Python, and the state may grow. The
+        first architectures that they ask for must not depend on n (those of later calls may).
     """
 
     init: Callable[[Any], Any]
@@ -34,7 +34,7 @@ class Strategy(NamedTuple):
 
 
 def compiled(strategy: Strategy) -> Strategy:
-    """The same, compiled unless it is `on_host`."""
+    """Compile the functions of a strategy, unless it is `on_host`."""
     if strategy.on_host:
         return strategy
     return strategy._replace(
@@ -47,11 +47,21 @@ def compiled(strategy: Strategy) -> Strategy:
 def ask_allowed(
     key: Any, strategy: Strategy, state: Any, n: int, allows: Callable[[Any], np.ndarray]
 ) -> Any:
-    """The first n architectures that `allows` (masks [m, k] -> bool [m]) lets through of those that
-    `strategy` asks for: the constraint of any strategy (but exhaustive search is told what is
-    allowed instead, as it asks for the same whatever the key).
+    """Ask for n allowed architectures: those that are not allowed are skipped.
 
-    Raises: ValueError if fewer than n of 1024 n are.
+    So any strategy keeps to constraints. Exhaustive search asks for the same whatever the key is;
+    give it the allowed architectures instead (`exhaustive.first_state`).
+
+    Args:
+      key: consumed.
+      strategy: who asks.
+      state: of the strategy.
+      n: number of architectures.
+      allows: masks [m, k] -> bool [m].
+
+    Returns: masks [n, k].
+
+    Raises: ValueError if fewer than n of 1024 n architectures are allowed.
     """
     kept, number = [], 0
     for attempt in range(MOST_TRIES):
@@ -68,9 +78,9 @@ def ask_allowed(
 
 
 def _ask(strategy, key, state, n, attempt):
-    """Other n architectures at every attempt."""
+    """Ask for n architectures, others at every attempt."""
     if strategy.on_host:
         archs = strategy.ask(key, state, n * (attempt + 1))
         return jax.device_get(jax.tree.map(lambda mask: mask[n * attempt :], archs))
-    key = jax.random.fold_in(key, attempt) if attempt else key  # the same n: nothing compiles again
+    key = jax.random.fold_in(key, attempt) if attempt else key  # n stays: no compilation
     return jax.device_get(strategy.ask(key, state, n))

@@ -1,8 +1,8 @@
-"""ENAS (Pham et al., ICML 2018): a recurrent controller draws architectures, and learns by
-REINFORCE from their scores.
+"""ENAS (Pham et al., ICML 2018): a recurrent controller draws architectures.
 
-With `supernet.sampler` "strategy" the supernet is trained on what the controller draws, and the
-controller on validation batches in between; the sweep then goes on with that controller.
+The controller learns by REINFORCE from their scores. With `supernet.sampler` "strategy" the
+supernet is trained on architectures that the controller draws, and the controller is trained on
+validation batches in between. The sweep then goes on with that controller.
 """
 
 import dataclasses
@@ -18,13 +18,13 @@ from nas_jax.strategies.base import Strategy, check_range
 
 
 class Controller(nn.Module):
-    """An LSTM that decides a Choice a step, and reads its last decision before the next.
+    """An LSTM that decides one Choice a step; its input is the decision before.
 
     Attributes:
       sizes: number of subsets of each of the D Choices.
-      hidden: units.
+      hidden: units of the LSTM.
       temperature: divides the logits.
-      bound: they are bound * tanh of that; 0: as they are.
+      bound: logits become bound * tanh(logits) then; 0 leaves them unchanged.
     """
 
     sizes: tuple[int, ...]
@@ -38,7 +38,7 @@ class Controller(nn.Module):
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Return decisions int32 [D], their log probability [] and entropy [] in nats.
 
-        The entropy is the sum over the steps of that path.
+        The entropy is the sum over the steps, given the decisions before each.
 
         Args:
           choose: (number of a Choice, its logits) -> the decision.
@@ -47,7 +47,7 @@ class Controller(nn.Module):
         carry, inputs = (jnp.zeros(self.hidden), jnp.zeros(self.hidden)), jnp.zeros(self.hidden)
         for d, size in enumerate(self.sizes):
             carry, output = cell(carry, inputs)
-            # Zeros: the first architectures are uniform, as random search has them.
+            # Zeros make the first architectures uniform, as in random search.
             logits = nn.Dense(size, kernel_init=nn.initializers.zeros)(output) / self.temperature
             logits = self.bound * jnp.tanh(logits) if self.bound else logits
             log_ps = jax.nn.log_softmax(logits)
@@ -76,10 +76,10 @@ def make(
       space: to search in.
       hidden, temperature, bound: of `Controller`; the last two are the paper's.
       learning_rate: of Adam.
-      entropy: weight of the entropy beside a score in [0, 1].
+      entropy: weight of the entropy in nats; scores are in [0, 1].
       baseline_decay: of the moving average of mean scores.
 
-    State: parameters, Adam's state, float32 baseline, and how often it was told, int32.
+    State: parameters, Adam's state, float32 baseline, and the number of tells, int32.
 
     Raises: ValueError if an option is out of its range.
     """
@@ -95,7 +95,7 @@ def make(
 
 @dataclasses.dataclass(frozen=True)
 class _Enas:
-    """The functions of the strategy; `make` says what the fields are."""
+    """The functions of the strategy; `make` explains the fields."""
 
     space: Space
     controller: Controller
@@ -119,7 +119,7 @@ class _Enas:
     def _draw(self, key, params):
         """Draw the decisions int32 [D] of one architecture."""
         sizes = self.controller.sizes
-        noise = jax.random.gumbel(key, (len(sizes), max(sizes)))  # of all Choices at once
+        noise = jax.random.gumbel(key, (len(sizes), max(sizes)))  # one draw for all Choices
 
         def choose(d, logits):
             return jnp.argmax(logits + noise[d, : sizes[d]]).astype(jnp.int32)
@@ -128,11 +128,11 @@ class _Enas:
 
     def tell(self, state, archs, scores):
         scores = jnp.asarray(scores, jnp.float32)
-        known = ~jnp.isnan(scores)
-        count = jnp.maximum(jnp.sum(known), 1)
-        mean = jnp.sum(jnp.where(known, scores, 0)) / count
+        is_score = ~jnp.isnan(scores)
+        count = jnp.maximum(jnp.sum(is_score), 1)
+        mean = jnp.sum(jnp.where(is_score, scores, 0)) / count
         baseline = jnp.where(state["told"] == 0, mean, state["baseline"])
-        weights = jnp.where(known, scores - baseline, 0) / count
+        weights = jnp.where(is_score, scores - baseline, 0) / count
         decisions = self.space.to_decisions(archs)
         grads = jax.grad(self._loss)(state["params"], decisions, weights)
         updates, moments = self.adam.update(grads, state["adam"], state["params"])
@@ -142,7 +142,7 @@ class _Enas:
             "baseline": self.baseline_decay * baseline + (1 - self.baseline_decay) * mean,
             "told": state["told"] + 1,
         }
-        return jax.tree.map(lambda a, b: jnp.where(jnp.any(known), a, b), new, state)
+        return jax.tree.map(lambda a, b: jnp.where(jnp.any(is_score), a, b), new, state)
 
     def _loss(self, params, decisions, weights):
         value, bonus = objective(params, self.controller, decisions, weights)
@@ -150,7 +150,7 @@ class _Enas:
 
 
 def objective(params, controller, decisions, weights):
-    """Return (sum of weights times log probabilities of decisions, their mean entropy).
+    """Return the sum of weights times log probabilities of decisions, and their mean entropy.
 
     With weights (score - baseline) / n, the gradient of the sum is REINFORCE's estimate of the
     gradient of the expected score (Pham et al., section 2.2).

@@ -1,6 +1,6 @@
 """Regularised evolution (Real et al., AAAI 2019): tournaments, mutation, and the oldest dies.
 
-A population is a ring: the next member takes the place of the oldest, however good that is.
+A population is a ring: the next member takes the place of the oldest, however good the oldest is.
 """
 
 import dataclasses
@@ -21,12 +21,12 @@ def make(
 
     Args:
       space: to search in.
-      population: members P; a search of no more candidates is a random one.
-      tournament: members drawn with replacement, of whom the best is the parent.
+      population: members P; a search of P or fewer candidates is a random one.
+      tournament: members that are drawn with replacement; the best is the parent.
       crossover: share of children that take each Choice from one of two parents, then mutate.
 
-    State: decision vectors int32 [P, D], float32 scores [P] (minus infinity where there is nobody
-    yet), and how many were told, int32.
+    State: decision vectors int32 [P, D], float32 scores [P] (minus infinity for a place that is
+    still empty), and the number of architectures told, int32.
 
     Raises: ValueError if an option is out of its range.
     """
@@ -39,7 +39,7 @@ def make(
 
 @dataclasses.dataclass(frozen=True)
 class _Evolution:
-    """The functions of the strategy; `make` says what the fields are."""
+    """The functions of the strategy; `make` explains the fields."""
 
     space: Space
     population: int
@@ -63,12 +63,12 @@ class _Evolution:
             both = jax.vmap(self.space.crossover)(jax.random.split(keys[3], n), start, others)
             start = jax.tree.map(lambda a, b: jnp.where(mixed, a, b), both, start)
         children = jax.vmap(self.space.mutate)(jax.random.split(keys[4], n), start)
-        founders = self.space.sample(key, (n,))  # those of random search
+        founders = self.space.sample(key, (n,))  # as random search draws them
         is_full = state["told"] >= self.population
         return jax.tree.map(lambda a, b: jnp.where(is_full, a, b), children, founders)
 
     def _parents(self, key, state, n):
-        """Return masks [n, k] of the winners of as many tournaments."""
+        """Return masks [n, k] of the winners of n tournaments."""
         alive = jnp.minimum(state["told"], self.population)
         members = jax.random.randint(key, (n, self.tournament), 0, alive)
         best = jnp.argmax(state["scores"][members], -1, keepdims=True)
@@ -79,7 +79,7 @@ class _Evolution:
         scores = jnp.asarray(scores, jnp.float32)
         lives = ~jnp.isnan(scores)
         order = jnp.cumsum(lives)
-        lasts = lives & (order > order[-1] - self.population)  # else two would take one place
+        lasts = lives & (order > order[-1] - self.population)  # else two would share a place
         places = jnp.where(lasts, (state["told"] + order - 1) % self.population, self.population)
         decisions = self.space.to_decisions(archs)
         return {

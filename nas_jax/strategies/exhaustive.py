@@ -12,7 +12,7 @@ MAX_ARCHS = 1_000_000
 
 
 def check_count(space: Space) -> None:
-    """Raises: ValueError if the space has more than a million architectures."""
+    """Check that the space has at most a million architectures, else raise a ValueError."""
     if space.count() > MAX_ARCHS:
         raise ValueError(
             f"sweep.strategy='exhaustive': the space has {space.count():,} architectures, more "
@@ -21,7 +21,7 @@ def check_count(space: Space) -> None:
 
 
 def every(space: Space) -> np.ndarray:
-    """List the decision vectors int32 [N, D] of the whole space. Errors as of `check_count`."""
+    """List the decision vectors int32 [N, D] of the whole space; errors as of `check_count`."""
     check_count(space)
     return np.concatenate(list(space.enumerate_decisions()))
 
@@ -29,16 +29,17 @@ def every(space: Space) -> np.ndarray:
 def first_state(decisions: np.ndarray) -> Any:
     """Make the state of a search among some architectures, decision vectors int32 [N, D].
 
-    They are sorted, so that those with a common beginning follow each other.
+    They are sorted, so that architectures with the same first decisions follow each other.
     """
     decisions = np.asarray(decisions)
     return {"among": jnp.asarray(decisions[np.lexsort(decisions.T[::-1])]), "next": jnp.int32(0)}
 
 
 def make(space: Space) -> Strategy:
-    """Ask for all architectures of the state, the space's unless `first_state` names others.
+    """Make exhaustive search: ask for all architectures of the state, one after the other.
 
-    After the last they come again. State: {"among": int32 [N, D], "next": int32 []}.
+    `init` makes a state of the whole space, `first_state` one of chosen architectures. After the
+    last architecture the first comes again. State: {"among": int32 [N, D], "next": int32 []}.
     """
 
     def ask(key, state, n):

@@ -1,7 +1,7 @@
 """Optuna's samplers by ask and tell: a Choice is a categorical parameter, its subsets the values.
 
-Optuna's studies and samplers cannot be saved as arrays. So the state holds what was asked and told,
-and a study that is not in memory is made by asking and telling it again. Samplers are seeded.
+Optuna's studies and samplers cannot be saved as arrays. So the state holds all that was asked and
+told, and a study that is not in memory is made by asking and telling again. Samplers are seeded.
 """
 
 import numpy as np
@@ -29,13 +29,13 @@ def make(
     Args:
       space: to search in.
       costs: masks [n, k] -> {"params": [n], ..}; for objectives beside the score.
-      cost_names: those of `COSTS` that are known.
-      sampler: "TPE", "NSGAII", "NSGAIII", "Random", ..: what comes before "Sampler" in Optuna.
-      sampler_options: (keyword, value) pairs of that, such as ("population_size", 50).
+      cost_names: those of `COSTS` that `costs` gives.
+      sampler: "TPE", "NSGAII", "NSGAIII", "Random", ..: the name in Optuna without "Sampler".
+      sampler_options: (keyword, value) pairs of the sampler, such as ("population_size", 50).
       objectives: some of `OBJECTIVES`, "value" (the score) first.
 
-    State: the seed; how many were asked for, and how many told, in each round, int32 [R] each;
-    decision vectors int32 [N, D] and scores float32 [N] of all that were told.
+    State: the seed; the numbers of architectures asked for and told in each round, int32 [R] each;
+    decision vectors int32 [N, D] and scores float32 [N] of all architectures that were told.
 
     Raises: ValueError if Optuna is not installed or has no such sampler, or for other objectives.
     """
@@ -63,11 +63,11 @@ def make(
         decisions = np.asarray(space.to_decisions(archs))
         scores = np.asarray(scores, np.float32)
         asked = replay.at(state).tell(decisions, scores)
-        happened = {"asked": [asked], "told": [len(scores)], "decisions": decisions}
-        happened |= {"scores": np.nan_to_num(scores, nan=-np.inf)}  # a state has no NaN
+        added = {"asked": [asked], "told": [len(scores)], "decisions": decisions}
+        added |= {"scores": np.nan_to_num(scores, nan=-np.inf)}  # a state has no NaN
         new = {
             name: np.concatenate([state[name], np.asarray(rows, state[name].dtype)])
-            for name, rows in happened.items()
+            for name, rows in added.items()
         }
         return replay.now(state | new)
 
@@ -99,7 +99,7 @@ def _import():
 
 
 def _study_maker(name, options, objectives):
-    """Return seed -> a study with that sampler."""
+    """Return (seed) -> a study with that sampler."""
     optuna = _import()
     if name == "BruteForce":
         raise ValueError("config.sweep.options: for sampler='BruteForce' use strategy 'exhaustive'")
@@ -117,7 +117,7 @@ def _study_maker(name, options, objectives):
 
 
 class _Replay:
-    """The study of the last state, and the trials that were asked for since."""
+    """The study of the last state, and the trials that were asked for since that state."""
 
     def __init__(self, space, costs, make_study, objectives):
         self._optuna, self._space, self._costs = _import(), space, costs
@@ -130,14 +130,17 @@ class _Replay:
         self._now, self._pending = None, []
 
     def check(self, name):
-        """Check that the sampler can ask. Raises: ValueError, with its reason, if it cannot."""
+        """Check that the sampler can ask.
+
+        Raises: ValueError, with the reason, if it cannot.
+        """
         try:
             self._make_study(0).ask(self._distributions)
         except (TypeError, ValueError, ImportError) as error:
             raise ValueError(f"config.sweep.options: sampler={name!r}: {error}") from error
 
     def at(self, state):
-        """Bring the study to a state, and return self: made again if it is in another."""
+        """Bring the study to a state, and return self; make it again if it is in another state."""
         state = {name: np.asarray(value) for name, value in state.items()}
         if self._now != _facts(state):
             self._study, self._pending, first = self._make_study(int(state["seed"])), [], 0
@@ -150,14 +153,14 @@ class _Replay:
         return self
 
     def now(self, state):
-        """Take a state for that of the study, and return it."""
+        """Note that the study is in this state, and return the state."""
         self._now = _facts(state)
         return state
 
     def ask(self, n):
         """Return decision vectors int32 [n, D].
 
-        First those that were asked for since the last tell, then more.
+        Trials that were asked for since the last tell come first, then new ones.
         """
         for _ in range(n - len(self._pending)):
             self._pending.append(self._study.ask(self._distributions))
@@ -165,12 +168,12 @@ class _Replay:
         return np.asarray(rows, np.int32).reshape(n, len(self._distributions))
 
     def tell(self, decisions, scores):
-        """Tell the study; what is not told has failed. Returns how many were asked for."""
-        self.ask(len(scores))  # or a state that was saved would differ from one that was not
+        """Tell the study, and return how many trials were asked for; those not told have failed."""
+        self.ask(len(scores))  # else a study that is made again from a state would differ
         asked, rows = len(self._pending), decisions.tolist()
         for row, values in zip(rows, self._values(decisions, scores)):
             trial = next((t for t in self._pending if self._row(t) == row), None)
-            if trial is None:  # nobody asked for it
+            if trial is None:  # it was not asked for
                 self._study.enqueue_trial(dict(zip(self._distributions, row)))
                 trial = self._study.ask(self._distributions)
             else:
@@ -201,5 +204,5 @@ class _Replay:
 
 
 def _facts(state):
-    """Return what tells one state from another."""
+    """Return the contents of a state, to compare states."""
     return {name: value.tobytes() for name, value in state.items()}

@@ -22,7 +22,7 @@ def write(study) -> str:
         raise ValueError(
             "study.parts 'removal' wants the cell space, whose blocks choose their ops"
         )
-    labels = space.labels(choices[0])
+    labels = space.option_names(choices[0])
     archs = [space.all_on(), *(_without(space, j) for j in range(len(labels)))]
     accuracies = study.values(reference, list(map(space.to_str, archs)))
     networks = list({n.arch: n for sample in study.samples.values() for n in sample}.values())

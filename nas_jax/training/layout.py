@@ -106,9 +106,9 @@ class Replicated(Layout):
         """Compile the step for each device; means are taken over all of them."""
         return distributed.pmap(
             step,
-            split=(False, True, False, False),
+            split={"batch"},
             split_out=False,
-            donate=(0,),
+            donate={"state"},
             devices=self._devices,
         )
 

@@ -133,9 +133,9 @@ class Population(Layout):
         return distributed.spread(
             steps,
             self._mesh,
-            split=(members, replicas, members, members),
+            split={"states": members, "batch": replicas, "roots": members, "hyper": members},
             split_out=(members, distributed.WHOLE),
-            donate=(0,),
+            donate={"states"},
         )
 
     def _each(self, function, *members):
@@ -154,7 +154,7 @@ class Population(Layout):
         return HyperParameters(*(x * one for x in of_one))._replace(
             learning_rate=of_one.learning_rate * factors["learning_rate"],
             l2=of_one.l2 * factors["l2"],
-            r=path_dropout.tuned(of_one.r, factors["r"]),
+            r=path_dropout.times_factor(of_one.r, factors["r"]),
         )
 
     def begin(self, directory: Path, start: int, state: Any, schedule: Schedule) -> None:
@@ -201,8 +201,8 @@ class Population(Layout):
 
             return distributed.all_members(distributed.mean(self._each(of_one, params)))
 
+        split = {"params": distributed.MEMBER, "archs": distributed.AXIS}
         whole = distributed.WHOLE
-        split = (distributed.MEMBER, distributed.AXIS, whole, whole)
         return distributed.spread(accuracies, self._mesh, split=split, split_out=whole)
 
     @functools.cached_property

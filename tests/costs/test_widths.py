@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import spaces, strategies
+from nas_jax import spaces
 from nas_jax.costs import params_flops, widths
 from nas_jax.storage import schemas
-from nas_jax.strategies import morphnet
+from nas_jax.training import variants
+from nas_jax.training.variants import morphnet
 
 pytestmark = pytest.mark.system
 
@@ -219,7 +220,7 @@ def test_wrong_widths_are_said(own):
 
 def test_a_space_without_widths_says_so():
     with pytest.raises(ValueError, match="NasBench201Space have no widths of their own"):
-        strategies.make("morphnet", spaces.make("nasbench201"))
+        variants.make("morphnet", spaces.make("nasbench201"))
 
 
 def test_a_string_holds_the_widths():
@@ -280,7 +281,7 @@ def test_a_limit_below_one_channel_each_is_said():
         _widths(*CASES[0]).scaled((1,) * 19, 10)
 
 
-# -- the strategy ---------------------------------------------------------------------------------
+# -- the variant ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strength", [0.5, 2.0])
@@ -290,8 +291,8 @@ def test_the_supernets_penalty_is_that_of_all_paths(strength):
     params = _ones(ONE, text)
     found = widths.Widths(ONE, text, _shapes(ONE, text, 4), image_size=1)
     expected = np.dot(found.marginal(found.full)[:-1], found.full[:-1]) / found.cost(found.full)
-    strategy = morphnet.make(ONE, strength=strength)
-    assert float(strategy.penalty(params, None)) == pytest.approx(strength * expected, rel=1e-5)
+    variant = morphnet.make(ONE, strength=strength)
+    assert float(variant.penalty(params, None)) == pytest.approx(strength * expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -302,29 +303,30 @@ def test_an_op_stays_with_more_than_a_share_of_its_channels(left, share, stays):
     params = _ones(ONE, ONE.to_str(ONE.all_on()))
     scales = [0.3] * left + [0.2] * (4 - left)
     params = _set(params, "cell0/block0_ops/1/unit1", scales)
-    strategy = morphnet.make(ONE, threshold=float(np.float32(0.2)), min_share=share)
-    assert strategy.read_out(params)[0]["ops"].tolist() == [True, stays, True]
+    allows = morphnet.make(ONE, threshold=float(np.float32(0.2)), min_share=share).read_out(params)
+    archs = ONE.from_strs(["0>identity", "0>sep3x3", "0>conv7x7"])
+    assert allows(archs).tolist() == [True, stays, True]
+
+
+def _all(space):
+    return space.from_decisions(np.concatenate([*space.enumerate_decisions()]))
 
 
 def test_what_vanished_is_not_asked_for():
     """Of the block's ops sep3x3, of its inputs the first; conv7x7 and the identity are left."""
-    strategy, params = morphnet.make(ONE), _ones(ONE, ONE.to_str(ONE.all_on()))
+    params, every = _ones(ONE, ONE.to_str(ONE.all_on())), _all(ONE)
     params = _set(params, "cell0/block0_ops/1/unit1", 0)
     params = _set(params, "cell0/block0_inputs/0", 0.001)
-    state = strategy.read_out(params)
-    np.testing.assert_array_equal(state[0]["ops"], [True, False, True])
-    np.testing.assert_array_equal(state[0]["inputs"], [False, True])
-    texts = {*ONE.to_strs(strategy.ask(jax.random.key(0), state, 100))}
+    allowed = morphnet.make(ONE).read_out(params)(every)
+    texts = {text for text, ok in zip(ONE.to_strs(every), allowed, strict=True) if ok}
     assert texts == {"1>identity", "1>conv7x7", "1>identity,conv7x7"}
 
 
 def test_a_choice_that_needs_more_than_is_left_is_free():
-    strategy = morphnet.make(CHAIN)
-    state = jax.tree.map(np.zeros_like, jax.device_get(strategy.init(jax.random.key(0))))
-    texts = CHAIN.to_strs(strategy.ask(jax.random.key(0), state, 200))
-    assert len({*texts}) > 60
+    none = jax.tree.map(lambda mask: np.zeros(len(mask), bool), CHAIN.all_on())
+    assert morphnet.is_left(CHAIN, none, _all(CHAIN)).all()
 
 
 def test_a_wrong_resource_is_said():
     with pytest.raises(ValueError, match="resource='time' must be 'flops' or 'params'"):
-        strategies.make("morphnet", ONE, (("resource", "time"),))
+        variants.make("morphnet", ONE, (("resource", "time"),))

@@ -255,7 +255,7 @@ def test_tensorflow_is_never_imported(small_dir, tmp_path):
     (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')")
     code = f"""
 import sys
-from nas_jax import datasets
+from nas_jax.data import loading as datasets
 datasets.load("digits", train="train", valid="valid")
 small = datasets.load("small", data_dir={str(small_dir)!r})
 next(small.batches("train", 4, seed=0))

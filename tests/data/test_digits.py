@@ -29,9 +29,9 @@ def test_digits_have_their_shapes_and_a_balance_of_classes():
 
 
 def test_splits_of_digits_share_no_original():
-    pools = digits.pools()
-    together = np.concatenate(list(pools.values()))
-    assert {split: len(pool) for split, pool in pools.items()} == digits.NUM_ORIGINALS
+    originals = digits.originals_by_split()
+    together = np.concatenate(list(originals.values()))
+    assert {split: len(numbers) for split, numbers in originals.items()} == digits.NUM_ORIGINALS
     assert sorted(together) == list(range(1797))
 
 
@@ -39,9 +39,9 @@ def test_a_digit_alone_is_the_original_made_darker():
     from sklearn.datasets import load_digits
 
     images, labels = digits.make(image_size=8, clutter=0, noise=0)["valid"]
-    pool = digits.pools()["valid"]
-    np.testing.assert_array_equal(labels, load_digits().target[np.resize(pool, 3000)])
-    for image, original in zip(images[:20, ..., 0], load_digits().images[pool[:20]]):
+    numbers = digits.originals_by_split()["valid"]
+    np.testing.assert_array_equal(labels, load_digits().target[np.resize(numbers, 3000)])
+    for image, original in zip(images[:20, ..., 0], load_digits().images[numbers[:20]]):
         brightness = image.max() / 255 / (original.max() / 16)
         assert 0.49 < brightness <= 1
         np.testing.assert_allclose(image / 255, brightness * original / 16, atol=2.1 / 255)

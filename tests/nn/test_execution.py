@@ -199,9 +199,7 @@ def _one_step(net: nn.Module, variables, masks, at_once):
         nesterov=False,
     )
     hyper = HyperParameters(*map(np.float32, (0.1, 0, 0, 0.1, 0, 0, 0)))
-    run = distributed.pmap(
-        step, split=(False, True, False, False), split_out=False, devices=jax.devices()[:1]
-    )
+    run = distributed.pmap(step, split={"batch"}, split_out=False, devices=jax.devices()[:1])
     batch = {"image": noise(16, 8, 8)[None], "label": np.arange(16, dtype=np.int32)[None] % 3}
     state, metrics = run(train_step.create(variables), batch, jax.random.key(0), hyper)
     return jax.device_get((state.params, metrics))

@@ -189,15 +189,15 @@ def test_ghost_batch_norm_is_batch_norm_of_each_group():
         np.testing.assert_allclose(normal, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_batch_policy_is_stateless():
+def test_batch_statistics_are_stateless():
     variables = layers.BatchNorm().init(jax.random.key(0), TINY)
     assert set(variables) == {"params"}
     np.testing.assert_array_equal(variables["params"]["scale"], [1])
     np.testing.assert_array_equal(variables["params"]["offset"], [0])
 
 
-def test_running_policy():
-    norm = layers.BatchNorm(policy="running", momentum=0.9, epsilon=0.0)
+def test_running_statistics():
+    norm = layers.BatchNorm(statistics="running", momentum=0.9, epsilon=0.0)
     stats = norm.init(jax.random.key(0), TINY)["batch_stats"]
     assert (stats["mean"], stats["var"]) == (0, 1)  # initialising is not an update
     variables = {"params": AFFINE, "batch_stats": stats}
@@ -261,18 +261,18 @@ def test_units_are_bn_relu_convolution():
     np.testing.assert_allclose(out[0], expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("policy", ["batch", "running"])
-def test_projection_is_the_unit_on_the_concat(policy):
+@pytest.mark.parametrize("statistics", ["batch", "running"])
+def test_projection_is_the_unit_on_the_concat(statistics):
     """Parts of 2 and 3 channels, one shared by both groups; the mean comes after, not before."""
     parts = [random(0, 1, 2, 4, 4, 2), random(1, 2, 2, 4, 4, 3)]
     whole = jnp.concatenate([jnp.concatenate([parts[0]] * 2), parts[1]], -1)
-    norm = functools.partial(layers.BatchNorm, policy)
+    norm = functools.partial(layers.BatchNorm, statistics)
     params = {
         "kernel": random(2, 1, 1, 5, 3),
         "norm": {"scale": random(3, 5), "offset": random(4, 5)},
     }
     variables = {"params": params}
-    if policy == "running":
+    if statistics == "running":
         variables["batch_stats"] = {"norm": {"mean": jnp.zeros(5), "var": jnp.ones(5)}}
     unit, project = layers.Conv(3, (1, 1), norm), layers.Projection(3, 1, norm)
     expected, kept = unit.apply(variables, whole, mutable=["batch_stats"])

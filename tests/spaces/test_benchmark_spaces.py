@@ -191,7 +191,7 @@ def published_rule(ops):
 
 def test_isomorphism_classes():
     """6,466 by the published rule, none of which is split by ours."""
-    names = NB201.labels(NB201.choices[0][0])
+    names = NB201.option_names(NB201.choices[0][0])
     ours = collections.defaultdict(set)
     for ops in itertools.product(names, repeat=6):
         ours[published_rule(ops)].add(NB201.isomorph(cell201(*ops)))

@@ -136,9 +136,7 @@ def _step(space, sample_masks, *, l2, lr=0.0, **options):
         "image": np.random.default_rng(0).integers(0, 256, (1, 8, 8, 8, 1), np.uint8),
         "label": np.arange(8, dtype=np.int32)[None] % 3,
     }
-    run = distributed.pmap(
-        step, split=(False, True, False, False), split_out=False, devices=jax.devices()[:1]
-    )
+    run = distributed.pmap(step, split={"batch"}, split_out=False, devices=jax.devices()[:1])
     after, metrics = run(state, batch, jax.random.key(0), hyper)
     return state.params, after.params, metrics
 

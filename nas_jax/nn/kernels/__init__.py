@@ -1,13 +1,13 @@
-"""Array functions that XLA is slow at on some device, each in a form of its own there.
+"""Array functions that XLA compiles badly for some device, in a form that is fast there.
 
 Letters: G groups, n images of a group, N = G n images, H height, W width, C channels in, D out.
 
-On CPU, XLA's grouped convolutions, window reductions, gradients of convolutions (inside loops and
-conditionals) and sums over everything but few channels are five to a hundred times slower than the
-forms here. `lax.platform_dependent` keeps those off accelerators. On NVIDIA's GPUs two things are
-slow: the gradient of a depthwise convolution and that of a window's maximum. Gradients are written
-out (`custom_vjp`), so that only one form is ever differentiated, and so that no more is saved than
-needed.
+On a CPU, four of XLA's functions are five to a hundred times slower than the forms here: grouped
+convolutions, window reductions, gradients of convolutions (inside loops and conditionals), and sums
+over all axes but one of few channels. On NVIDIA's GPUs two gradients are slow: that of a depthwise
+convolution and that of a window's maximum. `lax.platform_dependent` chooses the form for each
+device. Gradients are written out (`custom_vjp`): JAX would differentiate every form, and save more
+than is needed.
 """
 
 from nas_jax.nn.kernels.batch_norm import moments, scale_shift

@@ -11,7 +11,7 @@ from nas_jax.nn.kernels import residuals
 
 
 def _channel_sums(*factors):
-    """Sums of the product of arrays [G, n, H, W, C] -> [G, 1, 1, 1, C]."""
+    """Sum the product of arrays [G, n, H, W, C] over (n, H, W) -> [G, 1, 1, 1, C]."""
     return lax.platform_dependent(*factors, cpu=_channel_sums_cpu, default=_channel_sums_any)
 
 
@@ -20,9 +20,9 @@ def _channel_sums_any(*factors):
 
 
 def _channel_sums_cpu(*factors):
-    """Of each image first: a running sum over all pixels of a large batch loses digits.
+    """Sum over each image first: a running sum over all pixels of a large batch loses digits.
 
-    Multiplied before they are reshaped: XLA:CPU's library needs that to be fast.
+    The arrays are multiplied before they are reshaped: XLA:CPU's library needs that to be fast.
     """
     product = math.prod(factors)
     groups, num, *_, channels = product.shape
@@ -31,9 +31,9 @@ def _channel_sums_cpu(*factors):
 
 
 def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Means of x and of its square per group and channel.
+    """Compute the means of x and of its square per group and channel.
 
-    [G, n, H, W, C] -> two arrays float32 [G, 1, 1, 1, C].
+    x is [G, n, H, W, C]; the means are float32 [G, 1, 1, 1, C].
     """
     return residuals.saved(_moments(x))
 
@@ -55,7 +55,7 @@ _moments.defvjp(lambda x: (_moments(x), x), _moments_bwd)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def scale_shift(x: jax.Array, factor: jax.Array, shift: jax.Array, relu: bool) -> jax.Array:
-    """x * factor + shift, then ReLU if `relu`; its gradient recomputes the sign.
+    """Compute x * factor + shift, then a ReLU if `relu`. The gradient recomputes the sign.
 
     Args:
       x: [G, n, H, W, C].

@@ -11,9 +11,9 @@ from nas_jax.nn.kernels import residuals, windows
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Convolution, SAME: [N, H, W, C] x [kh, kw, C, D], kh and kw odd -> [N, H/s, W/s, D].
+    """Convolve, SAME: [N, H, W, C] x [kh, kw, C, D], kh and kw odd -> [N, H/s, W/s, D].
 
-    With a stride it is every s-th pixel of that without, from the first.
+    A stride s keeps every s-th pixel of the result without a stride, from the first on.
     """
     return residuals.saved(_conv(x, kernel, stride))
 
@@ -34,9 +34,9 @@ def _conv_cpu(x, kernel):
 
 
 def _conv_pairs(x, kernel):
-    """A row convolution over pairs of pixels, [N, H, W/2, 2 C] -> [N, H, W/2, 2 D].
+    """Convolve along rows over pairs of pixels, [N, H, W/2, 2 C] -> [N, H, W/2, 2 D].
 
-    Its matrix products do more than they must, but are wide enough for XLA:CPU to be fast.
+    The matrix products also multiply by zeros, but are wide enough for XLA:CPU to be fast.
     """
     num, height, width, channels = x.shape
     size, features = kernel.shape[1], kernel.shape[3]
@@ -54,10 +54,10 @@ def _turn(x):
 
 
 def _conv_grads_cpu(x, kernel, g):
-    """Both gradients as convolutions with channels last.
+    """Compute both gradients as convolutions with channels last.
 
-    That of the kernel has the channels C for images, the images N for channels, and the whole
-    g as kernel.
+    The kernel's gradient is a convolution whose images are the channels C, whose channels are the
+    images N, and whose kernel is the whole of g.
     """
     height, width = kernel.shape[:2]
     grad_x = _conv_cpu(g, jnp.swapaxes(kernel[::-1, ::-1], 2, 3))

@@ -14,7 +14,7 @@ _FEW = 8  # images that the kernel gradient takes at a time
 
 
 def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Depthwise convolution, SAME: [N, H, W, C] x [k, k, 1, C], k odd -> [N, H/s, W/s, C]."""
+    """Convolve depthwise, SAME: [N, H, W, C] x [k, k, 1, C], k odd -> [N, H/s, W/s, C]."""
     return residuals.saved(_depthwise(x, kernel, stride))
 
 
@@ -33,7 +33,7 @@ def _depthwise_shifts(x, kernel, stride=1):
     size, (_, height, width, _) = kernel.shape[0], x.shape
     padded = windows.pad(x, size // 2)
 
-    def row(i):  # a sum of its own: a processor works on several at a time
+    def row(i):  # independent sums: a processor works on several at a time
         window = padded[:, i : i + height : stride]
         return sum(window[:, :, j : j + width : stride] * kernel[i, j, 0] for j in range(size))
 
@@ -41,15 +41,15 @@ def _depthwise_shifts(x, kernel, stride=1):
 
 
 def _depthwise_grads_cpu(x, kernel, g):
-    """Input gradient: the same shifts, kernel flipped."""
+    """Compute the input gradient by the same shifts with a flipped kernel, and the kernel's."""
     return _depthwise_shifts(g, kernel[::-1, ::-1]), _depthwise_taps(x, g, kernel.shape)
 
 
 def _depthwise_taps(x, g, shape):
-    """Kernel gradient: of a few images at a time, which stay in the cache, tap by tap.
+    """Compute the kernel gradient tap by tap, for a few images at a time, which stay in the cache.
 
-    Each tap is a step of its own: fused into one loop the k*k reductions take ten times as long.
-    W and C are merged so that sums run along contiguous memory.
+    Each tap is a separate step: fused into one loop, the k*k reductions take ten times as long. W
+    and C are merged so that sums run along contiguous memory.
     """
     size, (num, height, width, channels) = shape[0], x.shape
     few = math.gcd(num, _FEW)
@@ -77,8 +77,9 @@ def _depthwise_taps(x, g, shape):
 
 
 def _depthwise_grads_cuda(x, kernel, g):
-    """Input gradient: a depthwise convolution again, three to six times as fast as JAX's own form
-    of it, whose kernel has the channels elsewhere.
+    """Compute the input gradient as a depthwise convolution.
+
+    It is three to six times as fast as JAX's gradient, whose kernel has the channels elsewhere.
     """
     grad_kernel = jax.vjp(functools.partial(_depthwise_lax, x), kernel)[1](g)[0]
     return _depthwise_lax(g, kernel[::-1, ::-1]), grad_kernel

@@ -11,9 +11,9 @@ from nas_jax.nn.kernels import residuals
 
 
 def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """1x1 convolution [.., C] x [C, D] -> [.., D], as one flat matrix product.
+    """Convolve 1x1, [.., C] x [C, D] -> [.., D], as one flat matrix product.
 
-    On arrays of more axes XLA:CPU transposes both operands for the kernel's gradient.
+    With more axes XLA:CPU would transpose both operands for the kernel's gradient.
     """
     flat = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
     return residuals.saved(flat.reshape(*x.shape[:-1], kernel.shape[-1]))
@@ -21,7 +21,7 @@ def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def pointwise_of_concat(parts: Sequence[jax.Array], kernel: jax.Array) -> jax.Array:
-    """1x1 convolution of the concat of channels, which XLA:CPU need not make.
+    """Convolve the concat of channels 1x1; on a CPU the concat is not made.
 
     Args:
       parts: k arrays [G or 1, n, H, W, C_j].

@@ -11,7 +11,7 @@ from nas_jax.nn.kernels import windows
 
 
 def _pool_shifts(x, combine, value):
-    """3x3, stride 1, as two separable passes of shifted slices over [N, H, W, C]."""
+    """Pool [N, H, W, C] 3x3, stride 1, in two separable passes over shifted slices."""
     height, width = x.shape[1:3]
     padded = windows.pad(x, 1, value)
     rows = functools.reduce(combine, (padded[:, i : i + height] for i in range(3)))
@@ -37,7 +37,7 @@ def _pool(x, combine, value):
 
 
 def _pool_bwd(combine, value, x, g):
-    """Of x alone: eight arrays of comparisons would be saved otherwise."""
+    """Recompute from x alone: otherwise eight arrays of comparisons would be saved."""
     return jax.vjp(lambda x: _pool_any(x, combine, value), x)[1](g)
 
 
@@ -45,18 +45,18 @@ _pool.defvjp(lambda x, combine, value: (_pool(x, combine, value), x), _pool_bwd)
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """3x3 maximum, stride 1, SAME: [.., H, W, C] -> the same shape."""
+    """Take the 3x3 maximum, stride 1, SAME: [.., H, W, C] -> the same shape."""
     return _pool(x, lax.max, -jnp.inf)
 
 
 def avg_pool(x: jax.Array) -> jax.Array:
-    """3x3 mean over the pixels inside the image, stride 1: [.., H, W, C] -> the same shape."""
+    """Take the 3x3 mean over pixels of the image, stride 1: [.., H, W, C] -> the same shape."""
     ones = jnp.ones((*x.shape[-3:-1], 1), x.dtype)
     return _pool(x, lax.add, 0.0) / _pool(ones, lax.add, 0.0)
 
 
 def halve(x: jax.Array) -> jax.Array:
-    """2x2 mean, stride 2, of even height and width: [.., H, W, C] -> [.., H/2, W/2, C]."""
+    """Take the 2x2 mean, stride 2: [.., H, W, C], H and W even -> [.., H/2, W/2, C]."""
     *leading, height, width, channels = x.shape
     rows = x.reshape(*leading, height // 2, 2, width, channels)
     rows = rows[..., 0, :, :] + rows[..., 1, :, :]

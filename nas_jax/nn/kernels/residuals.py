@@ -1,6 +1,6 @@
-"""Which values a kernel wants kept for gradients: those that are dear to compute again.
+"""A name for the values that are dear to compute again, and so are kept for gradients.
 
-Whoever rematerialises an op (`nas_jax.nn.skipping`) saves what has this name and nothing else.
+Code that rematerialises an op (`nas_jax.nn.skipping`) saves the values of this name only.
 """
 
 import jax
@@ -10,5 +10,5 @@ SAVED = "saved"
 
 
 def saved(x: jax.Array) -> jax.Array:
-    """Return x itself, marked as worth keeping."""
+    """Return x itself, under the name `SAVED`."""
     return checkpoint_name(x, SAVED)

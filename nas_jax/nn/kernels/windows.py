@@ -1,4 +1,4 @@
-"""What the functions over windows of an image share: borders, and strides with their gradients."""
+"""The common part of functions over windows of an image: borders, and gradients of strides."""
 
 import functools
 
@@ -10,7 +10,7 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def conv_lax(x, kernel, stride=1, groups=1):
-    """Padded by half the kernel: with a stride, SAME would be off by a pixel."""
+    """Convolve by XLA, padded by half the kernel: with a stride, SAME would be off by a pixel."""
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -22,14 +22,26 @@ def conv_lax(x, kernel, stride=1, groups=1):
 
 
 def pad(x, radius, value=0.0):
-    """[N, H, W, C] with a border, written into a full array: `lax.pad` tests every element."""
+    """Surround [N, H, W, C] by a border of `radius` pixels of `value`.
+
+    The image is written into a full array, as `lax.pad` would test every element.
+    """
     num, height, width, channels = x.shape
     border = jnp.full((num, height + 2 * radius, width + 2 * radius, channels), value, x.dtype)
     return lax.dynamic_update_slice(border, x, (0, radius, radius, 0))
 
 
 def strided_bwd(form, grads, stride, saved, g):
-    """Gradients of `form`; `grads` has functions by platform, for stride 1."""
+    """Compute the gradients of a strided convolution with respect to image and kernel.
+
+    Args:
+      form: (x, kernel, stride) -> the convolution.
+      grads: {platform: (x, kernel, g) -> both gradients}, for stride 1; other platforms
+        differentiate `form`.
+      stride: of the convolution.
+      saved: (x, kernel).
+      g: gradient of the output.
+    """
 
     def strided(x, kernel, g):
         return jax.vjp(functools.partial(form, stride=stride), x, kernel)[1](g)
@@ -37,12 +49,12 @@ def strided_bwd(form, grads, stride, saved, g):
     def at_all_pixels(grads_of_one, x, kernel, g):
         return grads_of_one(x, kernel, _spread(g, stride, x.shape))
 
-    forms = {name: functools.partial(at_all_pixels, own) for name, own in grads.items()}
+    forms = {platform: functools.partial(at_all_pixels, f) for platform, f in grads.items()}
     return lax.platform_dependent(*saved, g, **forms, default=strided)
 
 
 def _spread(g, stride, shape):
-    """The gradient of every s-th pixel as that of all, zero at the others."""
+    """Spread the gradient of every s-th pixel over all pixels, with zeros between."""
     if stride == 1:
         return g
     return jnp.zeros((*shape[:3], g.shape[-1]), g.dtype).at[:, ::stride, ::stride].set(g)

@@ -51,7 +51,7 @@ def _uses(space, archs):
     """
     masks, kinds = space.from_strs(archs), {}
     for choice, mask in zip(jax.tree.leaves(space.choices), jax.tree.leaves(masks)):
-        labels = space.labels(choice)
+        labels = space.option_names(choice)
         uses = kinds.setdefault(labels[0], {})
         for label, column in zip(labels, mask.T):
             uses[label] = uses.get(label, 0) + column

@@ -7,6 +7,7 @@ left. Widths are tuned after the search, on stand-alone networks: see
 """
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -52,7 +53,7 @@ def make(
         return _of_all(space, params, resource).without_vanished(params, threshold, min_share)
 
     def read_out(params):
-        return functools.partial(_is_left, space, jax.device_get(left(params)))
+        return functools.partial(is_left, space, jax.device_get(left(params)))
 
     return TrainingVariant(penalty=penalty, read_out=read_out)
 
@@ -63,14 +64,19 @@ def _of_all(space, params, resource):
     return widths.Widths(space, text, shapes, image_size=space.reduction, resource=resource)
 
 
-def _is_left(space, left, archs):
-    """Say for masks [n, k] whether all their options are left, bool [n].
+def is_left(space: Space, left: Any, archs: Any) -> np.ndarray:
+    """Say whether architectures have only options that are left, bool [n].
 
     If the options that are left make no legal choice, all options of that Choice count as left.
+
+    Args:
+      space: the search space.
+      left: masks bool [k] of the options that are left.
+      archs: masks [n, k].
     """
-    is_left = np.ones(len(jax.tree.leaves(archs)[0]), bool)
+    are_left = np.ones(len(jax.tree.leaves(archs)[0]), bool)
     trees = map(jax.tree.leaves, (space.choices, left, archs))
     for choice, mask, chosen in zip(*trees):
         if np.any(~np.any(choices.subsets(choice).astype(bool) & ~mask, -1)):
-            is_left &= ~np.any(np.asarray(chosen).astype(bool) & ~mask, -1)
-    return is_left
+            are_left &= ~np.any(np.asarray(chosen).astype(bool) & ~mask, -1)
+    return are_left
