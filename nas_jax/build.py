@@ -53,7 +53,7 @@ def build_run(config: ConfigDict, workdir: str | Path) -> Run:
         run = _with_no_more_than_there_are(run)
     validation.sizes(config, space, run.data, jax.device_count())
     for label, variant in _variants(config).items():
-        with _said_of(label):
+        with _naming_the_variant(label):
             _check_of_study(variant, run)
     return run
 
@@ -67,7 +67,7 @@ def check_fields(config: ConfigDict) -> None:
     complete = all_fields(space.get("name") if isinstance(space, ConfigDict) else None)
     validation.config(config, complete)
     for label, variant in _variants(config).items():
-        with _said_of(label):
+        with _naming_the_variant(label):
             validation.config(variant, complete)
 
 
@@ -201,7 +201,7 @@ def _check_widths(retrain, space):
 
 
 @contextlib.contextmanager
-def _said_of(label):
+def _naming_the_variant(label):
     """Name the variant of a study in errors of the block."""
     try:
         yield

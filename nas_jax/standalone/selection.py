@@ -118,9 +118,9 @@ def _stratified(shuffled, n, width):
     return [row for turn in turns for row in turn if row is not None][:n]
 
 
-def _top(rows, pool, n, generator):
-    pool = min(len(rows), pool or max(n, len(rows) // TOP_SHARE))
-    strata = np.array_split(np.arange(pool), n) if n else []
+def _top(rows, num_best, n, generator):
+    num_best = min(len(rows), num_best or max(n, len(rows) // TOP_SHARE))
+    strata = np.array_split(np.arange(num_best), n) if n else []
     return [rows[generator.choice(stratum)] for stratum in strata if stratum.size]
 
 

@@ -51,11 +51,11 @@ def check(config: ConfigDict) -> None:
             "config.study.parts is empty: --mode=study wants a config of configs/studies, or some "
             f"of {', '.join(PARTS)}"
         )
-    score = "table" if "regret" in parts else "accuracy"
-    if config.sweep.score != score:
+    evaluator = "table" if "regret" in parts else "accuracy"
+    if config.sweep.score != evaluator:
         raise ValueError(
-            f"config.sweep.score={config.sweep.score!r}, but this study ranks by {score!r} (the "
-            "part 'regret' by 'table', all others by 'accuracy')"
+            f"config.sweep.score={config.sweep.score!r}, but this study ranks by {evaluator!r} "
+            "(the part 'regret' by 'table', all others by 'accuracy')"
         )
     if config.sweep.latency.num_archs:
         raise ValueError(

@@ -60,7 +60,7 @@ def _figure(study, gains):
 
 
 def _mean(values):
-    """Average values; None for none, since the supernet diverged."""
+    """Compute the mean; None without values, since the supernet diverged."""
     values = list(values)
     return sum(values) / len(values) if values else None
 
@@ -73,7 +73,7 @@ def _chosen_cells(chosen, networks):
 
 
 def _gain(accuracies, reference):
-    """Average the gain over the seeds for which both have an accuracy."""
+    """Compute the mean gain over the seeds for which both have an accuracy."""
     pairs = zip(accuracies, reference, strict=True)
     return analysis.mean_interval([a - b for a, b in pairs if None not in (a, b)])
 

@@ -76,9 +76,9 @@ def _panels(study, values):
             f"paper: {label}": figures.Points(study.paper(column), theirs, none)
             for label, column in zip(study.variants, columns)
         }
-    labels = study.results.ranking_metric.label, "stand-alone accuracy (%)"
+    axes = study.results.ranking_metric.label, "stand-alone accuracy (%)"
     path = study.results.out / "supernets.png"
-    figures.panels(path, [*_in_rows(points), *_in_rows(paper)], *labels)
+    figures.panels(path, [*_in_rows(points), *_in_rows(paper)], *axes)
     return f"![Scores by each supernet, {name} sample]({path.name})"
 
 

@@ -72,8 +72,8 @@ def _course(study, config):
     courses = [[_plus(v) for v in study.values(config, archs, step)] for step in steps]
     names = [f"{n.accuracy:.1f} % (no. {number})" for number, n in networks.items()]
     path = study.results.out / "divergence_course.png"
-    labels = "training step", "KL divergence (nats)", "stand-alone accuracy"
-    figures.courses(path, steps, dict(zip(names, zip(*courses))), *labels)
+    axes = "training step", "KL divergence (nats)", "stand-alone accuracy"
+    figures.courses(path, steps, dict(zip(names, zip(*courses))), *axes)
     rows = [(f"{step:,}", *course) for step, course in zip(steps, courses)]
     table = markdown.table(("step", *names), rows)
     return f"![Course of the divergence]({path.name})\n\n{COURSE}\n\n{table}"

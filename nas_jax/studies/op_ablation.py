@@ -22,16 +22,16 @@ def write(study) -> str:
         raise ValueError(
             "study.parts 'removal' wants the cell space, whose blocks choose their ops"
         )
-    labels = space.option_names(choices[0])
-    archs = [space.all_on(), *(_without(space, j) for j in range(len(labels)))]
+    ops = space.option_names(choices[0])
+    archs = [space.all_on(), *(_without(space, j) for j in range(len(ops)))]
     accuracies = study.values(reference, list(map(space.to_str, archs)))
     networks = list({n.arch: n for sample in study.samples.values() for n in sample}.values())
     networks = [network for network in networks if network.one_shot is not None]
     uses = _uses(space, [network.arch for network in networks])
     rows = [("all on", accuracies[0], "", "", "", *_ranked(networks, [True] * len(networks)))]
-    for j, (label, accuracy) in enumerate(zip(labels, accuracies[1:])):
+    for j, (op, accuracy) in enumerate(zip(ops, accuracies[1:])):
         lost = "" if None in (accuracy, accuracies[0]) else accuracy - accuracies[0]
-        row = f"without {label}", accuracy, lost
+        row = f"without {op}", accuracy, lost
         rows.append((*row, *_gaps(networks, uses[:, j]), *_ranked(networks, ~uses[:, j])))
     header = ("", "one-shot accuracy (%)", "difference from all on", "one-shot: without - with it")
     header += ("stand-alone: without - with it", "n without it", "Kendall's tau-b of these")

@@ -173,7 +173,7 @@ class Population(Layout):
         return step % self._every == 0 or step == self._total
 
     def __call__(self, step, state, root):
-        """See `layout.Turn`."""
+        """Evaluate the members, replace the worst, and write a line of lineage.jsonl."""
         key, factors = rng.stream(root, "strategy", step), self._factors
         accuracies = np.asarray(self._accuracies(state.params, *self._examine(key, step)))
         parents = np.arange(self._size)
@@ -242,6 +242,6 @@ def best_member(weights: Weights) -> Weights:
 
 
 def _mean_of_sound(metrics):
-    """Average metrics [M] over the members whose loss is finite; NaN if there is none."""
+    """Compute means of metrics [M] over members with a finite loss; NaN if there is none."""
     is_sound = jnp.isfinite(metrics["loss"])
     return jax.tree.map(lambda x: jnp.nanmean(jnp.where(is_sound, x, jnp.nan)), metrics)

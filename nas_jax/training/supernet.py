@@ -236,7 +236,7 @@ class StrategyTurn:
         return step % self._every == 0
 
     def __call__(self, step, state, root):
-        """See `layout.Turn`."""
+        """Evaluate a round of candidates, and tell the strategy their accuracies."""
         learnt, key = jax.device_get(state.sampler_state), rng.stream(root, "strategy", step)
         archs, images, labels = self._examine(key, step, learnt)
         part = distributed.part(archs, self._devices)

@@ -150,7 +150,7 @@ def _per_use(grads, shares):
 
 
 def _mean(function, groups, at_once):
-    """Average `function(*groups)` over lots of `at_once` groups, one lot after the other.
+    """Compute the mean of `function(*groups)` over lots of `at_once` groups, one by one.
 
     Only one lot is in memory at a time.
     """
