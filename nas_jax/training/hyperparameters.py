@@ -74,8 +74,11 @@ class Schedule:
         values = {"learning_rate": self._learning_rate(steps)}
         if self._dropout:
             ramp = path_dropout.ramp(steps, self._num_steps, self._dropout.schedule)
-            values["drop_share"] = np.broadcast_to(ramp, steps.shape)
-        return {name: np.asarray(v, np.float32) for name, v in values.items()}
+            values["drop_share"] = ramp
+        return {  # a constant schedule gives one value for all steps
+            name: np.broadcast_to(np.asarray(value, np.float32), steps.shape)
+            for name, value in values.items()
+        }
 
     def logged(self, step: int) -> dict[str, float]:
         """Return the learning rate and the drop share of a step, as metrics.jsonl has them."""
