@@ -1,4 +1,4 @@
-"""One-shot neural architecture search: train a supernet, score candidates, retrain the best.
+"""One-shot neural architecture search: train a supernet, evaluate candidates, retrain the best.
 
   python launch.py --config=configs/digits.py                     the whole search, embedded data
   python launch.py --config=configs/cifar.py --mode=supernet      the paper's supernet on CIFAR-10
@@ -8,7 +8,7 @@
 
 Modes (each resumes where it was stopped; none repeats what is there):
   supernet  train the one-shot model with path dropout    -> checkpoints/, metrics.jsonl
-  sweep     score candidates on validation images         -> trials.jsonl
+  sweep     evaluate candidates on validation images      -> trials.jsonl
   retrain   train chosen architectures from scratch       -> retrain/
   report    tables and figures of all of it               -> report/report.md
   search    the four above in order (the default)
@@ -35,7 +35,7 @@ from nas_jax.config.variants import flatten
 from nas_jax.runtime import environment
 from nas_jax.runtime.preemption import Interrupted
 
-_FIELDS: list[str] = []  # arguments, of which the config's flag reads those that set fields
+_FIELDS: list[str] = []  # arguments; the config's flag reads those that set fields
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/, FILE[:variant].", sys_argv=_FIELDS
 )
@@ -45,7 +45,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default: run
 
 
 class _Parser(flags.ArgumentParser):
-    """The parser of all fields of one type; says in words what they must be."""
+    """The parser of all fields of one type; its error says in words what they must be."""
 
     def __init__(self, parse, words):
         self._parse, self._words = parse, words
@@ -58,7 +58,7 @@ class _Parser(flags.ArgumentParser):
 
 
 def _whole(argument):
-    """An int; 1e6 and 40.0 are some, too."""
+    """Parse an int; 1e6 and 40.0 are allowed."""
     try:
         return flags.IntegerParser().parse(argument)
     except ValueError:
@@ -81,11 +81,11 @@ def _parse_arguments(argv):
     others = flags.FLAGS(argv, known_only=True)[1:]
     if _CONFIG.value is None:
         raise ValueError("--config is missing, e.g. --config=configs/digits.py")
-    known = dict(flatten(_CONFIG.value))
+    fields = dict(flatten(_CONFIG.value))
     for argument in others:
         given = re.fullmatch(r"--?(?:no)?config\.([^=]+)=?(.*)", argument, re.DOTALL)
         if given and not given[2].startswith("{"):  # a whole section
-            validation.field_name(given[1], known)
+            validation.field_name(given[1], fields)
     _FIELDS.extend(argv)
     stray = flags.FLAGS(argv)[1:]
     if stray:
@@ -98,8 +98,10 @@ def _default_workdir():
 
 
 def _run_joined():
-    """As one of several processes. JAX would wait for them at the end of this one, and they for it:
-    after a failure it leaves at once, which ends the others.
+    """Run as one of several processes.
+
+    JAX would make this process wait for the others at its end, and the others for this one. So
+    after a failure it exits at once, which ends the others.
     """
     try:
         from nas_jax.runtime import distributed
@@ -133,7 +135,7 @@ def _run():
 
 
 def _last_words(error):
-    """The message alone of an error that the flags wrap in another, a traceback or quotes."""
+    """Return the bare message of an error that the flags wrap in another, or in a traceback."""
     while error.args and isinstance(error.args[0], Exception):
         error = error.args[0]
     text = str(error.args[0] if isinstance(error, KeyError) else error)
@@ -150,7 +152,7 @@ def _fail(error, code):
 
 
 def main(argv=None):
-    """Parse flags and run; returns the exit code."""
+    """Parse flags and run; return the exit code."""
     argv = argv or sys.argv
     if len(argv) < 2 or {"--help", "-h", "-help"} & set(argv):
         app.usage(shorthelp=True, writeto_stdout=True)

@@ -1,4 +1,4 @@
-"""Builds a `Run` of a config: checks every field, reads the data, makes the space and the rest."""
+"""The builder of a `Run`: checks a config, reads the data, makes the space and the rest."""
 
 import contextlib
 import dataclasses
@@ -28,16 +28,16 @@ logger = logging.getLogger(__name__)
 
 
 def build_run(config: ConfigDict, workdir: str | Path) -> Run:
-    """Build the run of a config, which is checked before anything compiles.
+    """Check a config and build its run, before anything compiles.
 
-    The run has a config of its own: an exhaustive search's `sweep.num_candidates` is no more than
-    there are.
+    The run has a copy of the config. For an exhaustive search its `sweep.num_candidates` is at most
+    the number of architectures.
 
     Args:
       config: of the run; it is not changed.
       workdir: the folder of the run, which need not exist.
 
-    Raises: ValueError that names the field, its value and what is allowed; or of
+    Raises: ValueError that names the field, its value and what is allowed; or an error of
       `environment.start`.
     """
     check_fields(config)
@@ -53,36 +53,39 @@ def build_run(config: ConfigDict, workdir: str | Path) -> Run:
         run = _with_no_more_than_there_are(run)
     validation.sizes(config, space, run.data, jax.device_count())
     for label, variant in _variants(config).items():
-        with _said_of(label):
+        with _naming_the_variant(label):
             _check_of_study(variant, run)
     return run
 
 
 def check_fields(config: ConfigDict) -> None:
-    """Check what a config alone shows, and that of each variant of a study.
+    """Check a config and each variant of a study, as far as that needs neither data nor space.
 
     Raises: ValueError that names the field, its value and what is allowed.
     """
     space = config.get("space")
-    known = known_fields(space.get("name") if isinstance(space, ConfigDict) else None)
-    validation.config(config, known)
+    complete = all_fields(space.get("name") if isinstance(space, ConfigDict) else None)
+    validation.config(config, complete)
     for label, variant in _variants(config).items():
-        with _said_of(label):
-            validation.config(variant, known)
+        with _naming_the_variant(label):
+            validation.config(variant, complete)
 
 
-def known_fields(space_name: str) -> ConfigDict:
-    """Return a config with every field that there is where the space is that of this name."""
+def all_fields(space_name: str) -> ConfigDict:
+    """Return a config with every field, for the space of this name.
+
+    Raises: ValueError if the name is no text, or there is no such space.
+    """
     if not isinstance(space_name, str):
         kind = type(space_name).__name__
         raise ValueError(f"config.space.name is a {kind}; it must be a name, such as 'cell'")
-    known = defaults.default()
-    known.space = ConfigDict({"name": space_name, **spaces.defaults(space_name)})
-    return known
+    complete = defaults.default()
+    complete.space = ConfigDict({"name": space_name, **spaces.defaults(space_name)})
+    return complete
 
 
 def assemble(config: ConfigDict, data: Data, workdir: str | Path) -> Run:
-    """Make the run of a config that was checked, on images that were read.
+    """Make the run of a checked config, from images that were read.
 
     Raises: ValueError if the strategy cannot be made, or the table does not fit.
     """
@@ -118,7 +121,7 @@ def _load(section):
 
 
 def _check_variant(config, space):
-    """Raises: ValueError if the training variant cannot be made, or not be combined."""
+    """Check that the training variant can be made, and combined with other fields."""
     name, settings = config.supernet.variant, config.supernet
     made = variants_lib.make(name, space, settings.variant_options)
     if made.wrap and config.sweep.bn != "batch":
@@ -134,15 +137,15 @@ def _check_variant(config, space):
 
 
 def _check_of_study(config, run):
-    """Raises: ValueError if a variant of a study cannot be built, or not be compared."""
+    """Check that a variant of a study can be built, and has the study's architectures."""
     _check_variant(config, spaces.make(**config.space.to_dict()))
-    own = assemble(config, run.data, run.workdir).space
-    own.from_str(own.repeated(run.space.to_str(run.space.all_on())))
-    validation.sizes(config, own, run.data, jax.device_count())
+    space = assemble(config, run.data, run.workdir).space
+    space.from_str(space.repeated(run.space.to_str(run.space.all_on())))
+    validation.sizes(config, space, run.data, jax.device_count())
 
 
 def _with_no_more_than_there_are(run):
-    """Lower `sweep.num_candidates` to what an exhaustive search has."""
+    """Lower `sweep.num_candidates` to the number of architectures."""
     if not run.table:
         exhaustive.check_count(run.space)
     most = len(run.table.rows) if run.table else run.space.count()
@@ -167,7 +170,7 @@ def _network_options(config):
 
 
 def _strategy(config, space, constraints):
-    """Raises: ValueError if it cannot be made, or cannot train a supernet and should."""
+    """Make the strategy; check that it can draw masks if `supernet.sampler` says so."""
     sweep = config.sweep
     names = constraints.names
     strategy = strategies.make(
@@ -184,7 +187,7 @@ def _strategy(config, space, constraints):
 
 
 def _check_widths(retrain, space):
-    """Raises: ValueError if widths are to be tuned where the networks have none."""
+    """Check that networks have widths if widths are to be tuned."""
     for protocol in ("short", "final"):
         groups = retrain[protocol].groups
         if groups.tuned or groups.narrowed:
@@ -198,8 +201,8 @@ def _check_widths(retrain, space):
 
 
 @contextlib.contextmanager
-def _said_of(label):
-    """Name the variant of a study in its errors."""
+def _naming_the_variant(label):
+    """Name the variant of a study in errors of the block."""
     try:
         yield
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The stages of a mode in a workdir: who may run them, how they end, what status.json says."""
+"""The pipeline: it runs the stages of a mode in a workdir, and keeps status.json."""
 
 import contextlib
 import errno
@@ -30,7 +30,7 @@ STAGES = {
     "report": page.report,
     "study": studies.study,
 }
-# What to lower where a stage runs out of memory.
+# Fields to lower if a stage runs out of memory.
 _MEMORY = {
     "supernet": "supernet.train.batch_size or supernet.filters",
     "sweep": "sweep.candidates_per_batch or sweep.batch_size",
@@ -41,7 +41,7 @@ _FULL, _READ_ONLY = (errno.ENOSPC, errno.EDQUOT), (errno.EROFS, errno.EACCES, er
 
 
 def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
-    """Run the stages of a mode in a folder; what is there already is not done again.
+    """Run the stages of a mode in a folder; finished work is not done again.
 
     Args:
       config: of the run.
@@ -49,10 +49,10 @@ def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
       directory: the workdir.
 
     Raises:
-      ValueError: the input is wrong, the workdir is another config's, in use or cannot be written,
-        or there is too little memory; says what to do.
+      ValueError: the input is wrong; the workdir is another config's, in use or cannot be written;
+        or memory is too small. It says what to do.
       FloatingPointError: a training diverged.
-      Interrupted: SIGTERM came; run again, it goes on from there.
+      Interrupted: SIGTERM came; the next call goes on from there.
     """
     directory = file_paths.local(directory, "--workdir")
     config = _as_begun(config, directory)
@@ -81,14 +81,14 @@ def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
 
 
 def check(config: ConfigDict) -> None:
-    """Check what a config alone shows. Raises: ValueError that names the field and the way out."""
+    """Check a config without its data. Raises: ValueError that names the field and the way out."""
     build.check_fields(config)
     if config.study.parts:
         studies.check(config)
 
 
 def _mode(config, given):
-    """The mode that is asked for, or the one that the config is for."""
+    """Return the given mode, or else the one that the config is for."""
     if given is not None:
         naming.check("--mode", given, config_lib.MODES)
     if not config.study.parts:
@@ -104,7 +104,7 @@ def _mode(config, given):
 
 
 def _as_begun(config: ConfigDict, directory: Path) -> ConfigDict:
-    """The config with which a run goes on that was begun before some of its fields existed."""
+    """Return the config of a run that began before some fields existed, as it began."""
     path = directory / "config.json"
     if not path.exists():
         return config
@@ -126,14 +126,17 @@ def _inputs(run, mode):
     config, data = run.config, run.data
     table = tabular.digest(config.table)
     methods = compatibility.mended(config.space.name, config.supernet.sampler, config.sweep.score)
-    if mode in SHARED:  # a report is of what is there; a study's pool has methods of its own
+    if mode in SHARED:  # a report takes any results; a study's store checks its own
         methods = {}
     return {"fingerprint": data.fingerprint, "order": data.order, "table": table, **methods}
 
 
 @contextlib.contextmanager
 def _claim(directory: Path, mode: str) -> Iterator[bool]:
-    """Whether this process says what status.json says: the lead process, if no other runs."""
+    """Claim the workdir; yield whether this process writes status.json.
+
+    The lead process does, unless another run has claimed the folder.
+    """
     if not distributed.is_lead():
         yield False
         return
@@ -147,18 +150,18 @@ def _claim(directory: Path, mode: str) -> Iterator[bool]:
 
 
 def _on_sigterm():
-    """Of several processes JAX itself tells all when one is to stop."""
+    """Watch for SIGTERM; with several processes JAX itself tells all of them."""
     alone = distributed.process()[1] == 1
     return preemption.on_sigterm() if alone else contextlib.nullcontext()
 
 
 def _say_nothing(status, **details):
-    """status.json is the other process's."""
+    """Write nothing: status.json belongs to another process."""
 
 
 @contextlib.contextmanager
 def _recorded(say: Callable) -> Iterator[None]:
-    """What status.json says of a stage while it runs, and after it failed."""
+    """Keep status.json while a stage runs, and after it failed."""
     say("running")
     try:
         yield
@@ -168,14 +171,14 @@ def _recorded(say: Callable) -> Iterator[None]:
             status = "interrupted"
         elif isinstance(error, FloatingPointError):
             status = "diverged"
-        with contextlib.suppress(OSError):  # a full disk must not hide why
+        with contextlib.suppress(OSError):  # a full disk must not hide the error
             say(status, error=" ".join(str(error).split()))
         raise
 
 
 @contextlib.contextmanager
 def _explained(directory: Path, stage: str) -> Iterator[None]:
-    """Where memory or disk fail: a ValueError that says what to do."""
+    """Turn failures of memory and disk into a ValueError that says what to do."""
     try:
         yield
     except Exception as error:
@@ -188,7 +191,7 @@ def _explained(directory: Path, stage: str) -> Iterator[None]:
 def _way_out(error, stage):
     if getattr(error, "errno", None) in _READ_ONLY:
         return "use a folder that can be written to: --workdir=<folder>"
-    # Orbax and TensorStore raise other errors, which quote it.
+    # Orbax and TensorStore raise other errors, which quote that of the system.
     if getattr(error, "errno", None) in _FULL or any(os.strerror(n) in str(error) for n in _FULL):
         return "free some space, then start again: it goes on from there"
     if "RESOURCE_EXHAUSTED" in str(error) and stage in _MEMORY:

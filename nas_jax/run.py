@@ -1,4 +1,4 @@
-"""One run: what its config stands for, built and checked once."""
+"""The record of one run: the objects that its config describes, built and checked once."""
 
 import dataclasses
 from pathlib import Path
@@ -16,19 +16,19 @@ from nas_jax.strategies import Strategy
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """What training, search, stand-alone networks, reports and studies work on.
+    """The input of training, search, stand-alone networks, reports and studies.
 
-    `build.build_run` makes one of a config, after it checked it.
+    `build.build_run` checks a config and makes its run.
 
     Attributes:
       config: every field, as `config.default` explains them.
       space: the search space.
       data: the images.
-      network: how all networks compute.
-      constraints: what candidates cost, and which may be asked for.
-      strategy: who asks for candidates, of `sweep.strategy`.
-      table: the published accuracies of `table`; None where none are named.
-      workdir: the folder of its files.
+      network: options that all networks share.
+      constraints: the costs of candidates, and their limits.
+      strategy: the search strategy, of `sweep.strategy`.
+      table: published accuracies; None if the config names no table.
+      workdir: the folder of the run.
     """
 
     config: ConfigDict
@@ -41,7 +41,7 @@ class Run:
     workdir: Path
 
     def supernet(self) -> nn.Module:
-        """Make the supernet with `supernet.filters`, which takes statistics of each ghost batch."""
+        """Make the supernet with `supernet.filters` and statistics of each ghost batch."""
         return self.space.supernet(
             num_classes=self.data.num_classes,
             filters=self.config.supernet.filters,

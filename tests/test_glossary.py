@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests import to_mend
 from tests.test_docs import MODULES, public
 
 GLOSSARY = (Path(__file__).parents[1] / "docs" / "glossary.md").read_text(encoding="utf-8")
@@ -72,12 +71,7 @@ ALL_RETIRED = retired_names(ALL)
 
 
 def test_no_public_name_has_a_retired_word():
-    assert sorted(set(ALL_RETIRED) - set(to_mend.RETIRED_WORDS)) == []
-
-
-def test_what_is_to_mend_is_still_there():
-    """A name that was mended leaves the list."""
-    assert sorted(set(to_mend.RETIRED_WORDS) - set(ALL_RETIRED)) == []
+    assert ALL_RETIRED == []
 
 
 def test_retired_words_are_found():
@@ -104,5 +98,4 @@ def test_each_word_is_there_once_in_order():
 
 @pytest.mark.parametrize("module", sorted({module for _, _, module in ROWS}))
 def test_modules_of_the_glossary_exist(module):
-    if module not in to_mend.MODULES_TO_COME:
-        assert f"nas_jax.{module}" in MODULES
+    assert f"nas_jax.{module}" in MODULES

@@ -102,7 +102,7 @@ def test_a_config_allows_what_the_code_knows():
     """A config is checked before anything is imported, so its names stand there once more."""
     names = {field: rule.names for field, rule in defaults.RULES.items()}
     assert names["supernet.sampler"] == (*path_samplers.NAMES, "strategy")
-    assert names["sweep.score"] == (*results.SCORES,)
+    assert names["sweep.score"] == (*results.RANKING_METRICS,)
     assert names["sweep.bn"] == ("batch", "recalibrate", "running")
     assert names["supernet.execution"] == ("auto", *execution.NAMES)
     assert names["supernet.path_dropout.schedule"] == path_dropout.SCHEDULES

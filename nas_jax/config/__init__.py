@@ -1,6 +1,6 @@
-"""The config: its fields and defaults, what they may be, variants of it.
+"""The config: its fields, their defaults and rules, and variants of a config.
 
-Nothing heavy is imported: `launch.py --help` and the error of a wrong field come without a wait for
+It imports nothing heavy, so that `launch.py --help` and the error of a wrong field do not wait for
 JAX.
 """
 

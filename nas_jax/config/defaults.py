@@ -18,16 +18,16 @@ MODES = (*STAGES, "search", "study")
 def default() -> ConfigDict:
     """Return the paper's settings for CIFAR-10; fields that the paper leaves open say so."""
     c = ConfigDict()
-    c.seed = 0  # of everything that trains; the sweep has its own
+    c.seed = 0  # of all training; the sweep has its own
     _add_data(c)
     _add_space(c)
-    # A file of published stand-alone accuracies, which judge the scores: see
-    # nas_jax/spaces/tabular.py. Looked for here and in $NAS_BENCH_DIR.
+    # A file of published stand-alone accuracies, to compare the candidates' values with: see
+    # nas_jax/spaces/tabular.py. It is looked for here and in $NAS_BENCH_DIR.
     c.table = ""
     _add_network(c)
     trained_networks.add_supernet(c)
     _add_sweep(c)
-    _add_scoring(c)
+    _add_evaluation(c)
     trained_networks.add_retrain(c)
     _add_study(c)
     return c.lock()
@@ -40,10 +40,10 @@ def _add_data(c: ConfigDict) -> None:
     c.data.data_dir = ""  # the TFDS folder; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets
     c.data.image_size = 32  # pixels; images are resized to it (0: as they are)
     c.data.train = "train[:45000]"  # TFDS split strings; the three may not overlap
-    c.data.valid = "train[45000:]"  # scores candidates
+    c.data.valid = "train[45000:]"  # to evaluate candidates
     c.data.test = "test"  # read once, by final networks
-    # Seed of the order in which a split's fixed images are taken, to score and to gather
-    # statistics. A random order, since sets may be stored sorted by class; -1: as they are stored.
+    # Seed of the order of a split's fixed images, which evaluate candidates and calibrate
+    # statistics. The order is random since a set may be stored by class; -1: as it is stored.
     c.data.shuffle_seed = 0
     c.data.digits = ConfigDict()  # for the embedded digits only
     c.data.digits.clutter = 3  # pieces of other digits on an image
@@ -65,13 +65,13 @@ def _add_space(c: ConfigDict) -> None:
     c.space.num_cells = 6  # 8 on ImageNet
     c.space.num_blocks = 4  # choice blocks of a cell
     c.space.cells_per_stage = 2  # then the resolution halves and the width doubles
-    # The ops of a block; of these the paper has all.
+    # The ops of a block; these are the paper's.
     c.space.ops = ("identity", "sep3x3", "sep5x5", "sep7x7", "conv7x7", "maxpool", "avgpool")
     c.space.stem_stride = 1  # not in the paper for ImageNet; 1, 2 or 4
     c.space.tied = True  # all cells have the same architecture; else each its own
 
 
-# Of every space that has the field. The space's class checks the rest, when it is made; what is
+# For each space that has the field. The class of the space checks the rest when it is made. A space
 # beyond these bounds would take too long to make.
 _SPACE = {
     "space.num_cells": at_most(1000),
@@ -83,7 +83,7 @@ _SPACE = {
 
 
 def _add_network(c: ConfigDict) -> None:
-    """Add the section `network`: what supernets and stand-alone networks have in common."""
+    """Add the section `network`: options that supernets and stand-alone networks share."""
     c.network = ConfigDict()
     c.network.dtype = "auto"  # bfloat16 on accelerators, float32 on CPU; parameters are float32
     c.network.bn_epsilon = 1e-3  # not in the paper
@@ -99,16 +99,17 @@ _NETWORK = {
 
 
 def _add_sweep(c: ConfigDict) -> None:
-    """Add the section `sweep`, at first: who asks for candidates, and what they may cost."""
+    """Add the section `sweep` with the search strategy, and the limits on costs."""
     c.sweep = ConfigDict()
     c.sweep.seed = 0
-    c.sweep.strategy = "random_search"  # who asks for candidates, see nas_jax/strategies
+    c.sweep.strategy = "random_search"  # asks for candidates, see nas_jax/strategies
     c.sweep.options = ()  # of the strategy: (("population", 100), ..), arguments of its `make`
-    # What is never scored; 0: no limit. Costs are of the networks with supernet.filters.
+    # Candidates beyond a limit are never evaluated; 0: no limit. Costs are those of the networks
+    # with supernet.filters.
     c.sweep.constraints = ConfigDict()
     c.sweep.constraints.max_params = 0
     c.sweep.constraints.max_flops = 0  # multiply-adds for one image
-    c.sweep.constraints.max_latency = 0.0  # milliseconds, as sweep.latency estimates them
+    c.sweep.constraints.max_latency = 0.0  # milliseconds, estimated by sweep.latency
     c.sweep.latency = ConfigDict()
     # Random architectures whose networks are compiled and timed on this machine; 0: no latencies.
     c.sweep.latency.num_archs = 0
@@ -125,31 +126,31 @@ _SWEEP = {
 }
 
 
-def _add_scoring(c: ConfigDict) -> None:
-    """Add the rest of the section `sweep`: how candidates are scored, and how many."""
-    # "accuracy" with the supernet's weights; "kl": how far its predictions are from those of nearly
-    # all paths, without labels; "table": the accuracy that config.table lists; or "trained": the
-    # accuracy after a training of its own, as retrain.short.train says, without a supernet (its
-    # checkpoints stay, as many as train.keep_checkpoints, for resumption and for heirs).
+def _add_evaluation(c: ConfigDict) -> None:
+    """Add the rest of the section `sweep`: the evaluator, and the number of candidates."""
+    # The evaluator. "accuracy": one-shot accuracy; "kl": minus the KL divergence from predictions
+    # of nearly all paths, without labels; "table": the accuracy that config.table lists; "trained":
+    # the accuracy after a short training of the candidate alone, by retrain.short.train, without a
+    # supernet (the last train.keep_checkpoints checkpoints stay, to resume and to inherit from).
     c.sweep.score = "accuracy"
-    c.sweep.inherit = False  # "trained" candidates start from the weights of the nearest before
+    c.sweep.inherit = False  # "trained": start from the weights of the nearest earlier candidate
     c.sweep.kl = ConfigDict()
     c.sweep.kl.num_images = 64  # of the training split, one batch
     c.sweep.kl.num_references = 8  # networks to compare with; not in the paper
-    c.sweep.kl.r = 1e-8  # of the path dropout that draws them
-    # Statistics of batch norm: "batch", of the images that are scored, as in training; else of
-    # sweep.calibration_images of the training split: "recalibrate", for each candidate its own;
-    # "running", one for all, over random paths, as running averages of the training would be.
+    c.sweep.kl.r = 1e-8  # r of the path dropout that draws them
+    # Statistics of batch norm. "batch": those of the evaluated batch, as in training. The others
+    # are gathered over sweep.calibration_images of the training split: "recalibrate" for each
+    # candidate; "running" once, over random paths, as running averages of the training would be.
     c.sweep.bn = "batch"
     c.sweep.calibration_images = 2_500
-    c.sweep.num_checkpoints = 1  # the score is the mean over so many of the last checkpoints
+    c.sweep.num_checkpoints = 1  # values are means over this number of the last checkpoints
     c.sweep.num_candidates = 20_000
     c.sweep.num_images = 5_000  # of the validation split, the same for all candidates
     c.sweep.batch_size = 500  # images per batch (statistics are per batch); not in the paper
-    c.sweep.candidates_per_batch = 16  # scored at once, split over devices
+    c.sweep.candidates_per_batch = 16  # evaluated at once, split over devices
 
 
-_SCORING = {
+_EVALUATION = {
     "sweep.score": one_of("accuracy", "kl", "table", "trained"),
     "sweep.kl.num_images": at_least(1),
     "sweep.kl.num_references": at_least(1),
@@ -168,13 +169,13 @@ def _add_study(c: ConfigDict) -> None:
     """Add the section `study`, for --mode=study: see nas_jax/studies."""
     c.study = ConfigDict()
     c.study.parts = ()  # modules of nas_jax/studies
-    c.study.pool = "runs/pool"  # supernets and stand-alone networks, which studies share
-    # Supernets: (label, (field, value), ...); the first is the one that the others differ from.
+    c.study.pool = "runs/pool"  # the store of supernets and networks, which studies share
+    # Supernets: (label, (field, value), ...); the first is the reference.
     c.study.variants = (("one-shot model",),)
     c.study.num_seeds = 1  # of each variant, where strategies are compared
     c.study.paper_points = ""  # a CSV file of the paper's points, to be drawn beside ours
-    c.study.paper_columns = ()  # of it, the score by each variant
-    c.study.course = 6  # architectures whose divergence is followed over the training
+    c.study.paper_columns = ()  # its columns with the values of each variant
+    c.study.course = 6  # architectures whose divergence is drawn over the training
 
 
 _STUDY = {
@@ -184,22 +185,27 @@ _STUDY = {
     "study.course": at_least(1),
 }
 
-RULES = {  # by the full name of the field; every field that is a number has one
+RULES = {  # by the full name of the field; every number has one
     "seed": at_least(0),
     **_DATA,
     **_SPACE,
     **_NETWORK,
     **trained_networks.RULES,
     **_SWEEP,
-    **_SCORING,
+    **_EVALUATION,
     **_STUDY,
 }
 
 
 def check_variant(file: str, given: str, variants: tuple[str, ...]) -> None:
-    """Check that a config file has a variant, of --config=FILE:variant.
+    """Check that a config file has the variant of --config=FILE:variant.
 
-    Raises: ValueError that says which there are.
+    Args:
+      file: path of the config file.
+      given: the variant.
+      variants: those of the file; "" is none.
+
+    Raises: ValueError that names the variants of the file.
     """
     if given not in variants:
         allowed = " or ".join(repr(variant) if variant else "none" for variant in variants)
@@ -207,7 +213,7 @@ def check_variant(file: str, given: str, variants: tuple[str, ...]) -> None:
 
 
 def retrain_nothing(config: ConfigDict) -> None:
-    """Ask for no stand-alone networks."""
+    """Set all groups to 0, so that no stand-alone networks are trained."""
     for protocol in (config.retrain.short, config.retrain.final):
         for group in protocol.groups:
             protocol.groups[group] = 0

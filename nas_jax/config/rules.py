@@ -1,4 +1,4 @@
-"""Rules of a config's fields: what a value may be, beside being of its default's type."""
+"""Rules of a config's fields: the allowed values, beside the type of the default."""
 
 import math
 from collections.abc import Callable
@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 
 class Rule(NamedTuple):
-    """What the values of a field may be.
+    """The allowed values of a field.
 
     Attributes:
-      must_be: what a value must be, as an error says it.
-      allows: (value) -> whether it is that; of a tuple, each of its items.
+      must_be: the allowed values in words, for an error.
+      allows: (value, or item of a tuple) -> whether it is allowed.
       most: the largest magnitude of a number; None: the largest of the type.
       items: type of the items of a tuple; None: any.
-      names: the choices, where a field names one of them.
+      names: the allowed names; (): any.
     """
 
     must_be: str = ""
@@ -24,7 +24,7 @@ class Rule(NamedTuple):
 
 
 FREE = Rule()  # any number of the type
-LONG = math.inf  # `most` of a whole number that may be larger than others are
+LONG = math.inf  # `most` of a whole number without a bound
 SHARE = Rule("at least 0 and below 1", lambda value: 0 <= value < 1)
 PART = Rule("above 0 and at most 1", lambda value: 0 < value <= 1)
 ABOVE_0 = Rule("above 0", lambda value: value > 0)
@@ -46,7 +46,7 @@ def items(kind: type) -> Rule:
 
 
 def one_of(*names: str) -> Rule:
-    """Allow some names."""
+    """Allow these names."""
     return Rule(names=names)
 
 

@@ -1,4 +1,4 @@
-"""The config's sections of what is trained: the supernet and stand-alone networks."""
+"""The config's sections `supernet` and `retrain`: the networks that are trained."""
 
 from ml_collections import ConfigDict
 
@@ -18,9 +18,9 @@ def _train() -> ConfigDict:
     t.momentum = 0.9
     t.nesterov = True
     t.clip_norm = 0.0  # global norm of the gradient, 0: no clipping; not in the paper
-    t.l2 = 1e-4  # on what a ghost batch's architecture uses; the coefficient is not in the paper
+    t.l2 = 1e-4  # on parameters that a ghost batch uses; the coefficient is not in the paper
     t.l2_norm_params = False  # batch norm's scales and offsets too; not in the paper
-    t.l2_unused = False  # on what it does not use, too; the paper warns of it
+    t.l2_unused = False  # also on parameters that it does not use; the paper warns of it
     t.label_smoothing = 0.0  # not in the paper
     t.augment = ConfigDict()  # not in the paper
     t.augment.flip = True
@@ -29,8 +29,8 @@ def _train() -> ConfigDict:
     t.log_every = 100  # steps
     t.checkpoint_every = 1000  # steps, a multiple of log_every; 0: at the end only
     t.keep_checkpoints = 2
-    # How often a training that diverged goes on from its last checkpoint, each time with a tenth of
-    # the learning rate; not in the paper.
+    # How often a diverged training restarts from its last checkpoint, each time with a tenth of the
+    # learning rate; not in the paper.
     t.restarts = 0
     return t
 
@@ -60,30 +60,30 @@ def add_supernet(c: ConfigDict) -> None:
     """Add the section `supernet`: the one-shot model and its training."""
     c.supernet = ConfigDict()
     c.supernet.filters = 16  # F, channels of the first stage; not in the paper (16 or less)
-    # How the sum of a block's ops is computed: "masked" all of them, "switch" only those on, one
-    # ghost batch or candidate at a time, "dispatch" only for the groups that use them; "auto".
-    # Stand-alone networks too take one ghost batch at a time with "switch".
+    # How the sum of a block's ops is computed. "masked": all ops; "switch": only ops that are on,
+    # one ghost batch or candidate at a time; "dispatch": each op only for the groups that use it;
+    # "auto" chooses. With "switch" stand-alone networks, too, take one ghost batch at a time.
     c.supernet.execution = "auto"
-    # Which architectures it is trained on: the paper's "path_dropout", or "single_path" (a uniform
-    # one per ghost batch), "fair" (each op equally often), "sandwich" (largest, smallest, uniform);
-    # or "strategy": what sweep.strategy asks for, which is told accuracies on validation batches.
+    # The mask sampler: the paper's "path_dropout"; "single_path" (a uniform architecture for each
+    # ghost batch), "fair" (each op equally often), "sandwich" (largest, smallest, uniform); or
+    # "strategy": sweep.strategy draws them, and learns from accuracies on validation batches.
     c.supernet.sampler = "path_dropout"
-    # How else it may be trained, see nas_jax/training/variants: "smash" generates weights by a
-    # hypernetwork, "morphnet" lets options vanish that are not worth their cost, "pbt" trains a
-    # population; "none" is the paper's way.
+    # The training variant, see nas_jax/training/variants: "none" is the paper's training; with
+    # "smash" a hypernetwork generates weights; with "morphnet" options vanish that are not worth
+    # their cost; "pbt" trains a population.
     c.supernet.variant = "none"
     c.supernet.variant_options = ()  # (("population", 8), ..), arguments of the variant's `make`
     c.supernet.path_dropout = ConfigDict()
     c.supernet.path_dropout.r = 0.1  # a node loses all its k inputs with probability r: r^(1/k)
     c.supernet.path_dropout.schedule = "linear"  # from 0 over the training; "constant", "none"
     c.supernet.path_dropout.rescale = False  # divide by the keep probability; not in the paper
-    # Steps between two rounds of "strategy": of sweep.candidates_per_batch architectures, scored on
-    # the next sweep.batch_size of the validation images.
+    # Steps between two rounds of "strategy" or "pbt". A round evaluates sweep.candidates_per_batch
+    # architectures on the next sweep.batch_size validation images.
     c.supernet.strategy_every = 5
-    # Whether an op's gradient is the mean over the ghost batches that use it, rather than over all:
-    # it then learns as fast as what all of them use. Not in the paper.
+    # Whether the gradient of an op is the mean over the ghost batches that use it, not over all: a
+    # rarely used op then learns as fast as others. Not in the paper.
     c.supernet.per_use_gradients = False
-    # Whether a checkpoint that was trained on other images may be used on these of config.data.
+    # Whether checkpoints of a training on other images may be used with those of config.data.
     c.supernet.other_data = False
     c.supernet.train = _train()
     c.supernet.train.num_steps = 10_000  # about 225 epochs
@@ -102,23 +102,23 @@ _SUPERNET = {
 
 
 def add_retrain(c: ConfigDict) -> None:
-    """Add the section `retrain`: which stand-alone networks there are, and how they are trained."""
+    """Add the section `retrain`: the selection and training of stand-alone networks."""
     c.retrain = ConfigDict()
     c.retrain.eval_batch_size = 500
     c.retrain.selection = ConfigDict()
-    # "top" is a stratified sample of the best so many; 0: of the best 200th (the paper's 100 of
-    # 20,000), or of as many as groups.top asks for if these are more, which are then the best.
+    # "top" is a stratified sample of this number of best candidates. 0: of the best 200th (the
+    # paper's 100 of 20,000), or the best groups.top if that is more.
     c.retrain.selection.top_pool = 0
-    c.retrain.selection.small_quantile = 0.9  # "small" has a score at or above it
+    c.retrain.selection.small_quantile = 0.9  # "small" has values at or above it
     c.retrain.selection.bucket_width = 0.05  # of one-shot accuracy, for "stratified"
-    # Widths of the groups "tuned" and "narrowed": networks of equal cost. The best are trained once
-    # more, as retrain.short.train says, with MorphNet's penalty; see
-    # nas_jax/standalone/width_tuning.py. The paper proposes it and does not do it.
+    # Widths of the groups "tuned" and "narrowed", networks of equal cost. The networks of the best
+    # are trained by retrain.short.train with MorphNet's penalty; see
+    # nas_jax/standalone/width_tuning.py. The paper proposes this and does not try it.
     c.retrain.widths = ConfigDict()
-    c.retrain.widths.resource = "flops"  # what is to be saved: multiply-adds; or "params"
-    c.retrain.widths.share = 0.5  # of what the full network costs
+    c.retrain.widths.resource = "flops"  # the cost: multiply-adds; or "params"
+    c.retrain.widths.share = 0.5  # share of the full network's cost
     c.retrain.widths.strength = 0.5  # of the penalty
-    c.retrain.widths.threshold = 0.01  # channels whose batch-norm scales are no larger are gone
+    c.retrain.widths.threshold = 0.01  # a channel is gone if its batch-norm scales are no larger
     # Paper, figure 5: about 28 epochs, batch 64, ghost batch 32, five runs.
     c.retrain.short = _protocol(filters=(16,), num_seeds=5, random=50, stratified=50)
     c.retrain.short.train.batch_size = 64

@@ -1,4 +1,4 @@
-"""Checks of a config before anything compiles: each error names the field and the way out."""
+"""Checks of a config, before anything compiles: each error names the field and the way out."""
 
 import difflib
 import functools
@@ -12,18 +12,22 @@ from nas_jax.config import defaults
 from nas_jax.config.rules import FREE
 from nas_jax.config.variants import flatten
 
-_LARGEST = {int: 2**31 - 1, float: 1e30}  # of a field whose rule says nothing else
-MIN_TIMED = 20  # architectures
+_LARGEST = {int: 2**31 - 1, float: 1e30}  # of a field whose rule has no `most`
+MIN_TIMED = 20  # architectures to estimate latencies from
 _TRAININGS = ("supernet.train", "retrain.short.train", "retrain.final.train")
 
 
-def config(given: ConfigDict, known: ConfigDict) -> None:
-    """Check what a config alone shows, against `known`, which has every field.
+def config(given: ConfigDict, complete: ConfigDict) -> None:
+    """Check the fields of a config, and that they fit each other.
+
+    Args:
+      given: the config.
+      complete: a config with every field, for the types.
 
     Raises: ValueError that names the field, its value, and what is allowed.
     """
     fields = dict(flatten(given))
-    allowed = dict(flatten(known))
+    allowed = dict(flatten(complete))
     for name in fields:
         field_name(name, allowed)
     for name in allowed:
@@ -56,7 +60,7 @@ def _check_widths(protocol, settings):
 def field_name(name: str, allowed: Collection[str]) -> None:
     """Check that `name`, such as "data.image_size", is one of the fields `allowed`.
 
-    Raises: ValueError that names the nearest field, or what a section has.
+    Raises: ValueError that names the nearest field, or the fields of a section.
     """
     if name in allowed:
         return
@@ -71,7 +75,7 @@ def field_name(name: str, allowed: Collection[str]) -> None:
 
 
 def _nearest(name, allowed):
-    """Return the field that is probably meant: one whose last part has all the words, if any."""
+    """Return the nearest field; one whose last part has all words of `name` comes first."""
     last = name.rpartition(".")[2]
     words = set(last.split("_"))
     lasts = {field: field.rpartition(".")[2] for field in allowed}
@@ -85,7 +89,7 @@ def _nearest(name, allowed):
 def _check_type(name, value, default, rule):
     """Check that a value is of the type of its default; an int may stand for a float.
 
-    A number may also not be too large: to find that out later would take for ever.
+    A number may also not be too large, since later checks of it would take for ever.
     """
     kinds = {float: (int, float), tuple: (tuple, list)}.get(type(default), type(default))
     if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool):
@@ -189,6 +193,12 @@ def _check_strategy(sweep, supernet):
 
 def sizes(given: ConfigDict, space: Any, data: Any, num_devices: int) -> None:
     """Check that data, batches, devices and the network's reductions fit each other.
+
+    Args:
+      given: the config.
+      space: its search space.
+      data: its images.
+      num_devices: of all processes.
 
     Raises: ValueError that names the field, both numbers, and the way out.
     """

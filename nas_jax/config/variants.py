@@ -1,11 +1,11 @@
-"""Variants of a config: the same but for a few fields. Nothing heavy is imported."""
+"""Variants of a config, which differ in a few fields. The module imports nothing heavy."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
-# What supernets may differ in; candidates, data and stand-alone networks are the study's.
+# Fields in which variants may differ; a study shares candidates, data and stand-alone networks.
 VARIED = (
     *("seed", "space.", "network.", "supernet.", "sweep.bn", "sweep.num_checkpoints"),
     *("sweep.strategy", "sweep.options", "sweep.num_candidates"),
@@ -17,8 +17,8 @@ def resolve(config: ConfigDict) -> dict[str, ConfigDict]:
 
     The first is the reference.
 
-    Raises: ValueError that names the variant, if it is not (label, (field, value), ...) with
-      fields in which supernets may differ, or if its label is another's; or if there is none.
+    Raises: ValueError if there is no variant; or one that names a variant if that is not (label,
+      (field, value), ...), has a field outside of `VARIED`, or has the label of another.
     """
     given = config.study.variants
     if not given:
@@ -52,15 +52,15 @@ def _check(label, field):
 
 
 def changed(config: ConfigDict, label: str, fields: Iterable[tuple[str, Any]]) -> ConfigDict:
-    """Return a copy with (field, value) set.
+    """Return a copy of a config with each (field, value) set.
 
-    Raises: ValueError, which names the variant `label`, if there is no such field.
+    Raises: ValueError that names the variant `label`, if there is no such field.
     """
     varied = config.copy_and_resolve_references()
-    known = dict(flatten(config))
+    present = dict(flatten(config))
     for name, value in fields:
         where = f"config.study.variants, {label!r}: config.{name}"
-        if name not in known:
+        if name not in present:
             raise ValueError(f"{where} is no field")
         try:
             varied.update_from_flattened_dict({name: value})

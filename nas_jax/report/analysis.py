@@ -217,7 +217,7 @@ def summary(values: Numbers) -> Summary:
 
 
 def over_seeds(values: Mapping[str, Sequence[float]]) -> OverSeeds:
-    """Average what was measured with several seeds: one or more values by name."""
+    """Compute means and spreads over seeds, of one or more values for each name."""
     means = {name: float(np.mean(repeats)) for name, repeats in values.items()}
     sds = {name: _sd(repeats) for name, repeats in values.items()}
     squares = sum((v - means[name]) ** 2 for name, repeats in values.items() for v in repeats)

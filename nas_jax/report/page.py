@@ -74,7 +74,7 @@ def _headline(results):
     """Return sentences: the best architecture, how well the score ranks, whether it paid."""
     if not results.ranked:
         return ["No architecture has a score yet."]
-    best, count = results.best[0], len(results.best)
+    best, count, metric = results.best[0], len(results.best), results.ranking_metric
     shared = f", which {count:,} of them share: which comes first is drawn by lot"
     alone = {
         f"{network.accuracy:.2f} % {ACCURACY[protocol][:-4]} with F = {filters}"
@@ -85,7 +85,7 @@ def _headline(results):
     }
     return [
         f"The best of {len(results.ranked):,} architectures is **`{best['arch']}`**: "
-        f"{results.score.name} {results.score.factor * best['value']:.2f} {results.score.unit}"
+        f"{metric.name} {metric.factor * best['value']:.2f} {metric.unit}"
         f"{shared if count > 1 else ''}.",
         f"Trained alone it reaches {', '.join(sorted(alone))}."
         if alone

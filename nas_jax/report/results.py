@@ -18,15 +18,15 @@ SIZE_RANKERS = {"parameters": "params", "multiply-adds": "flops"}  # a score sho
 GROUPS = ("top", "small", "pareto", "tuned", "narrowed", *SAMPLES, "all_on")
 
 
-class Score(NamedTuple):
-    """What ranks the candidates of a sweep.
+class RankingMetric(NamedTuple):
+    """The metric that ranks the candidates of a sweep.
 
     Attributes:
-      name: of the score.
-      unit: in which it is printed.
+      name: in reports.
+      unit: in which reports print it.
       factor: from a trial's value to that unit.
-      on_valid: whether it is taken on validation images, as the accuracies of the protocol "short"
-        are.
+      on_valid: whether it is taken on validation images, as are the accuracies of the protocol
+        "short".
     """
 
     name: str
@@ -45,18 +45,18 @@ class Score(NamedTuple):
         return self.unit == "%"
 
 
-SCORES = {  # by sweep.score
-    "accuracy": Score("one-shot accuracy", "%", 100, True),
-    "kl": Score("minus the KL divergence", "nats", 1, False),
-    "table": Score("accuracy in the table", "%", 100, False),
-    "trained": Score("accuracy after a short training", "%", 100, True),
+RANKING_METRICS = {  # by sweep.score
+    "accuracy": RankingMetric("one-shot accuracy", "%", 100, True),
+    "kl": RankingMetric("minus the KL divergence", "nats", 1, False),
+    "table": RankingMetric("accuracy in the table", "%", 100, False),
+    "trained": RankingMetric("accuracy after a short training", "%", 100, True),
 }
 
 
 class Network(NamedTuple):
     """A stand-alone network; accuracies in per cent, one per seed; `valid` of a table alone.
 
-    `one_shot` is its score by the one-shot model, in the score's unit.
+    `one_shot` is its value in the sweep, in the unit of the ranking metric.
     """
 
     arch: str
@@ -84,7 +84,7 @@ class RunResults:
       config, versions, latency: config.json, versions.json and latency.json.
       out: the folder of the report.
       metrics, trials, lineage: the lines of the three .jsonl files (of a long metrics.jsonl, some).
-      score: what the trials' values are.
+      ranking_metric: the metric of the trials' values.
       scored: the trials that have a value.
       searched_table: whether the scores are a table's own, which has nothing to judge then.
       ranked: the scored architectures, one line each, the best first (see `ranked`).
@@ -100,14 +100,16 @@ class RunResults:
         self.config, self.versions = self._json("config.json"), self._json("versions.json")
         self._table = table or self.config.get("table")
         self.latency = self._json("latency.json", schemas.LATENCY)
-        score = self.config.get("sweep", {}).get("score", "accuracy")
-        self.score, self.searched_table = SCORES[score], score == "table"
+        name = self.config.get("sweep", {}).get("score", "accuracy")
+        self.ranking_metric, self.searched_table = RANKING_METRICS[name], name == "table"
         self.metrics = _thinned(directory / "metrics.jsonl")
         self.trials = workdir.read_trials(directory / "trials.jsonl")
         self.lineage = lineage.read(directory / "lineage.jsonl")
         self.scored = [row for row in self.trials if row["value"] is not None]
         self.ranked = ranked(self.trials)
-        self._one_shot = {row["arch"]: self.score.factor * row["value"] for row in self.ranked}
+        self._one_shot = {
+            row["arch"]: self.ranking_metric.factor * row["value"] for row in self.ranked
+        }
         self.short, self.final = self._groups("short"), self._groups("final")
         self.best = self._best()
         paths = sorted((directory / "retrain" / "widths").glob("F*/*/widths.json"))

@@ -147,7 +147,7 @@ def num_tied(scores: Sequence[float]) -> int:
 
 
 def merged(groups: Sequence[str], *columns: Sequence[float]) -> list[np.ndarray]:
-    """Average each column over each group: columns [n] -> [number of groups]."""
+    """Merge groups: each column [n] becomes the means of its groups, [number of groups]."""
     _, members = np.unique(np.asarray(groups), return_inverse=True)
     sizes = np.bincount(members)
     means = [np.bincount(members, np.asarray(column, float)) / sizes for column in columns]

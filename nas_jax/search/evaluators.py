@@ -1,12 +1,12 @@
 """Evaluators of a sweep, by `sweep.score`: each gives a value to every candidate of a round.
 
-An evaluator is called with masks [N, k], N a multiple of the devices, and returns values float [N],
-the higher the better, NaN for a failure. Weights come from the supernet's checkpoints.
+An evaluator is called with masks [N, k], where N is a multiple of the devices. It returns values
+float [N], the higher the better, NaN for a failure.
 
-accuracy  one-shot accuracy
-kl        minus the divergence from predictions with nearly all paths
+accuracy  one-shot accuracy, with weights from the supernet's checkpoints
+kl        minus the KL divergence from predictions of nearly all paths, with the same weights
 table     the accuracy that a table lists
-trained   the accuracy after a training of its own (`short_training`)
+trained   the accuracy after a short training of the candidate alone (`short_training`)
 """
 
 import math
@@ -34,13 +34,14 @@ Evaluator = Callable[[Any], np.ndarray]
 
 
 class Evaluation(NamedTuple):
-    """What a sweep evaluates with.
+    """The evaluator of a sweep, and what comes with the trained supernet.
 
     Attributes:
       evaluator: called with masks [N, k].
       step: of the checkpoint; None without one.
-      strategy_state: what the strategy learnt while the supernet was trained; {} where it did not.
-      allows: masks [N, k] -> bool [N], what the trained supernet leaves; None: all.
+      strategy_state: of a strategy that learnt during the training of the supernet; else empty.
+      allows: masks [N, k] -> bool [N]: whether the trained supernet leaves an architecture; None:
+        it leaves all.
     """
 
     evaluator: Evaluator
@@ -54,10 +55,10 @@ def make(run: Run, directory: str | Path, step: int | None = None) -> Evaluation
 
     Args:
       run: the run.
-      directory: of the supernet, or of the candidates that are trained.
+      directory: of the supernet, or of the trained candidates.
       step: of the checkpoint to evaluate with; None for the last `sweep.num_checkpoints`.
 
-    Raises: ValueError: no finished supernet, or no such checkpoint.
+    Raises: ValueError if the supernet is not finished, or has no such checkpoint.
     """
     kind = run.config.sweep.score
     if kind == "table":
@@ -76,29 +77,29 @@ def make(run: Run, directory: str | Path, step: int | None = None) -> Evaluation
 
 
 class TableAccuracy:
-    """The accuracy that a table lists for searches."""
+    """The evaluator that looks up the accuracies that a table lists for searches."""
 
     def __init__(self, space: Space, table: Table):
         self._space, self._table = space, table
 
     def __call__(self, archs: Any) -> np.ndarray:
-        """Look up masks [N, k]."""
+        """Look up masks [N, k]: float [N] in [0, 1]."""
         return np.asarray([self._table.search_accuracy(t) for t in self._space.to_strs(archs)])
 
 
 class Mean:
-    """The mean of several evaluators, such as those of the last checkpoints."""
+    """The evaluator that averages others, such as those of the last checkpoints."""
 
     def __init__(self, evaluators: list[Evaluator]):
         self._evaluators = evaluators
 
     def __call__(self, archs: Any) -> np.ndarray:
-        """Evaluate masks [N, k]."""
+        """Evaluate masks [N, k]: float [N]."""
         return np.mean([evaluator(archs) for evaluator in self._evaluators], 0)
 
 
 def _one_shot_accuracy(run, weights):
-    """With the statistics that `sweep.bn` names."""
+    """Make the evaluator of one checkpoint, with the statistics that `sweep.bn` names."""
     sweep, data = run.config.sweep, run.data
     net, prepare = supernet.network(run), augment.standardiser(data)
     variables, calibration = {"params": weights.params}, None
@@ -117,7 +118,7 @@ def _one_shot_accuracy(run, weights):
 
 
 def _running_statistics(run, net, weights, prepare):
-    """Of as many paths as in training: one for each ghost batch."""
+    """Gather statistics with masks as in training: one draw for each ghost batch."""
     settings, seed = run.config.supernet.train, run.config.sweep.seed
     batches = _training_batches(run, settings.ghost_batch_size)
     groups = np.arange(len(batches), dtype=np.int32)
@@ -138,14 +139,14 @@ def _running_statistics(run, net, weights, prepare):
 
 
 def _training_batches(run, size):
-    """`sweep.calibration_images` of the training split, uint8 [c, size, H, W, C]."""
+    """Read `sweep.calibration_images` images of the training split, uint8 [c, size, H, W, C]."""
     count = run.config.sweep.calibration_images // size
     images, _ = run.data.fixed("train", count * size)
     return images.reshape(count, size, *images.shape[1:])
 
 
 def _minus_divergence(run, weights):
-    """From networks with nearly all paths; the higher the better."""
+    """Make the evaluator that compares candidates with networks of nearly all paths."""
     settings, seed = run.config.sweep.kl, run.config.sweep.seed
     key, groups = rng.named(rng.key(seed), "references"), jnp.arange(settings.num_references)
     drop = {"r": settings.r, "share": 1.0}
@@ -163,7 +164,7 @@ def _minus_divergence(run, weights):
 
 
 def rows(run: Run, evaluation: Evaluation, archs: Any) -> list[dict]:
-    """Evaluate masks [N, k] and return a row of trials.jsonl for each."""
+    """Evaluate masks [N, k], and return N rows of trials.jsonl."""
     values = evaluation.evaluator(archs).tolist()
     values = [value if math.isfinite(value) else None for value in values]
     archs, common = jax.device_get(archs), _common(run, evaluation)
@@ -183,7 +184,7 @@ def rows(run: Run, evaluation: Evaluation, archs: Any) -> list[dict]:
 
 
 def _common(run, evaluation):
-    """What all rows of a sweep say."""
+    """Return the fields that all rows of a sweep share."""
     sweep = run.config.sweep
     is_kl = sweep.score == "kl"
     num_images = sweep.kl.num_images if is_kl else sweep.num_images

@@ -1,9 +1,9 @@
-"""Scores by training: a candidate's accuracy after a short training of its own.
+"""The evaluator that trains each candidate alone, for a short time.
 
-The supernet's module is trained with one architecture's masks throughout: that is the stand-alone
-network, in value and gradient, and one compiled step trains them all. First weights are distributed
-as the stand-alone network's. A candidate may inherit: it then starts from the weights of the
-candidate nearest to it, as in Real et al. (ICML 2017).
+The supernet's module is trained with the masks of one architecture. It then equals the stand-alone
+network in value and gradient, and one compiled step trains all candidates. The initial weights have
+the distribution of the stand-alone network's. With `sweep.inherit` a candidate starts from the
+weights of the nearest earlier candidate, as in Real et al. (ICML 2017).
 """
 
 import logging
@@ -28,10 +28,10 @@ logger = logging.getLogger(__name__)
 
 
 class ShortTraining:
-    """Evaluates masks [N, k]: accuracies [N] in [0, 1] on validation images, batch statistics.
+    """The evaluator that trains candidates, by `retrain.short.train` and `supernet.filters`.
 
-    Trainings lie in candidates/<arch id> of `directory`, and are not repeated. They are as
-    `retrain.short.train` says, with `supernet.filters`.
+    Its values are accuracies [N] in [0, 1] on validation images, with batch statistics. The
+    training of a candidate lies in candidates/<arch id> of `directory`, and is not repeated.
     """
 
     def __init__(self, run: Run, directory: str | Path):
@@ -44,7 +44,9 @@ class ShortTraining:
             split="train",
             sampler=_the_same,
             sampler_state=run.space.all_on(),
-            init_args=lambda arch: (arch,),  # first weights are those of a network of its fan-ins
+            init_args=lambda arch: (
+                arch,
+            ),  # so the initial weights suit the fan-ins of its network
             usage=run.space.usage,
         )
         self._training = Training(task, run.config.retrain.short.train, run.data)
@@ -57,8 +59,8 @@ class ShortTraining:
         )
 
     def __call__(self, archs: Any) -> np.ndarray:
-        """Train each in turn; parents are candidates of the rounds before."""
-        distributed.barrier("trials")  # the lead process has written those of the round before
+        """Train each architecture of masks [N, k] in turn; parents are of the rounds before."""
+        distributed.barrier("trials")  # the lead process has written the round before
         trials = workdir.read_trials(self._directory / "trials.jsonl")
         trials = [row for row in trials if row["value"] is not None]
         return np.asarray([self._accuracy(arch, trials) for arch in unstack(archs)])
@@ -67,7 +69,7 @@ class ShortTraining:
         return self._directory / "candidates" / arch_id(text)
 
     def _parent(self, arch, trials):
-        """Weights of the nearest candidate."""
+        """Read the weights of the nearest candidate."""
         folder = self._folder(nearest(self._space, arch, trials))
         if not folder.exists():
             raise ValueError(
@@ -96,8 +98,15 @@ class ShortTraining:
 
 
 def nearest(space: Space, arch: Any, trials: list[dict]) -> str:
-    """The trial's architecture with the fewest other Choices than `arch` has; of equally near ones
-    that with the highest value, then the first. Of a mutated child that is its parent, or better.
+    """Find the architecture of a trial that differs from `arch` in the fewest Choices.
+
+    Of equally near ones the highest value decides, then the order. For a mutated child this is its
+    parent, or one that is as near and at least as good.
+
+    Args:
+      space: the search space.
+      arch: masks [k].
+      trials: rows of trials.jsonl that have a value.
     """
     rows = np.asarray(space.to_decisions(space.from_strs([row["arch"] for row in trials])))
     distances = np.sum(rows != np.asarray(space.to_decisions(arch)), -1)
@@ -106,5 +115,5 @@ def nearest(space: Space, arch: Any, trials: list[dict]) -> str:
 
 
 def _the_same(key, step, groups, arch, hyper):
-    """The masks of one architecture for every ghost batch."""
+    """Repeat the masks of one architecture for each ghost batch."""
     return jax.tree.map(lambda mask: jnp.tile(mask, (len(groups), 1)), arch)

@@ -1,7 +1,8 @@
-"""The sweep: ask a strategy for architectures, score them, tell it, write trials.jsonl.
+"""The sweep: ask a strategy for architectures, evaluate them, tell it, write trials.jsonl.
 
-A sweep goes in rounds of a fixed number of candidates. Round i depends on the seed and on the
-scores before it only, so a resumed sweep asks again, finds its lines and goes on where they end.
+A sweep has rounds of a fixed number of candidates. A round depends only on the seed and on the
+values of earlier rounds. So a resumed sweep asks again, compares the architectures with those of
+trials.jsonl, and goes on after its last line.
 """
 
 import itertools
@@ -23,24 +24,24 @@ logger = logging.getLogger(__name__)
 
 
 def search(run: Run, supernet: str | Path | None = None) -> None:
-    """Score `sweep.num_candidates` architectures with a supernet.
+    """Evaluate `sweep.num_candidates` architectures.
 
-    The workdir gets trials.jsonl; what it held already is kept. Where it held none, the selections
-    of `retrain` that are there are removed.
+    The workdir gets trials.jsonl; its lines of an earlier call are kept. A new trials.jsonl removes
+    the selections of `retrain`, which were made of other trials.
 
     Args:
       run: the run.
-      supernet: folder of the supernet, if it is not the workdir.
+      supernet: folder of the supernet; None: the workdir.
 
     Raises:
-      ValueError: no finished supernet, the trials there are not of this sweep, or there are no
-        architectures within the constraints.
+      ValueError: the supernet is not finished, the trials in the workdir are of another sweep, or
+        too few architectures keep to the constraints.
     """
     sweep, path = run.config.sweep, run.workdir / "trials.jsonl"
     resumed = int(distributed.of_lead(np.int32(_mended(path))))
     if resumed >= sweep.num_candidates:
         return
-    if not resumed and distributed.is_lead():  # a selection that is there was made of other scores
+    if not resumed and distributed.is_lead():  # selections there were made of other trials
         for old in (run.workdir / "retrain").glob("*/selection.json"):
             old.unlink()
     run.constraints.check()
@@ -55,7 +56,7 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
         key = rng.stream(root, "ask", number)
         archs = strategies.ask_allowed(key, run.strategy, state, size, allows)
         wanted = min(size, sweep.num_candidates - first)
-        rows = list(itertools.islice(lines, wanted))  # none is kept for longer than its round
+        rows = list(itertools.islice(lines, wanted))  # kept for this round only, to save memory
         _check_same(run.space, archs, rows, first)
         is_new = len(rows) < wanted
         if is_new:
@@ -64,12 +65,12 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
                 workdir.append_jsonl(path, rows[len(old) :])
         values = [row["value"] for row in rows]
         progress.add(values, is_new)
-        if len(values) == size:  # else it was the last
+        if len(values) == size:  # the last round may be smaller; nothing is asked after it
             state = run.strategy.tell(state, archs, np.asarray(values, np.float64))
 
 
 def _mended(path):
-    """How many lines there are, once a damaged last one is gone: the lead process counts them."""
+    """Remove a damaged last line, and count the lines: 0 unless this is the lead process."""
     if not distributed.is_lead():
         return 0
     workdir.mend_jsonl(path, schemas.TRIAL)
@@ -77,12 +78,12 @@ def _mended(path):
 
 
 def _lines(path, count):
-    """The first `count` rows, each read when it is asked for; the lead process may append."""
+    """Yield the first `count` rows, each read when it is needed: the lead process may append."""
     return itertools.islice(workdir.iterate_jsonl(path, schemas.TRIAL), count)
 
 
 def _check_same(space, archs, old, first):
-    if not old:  # else strings would be made of all
+    if not old:  # strings of the whole round would take long
         return
     for number, (row, text) in enumerate(zip(old, space.to_strs(archs)), first + 1):
         if row["arch"] != text:
@@ -93,17 +94,17 @@ def _check_same(space, archs, old, first):
 
 
 class _Progress:
-    """How far the sweep is, and how long it will take."""
+    """Logs how far the sweep is, and how long it will take."""
 
     def __init__(self, resumed, total):
         self._resumed, self._total, self._began = resumed, total, time.perf_counter()
         self._done, self._best = 0, None
 
     def add(self, values, is_new):
-        """Values of a round; a new one is said."""
+        """Take the values of a round; log if it is new."""
         self._done += len(values)
-        known = [value for value in (self._best, *values) if value is not None]
-        self._best = max(known, default=None)
+        finite = [value for value in (self._best, *values) if value is not None]
+        self._best = max(finite, default=None)
         if is_new:
             self._log()
 
@@ -121,14 +122,15 @@ class _Progress:
 
 
 def _both(first, second):
-    """Whether two predicates let masks through; the second may be None."""
+    """Join two predicates on masks; the second may be None."""
     return first if second is None else lambda archs: first(archs) & second(archs)
 
 
 def _first_state(run, allows):
-    """The strategy's; an exhaustive search gets a list of what is allowed.
+    """Make the first state of the strategy.
 
-    If it asks for fewer than there are, it gets a random sample of them.
+    An exhaustive search gets the list of allowed architectures, in random order; if
+    `sweep.num_candidates` is lower, a random sample of them.
     """
     sweep, space = run.config.sweep, run.space
     if sweep.strategy != "exhaustive":

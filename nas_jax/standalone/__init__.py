@@ -1,1 +1,1 @@
-"""Architectures that were found, trained alone: which, how, and with which widths."""
+"""Stand-alone networks: which architectures are trained alone, how, and with which widths."""

@@ -1,4 +1,4 @@
-"""The accuracy of networks that were trained alone."""
+"""The accuracy of stand-alone networks."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -21,8 +21,8 @@ def accuracy(
     Args:
       net: module that `Space.standalone` made with bn="running".
       variables: its params and batch_stats.
-      batches: (images uint8 [n, H, W, C], labels int32 [n]), read one at a time. A smaller one is
-        padded to the size of the first, which running statistics do not notice.
+      batches: (images uint8 [n, H, W, C], labels int32 [n]), read one at a time. A smaller batch is
+        padded to the size of the first; padding does not change running statistics.
       prepare: images uint8 [n, H, W, C] -> float32, standardised.
     """
     predict = jax.jit(lambda variables, x: jnp.argmax(net.apply(variables, prepare(x)), -1))

@@ -1,9 +1,10 @@
-"""Stand-alone networks trained from scratch (paper, section 4.2).
+"""The training of stand-alone networks from scratch (paper, section 4.2).
 
-Two protocols: "short" trains on the training split and reports validation accuracy, to see how well
-one-shot scores rank (which are of some of the same images: their errors are not independent);
-"final" trains on training and validation images and reads the test set once.
-Each writes `selection.json` (which architectures, and why) and a `result.json` per network.
+There are two protocols. "short" trains on the training split and reports validation accuracy, to
+see how well one-shot accuracy ranks. The two share validation images, so their errors are not
+independent. "final" trains on training and validation images, and reads the test set
+once. Each protocol writes `selection.json`, the architectures of each group, and a `result.json`
+per network.
 """
 
 import functools
@@ -27,14 +28,14 @@ from nas_jax.training.loop import Task, Training
 logger = logging.getLogger(__name__)
 
 PROTOCOLS = ("short", "final")
-# Networks; JAX keeps the programs of those that are gone, tens of megabytes each.
+# Networks between two clearings of JAX's caches: it keeps programs of tens of megabytes each.
 CLEAR_EVERY = 20
 
 
 def retrain(run: Run) -> None:
-    """Train the networks that both protocols ask for, and skip those that have a result.
+    """Train the networks of both protocols, and skip those that have a result.
 
-    Several processes share the networks; each trains its own on its own devices.
+    Several processes share the networks; each process trains its part on its own devices.
 
     Raises: ValueError if trials.jsonl is not complete.
     """
@@ -67,7 +68,13 @@ def _tune(run, filters, text):
 def jobs(
     settings: ConfigDict, root: Path, selection: Mapping[str, Sequence[str]]
 ) -> dict[Path, tuple[str, int, int]]:
-    """List (architecture, filters, seed) of every network that is asked for, by its folder."""
+    """List (architecture, filters, seed) of every network of a selection, by its folder.
+
+    Args:
+      settings: the section of the protocol.
+      root: folder of the protocol.
+      selection: architectures of each group.
+    """
     return {
         root / f"F{filters}" / arch_id(text) / f"seed{seed}": (text, filters, seed)
         for filters in settings.filters
@@ -78,7 +85,7 @@ def jobs(
 
 
 def is_done(directory: Path) -> bool:
-    """Say whether the network of this folder is trained and measured."""
+    """Say whether the network of this folder is trained and evaluated."""
     return (directory / "result.json").exists()
 
 
@@ -90,18 +97,18 @@ def train_one(
     filters: int,
     seed: int,
 ) -> None:
-    """Train the network of architecture `text`, measure it, and write result.json in `directory`.
+    """Train the network of architecture `text`, evaluate it, and write result.json in `directory`.
 
-    The string may name widths of its own (`widths.join`), which `filters` then does not change.
-    Accuracies there are in [0, 1], `seconds` those of this process (a resumed run counts from its
-    resumption).
+    The string may name the widths (`widths.join`); `filters` then does not change them. Accuracies
+    in result.json are in [0, 1]. Its `seconds` are those of this process: a resumed run counts from
+    its resumption.
     """
     logger.info("retrain %s  F = %d, seed %d  %s", protocol, filters, seed, text)
     config, data = run.config, run.data
     settings, began = config.retrain[protocol], time.perf_counter()
     final = protocol == "final"
-    arch, own = widths.split(text)
-    net = run.standalone(arch, filters=filters, widths=own, bn="running")
+    arch, channels = widths.split(text)
+    net = run.standalone(arch, filters=filters, widths=channels, bn="running")
     task = Task(
         name=f"{arch_id(text)} F{filters} seed{seed}",
         net=net,

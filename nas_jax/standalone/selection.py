@@ -1,4 +1,4 @@
-"""Which architectures are trained alone (paper, section 4.2): groups, and selection.json."""
+"""The selection of architectures that are trained alone (paper, section 4.2): selection.json."""
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from nas_jax.standalone import width_tuning
 from nas_jax.storage import schemas, workdir
 
 GROUPS = ("random", "stratified", "top", "small", "pareto", "tuned", "narrowed", "all_on")
-TOP_SHARE = 200  # of so many "top" is one: the paper's 100 of 20,000
+TOP_SHARE = 200  # "top" is a sample of the best 200th: the paper's 100 of 20,000
 
 
 def keep_or_select(
@@ -25,14 +25,14 @@ def keep_or_select(
     trials: list[dict],
     tune: Callable[[str], Mapping],
 ) -> dict[str, Sequence[str]]:
-    """Return the architectures of each group that a protocol asks for, and keep them in a file.
+    """Return the architectures of each group of a protocol, and keep them in a file.
 
-    A run goes on with the selection that it began with, even if an earlier version chose by other
-    rules. A selection is made anew (`select`) if it is damaged, names an architecture that was not
-    evaluated, or has groups of other sizes than are asked for.
+    A run goes on with its first selection, even if an earlier version chose by other rules. It
+    selects anew (`select`) if the file is damaged, names an architecture that was not evaluated, or
+    has groups of other sizes than the config.
 
     Args:
-      path: of the file, which is written if there is none to keep.
+      path: of the file, which is written unless its selection is kept.
       run: the run.
       protocol: "short" or "final".
       trials: rows of trials.jsonl.
@@ -51,15 +51,15 @@ def keep_or_select(
 
 
 def _kept(path, space, trials, chosen):
-    """The selection that is there; None if there is none to keep."""
+    """Read the selection of the file; None if it is not to be kept."""
     try:
         selection = workdir.read_json(path, schemas.SELECTION) if path.exists() else {}
     except ValueError:  # damaged
         return None
-    known = {row["arch"] for row in trials} | {space.to_str(space.all_on())}
-    scored = (selection.get(group, ()) for group in GROUPS if group not in width_tuning.GROUPS)
+    allowed = {row["arch"] for row in trials} | {space.to_str(space.all_on())}
+    evaluated = (selection.get(group, ()) for group in GROUPS if group not in width_tuning.GROUPS)
     sizes, asked = ({g: len(archs) for g, archs in x.items()} for x in (selection, chosen))
-    is_whole = sizes == asked and known.issuperset(itertools.chain(*scored))
+    is_whole = sizes == asked and allowed.issuperset(itertools.chain(*evaluated))
     return selection if is_whole else None
 
 
@@ -68,18 +68,25 @@ def select(
 ) -> dict[str, list[str]]:
     """Choose the architectures of each group that `settings.groups` asks for, as strings.
 
-    Of architectures of equal value `results.tie_breaker` says which come first.
+    `results.tie_breaker` orders architectures of equal value.
 
-    random: of the trials (with random search, a sample of the space's fixed distribution).
-    stratified: spread evenly over buckets of the score (paper, figure 5), in a bucket those
-      of `random` first: they are as random, and trained anyway.
-    top: one from each of equally many ranks of the best `rules.top_pool` (a stratified sample); 0
-      stands for one in `TOP_SHARE`, or as many as are asked for if these are more.
-    small: the fewest parameters at or above the `rules.small_quantile` quantile.
-    pareto: spread evenly, by parameters, over those that no other beats in both score and
-      parameters.
-    tuned, narrowed: the best, whose widths are still to be found (`width_tuning.resolve`).
-    all_on: every path, not a legal architecture.
+    random: a random sample of the trials; with random search it has the fixed distribution of the
+      space.
+    stratified: spread evenly over buckets of the value (paper, figure 5). A bucket gives those of
+      `random` first, which are as random, and trained anyway.
+    top: a stratified sample of the best `rules.top_pool`, one from each of equal ranges of ranks. 0
+      stands for the best one in `TOP_SHARE`, or for the size of the group if that is more.
+    small: the fewest parameters, of those at or above the quantile `rules.small_quantile`.
+    pareto: spread evenly, by parameters, over the Pareto front of value and parameters.
+    tuned, narrowed: the best, whose widths `width_tuning.resolve` then tunes.
+    all_on: every path, which is not a legal architecture.
+
+    Args:
+      trials: rows of trials.jsonl.
+      space: the search space.
+      settings: the section of the protocol.
+      rules: the section `retrain.selection`.
+      seed: of the random choices.
     """
     rows = results.ranked(trials)
     generator = np.random.default_rng(seed)
@@ -101,19 +108,19 @@ def _texts(rows: Iterable) -> list[str]:
 
 
 def _stratified(shuffled, n, width):
-    """From every bucket in turn its first that is not taken, until there are n."""
+    """Take the next architecture of each bucket in turn, until there are n."""
     buckets: dict[int, list] = {}
     for row in shuffled:
         buckets.setdefault(analysis.bucket(row["value"], width), []).append(row)
     names = sorted(buckets)
-    names = analysis.evenly(names, n)  # not the lowest, but such as are spread over all
+    names = analysis.evenly(names, n)  # spread over all buckets, not only the lowest
     turns = itertools.zip_longest(*(buckets[name] for name in names))
     return [row for turn in turns for row in turn if row is not None][:n]
 
 
-def _top(rows, pool, n, generator):
-    pool = min(len(rows), pool or max(n, len(rows) // TOP_SHARE))
-    strata = np.array_split(np.arange(pool), n) if n else []
+def _top(rows, num_best, n, generator):
+    num_best = min(len(rows), num_best or max(n, len(rows) // TOP_SHARE))
+    strata = np.array_split(np.arange(num_best), n) if n else []
     return [rows[generator.choice(stratum)] for stratum in strata if stratum.size]
 
 

@@ -1,5 +1,6 @@
-"""Tuning the widths of an architecture that was found, which the paper proposes (section 5): its
-stand-alone network is trained with MorphNet's penalty, and what is left is widened uniformly.
+"""Width tuning of a stand-alone network after the search, which the paper proposes (section 5).
+
+The network is trained with MorphNet's penalty; the channels that are left are widened uniformly.
 """
 
 import logging
@@ -18,14 +19,18 @@ from nas_jax.training.loop import Task, Training
 
 logger = logging.getLogger(__name__)
 
-GROUPS = ("tuned", "narrowed")  # of networks that cost the same
+GROUPS = ("tuned", "narrowed")  # networks of equal cost
 
 
 def resolve(
     selection: Mapping[str, Sequence[str]], tune: Callable[[str], Mapping]
 ) -> dict[str, Sequence[str]]:
-    """The selection, with networks of tuned and narrowed widths for the architectures of these
-    groups; `tune` is as below, from a string."""
+    """Replace the architectures of the groups "tuned" and "narrowed" by networks of such widths.
+
+    Args:
+      selection: architectures of each group.
+      tune: (architecture) -> the row that `tune` of this module returns.
+    """
     resolved = {group: [tune(text)[group] for text in selection[group]] for group in GROUPS}
     return {**selection, **resolved}
 
@@ -38,20 +43,27 @@ def tune(
     filters: int,
     seed: int,
 ) -> dict:
-    """Train the network of architecture `text` with the penalty, as `retrain.short.train` says.
+    """Train the network of an architecture with the penalty, by `retrain.short.train`.
+
+    Args:
+      run: the run.
+      directory: gets the training and widths.json; it is not trained again if the file is there.
+      text: the architecture.
+      filters: channels of the first stage of the full network.
+      seed: of the training.
 
     Returns:
-      What widths.json in `directory` says: "tuned" and "narrowed" are networks' strings
-      (`widths.join`) that cost `retrain.widths.share` of the full network or less: what is left
-      and the full network, both scaled uniformly. "widths" has these and "left" and "full" by
-      tensor, "costs" what they cost.
+      The row of widths.json. "tuned" and "narrowed" are strings of networks (`widths.join`) that
+      cost at most `retrain.widths.share` of the full network: the network that is left, and the
+      full one, both scaled uniformly. "widths" has the channels of each tensor, and "costs" the
+      cost, of "full", "left", "tuned" and "narrowed".
 
     Raises:
       ValueError: the space has no widths, or the share is too small.
       Diverged: the loss is not finite.
     """
     path, settings = directory / "widths.json", run.config.retrain.widths
-    if distributed.of_lead(np.int32(path.exists())):  # else one process would train alone
+    if distributed.of_lead(np.int32(path.exists())):  # all processes train, or none
         return workdir.read_json(path, schemas.WIDTHS)
     logger.info("widths  F = %d, seed %d  %s", filters, seed, text)
     full = _widths_of(run, text, filters)
@@ -72,18 +84,24 @@ def tune(
 
 
 def _of_equal_cost(full, left, left_widths, share):
-    """Both networks, what they cost and their widths; `full` and `left` are `Widths`."""
+    """Scale both networks to the same cost: their strings, costs and widths.
+
+    `full` and `left` are `Widths`.
+    """
     limit = share * full.cost(full.full)
-    found = {
+    networks = {
         "full": (full, full.full),
         "left": (left, left_widths),
         "tuned": (left, left.scaled(left_widths, limit)),
         "narrowed": (full, full.scaled(full.full, limit)),
     }
     return {
-        "costs": {name: of.cost(own) for name, (of, own) in found.items()},
-        "widths": {name: dict(zip(of.names, map(int, own))) for name, (of, own) in found.items()},
-        **{name: join(found[name][0].text, found[name][1]) for name in GROUPS},
+        "costs": {name: of.cost(channels) for name, (of, channels) in networks.items()},
+        "widths": {
+            name: dict(zip(of.names, map(int, channels)))
+            for name, (of, channels) in networks.items()
+        },
+        **{name: join(networks[name][0].text, networks[name][1]) for name in GROUPS},
     }
 
 

@@ -1,10 +1,10 @@
-"""Checkpoints of a training run, by Orbax: a step's folder appears whole or not at all.
+"""Checkpoints of a training, by Orbax: the folder of a step appears whole or not at all.
 
-What a kill cannot damage a disk can, so each carries a digest of its arrays.
+A kill therefore damages none. A disk can, so each checkpoint carries a digest of its arrays.
 
-    <name>/<step>/          at regular steps; the last few are kept
-    interrupted/<step>/     at the step after which a training was asked to stop, until the next one
-    damaged/<step>/         what could not be read
+    <name>/<step>/          of regular steps; the last few are kept
+    interrupted/<step>/     of the step after which a training had to stop, until the next save
+    damaged/<step>/         checkpoints that could not be read
 """
 
 import contextlib
@@ -28,15 +28,15 @@ SAVED_AS = {"sampler_state": "policy"}  # names of a state's fields in checkpoin
 
 
 class Resumed(NamedTuple):
-    """Where a training goes on."""
+    """The state from which a training goes on."""
 
     step: int
     state: Any
-    pending: dict  # of `Checkpoints.interrupt`; {} at a regular step
+    pending: dict  # as given to `Checkpoints.interrupt`; {} at a regular step
 
 
 class Weights(NamedTuple):
-    """What evaluation reads of a training's state."""
+    """The part of a training's state that evaluation reads."""
 
     step: int
     params: Any
@@ -44,13 +44,13 @@ class Weights(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints under `directory`, a context manager (leaving it waits for the last save).
+    """The checkpoints in a folder: a context manager, which waits for the last save at its end.
 
     Args:
-      directory: made if it is not there.
+      directory: the folder, which is made if it is missing.
       keep: how many of the latest to keep; None keeps all.
-      leads: whether this process reads and writes them; else there are none, and nothing is saved.
-      identity: what they are of; None: it is neither saved nor compared.
+      leads: whether this process reads and writes checkpoints; else it finds and saves none.
+      identity: of the checkpoints; None: it is neither saved nor compared.
     """
 
     def __init__(
@@ -82,14 +82,14 @@ class Checkpoints:
         return sorted(self._manager.all_steps()) if self._manager else []
 
     def save(self, step: int, state: Any) -> None:
-        """Save a NamedTuple of NumPy arrays; returns before the files are written."""
+        """Save a NamedTuple of NumPy arrays, and return before the files are written."""
         if self._manager is None:
             return
         self._save(self._manager, step, state, {})
         shutil.rmtree(self._aside("interrupted"), ignore_errors=True)
 
     def interrupt(self, step: int, state: Any, pending: dict) -> None:
-        """Save between two regular steps, with plain data beside it; returns when it is written."""
+        """Save between two regular steps, with plain data; return when the files are written."""
         if self._manager is None:
             return
         with contextlib.closing(_manager(self._aside("interrupted"), 1)) as manager:
@@ -102,11 +102,14 @@ class Checkpoints:
         manager.save(step, args=ocp.args.StandardSave(_named(state)), custom_metadata=custom)
 
     def resume(self, like: Any) -> Resumed | None:
-        """The last state that can be read; None where there is none.
+        """Read the last sound checkpoint; None if there is no checkpoint.
 
-        Damaged ones are set aside, and said.
+        Damaged ones after it are moved to damaged/, with a warning.
 
-        Raises: ValueError if none can be read, or they are of another network.
+        Args:
+          like: a state of the same structure, shapes and dtypes; its values are not read.
+
+        Raises: ValueError if all are damaged, or one is of another network.
         """
         if self._manager is None:
             return None
@@ -119,11 +122,11 @@ class Checkpoints:
 
     def _last_sound(self, managers, like):
         errors = {}
-        found = [(manager, step) for manager in managers for step in manager.all_steps()]
-        for manager, step in sorted(found, key=lambda pair: pair[1], reverse=True):
+        saved = [(manager, step) for manager in managers for step in manager.all_steps()]
+        for manager, step in sorted(saved, key=lambda pair: pair[1], reverse=True):
             try:
                 state, custom = _read(manager, step, like, self._identity)
-            except _Unfit:  # it is sound, and an older one may be too old to say so
+            except _Unfit:  # it is sound; an older one may lack an identity, and would pass
                 raise
             except ValueError as error:
                 errors[manager, step] = error
@@ -141,19 +144,19 @@ class Checkpoints:
         return self._directory.with_name(name)
 
     def restore(self, step: int, like: Any) -> Any:
-        """The state of a regular step, as NumPy arrays.
+        """Read the state of a regular step, as NumPy arrays.
 
         Args:
           step: a step that was saved.
           like: a state of the same structure, shapes and dtypes; its values are not read.
 
-        Raises: ValueError if the checkpoint is damaged, or of something else: another identity,
-          structure, size or dtype.
+        Raises: ValueError if the checkpoint is damaged, or has another identity, structure, shape
+          or dtype.
         """
         return _read(self._manager, step, like, self._identity)[0]
 
     def weights(self, step: int, params: Any, sampler_state: Any) -> Weights:
-        """Return what evaluation reads of a regular step's state, as NumPy arrays.
+        """Read the weights of a regular step, as NumPy arrays.
 
         Args:
           step: a step that was saved.
@@ -163,10 +166,10 @@ class Checkpoints:
         """
         path, saved, _ = _saved(self._manager, step, self._identity)
         like = {"params": params, "policy": sampler_state}
-        there = {name: saved[name] for name in like}
-        _check_fits(path, _forms(there), _forms(like))
-        found = _in_form_of(like, there)
-        return Weights(step, found["params"], found["policy"])
+        part = {name: saved[name] for name in like}
+        _check_fits(path, _forms(part), _forms(like))
+        arrays = _in_form_of(like, part)
+        return Weights(step, arrays["params"], arrays["policy"])
 
 
 def _manager(directory, keep):
@@ -182,7 +185,7 @@ def _manager(directory, keep):
     directory.mkdir(parents=True, exist_ok=True)
     try:
         return make(directory)
-    except ValueError:  # of one step that it cannot even list
+    except ValueError:  # Orbax cannot even list one of the steps
         for path in directory.iterdir():
             with tempfile.TemporaryDirectory() as alone:
                 Path(alone, path.name).symlink_to(path)
@@ -195,7 +198,7 @@ def _manager(directory, keep):
 
 
 def _alone():
-    """One process saves for all; Orbax must not wait for the others."""
+    """Make Orbax save in one process, without waiting for the others."""
     index, prefix = jax.process_index(), f"owner{jax.process_index()}"
     if jax.process_count() == 1:
         return ocp.options.MultiprocessingOptions()
@@ -213,19 +216,19 @@ def _set_aside(path):
 
 
 def _read(manager, step, like, identity):
-    """(state, plain data) of a step, checked."""
+    """Read and check (state, plain data) of a step."""
     path, saved, custom = _saved(manager, step, identity)
     wanted = _named(like)
-    for name in compatibility.FORMER_LEAVES:  # which are of no use any more
+    for name in compatibility.FORMER_LEAVES:  # these have no use any more
         if name in _forms(saved) and name not in _forms(wanted):
             saved = _without(saved, name.split("."))
     _check_fits(path, _forms(saved), _forms(wanted))
-    found = _in_form_of(wanted, saved)
-    return type(like)(*(found[SAVED_AS.get(name, name)] for name in like._fields)), custom
+    arrays = _in_form_of(wanted, saved)
+    return type(like)(*(arrays[SAVED_AS.get(name, name)] for name in like._fields)), custom
 
 
 def _saved(manager, step, identity):
-    """(path, arrays in dicts and lists, plain data) of a step, sound and of that identity."""
+    """Read (path, arrays in dicts and lists, plain data) of a step; check digest and identity."""
     path = f"{manager.directory}/{step}"
     try:
         there = manager.item_metadata(step).tree
@@ -235,7 +238,7 @@ def _saved(manager, step, identity):
         saved = manager.restore(step, args=ocp.args.StandardRestore(abstract))
     except (_Unfit, jax.errors.JaxRuntimeError):  # the latter: no memory
         raise
-    except Exception as error:  # whatever Orbax meets in a file that is not as it wrote it
+    except Exception as error:  # Orbax raises anything on a damaged file
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"checkpoint {path} is damaged ({reason})") from error
     if custom.get("digest", _digest(saved)) != _digest(saved):
@@ -244,18 +247,18 @@ def _saved(manager, step, identity):
 
 
 def _named(state):
-    """A dict of a state's fields, by the names that they have in checkpoints."""
+    """Turn a state into a dict, by the names that its fields have in checkpoints."""
     return {SAVED_AS.get(name, name): value for name, value in state._asdict().items()}
 
 
 def _in_form_of(like, saved):
-    """The arrays of `saved` in the containers of `like`, whose leaves have the same names."""
+    """Put the arrays of `saved` into the containers of `like`, by the names of the leaves."""
     by_name = dict(zip(_forms(saved), jax.tree.leaves(saved)))
     return jax.tree.unflatten(jax.tree.structure(like), [by_name[name] for name in _forms(like)])
 
 
 def _without(tree, path):
-    """Nested dicts and lists without one leaf."""
+    """Copy nested dicts and lists without one leaf."""
     first, *rest = path
     if isinstance(tree, dict):
         kept = {key: value for key, value in tree.items() if key != first}
@@ -266,7 +269,7 @@ def _without(tree, path):
 
 
 class _Unfit(ValueError):
-    """A checkpoint of another network."""
+    """The checkpoint is sound, but of another network."""
 
 
 def _check_identity(path, custom, identity):
@@ -278,7 +281,7 @@ def _check_identity(path, custom, identity):
 
 
 def _check_fits(path, saved, wanted):
-    # Before anything is read: Orbax would cast other dtypes without a word.
+    # Orbax would cast other dtypes without a word.
     for name in sorted(saved.keys() | wanted.keys()):
         there, here = (forms.get(name, "absent") for forms in (saved, wanted))
         if there != here:
@@ -289,14 +292,14 @@ def _check_fits(path, saved, wanted):
 
 
 def _forms(tree):
-    """{'params.kernel': 'float32[3, 4]'} of every leaf."""
+    """Name dtype and shape of each leaf: {'params.kernel': 'float32[3, 4]'}."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
     return {n: f"{leaf.dtype}{list(leaf.shape)}" for n, (_, leaf) in zip(names, leaves)}
 
 
 def _digest(tree):
-    """Of all arrays, in order."""
+    """Hash all arrays, in order."""
     digest = hashlib.blake2b(digest_size=16)
     for leaf in jax.tree.leaves(tree):
         digest.update(np.ascontiguousarray(leaf).tobytes())

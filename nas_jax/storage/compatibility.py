@@ -1,8 +1,8 @@
-"""What runs did before a field of the config existed, or had another default.
+"""Compatibility with earlier versions: fields of the config that did not exist, other defaults.
 
-A run that was begun before goes on as it began, and what it left is found. So whoever adds a field
-adds a line to `ABSENT`, and whoever changes a default a line to `FORMER_DEFAULTS`; both stay for
-good. Configs are nested plain dicts here, fields are named 'a.b'.
+An older run goes on as it began, and studies find what it left. A new field therefore needs a line
+in `ABSENT`, and a new default a line in `FORMER_DEFAULTS`. Both stay for good. Configs are nested
+plain dicts here, and fields are named 'a.b'.
 """
 
 import copy
@@ -11,42 +11,42 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
-# Field -> the value with which a run does what runs did before there was that field.
+# Field -> the value that reproduces what runs did before the field existed.
 ABSENT = {
     "data.shuffle_seed": -1,
     "supernet.other_data": False,
     "supernet.variant": "none",
     "supernet.variant_options": [],  # as JSON has it
 }
-# Field -> the default that runs had in whose config.json that other field is absent.
+# Field -> (its former default, the field that config.json lacks in runs with that default).
 FORMER_DEFAULTS = {
     "retrain.selection.top_pool": (100, "data.shuffle_seed"),
 }
-# What data.json did not say before: the order in which images were taken, and which form of a
-# method that was mended since (`mended`) a run used.
+# Values that older data.json files lack: the order of the images, and the former version of each
+# method that was corrected since (`mended`).
 INPUTS = {"order": "stored", "path_dropout": "first", "trained": "first"}
-# Arrays of a checkpoint that have no use any more: SGD counted steps to look up the learning rate.
+# Arrays of older checkpoints without a use: SGD counted steps to look up the learning rate.
 FORMER_LEAVES = ("opt_state.1.1.count",)
-# `sweep.strategy` of those that are training variants now.
+# Former values of `sweep.strategy` that are training variants now.
 FORMER_STRATEGIES = ("morphnet", "pbt", "smash")
-# Fields that say where something lies. What lies there is compared by its content (data.json).
+# Fields that name a place. Its content is compared instead (data.json).
 PLACES = ("data.data_dir", "study.pool", "study.paper_points")
 TABLE = "table"  # a file: its name counts, its folder does not
-CHECKS = ("supernet.other_data",)  # fields that decide what is refused, not what is made
+CHECKS = ("supernet.other_data",)  # fields that only decide what is refused
 
 
 def completed(config: Mapping) -> dict:
     """Copy a config and add the fields that it lacks, each with its value of `ABSENT`.
 
-    Sections that it lacks are not added, so that a part of a config stays a part. A strategy that
-    is a training variant now becomes that.
+    Missing sections are not added, so that a part of a config stays a part. A former strategy that
+    is a training variant now becomes `supernet.variant`.
     """
-    found = with_variant(copy.deepcopy(dict(config)))
+    whole = with_variant(copy.deepcopy(dict(config)))
     for name, value in ABSENT.items():
-        section, field = _section(found, name)
+        section, field = _section(whole, name)
         if section is not None:
             section.setdefault(field, value)
-    return found
+    return whole
 
 
 def with_variant(config: dict) -> dict:
@@ -62,8 +62,15 @@ def with_variant(config: dict) -> dict:
 
 
 def without_former(config: Mapping, prefix: str = "", also: Collection[str] = ()) -> dict:
-    """Copy a config, or its section `prefix`, without fields that have their value of `ABSENT` (a
-    run that was begun before has the same), and without those that `also` names."""
+    """Copy a config, or a section of it, without fields that have their value of `ABSENT`.
+
+    Such a copy is the same for a run that was begun before these fields existed.
+
+    Args:
+      config: the config, or the section.
+      prefix: name of the section with a point, such as "sweep."; "" for a whole config.
+      also: further fields to leave out.
+    """
     kept = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
@@ -76,57 +83,60 @@ def without_former(config: Mapping, prefix: str = "", also: Collection[str] = ()
 
 
 def decisive(config: Mapping) -> dict:
-    """Copy of a config what decides what a run makes: not where things lie (paths become '', that
-    of a table its name), nor what is checked."""
-    found = copy.deepcopy(dict(config))
+    """Copy a config and keep what decides the results of a run.
+
+    Paths become '', the path of a table its file name, and fields that only decide what is refused
+    are left out.
+    """
+    kept = copy.deepcopy(dict(config))
     for name in PLACES:
-        section, field = _section(found, name)
+        section, field = _section(kept, name)
         if section is not None and field in section:
             section[field] = ""
     for name in CHECKS:
-        section, field = _section(found, name)
+        section, field = _section(kept, name)
         if section is not None:
             section.pop(field, None)
-    if isinstance(found.get(TABLE), str):
-        found[TABLE] = PurePath(found[TABLE]).name
-    return found
+    if isinstance(kept.get(TABLE), str):
+        kept[TABLE] = PurePath(kept[TABLE]).name
+    return kept
 
 
-def mended(space: str, sampler: str = "", score: str = "") -> dict[str, str]:
-    """Name the form of methods that were mended, where a run uses them: what it began with another
-    form cannot go on, nor be compared.
+def mended(space: str, sampler: str = "", evaluator: str = "") -> dict[str, str]:
+    """Name the version of each corrected method that a run uses.
 
-    Path dropout left a chain's layer without a path, and counted NAS-Bench-201's "none" as one.
-    Candidates of the cell space that were trained began with too small kernels.
+    A run that began with another version cannot go on, and its results cannot be compared. Path
+    dropout left a chain's layer without a path, and counted NAS-Bench-201's "none" as a path.
+    Trained candidates of the cell space began with too small kernels.
 
     Args:
       space: `space.name` of the config.
       sampler: `supernet.sampler`, where a supernet is trained.
-      score: `sweep.score`, where candidates are scored.
+      evaluator: `sweep.score`, where candidates are evaluated.
     """
-    trains = score not in ("table", "trained")
-    drops = (trains and sampler == "path_dropout") or score == "kl"
-    found = {}
+    trains = evaluator not in ("table", "trained")
+    drops = (trains and sampler == "path_dropout") or evaluator == "kl"
+    versions = {}
     if space in ("nasbench_macro", "nasbench201") and drops:
-        found["path_dropout"] = "second"
-    if space == "cell" and score == "trained":
-        found["trained"] = "second"
-    return found
+        versions["path_dropout"] = "second"
+    if space == "cell" and evaluator == "trained":
+        versions["trained"] = "second"
+    return versions
 
 
 def former_values(given: Mapping, default: Mapping, there: Mapping) -> Iterator[tuple[str, Any]]:
-    """Find what a run that was begun before has in place of today's defaults: (field, value) each.
+    """Yield (field, value) where an older run has another value than today's default.
 
-    A field that was given another value than today's default is left as it is.
+    A field that the command sets to another value than today's default is left out.
 
     Args:
       given: the config of today's command.
       default: the config with today's defaults.
-      there: what config.json of the run holds.
+      there: the content of the run's config.json.
     """
     former = {name: value for name, value in ABSENT.items() if _is_absent(there, name)}
     for name, (value, since) in FORMER_DEFAULTS.items():
-        if since in former and _get(there, name) == value:  # else what it holds was meant
+        if since in former and _get(there, name) == value:  # another value was set on purpose
             former[name] = value
     for name, value in former.items():
         now = _get(given, name)
@@ -135,19 +145,19 @@ def former_values(given: Mapping, default: Mapping, there: Mapping) -> Iterator[
 
 
 def _same(a, b):
-    """Whether two values are equal; a tuple is the list that JSON makes of it."""
+    """Say whether two values are equal; JSON turns a tuple into a list."""
     a, b = (list(x) if isinstance(x, tuple) else x for x in (a, b))
     return a == b
 
 
 def _section(config, name):
-    """The section (None if it is not there) and the last part of a field's name."""
+    """Return the section of a field, None if it is missing, and the last part of its name."""
     *sections, field = name.split(".")
     try:
-        found = functools.reduce(lambda section, part: section[part], sections, config)
+        section = functools.reduce(lambda section, part: section[part], sections, config)
     except (KeyError, TypeError):
         return None, field
-    return (found if isinstance(found, Mapping) else None), field
+    return (section if isinstance(section, Mapping) else None), field
 
 
 def _is_absent(config, name):

@@ -1,7 +1,7 @@
 """The paper's experiments, each a part of a report: `--mode=study`, configs/studies.
 
 A part is a module of this package with a TITLE and `write(study) -> Markdown`. It trains what the
-study's pool lacks, and draws its figures. `study.parts` names the parts of a study.
+study's store lacks, and draws its figures. `study.parts` names the parts of a study.
 """
 
 import logging
@@ -41,9 +41,9 @@ logger = logging.getLogger(__name__)
 
 
 def check(config: ConfigDict) -> None:
-    """Check what a study needs before anything is written.
+    """Check the fields that a study needs, before anything is written.
 
-    Raises: ValueError, with the way out, if it cannot be done as the config says.
+    Raises: ValueError that names the field and the way out.
     """
     parts = config.study.parts
     if not parts:
@@ -51,11 +51,11 @@ def check(config: ConfigDict) -> None:
             "config.study.parts is empty: --mode=study wants a config of configs/studies, or some "
             f"of {', '.join(PARTS)}"
         )
-    score = "table" if "regret" in parts else "accuracy"
-    if config.sweep.score != score:
+    evaluator = "table" if "regret" in parts else "accuracy"
+    if config.sweep.score != evaluator:
         raise ValueError(
-            f"config.sweep.score={config.sweep.score!r}, but this study ranks by {score!r} (the "
-            "part 'regret' by 'table', all others by 'accuracy')"
+            f"config.sweep.score={config.sweep.score!r}, but this study ranks by {evaluator!r} "
+            "(the part 'regret' by 'table', all others by 'accuracy')"
         )
     if config.sweep.latency.num_archs:
         raise ValueError(
@@ -97,7 +97,7 @@ def _variants(config):
 
 
 def study(run: Run) -> Path:
-    """Do what the study lacks, and write report/report.md in the workdir; return its path."""
+    """Train and evaluate what is missing, write report/report.md, and return its path."""
     config = run.config
     check(config)
     made = Study(run)

@@ -1,4 +1,4 @@
-"""Search strategies at the same budget: supernet, search, and the best found trained to the end."""
+"""Search strategies at the same budget: supernet, search, and the best trained alone."""
 
 from nas_jax.report import analysis, figures, markdown, results
 from nas_jax.training import supernet
@@ -15,7 +15,7 @@ are equal)."""
 
 
 def write(study) -> str:
-    """Train what is lacking; draw the differences and list the strategies."""
+    """Train what is missing; draw the differences and list the strategies."""
     configs = study.seeded()
     count = study.config.retrain.final.groups.top
     chosen = {
@@ -60,34 +60,34 @@ def _figure(study, gains):
 
 
 def _mean(values):
-    """Average; None where there is nothing, since the supernet diverged."""
+    """Compute the mean; None without values, since the supernet diverged."""
     values = list(values)
     return sum(values) / len(values) if values else None
 
 
 def _chosen_cells(chosen, networks):
-    """Return cells of what the searches of a strategy chose: best score of each, mean size."""
-    scores = [100 * rows[0]["value"] for rows in chosen if rows]
+    """Return cells on the choices of a strategy: best value of each seed, mean size."""
+    values = [100 * rows[0]["value"] for rows in chosen if rows]
     params = [networks[row["arch"]].params for rows in chosen for row in rows]
-    return markdown.spread(analysis.summary(scores)), markdown.millions(_mean(params))
+    return markdown.spread(analysis.summary(values)), markdown.millions(_mean(params))
 
 
 def _gain(accuracies, reference):
-    """Average the gain over the seeds that both have."""
+    """Compute the mean gain over the seeds for which both have an accuracy."""
     pairs = zip(accuracies, reference, strict=True)
     return analysis.mean_interval([a - b for a, b in pairs if None not in (a, b)])
 
 
 def _budget(study, config):
-    """Count, of one search: images trained on, candidates scored, images scored on, all images."""
+    """Count for one search: images trained on, candidates, images evaluated on, all images."""
     sweep, train = config.sweep, config.supernet.train
-    steps = count_steps(train, study.pool.data.num_images("train"))
+    steps = count_steps(train, study.store.data.num_images("train"))
     members = supernet.num_members(config.supernet, study.space)
-    learnt_from = 0
+    num_evaluated = 0  # candidates that a controller or a population learns from
     if config.supernet.sampler == "strategy" or members > 1:
         rounds = steps // config.supernet.strategy_every
-        learnt_from = rounds * sweep.candidates_per_batch * members
+        num_evaluated = rounds * sweep.candidates_per_batch * members
     trained = members * steps * train.batch_size
-    scored = sweep.num_candidates * sweep.num_images + learnt_from * sweep.batch_size
-    numbers = trained, sweep.num_candidates + learnt_from, scored, trained + scored
+    evaluated = sweep.num_candidates * sweep.num_images + num_evaluated * sweep.batch_size
+    numbers = trained, sweep.num_candidates + num_evaluated, evaluated, trained + evaluated
     return [f"{number:,}" for number in numbers]

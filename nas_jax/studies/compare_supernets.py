@@ -1,6 +1,6 @@
-"""Supernets trained in different ways, by how well their scores rank the same architectures.
+"""Supernets trained in different ways, by how well they rank the same architectures.
 
-The paper's figure 4 (dropout rates), and ablations of what else it decides.
+The paper's figure 4 compares dropout rates; other variants are ablations of its other choices.
 """
 
 from nas_jax.report import analysis, figures, markdown
@@ -14,26 +14,26 @@ over the scores of the first supernet, which favours it: the random one compares
 
 
 def write(study) -> str:
-    """List how well each supernet ranks; draw its scores, and the differences from the first."""
-    scores = {
+    """List how well each supernet ranks; draw its values, and the differences from the first."""
+    values = {
         label: {
-            name: study.scores(config, [network.arch for network in networks])
+            name: study.values(config, [network.arch for network in networks])
             for name, networks in study.samples.items()
         }
         for label, config in study.variants.items()
     }
     rows, gains = [], {}
-    for label, of_sample in scores.items():
-        for name, values in of_sample.items():
+    for label, of_sample in values.items():
+        for name, ours in of_sample.items():
             truth = [network.accuracy for network in study.samples[name]]
-            gain = analysis.kendall_gain(values, scores[study.reference][name], truth)
-            rows.append(_row(label, name, values, truth, gain))
+            gain = analysis.kendall_gain(ours, values[study.reference][name], truth)
+            rows.append(_row(label, name, ours, truth, gain))
             if label != study.reference and gain is not None:
                 gains[f"{label}, {name}"] = gain
     rows += _paper_rows(study)
     header = ("supernet", "sample", "n", "Kendall's tau-b", "Spearman's rho")
     header += ("tau-b, difference from the first", "score (%): mean ± sd", "range")
-    images = [_panels(study, scores)]
+    images = [_panels(study, values)]
     if gains:
         path = study.results.out / "supernets_gains.png"
         figures.intervals(path, gains, f"tau-b, difference from {study.reference}")
@@ -60,14 +60,14 @@ def _paper_rows(study):
         yield _row(f"the paper: {label}", "stratified", values, truth, gain)
 
 
-def _panels(study, scores):
+def _panels(study, values):
     name = "stratified" if "stratified" in study.samples else "random"
     networks = study.samples[name]
     truth = [network.accuracy for network in networks]
     sds = [analysis.summary(network.accuracies).sd for network in networks]
     points = {
         label: figures.Points(*_complete(of_sample[name], truth, sds))
-        for label, of_sample in scores.items()
+        for label, of_sample in values.items()
     }
     columns, paper = study.config.study.paper_columns, {}
     if columns and (theirs := study.paper("standalone_accuracy")):
@@ -76,9 +76,9 @@ def _panels(study, scores):
             f"paper: {label}": figures.Points(study.paper(column), theirs, none)
             for label, column in zip(study.variants, columns)
         }
-    labels = study.results.score.label, "stand-alone accuracy (%)"
+    axes = study.results.ranking_metric.label, "stand-alone accuracy (%)"
     path = study.results.out / "supernets.png"
-    figures.panels(path, [*_in_rows(points), *_in_rows(paper)], *labels)
+    figures.panels(path, [*_in_rows(points), *_in_rows(paper)], *axes)
     return f"![Scores by each supernet, {name} sample]({path.name})"
 
 

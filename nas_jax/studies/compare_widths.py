@@ -1,4 +1,4 @@
-"""Widths tuned after the search (the paper's section 5), against narrowing at the same cost."""
+"""Widths tuned after the search (paper, section 5), against narrowing at the same cost."""
 
 from nas_jax.report import analysis, figures, markdown, results
 from nas_jax.report.results import columns
@@ -13,8 +13,8 @@ HEADER = ("widths", "n", "test accuracy (%)", "parameters (M)", "multiply-adds (
 
 
 def write(study) -> str:
-    """Train what is lacking; draw widths and differences, and list the networks."""
-    rows = study.pool.tune(_jobs(study))
+    """Train what is missing; draw widths and differences, and list the networks."""
+    rows = study.store.tune(_jobs(study))
     archs = {name: [row["arch" if name == "full" else name] for row in rows] for name in NAMES}
     trained = study.networks({arch for each in archs.values() for arch in each})
     networks = {name: [trained[arch] for arch in each] for name, each in archs.items()}
@@ -32,7 +32,7 @@ def write(study) -> str:
 
 
 def _jobs(study):
-    """Return the best architectures of each seed's search, to be tuned with that seed."""
+    """List the jobs of `Store.tune`: the best architectures of each seed's search."""
     (configs, *_), (searches, *_) = study.seeded().values(), study.searches().values()
     final = study.config.retrain.final
     return [

@@ -1,7 +1,7 @@
-"""What the one-shot model learns: which paths its predictions rest on (paper, figures 6 and 7).
+"""The paths that the supernet's predictions rest on (paper, figures 6 and 7).
 
-A candidate is compared with nearly all paths on, by the symmetrised KL divergence of predictions
-with the same weights on a few training images; no label is read.
+The symmetrised KL divergence compares a candidate with networks of nearly all paths, with the same
+weights, on a few training images. It needs no labels.
 """
 
 import numpy as np
@@ -20,11 +20,11 @@ ordered by stand-alone accuracy; no. 1 is the least accurate."""
 
 
 def write(study) -> str:
-    """Draw the divergence against both accuracies, and its course; list how well it ranks."""
+    """Draw the divergence against both accuracies and over the training; list how well it ranks."""
     config = variants.changed(study.variants[study.reference], "", [("sweep.score", "kl")])
     rows, panels = [], []
     for name, networks in study.samples.items():
-        values = study.scores(config, [network.arch for network in networks])
+        values = study.values(config, [network.arch for network in networks])
         one_shot, truth = columns(networks, "one_shot", "accuracy")
         rows += _rows(name, values, one_shot, truth)
         panels.append(_panels(name, values, one_shot, truth))
@@ -42,7 +42,7 @@ def write(study) -> str:
 
 
 def _rows(name, values, one_shot, truth):
-    """Yield rows: minus the divergence with both accuracies, and the score with one."""
+    """Yield rows: minus the divergence against both accuracies, one-shot against stand-alone."""
     gain = analysis.kendall_gain(values, one_shot, truth)
     difference = "" if gain is None else markdown.interval(gain)
     for ranker, ranked, x, y, last in (
@@ -56,8 +56,8 @@ def _rows(name, values, one_shot, truth):
 
 def _panels(name, values, one_shot, truth):
     def points(accuracies):
-        known = [(-v, a) for v, a in zip(values, accuracies) if None not in (v, a)]
-        return figures.Points(*np.reshape(known, (-1, 2)).T, [np.nan] * len(known))
+        pairs = [(-v, a) for v, a in zip(values, accuracies) if None not in (v, a)]
+        return figures.Points(*np.reshape(pairs, (-1, 2)).T, [np.nan] * len(pairs))
 
     return {f"{name}: one-shot": points(one_shot), f"{name}: stand-alone": points(truth)}
 
@@ -66,19 +66,19 @@ def _course(study, config):
     networks = sorted(next(reversed(study.samples.values())), key=lambda n: n.accuracy)
     numbers = analysis.evenly(range(len(networks)), study.config.study.course)
     networks = {number + 1: networks[number] for number in numbers}
-    with Checkpoints(study.pool.supernet(config) / "checkpoints") as checkpoints:
+    with Checkpoints(study.store.supernet(config) / "checkpoints") as checkpoints:
         steps = checkpoints.steps
     archs = [network.arch for network in networks.values()]
-    courses = [[_plus(v) for v in study.scores(config, archs, step)] for step in steps]
+    courses = [[_plus(v) for v in study.values(config, archs, step)] for step in steps]
     names = [f"{n.accuracy:.1f} % (no. {number})" for number, n in networks.items()]
     path = study.results.out / "divergence_course.png"
-    labels = "training step", "KL divergence (nats)", "stand-alone accuracy"
-    figures.courses(path, steps, dict(zip(names, zip(*courses))), *labels)
+    axes = "training step", "KL divergence (nats)", "stand-alone accuracy"
+    figures.courses(path, steps, dict(zip(names, zip(*courses))), *axes)
     rows = [(f"{step:,}", *course) for step, course in zip(steps, courses)]
     table = markdown.table(("step", *names), rows)
     return f"![Course of the divergence]({path.name})\n\n{COURSE}\n\n{table}"
 
 
 def _plus(value):
-    """Return the divergence of a score; NaN for a failure."""
+    """Turn a value back into a divergence; NaN for a failure."""
     return float("nan") if value is None else -value

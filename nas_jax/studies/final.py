@@ -1,4 +1,4 @@
-"""Top, small, random and all-on networks trained to the end, at several widths (paper, table 1)."""
+"""The final networks: top, small, random and all-on, at several widths (paper, table 1)."""
 
 from nas_jax.report import analysis, markdown
 from nas_jax.report.sections import final_networks

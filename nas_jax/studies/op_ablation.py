@@ -1,4 +1,4 @@
-"""All paths but one op: which ops the one-shot model rests on, and which ones networks need."""
+"""The ablation of ops: which the supernet rests on, and which stand-alone networks need."""
 
 import jax
 import numpy as np
@@ -12,23 +12,26 @@ use the op are (mean, one-shot and stand-alone), and how well the score ranks th
 
 
 def write(study) -> str:
-    """List, for each op, how accurate all paths but that op are."""
+    """List the accuracy of all paths but one op, for each op.
+
+    Raises: ValueError if the blocks of the space do not choose ops.
+    """
     space, reference = study.space, study.variants[study.reference]
     choices = list(filter(_of_ops, jax.tree.leaves(space.choices)))
     if not choices:
         raise ValueError(
             "study.parts 'removal' wants the cell space, whose blocks choose their ops"
         )
-    labels = space.option_names(choices[0])
-    archs = [space.all_on(), *(_without(space, j) for j in range(len(labels)))]
-    accuracies = study.scores(reference, list(map(space.to_str, archs)))
+    ops = space.option_names(choices[0])
+    archs = [space.all_on(), *(_without(space, j) for j in range(len(ops)))]
+    accuracies = study.values(reference, list(map(space.to_str, archs)))
     networks = list({n.arch: n for sample in study.samples.values() for n in sample}.values())
     networks = [network for network in networks if network.one_shot is not None]
     uses = _uses(space, [network.arch for network in networks])
     rows = [("all on", accuracies[0], "", "", "", *_ranked(networks, [True] * len(networks)))]
-    for j, (label, accuracy) in enumerate(zip(labels, accuracies[1:])):
+    for j, (op, accuracy) in enumerate(zip(ops, accuracies[1:])):
         lost = "" if None in (accuracy, accuracies[0]) else accuracy - accuracies[0]
-        row = f"without {label}", accuracy, lost
+        row = f"without {op}", accuracy, lost
         rows.append((*row, *_gaps(networks, uses[:, j]), *_ranked(networks, ~uses[:, j])))
     header = ("", "one-shot accuracy (%)", "difference from all on", "one-shot: without - with it")
     header += ("stand-alone: without - with it", "n without it", "Kendall's tau-b of these")
@@ -36,7 +39,7 @@ def write(study) -> str:
 
 
 def _without(space, option):
-    """Return masks of all paths but one op of every block."""
+    """Return masks of all paths but one op of each block."""
 
     def mask(choice, on):
         return np.where(np.arange(len(on)) == option, 0, on) if _of_ops(choice) else on
@@ -45,7 +48,7 @@ def _without(space, option):
 
 
 def _uses(space, archs):
-    """Return bool [N, ops]: whether each architecture uses each op, in any block."""
+    """Say which ops each architecture uses in any block, bool [N, ops]."""
     pairs = zip(jax.tree.leaves(space.choices), jax.tree.leaves(space.from_strs(archs)))
     return np.any([mask for choice, mask in pairs if _of_ops(choice)], axis=0)
 

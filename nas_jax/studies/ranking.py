@@ -3,27 +3,27 @@
 import math
 
 from nas_jax.report import analysis, figures, markdown
-from nas_jax.report.sections import ranking, scores
+from nas_jax.report.sections import distribution, ranking
 
 TITLE = "One-shot against stand-alone accuracy"
 
 
 def write(study) -> str:
-    """Draw scores against accuracies, and list how well they rank; the paper's points, too."""
-    out, score = study.results.out, study.results.score
+    """Draw both accuracies and list how well one ranks the other; so for the paper's points."""
+    out, metric = study.results.out, study.results.ranking_metric
     where = f"F = {min(study.config.retrain.short.filters)}"
     samples = {(where, name): networks for name, networks in study.samples.items()}
     return "\n\n".join(
         [
-            scores.distribution(out, score, study.trials),
-            ranking.comparison(out, score, samples, study.trials),
+            distribution.distribution(out, metric, study.trials),
+            ranking.comparison(out, metric, samples, study.trials),
             *_paper(study),
         ]
     )
 
 
 def _paper(study):
-    """Yield the paper's points, which it stratified by score, and their coefficients."""
+    """Yield the paper's points, which are stratified by one-shot accuracy, and coefficients."""
     truth, one_shot = study.paper("standalone_accuracy"), study.paper("one_shot_accuracy")
     if truth is None:
         return

@@ -1,4 +1,4 @@
-"""Search strategies in a table of published accuracies: what is still missed after each query."""
+"""Search strategies in a table of published accuracies: the regret after each query."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from the first strategy are paired by seed, below zero is better."""
 
 
 def write(study) -> str:
-    """Draw the regret against queries, and list it after some of them."""
+    """Draw the regret over the queries, and list it after some of them."""
     table = tabular.load(study.config.table, study.space)
     best = max(map(table.search_accuracy, table.rows))
     courses = {

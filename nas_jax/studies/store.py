@@ -1,15 +1,15 @@
-"""A folder of supernets, scores and stand-alone networks that studies share.
+"""The store: a folder of supernets, evaluations and stand-alone networks that studies share.
 
     supernets/<id>/                    a workdir: checkpoints, metrics, scores/<id>.jsonl
     searches/<id>/                     trials.jsonl of a strategy
     widths/<id>/F<filters>/<arch id>/seed<k>/widths.json
     networks/<id>/F<filters>/<arch id>/seed<k>/result.json
 
-An id stands for the fields of the config that decide what is there; they lie in it as config.json.
-So what one study trained another finds, and a study that was stopped goes on. Fields with the value
-that reproduces what was done before there were such fields are left out (`compatibility`), so that
-what an earlier version trained is found, too. Several processes may work on one pool: each trains
-what no other has begun, and waits for the rest at the end.
+An id is a hash of the fields of the config that decide the content of its folder. The folder has
+them as config.json. So a study reuses what another one trained, and a stopped study goes on. Fields
+that newer versions added are left out of the id where they have the value of older versions
+(`compatibility`), so that a study also reuses older results. Several processes may work on one
+store: each trains what no other has begun, and waits for the rest at the end.
 """
 
 import hashlib
@@ -35,29 +35,44 @@ from nas_jax.training import supernet as supernet_lib
 
 logger = logging.getLogger(__name__)
 
-SHARED = ("data", "space", "network")  # decide every network
+<<<<<<< HEAD
+SHARED = ("data", "space", "network")  # sections that decide every network
 # A whole section counts, so that a field that comes is not forgotten, but for what decides nothing.
-_ASKS = ("strategy", "options", "constraints", "latency", "candidates_per_batch")
-_OF_NO_SCORE = (*_ASKS, "num_candidates", "inherit")
-_OF_NO_DIVERGENCE = (*_OF_NO_SCORE, "num_images", "batch_size")
-_OF_NO_TRAINING = ("score", "kl", "bn", "calibration_images", "num_checkpoints")
-_OF_NO_TRAINING += ("num_candidates", "inherit")
-# Decides scores: what is trained or tested sees all images of a split.
+_NO_EVALUATION = ("strategy", "options", "constraints", "latency", "candidates_per_batch")
+_NO_EVALUATION += ("num_candidates", "inherit")  # fields of `sweep` that decide no evaluation
+_NO_DIVERGENCE = (*_NO_EVALUATION, "num_images", "batch_size")
+_NO_TRAINING = ("score", "kl", "bn", "calibration_images", "num_checkpoints")
+_NO_TRAINING += ("num_candidates", "inherit")  # nor a training that depends on the strategy
+# Decides evaluations alone: training and test read all images of a split.
 ORDER = "data.shuffle_seed"
+=======
+SHARED = ("data", "space", "network")  # sections that decide every network
+# Fields of `sweep` that decide an evaluation, and those that decide an accuracy.
+EVALUATION = ("seed", "score", "kl", "bn", "calibration_images", "num_checkpoints")
+ACCURACY = ("num_images", "batch_size")
+# Decides evaluations alone: training and test read all images of a split.
+ORDER = "data.shuffle_seed"
+# Fields of `sweep` that decide a supernet whose training depends on the strategy.
+STRATEGY = ("seed", "strategy", "options", "constraints", "latency", "candidates_per_batch")
+>>>>>>> lang2
 
 
 class Store:
-    """See the module; `data` is that of all configs it is asked about.
+    """The store in a folder; all its configs have the same data.
 
-    Scores are as trials.jsonl has them; an architecture's string is that of the space whose cells
-    share it (`Space.repeated`).
+    Evaluations are rows of trials.jsonl. A string is of an architecture that all cells share; an
+    untied space repeats it (`Space.repeated`).
+
+    Args:
+      directory: the folder, `study.pool`.
+      data: images.
     """
 
     def __init__(self, directory: str | Path, data: dataset.Data):
         self.directory, self.data = file_paths.local(directory, "config.study.pool"), data
 
     def train_supernets(self, configs: Mapping[str, ConfigDict]) -> None:
-        """Train the supernets of these configs, by label, that are not there."""
+        """Train the supernets of these configs, by label, unless they are in the store."""
         jobs = {self.supernet(config): (label, config) for label, config in configs.items()}
         _share(jobs, _is_done, self._train)
 
@@ -68,65 +83,79 @@ class Store:
         try:
             supernet_lib.train(self.run(config, directory))
             workdir.set_status(directory, "done")
-        except FloatingPointError as error:  # a finding, too: the other supernets go on
+        except FloatingPointError as error:  # a result, too: the other supernets go on
             logger.warning("supernet  %s: %s", label, error)
             workdir.set_status(directory, "diverged", error=str(error))
         jax.clear_caches()
 
     def run(self, config: ConfigDict, workdir: Path | None = None) -> Run:
-        """Make the run of a config; None: in the store's own folder."""
+        """Make the run of a config in a workdir; None: the folder of the store."""
         return build.assemble(config, self.data, workdir or self.directory)
 
     def supernet(self, config: ConfigDict) -> Path:
-        """Where the supernet of a config is, or will be."""
+        """Return the folder of a config's supernet, trained or not."""
         names = ("seed", *SHARED, "supernet")
         methods = compatibility.mended(config.space.name, config.supernet.sampler)
         if (config.supernet.variant, config.supernet.sampler == "strategy") == ("none", False):
             parts = _parts(config, names, without=(ORDER, "supernet.strategy_every"))
             return self._folder("supernets", parts | methods)
-        parts = _parts(config, names) | {"sweep": _sweep_parts(config, _OF_NO_TRAINING)}
+        parts = _parts(config, names) | {"sweep": _sweep_parts(config, _NO_TRAINING)}
         return self._folder("supernets", parts | methods, order=self.data.order)
 
     def _folder(self, kind, parts, **inputs):
-        """The folder of a kind for what these fields decide, made if it is not there."""
+        """Return the folder of a kind that these fields decide; make it if it is missing."""
         root = self.directory / kind
         directory = root / _id(parts)
-        if not directory.exists():  # perhaps one whose id has where its data set lay in it
+        if not directory.exists():  # an older id may depend on the place of the data set
             same = (path for path in root.glob("*/config.json") if _is_of(path, parts))
             directory = next(same, directory / "config.json").parent
         inputs = {"fingerprint": self.data.fingerprint, **inputs}
         workdir.open_workdir(directory, parts, inputs)
         return directory
 
-    def scores_file(self, config: ConfigDict, step: int | None = None) -> Path:
-        """Where scores by the supernet of a config are, scored as `config.sweep` says."""
-        without = _OF_NO_DIVERGENCE if config.sweep.score == "kl" else _OF_NO_SCORE
+<<<<<<< HEAD
+    def evaluations_file(self, config: ConfigDict, step: int | None = None) -> Path:
+        """Return the file of evaluations by a config's supernet, with the settings of its sweep."""
+        without = _NO_DIVERGENCE if config.sweep.score == "kl" else _NO_EVALUATION
         order = _parts(config.data, [ORDER.removeprefix("data.")], "data.")
-        methods = compatibility.mended(config.space.name, score=config.sweep.score)
+        methods = compatibility.mended(config.space.name, evaluator=config.sweep.score)
         settings = _sweep_parts(config, without) | order | methods | {"step": step}
+=======
+    def evaluations_file(self, config: ConfigDict, step: int | None = None) -> Path:
+        """Return the file of evaluations by a config's supernet, with the settings of its sweep."""
+        names = EVALUATION + (() if config.sweep.score == "kl" else ACCURACY)
+        order = _parts(config.data, [ORDER.removeprefix("data.")], "data.")
+        methods = compatibility.mended(config.space.name, evaluator=config.sweep.score)
+        settings = _parts(config.sweep, names, "sweep.") | order | methods | {"step": step}
+>>>>>>> lang2
         return self.supernet(config) / "scores" / f"{_id(settings)}.jsonl"
 
-    def score(self, config: ConfigDict, archs: Sequence[str], step: int | None = None) -> list:
-        """Rows of `archs`, as in trials.jsonl, scored by the supernet of a config as it says.
+    def evaluate(self, config: ConfigDict, archs: Sequence[str], step: int | None = None) -> list:
+        """Evaluate architectures by a config's supernet, and return their rows of trials.jsonl.
 
-        `step` is that of a checkpoint, None for the last ones. No value if its training diverged.
+        Args:
+          config: of the supernet and the evaluation.
+          archs: strings [N].
+          step: of the checkpoint; None for the last ones.
+
+        Returns: N rows; their values are None if the training of the supernet diverged.
         """
         if _status(self.supernet(config)) == "diverged":
             return [{"arch": text, "value": None, "status": "failed"} for text in archs]
-        path = self.scores_file(config, step)
+        path = self.evaluations_file(config, step)
         run = self.run(config, self.supernet(config))
-        own = {text: run.space.repeated(text) for text in archs}
+        repeated = {text: run.space.repeated(text) for text in archs}
         with workdir.claim(path.parent, wait=True):
             workdir.mend_jsonl(path, schemas.TRIAL)
-            known = {row["arch"]: row for row in workdir.read_trials(path)}
-            missing = [text for text in dict.fromkeys(own.values()) if text not in known]
-            for rows in self._scored(run, missing, step):
+            evaluated = {row["arch"]: row for row in workdir.read_trials(path)}
+            missing = [t for t in dict.fromkeys(repeated.values()) if t not in evaluated]
+            for rows in self._evaluated(run, missing, step):
                 workdir.append_jsonl(path, rows)
-                known |= {row["arch"]: row for row in rows}
-        return [known[own[text]] for text in archs]
+                evaluated |= {row["arch"]: row for row in rows}
+        return [evaluated[repeated[text]] for text in archs]
 
-    def _scored(self, run, archs, step):
-        """Rows, as many as are scored at once; the last are filled up, to divide over devices."""
+    def _evaluated(self, run, archs, step):
+        """Yield rows of one batch of candidates each; the last is filled up, to fit the devices."""
         if not archs:
             return
         size = run.config.sweep.candidates_per_batch
@@ -138,8 +167,9 @@ class Store:
             yield evaluators.rows(run, evaluation, run.space.from_strs(filled))[: len(texts)]
 
     def search(self, configs: Iterable[ConfigDict]) -> list[list[dict]]:
-        """The trials of each config's strategy, on the supernets that the pool has; none where that
-        diverged.
+        """Search with each config's strategy on its supernet, and return the trials of each.
+
+        The list is empty if the training of the supernet diverged.
         """
         every = list(configs)
         configs = [c for c in every if _status(self.supernet(c)) != "diverged"]
@@ -161,15 +191,15 @@ class Store:
         return [workdir.read_trials(file) for file in files]
 
     def search_folder(self, config: ConfigDict) -> Path:
-        """Where the trials of a config's strategy are, or will be."""
-        sampler, score = config.supernet.sampler, config.sweep.score
+        """Return the folder of a config's search, done or not."""
+        sampler, evaluator = config.supernet.sampler, config.sweep.score
         parts = _parts(config, ("seed", "table", *SHARED, "supernet", "sweep"))
-        parts |= compatibility.mended(config.space.name, sampler, score)
+        parts |= compatibility.mended(config.space.name, sampler, evaluator)
         table = tabular.digest(config.table)
         return self._folder("searches", parts, order=self.data.order, table=table)
 
     def tune(self, jobs: Sequence[tuple[ConfigDict, str, int, int]]) -> list[dict]:
-        """Rows of `widths_task.tune` for (config, architecture, filters, seed) each."""
+        """Tune widths for each (config, architecture, filters, seed): rows of widths.json."""
         folders = {self._widths_folder(*job): job for job in jobs}
 
         def do(directory, job):
@@ -191,16 +221,16 @@ class Store:
     def networks(
         self, config: ConfigDict, protocol: str, selection: Mapping[str, Sequence[str]]
     ) -> dict[Path, tuple[str, int, int]]:
-        """The stand-alone networks of a selection, (architecture, filters, seed) by folder."""
+        """List (architecture, filters, seed) of each network of a selection, by its folder."""
         settings = config.retrain[protocol]
-        own = _parts(settings, ["train"], f"retrain.{protocol}.")
-        parts = _parts(config, SHARED, without=[ORDER]) | {protocol: own["train"]}
+        train = _parts(settings, ["train"], f"retrain.{protocol}.")["train"]
+        parts = _parts(config, SHARED, without=[ORDER]) | {protocol: train}
         return retrain.jobs(settings, self._folder("networks", parts), selection)
 
     def train_networks(
         self, config: ConfigDict, protocol: str, selection: Mapping[str, Sequence[str]]
     ) -> list[dict]:
-        """Their rows of result.json; those that are not there are trained."""
+        """Train the missing networks of a selection, and return all rows of result.json."""
         run, count = self.run(config), itertools.count(1)
 
         def train(directory, job):
@@ -214,7 +244,7 @@ class Store:
 
 
 def _parts(config, names, prefix="", without=()):
-    """Some fields of a config, or of its section `prefix`, that decide something; as plain data."""
+    """Pick fields of a config, or of its section `prefix`, as plain data for an id."""
     picked = {name: value for name, value in config.to_dict().items() if name in names}
     return compatibility.without_former(compatibility.decisive(picked), prefix, without)
 
@@ -224,11 +254,15 @@ def _sweep_parts(config, without):
 
 
 def _is_of(path, parts):
-    """Whether what a folder's config.json holds is the same, but for where things lie."""
+    """Say whether a config.json has these fields, wherever data set and table lie."""
     try:
         there = compatibility.decisive(workdir.read_json(path, schemas.OBJECT))
+<<<<<<< HEAD
         there = compatibility.with_variant(there)
     except ValueError:  # damaged: it may be of something else
+=======
+    except ValueError:  # damaged: it may have other fields
+>>>>>>> lang2
         return False
     return _id(compatibility.without_former(there)) == _id(parts)
 
@@ -251,7 +285,7 @@ def _is_done(directory):
 def _share(
     jobs: Mapping[Path, Any], is_done: Callable[[Path], bool], do: Callable[[Path, Any], None]
 ) -> None:
-    """Do what is not done. What another process has begun is left to the last, and waited for."""
+    """Do the jobs that are not done; at the end wait for those that other processes have begun."""
     for wait in (False, True):
         for number, (directory, job) in enumerate(jobs.items(), 1):
             if is_done(directory):

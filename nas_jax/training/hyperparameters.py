@@ -1,7 +1,7 @@
-"""Hyper-parameters of a training step: numbers that it reads, which change no program.
+"""Hyper-parameters of a training step: numbers that are inputs of the compiled step.
 
-Each is an input of the compiled step, so one program serves any values and any number of steps.
-What depends on the step (the learning rate, the ramp of path dropout) is computed on the host.
+One program therefore serves any values and any number of steps. The host computes the learning rate
+and the ramp of path dropout, which depend on the step.
 """
 
 from typing import NamedTuple
@@ -16,15 +16,15 @@ LOT = 1024  # steps whose values are computed at once
 
 
 class HyperParameters(NamedTuple):
-    """Of one step, float32 [], or [M] of the members of a population."""
+    """The hyper-parameters of one step: float32 [], or [M] for the members of a population."""
 
     learning_rate: np.ndarray
     momentum: np.ndarray
     clip_norm: np.ndarray  # not read where `train.clip_norm` is 0
     l2: np.ndarray
     label_smoothing: np.ndarray
-    r: np.ndarray  # of path dropout: a node loses all its inputs with probability r
-    drop_share: np.ndarray  # of the final drop rates, which r decides
+    r: np.ndarray  # path dropout: a node loses all its inputs with probability r
+    drop_share: np.ndarray  # share of the final drop rates, in [0, 1]; r decides these rates
 
 
 class Schedule:
@@ -32,9 +32,9 @@ class Schedule:
 
     Args:
       train: a `train` section of the config.
-      num_steps: of the whole training.
+      num_steps: steps of the whole training.
       dropout: the section `supernet.path_dropout`; None where no path is dropped.
-      slower: what the learning rate is multiplied with, after restarts.
+      slower: factor on the learning rate; below 1 after a restart.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Schedule:
         )
 
     def at(self, step: int) -> HyperParameters:
-        """Return those of step number `step`, 0 .. num_steps - 1, float32 []."""
+        """Return the hyper-parameters, float32 [], of a step in 0 .. num_steps - 1."""
         number, place = divmod(step, LOT)
         if self._lot is None or self._lot[0] != number:
             steps = np.arange(number * LOT, (number + 1) * LOT, dtype=np.int32)
@@ -71,17 +71,17 @@ class Schedule:
         return self._constant._replace(**{name: v[place] for name, v in self._lot[1].items()})
 
     def _values(self, steps):
-        found = {"learning_rate": self._learning_rate(steps)}
+        values = {"learning_rate": self._learning_rate(steps)}
         if self._dropout:
             ramp = path_dropout.ramp(steps, self._num_steps, self._dropout.schedule)
-            found["drop_share"] = ramp
-        return {  # a constant schedule gives one value for all
-            name: np.broadcast_to(np.asarray(values, np.float32), steps.shape)
-            for name, values in found.items()
+            values["drop_share"] = ramp
+        return {  # a constant schedule gives one value for all steps
+            name: np.broadcast_to(np.asarray(value, np.float32), steps.shape)
+            for name, value in values.items()
         }
 
     def logged(self, step: int) -> dict[str, float]:
-        """Return what metrics.jsonl says of step number `step`."""
+        """Return the learning rate and the drop share of a step, as metrics.jsonl has them."""
         values = self.at(step)
-        found = {"learning_rate": float(values.learning_rate)}
-        return found | ({"drop_share": float(values.drop_share)} if self._dropout else {})
+        row = {"learning_rate": float(values.learning_rate)}
+        return row | ({"drop_share": float(values.drop_share)} if self._dropout else {})

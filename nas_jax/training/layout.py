@@ -1,4 +1,6 @@
-"""How a training's state lies on the devices: `Replicated` here, `population.Population` for many.
+"""Layouts: how the state of a training lies on the devices.
+
+`Replicated` is the layout of one network, `population.Population` that of many.
 
 Letters: M members of a population.
 """
@@ -17,19 +19,19 @@ from nas_jax.training.train_step import TrainState
 
 
 class Turn(Protocol):
-    """What happens between two steps, now and then."""
+    """An action between two steps, every so many of them, such as a round of a strategy."""
 
     def is_due(self, step: int) -> bool:
-        """Say whether it happens after step number `step`, counted from 1."""
+        """Say whether the turn comes after step number `step`, counted from 1."""
 
     def __call__(
         self, step: int, state: TrainState, root: jax.Array
     ) -> tuple[TrainState, dict[str, float]]:
-        """Return the state to go on with, and what metrics.jsonl says of it; `root`: run's key."""
+        """Return the next state and numbers for metrics.jsonl; `root` is the key of the run."""
 
 
 class Layout(abc.ABC):
-    """Where the states of what is trained together lie, and how a step of it is compiled.
+    """Where the state of a training lies on the devices, and how its step is compiled.
 
     Attributes:
       num_replicas: devices that share the batch of one network.
@@ -39,63 +41,69 @@ class Layout(abc.ABC):
 
     @abc.abstractmethod
     def first_state(self, new: Callable[[int], TrainState], seed: int) -> TrainState:
-        """Make the state before the first step; `new` makes that of one network from its seed."""
+        """Make the state before the first step; `new` makes that of one network from a seed."""
 
     @abc.abstractmethod
     def shape_of(self, one: TrainState) -> TrainState:
-        """Return shapes and dtypes of the state, from those of one network's."""
+        """Return shapes and dtypes of the state, from those of one network's state."""
 
     @abc.abstractmethod
     def place(self, state: TrainState, seed: int) -> tuple[TrainState, jax.Array]:
-        """Put a state and the root keys on the devices."""
+        """Put a state and the root keys of `seed` on the devices."""
 
     @abc.abstractmethod
     def batches(self, data: Data, split: str, size: int, seed: int, start: int) -> Iterator[Any]:
-        """Yield batches as the compiled step wants them, from step number `start` on."""
+        """Yield batches in the form that the compiled step takes; `start` steps are done."""
 
     @abc.abstractmethod
     def compile(self, step: Callable, one_at_a_time: bool) -> Callable:
         """Compile (state, batch, root, hyper) -> (state, metrics) from the step of one network.
 
-        `one_at_a_time`: whether networks of one device take turns.
+        Args:
+          step: `TrainStep` of one network.
+          one_at_a_time: whether networks of one device take turns.
         """
 
     @abc.abstractmethod
     def hyper(self, of_one: HyperParameters) -> HyperParameters:
-        """Return the hyper-parameters as the compiled step wants them."""
+        """Return the hyper-parameters in the form that the compiled step takes."""
 
     @abc.abstractmethod
     def begin(self, directory: Path, start: int, state: TrainState, schedule: Schedule) -> None:
-        """Take note of a run in `directory` that starts, or goes on, at step `start`."""
+        """Prepare for a run in `directory` that starts, or goes on, at step `start`."""
 
 
 class Replicated(Layout):
-    """One network: every device (None: all of them) has a copy, and its part of each batch."""
+    """The layout of one network: each device has a copy of the state, and a part of each batch.
+
+    Args:
+      devices: None for all.
+    """
 
     def __init__(self, devices: Sequence[jax.Device] | None = None):
         self._devices = devices
         self.num_replicas = distributed.num_global(devices)
 
     def first_state(self, new, seed):
-        """See `Layout`."""
+        """Make the state of one network."""
         return new(seed)
 
     def shape_of(self, one):
-        """See `Layout`."""
+        """Return the shapes of one network's state as they are."""
         return one
 
     def place(self, state, seed):
-        """See `Layout`."""
+        """Copy the state and the root key to each device."""
         return distributed.replicate((state, rng.key(seed)), self._devices)
 
     def batches(self, data, split, size, seed, start):
-        """See `Layout`."""
+        """Yield batches that are split over the devices."""
         shard = distributed.process(self._devices)
         for batch in data.batches(split, size, seed=seed, start=start, shard=shard):
             yield distributed.shard(batch, distributed.num_local(self._devices))
 
     def compile(self, step, one_at_a_time):
-        """See `Layout`."""
+        """Compile the step for each device; means are taken over all of them."""
         return distributed.pmap(
             step,
             split={"batch"},
@@ -105,8 +113,8 @@ class Replicated(Layout):
         )
 
     def hyper(self, of_one):
-        """See `Layout`."""
+        """Return the hyper-parameters as they are."""
         return of_one
 
     def begin(self, directory, start, state, schedule):
-        """See `Layout`."""
+        """Do nothing."""

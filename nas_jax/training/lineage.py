@@ -1,8 +1,9 @@
-"""Who descends from whom in a population, and with which hyper-parameters: lineage.jsonl.
+"""The lineage of a population: parents and hyper-parameters of its members, in lineage.jsonl.
 
-A line per turn, and one before the first step: {"step", "scores" (of this step, null where a member
-failed), "parents" (whose state each member goes on with), and the hyper-parameters it goes on with,
-a list [members] each}. At the end all are their own parents.
+The file has a line for the start and one for each turn. A line has "step" and lists [M], with an
+item for each member: "scores" are the accuracies at this step, null where a member failed;
+"parents" name the member whose state it goes on with; and the hyper-parameters are those that it
+goes on with. After the last step every member is its own parent.
 """
 
 from collections.abc import Sequence
@@ -10,11 +11,14 @@ from pathlib import Path
 
 from nas_jax.storage import schemas, workdir
 
-NOT_TUNED = ("step", "scores", "parents")
+OTHER_FIELDS = ("step", "scores", "parents")
 
 
 def read(path: Path) -> list[dict]:
-    """The rows of lineage.jsonl; no file is no rows. Raises: ValueError: a line is damaged."""
+    """Read lineage.jsonl; without the file there are no rows.
+
+    Raises: ValueError that names the line if one is damaged.
+    """
     rows = workdir.read_jsonl(path, schemas.MEMBERS)
     for number, row in enumerate(rows, 1):
         if problem := _problem(rows, row):
@@ -23,8 +27,11 @@ def read(path: Path) -> list[dict]:
 
 
 def _problem(rows, row):
-    """What does not go with the first row, '' if all does."""
-    schema, size = {name: [schemas.NUMBER] for name in tuned(rows)}, len(rows[0]["parents"])
+    """Say how a row disagrees with the first one; '' if it does not."""
+    schema, size = (
+        {name: [schemas.NUMBER] for name in hyperparameters(rows)},
+        len(rows[0]["parents"]),
+    )
     if row is not rows[0]:
         schema["scores"] = [schemas.NUMBER.or_null()]
     if problem := schemas.problem(schema, row):
@@ -34,28 +41,29 @@ def _problem(rows, row):
     return "" if max(row["parents"], default=0) < size else f"of {size} members none is a parent"
 
 
-def tuned(rows: Sequence[dict]) -> list[str]:
-    """Names of the hyper-parameters in the rows of lineage.jsonl."""
-    return [name for name in rows[0] if name not in NOT_TUNED]
+def hyperparameters(rows: Sequence[dict]) -> list[str]:
+    """List the names of the hyper-parameters in rows of lineage.jsonl."""
+    return [name for name in rows[0] if name not in OTHER_FIELDS]
 
 
 def ancestors(rows: Sequence[dict]) -> list[int]:
-    """Of the member that scores best in the last row, which must be of a turn: the number of its
-    ancestor in each row.
+    """Trace the best member back: return the number of its ancestor in each row.
+
+    The best has the highest accuracy in the last row, which must be that of a turn.
     """
     scores = [-1 if score is None else score for score in rows[-1]["scores"]]
-    member, found = scores.index(max(scores)), []
+    member, line = scores.index(max(scores)), []
     for row in reversed(rows):
-        found.append(member)
+        line.append(member)
         member = row["parents"][member]
-    return found[::-1]
+    return line[::-1]
 
 
 def schedule(rows: Sequence[dict]) -> dict[str, list[float]]:
-    """What the best member was trained with: {"step": [n], and each hyper-parameter: [n]}.
+    """Return the hyper-parameters of the best member: {"step": [n], and each name: [n]}.
 
-    A value holds from its step on; of the learning rate it is the first after that step.
+    A value holds from its step on. The learning rate is that of the step that comes next.
     """
     line = ancestors(rows)
-    found = {"step": [row["step"] for row in rows]}
-    return found | {n: [row[n][m] for row, m in zip(rows, line)] for n in tuned(rows)}
+    steps = {"step": [row["step"] for row in rows]}
+    return steps | {n: [row[n][m] for row, m in zip(rows, line)] for n in hyperparameters(rows)}

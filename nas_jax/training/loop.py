@@ -35,6 +35,7 @@ SLOWER = 0.1  # the learning rate after a restart
 
 
 def _no_arguments(sampler_state):
+    """Return no arguments of `net.init` after the images."""
     return ()
 
 
@@ -43,16 +44,16 @@ class Task:
     """What distinguishes training a supernet from training a stand-alone network.
 
     Attributes:
-      name: for the log.
+      name: of the training, in the log.
       net: the module.
       split: the data split that it is trained on.
-      sampler: of masks; None for a network without.
+      sampler: the mask sampler; None for a network without masks.
       sampler_state: the sampler's first state; None: it has none.
-      init_args: (sampler's first state) -> what `net` takes beside images when initialised.
+      init_args: (sampler's first state) -> arguments of `net.init` after the images.
       usage, penalty, per_use: see `TrainStep`.
       dropout: the section `supernet.path_dropout`; None where no path is dropped.
-      turn: what happens between steps; None: nothing.
-      identity: what its checkpoints are of; None: the network and the data, see `identity.of`.
+      turn: the action between steps; None: there is none.
+      identity: of its checkpoints; None: that of the network and the data, see `identity.of`.
     """
 
     name: str
@@ -75,14 +76,14 @@ def count_steps(train: ConfigDict, num_images: int) -> int:
 
 
 class Training:
-    """A task with its settings, whose step is compiled once, for many runs.
+    """A task with its settings. Its step is compiled once, for many runs.
 
     Args:
       task: the network and what is particular to it.
       train: a `train` section of the config.
       data: images.
       devices: None for all.
-      layout: how states lie on the devices; None: a copy on each.
+      layout: how the state lies on the devices; None: `Replicated`.
 
     Attributes:
       task: as given.
@@ -107,17 +108,17 @@ class Training:
         """Train from the last checkpoint, or from the start, to the end.
 
         Args:
-          directory: gets `checkpoints/`, `metrics.jsonl` and `tensorboard/`. Where the last
-            checkpoint is damaged, the one before serves.
+          directory: gets `checkpoints/`, `metrics.jsonl` and `tensorboard/`. If the last checkpoint
+            is damaged, the training goes on from the one before.
           seed: of initial weights, data order, augmentation and masks.
-          params: to start from, float32; None: random ones.
+          params: float32 weights to start from; None: random ones.
           sampler_state: the first; None: the task's.
 
         Returns:
           The last state. A resumed run equals the uninterrupted one bit for bit.
 
         Raises:
-          Diverged: the loss is not finite, once more than `train.restarts`.
+          Diverged: the loss is not finite, and all `train.restarts` restarts are used up.
           Interrupted: the process was asked to stop; there is a checkpoint of the last step.
         """
         directory = file_paths.local(directory, "directory")
@@ -190,9 +191,9 @@ class Training:
         )
 
     def _save(self, checkpoints, step, state, progress):
-        """Save where a checkpoint is due; stop, with one between two of them, where that is asked.
+        """Save a checkpoint if one is due, or if the process was asked to stop.
 
-        Raises: Interrupted if it is.
+        Raises: Interrupted if it was asked to stop.
         """
         every = self._train.checkpoint_every
         if step == self.total or (every and step % every == 0):
@@ -214,12 +215,12 @@ class Training:
             else:
                 variables = {"params": params}
             state = train_step.create(variables, sampler_state)
-            return jax.tree.map(jnp.copy, state)  # the first step will take its memory
+            return jax.tree.map(jnp.copy, state)  # the first step donates its memory
 
         return self._layout.first_state(new, seed)
 
     def trained(self, directory: str | Path) -> Trained:
-        """Return what a training that is done left in `directory`."""
+        """Return the weights that a finished training left in `directory`."""
         shape, name = self._state_shape, self.task.name
         given = directory, name, self.total, self._identity
         return Trained(*given, shape.params, shape.sampler_state)

@@ -1,4 +1,4 @@
-"""How a training run reports: metrics.jsonl, TensorBoard and a readable line in the log."""
+"""Metrics of a training: metrics.jsonl, TensorBoard and a readable line in the log."""
 
 import logging
 import math
@@ -14,8 +14,8 @@ from nas_jax.storage import workdir
 
 logger = logging.getLogger(__name__)
 
-# Steps that may wait on the devices. More do not make them busier, and on several CPU devices they
-# can take all threads, so that those of one device wait for another's for ever.
+# Steps that may wait on the devices. More would not make the devices busier. On several CPU devices
+# they could take all threads: steps of one device would then wait for those of another for ever.
 MAX_AHEAD = 2
 
 
@@ -29,15 +29,15 @@ class Progress:
     Metrics stay on the device until then, so that steps are dispatched ahead.
 
     Args:
-      directory: gets metrics.jsonl and tensorboard/; lines after step `start` are dropped, they
-        will be written again.
+      directory: gets metrics.jsonl and tensorboard/; lines after step `start` are dropped, since
+        the run writes them again.
       name: of the run, in the log.
       start: steps done already.
       total: steps in all.
       log_every: steps per line.
       batch_size: images per step.
-      pending: of the run that was interrupted at `start`, {} of none.
-      leads: whether this process writes it.
+      pending: `Progress.pending` of the run that was interrupted at `start`; {} without one.
+      leads: whether this process writes the files.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Progress:
             {name: np.float32(value) for name, value in row.items()} for row in pending["rows"]
         ]
         self._extra = pending["known"]
-        self._timed, self._since = 0, None  # steps since, and when
+        self._timed, self._since = 0, None  # steps since the last line, and its time
         self._made = time.perf_counter()
 
     def __enter__(self):
@@ -76,17 +76,17 @@ class Progress:
 
     @property
     def pending(self) -> dict:
-        """What the next line will be made of, as plain data; float32 come back the same."""
+        """The metrics since the last line, as plain data that restores float32 values exactly."""
         rows = jax.device_get(self._pending)
         rows = [{name: float(value) for name, value in row.items()} for row in rows]
         return {"rows": rows, "known": self._extra}
 
     def add_extra(self, **extra: float) -> None:
-        """Take what the next line should say beside the means."""
+        """Set the numbers that the next line has beside the means."""
         self._extra = {name: float(value) for name, value in extra.items()}
 
     def add(self, step: int, metrics: dict[str, jax.Array], last_checkpoint: int | None) -> bool:
-        """Take one step's metrics; returns whether a line is due (`write` must follow).
+        """Take one step's metrics, and return whether a line is due: then `write` must follow.
 
         Raises: Diverged if the loss since the last line is not finite.
         """
@@ -112,7 +112,7 @@ class Progress:
         return True
 
     def write(self, step: int, **extra: float) -> None:
-        """Write the line of `step`: the means, and what else there is to say of this step."""
+        """Write the line of `step`: the means since the last line, and further numbers."""
         now = time.perf_counter()
         speed = max(self._timed, 1) * self._batch_size / (now - self._since)
         row = {**self._means, **extra, **self._extra, "images_per_second": round(speed, 1)}

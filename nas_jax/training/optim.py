@@ -15,7 +15,7 @@ REFERENCE_BATCH = 1024  # the paper's 0.1 belongs to it
 def schedule(
     name: str, *, base_lr: float, batch_size: int, num_steps: int, warmup_share: float
 ) -> Callable[[jax.Array], jax.Array]:
-    """Return the learning rate as a function of the step, one or many.
+    """Return the learning rate, float32, as a function of steps, int [] or [n].
 
     Args:
       name: "cosine" to 0, "constant", or "step" (divided by 10 at 1/2 and 3/4 of the steps). The
@@ -23,7 +23,7 @@ def schedule(
       base_lr: peak at a batch of 1024; scaled linearly with the batch.
       batch_size: images per step over all devices.
       num_steps: length of the training.
-      warmup_share: of the steps, linear from 0; in [0, 1).
+      warmup_share: share of the steps in which the rate rises linearly; in [0, 1).
 
     Raises: ValueError if there is no schedule of that name.
     """
@@ -51,7 +51,7 @@ def sgd(
     nesterov: bool,
     clip_norm: float | jax.Array | None,
 ) -> optax.GradientTransformation:
-    """Make SGD; its state does not depend on the numbers, which may be a step's inputs.
+    """Make SGD. Its numbers may be inputs of the step: the optimiser's state has none of them.
 
     Args:
       learning_rate: float32 [].
@@ -64,12 +64,14 @@ def sgd(
 
 
 def l2(params, usage, *, norm_params: bool) -> jax.Array:
-    """Sum the squares of the weights, each weighted by the share of groups that use it.
+    """Compute the sum of the squared weights, each times the share of groups that use it.
 
     Args:
       params: tree of float32 arrays.
-      usage: the same tree with float32 scalars in [0, 1] (`Space.usage`), or None for all 1.
-      norm_params: whether scales and offsets count, or only kernels (arrays of several axes).
+      usage: the same tree with float32 scalars in [0, 1] (`Space.usage`); None: all 1.
+      norm_params: whether scales and offsets count, beside kernels (arrays of several axes).
+
+    Returns: float32 [].
     """
     squares = jax.tree.map(lambda w: jnp.sum(jnp.square(w)), params)
     counted = jax.tree.map(lambda w: float(norm_params or w.ndim > 1), params)

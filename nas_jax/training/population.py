@@ -1,9 +1,9 @@
-"""Population based training: many networks at once, of which the worst go on as the best do.
+"""Population based training: many networks train at once, and the worst become copies of the best.
 
-All members see the same batches; weights, masks and augmentation are each member's own. The state
-of a population is a `TrainState` with a leading axis [M] at every leaf. Its sampler state has the
-members' factors on hyper-parameters and their last accuracies: {"learning_rate", "l2", "r",
-"score"}, float32 [M] each.
+All members see the same batches. Each has its own weights, masks and augmentation. The state of a
+population is a `TrainState` whose leaves have a leading axis [M]. Its sampler state has the factors
+on the members' hyper-parameters and their last accuracies: {"learning_rate", "l2", "r", "score"},
+float32 [M] each.
 
 Letters: M members, n candidates, B images.
 """
@@ -29,7 +29,7 @@ from nas_jax.storage.checkpoints import Weights
 from nas_jax.training.hyperparameters import HyperParameters, Schedule
 from nas_jax.training.layout import Layout
 
-ACCURACY = "score"  # of the sampler state, as it lies in checkpoints
+ACCURACY = "score"  # name of the accuracies in the sampler state, and in checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Selection:
 
     Attributes:
       size: M.
-      init: (key) -> the first factors, {"learning_rate", "l2", "r"}, float32 [M] each: what
-        multiplies the hyper-parameters of each member.
-      exploit: (key, factors, accuracies [M]) -> (parents int32 [M], factors): whose state each
-        member goes on with, and with which factors.
+      init: (key) -> the first factors on the hyper-parameters of each member: {"learning_rate",
+        "l2", "r"}, float32 [M] each.
+      exploit: (key, factors, accuracies [M]) -> (parents int32 [M], factors): the member whose
+        state each member goes on with, and the next factors.
     """
 
     size: int
@@ -56,12 +56,12 @@ class Population(Layout):
       net: the supernet.
       data: images.
       selection: how members are selected.
-      factors: the first ones, see `Selection.init`.
-      examine: (key, step) -> (masks [n, k], images uint8 [B, H, W, C], labels int32 [B]): a
-        member's accuracy is the mean of these architectures' on these images.
+      factors: the first factors, see `Selection.init`.
+      examine: (key, step) -> (masks [n, k], images uint8 [B, H, W, C], labels int32 [B]); the
+        accuracy of a member is the mean over these architectures on these images.
       every: steps between two turns.
-      total: steps of the training; after the last there is one more turn, which only evaluates.
-      tunes_r: whether path dropout's r is one of them.
+      total: steps of the training; the turn after the last step only evaluates.
+      tunes_r: whether path dropout's r is one of the hyper-parameters.
       devices: None for all.
     """
 
@@ -92,13 +92,13 @@ class Population(Layout):
     # -- the layout -------------------------------------------------------------------------------
 
     def first_state(self, new, seed):
-        """See `Layout`."""
-        members = [new(own) for own in self._seeds(seed)]
+        """Make and stack the states of all members, each from a seed of its own."""
+        members = [new(member_seed) for member_seed in self._seeds(seed)]
         state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
         return state._replace(sampler_state=self.first_sampler_state)
 
     def shape_of(self, one):
-        """See `Layout`."""
+        """Add the axis of the members to the shapes."""
 
         def stacked(one):
             return jax.tree.map(lambda x: jnp.stack([x] * self._size), one)
@@ -107,20 +107,20 @@ class Population(Layout):
         return shape._replace(sampler_state=jax.eval_shape(lambda: self.first_sampler_state))
 
     def place(self, state, seed):
-        """See `Layout`."""
+        """Spread the members' states and root keys over the devices."""
         roots = jax.vmap(rng.key)(self._seeds(seed))
         return distributed.put((state, roots), distributed.of_members(self._mesh))
 
     def _seeds(self, seed):
-        """uint32 [M], others for every seed; that of a population of one is the seed itself."""
+        """Return distinct seeds uint32 [M]; a population of one has the seed itself."""
         return np.arange(self._size, dtype=np.uint32) + np.uint32(seed * self._size)
 
     def batches(self, data, split, size, seed, start):
-        """See `Layout`."""
+        """Yield whole batches, which all members share."""
         return data.batches(split, size, seed=seed, start=start, shard=(0, 1))
 
     def compile(self, step, one_at_a_time):
-        """See `Layout`."""
+        """Compile the step for all members of a device; metrics are means over the members."""
 
         def steps(states, batch, roots, hyper):
             def one(state, root, hyper):
@@ -139,14 +139,17 @@ class Population(Layout):
         )
 
     def _each(self, function, *members):
-        """`function` of each member of a device: together, unless what is off is skipped, since
-        `vmap` would compute both sides of a conditional."""
+        """Apply `function` to each member of a device.
+
+        They are computed together, but for `execution="switch"`: `vmap` would compute both sides
+        of a conditional.
+        """
         if self._net.execution == "switch":
             return jax.lax.map(lambda member: function(*member), members)
         return jax.vmap(function)(*members)
 
     def hyper(self, of_one: HyperParameters) -> HyperParameters:
-        """See `Layout`."""
+        """Multiply the hyper-parameters by each member's factors: float32 [M]."""
         factors, one = self._factors, np.ones(self._size, np.float32)
         return HyperParameters(*(x * one for x in of_one))._replace(
             learning_rate=of_one.learning_rate * factors["learning_rate"],
@@ -155,7 +158,7 @@ class Population(Layout):
         )
 
     def begin(self, directory: Path, start: int, state: Any, schedule: Schedule) -> None:
-        """See `Layout`; lines of lineage.jsonl after `start` are dropped, they will come again."""
+        """Drop lines of lineage.jsonl after `start`, since the run writes them again."""
         self._path, self._schedule = directory / "lineage.jsonl", schedule
         self._factors = jax.device_get(state.sampler_state)
         if self._leads:
@@ -163,28 +166,28 @@ class Population(Layout):
         if not start:
             self._record(0, None, np.arange(self._size))
 
-    # -- a turn: accuracies, who goes on as whom --------------------------------------------------
+    # -- a turn: evaluate the members, then replace the worst ------------------------------------
 
     def is_due(self, step: int) -> bool:
-        """See `layout.Turn`."""
+        """Say whether a turn comes after this step; the last step has one."""
         return step % self._every == 0 or step == self._total
 
     def __call__(self, step, state, root):
-        """See `layout.Turn`."""
+        """Evaluate the members, replace the worst, and write a line of lineage.jsonl."""
         key, factors = rng.stream(root, "strategy", step), self._factors
         accuracies = np.asarray(self._accuracies(state.params, *self._examine(key, step)))
         parents = np.arange(self._size)
         if step < self._total:
-            own = {name: factors[name] for name in factors if name != ACCURACY}
+            old = {name: factors[name] for name in factors if name != ACCURACY}
             key = rng.named(key, "exploit")
-            parents, own = jax.device_get(self._exploit(key, own, accuracies))
-            factors = factors | own
+            parents, new = jax.device_get(self._exploit(key, old, accuracies))
+            factors = factors | new
         sound = np.isfinite(accuracies)
         last = np.where(sound, accuracies, -np.inf).astype(np.float32)[parents]
         self._factors = factors | {ACCURACY: last}
         self._record(step, accuracies, parents)
-        known = accuracies[sound] if sound.any() else np.full(1, math.nan)
-        extra = {"mean_score": float(known.mean()), "best_score": float(known.max())}
+        finite = accuracies[sound] if sound.any() else np.full(1, math.nan)
+        extra = {"mean_score": float(finite.mean()), "best_score": float(finite.max())}
         return self._inherit(state, parents, self._factors), extra
 
     @functools.cached_property
@@ -211,7 +214,7 @@ class Population(Layout):
         return jax.jit(inherit, out_shardings=distributed.of_members(self._mesh), donate_argnums=0)
 
     def _record(self, step, accuracies, parents):
-        """Write a line of lineage.jsonl; the learning rate is that of the step that comes next."""
+        """Write a line of lineage.jsonl; the learning rate is that of the next step."""
         hyper = self.hyper(self._schedule.at(min(step, self._total - 1)))
         row = {"step": step, "scores": accuracies, "parents": parents}
         row |= {"learning_rate": hyper.learning_rate, "l2": hyper.l2}
@@ -222,7 +225,7 @@ class Population(Layout):
 
 
 def shapes_of_members(selection: Selection, params: Any) -> tuple[Any, Any]:
-    """Return shapes and dtypes of params and sampler state, [M, ...], from one network's params."""
+    """Return shapes [M, ...] and dtypes of params and sampler state, from one network's params."""
     factors = jax.eval_shape(selection.init, rng.key(0))
     last = jax.ShapeDtypeStruct((selection.size,), np.float32)
 
@@ -233,12 +236,12 @@ def shapes_of_members(selection: Selection, params: Any) -> tuple[Any, Any]:
 
 
 def best_member(weights: Weights) -> Weights:
-    """Return the weights of the member with the best last accuracy, from those of all."""
+    """Pick the weights of the member with the best last accuracy."""
     best = int(np.argmax(weights.sampler_state[ACCURACY]))
     return weights._replace(params=jax.tree.map(lambda leaf: leaf[best], weights.params))
 
 
 def _mean_of_sound(metrics):
-    """Means [] of metrics [M] over the members whose loss is finite; NaN if there is none."""
+    """Compute means of metrics [M] over members with a finite loss; NaN if there is none."""
     is_sound = jnp.isfinite(metrics["loss"])
     return jax.tree.map(lambda x: jnp.nanmean(jnp.where(is_sound, x, jnp.nan)), metrics)

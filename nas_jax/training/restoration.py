@@ -1,4 +1,4 @@
-"""Weights of a training that is done, read without building the training."""
+"""The weights of a finished training, read without building the training."""
 
 import dataclasses
 from pathlib import Path
@@ -26,10 +26,10 @@ class Trained:
 
     Attributes:
       directory: of the training.
-      name: of what is trained, for errors.
+      name: of the network, for errors.
       total: steps of the whole training.
-      identity: what its checkpoints are of.
-      params, sampler_state: shapes and dtypes of these, trees.
+      identity: of its checkpoints.
+      params, sampler_state: trees of shapes and dtypes.
     """
 
     directory: str | Path
@@ -42,7 +42,7 @@ class Trained:
     def last(self, count: int = 1) -> list[Weights]:
         """Read the last checkpoints, the final one first.
 
-        Raises: ValueError if they are not there.
+        Raises: ValueError if the training is not finished, or has fewer checkpoints.
         """
         with self._checkpoints() as checkpoints:
             if checkpoints.latest != self.total:

@@ -1,6 +1,4 @@
-"""The training of the supernet: on which architectures, and, where a strategy draws them, how it
-learns meanwhile.
-"""
+"""The training of the supernet, and of the strategy that may draw its architectures."""
 
 import dataclasses
 import functools
@@ -30,14 +28,14 @@ from nas_jax.training.variants import TrainingVariant
 
 logger = logging.getLogger(__name__)
 
-WITHOUT = ("table", "trained")  # `sweep.score` that needs no supernet
+WITHOUT = ("table", "trained")  # values of `sweep.score` that need no supernet
 
 
 def train(run: Run) -> None:
-    """Train the supernet in the workdir; none where the sweep needs none.
+    """Train the supernet in the workdir; do nothing if the sweep needs no supernet.
 
-    Raises: ValueError if it would leave fewer checkpoints than the sweep averages over, or never
-      take a turn.
+    Raises: ValueError if the training would leave fewer checkpoints than the sweep averages over,
+      or would end before the first round of its strategy.
     """
     config = run.config
     if config.sweep.score in WITHOUT:
@@ -62,7 +60,7 @@ def train(run: Run) -> None:
 
 
 def num_steps(run: Run) -> int:
-    """Count the steps of the training."""
+    """Count the steps of the supernet's training."""
     return count_steps(run.config.supernet.train, run.data.num_images("train"))
 
 
@@ -87,7 +85,7 @@ def _variant(run):
 
 
 def training(run: Run, devices: Sequence[jax.Device] | None = None) -> Training:
-    """Make the training of the supernet, alone or as one of a population; devices: None for all."""
+    """Make the training of the supernet, or of a population of them; devices: None for all."""
     settings, made = run.config.supernet.train, _variant(run)
     task = _task(run, made, devices)
     if made.selection is None:
@@ -100,15 +98,15 @@ def training(run: Run, devices: Sequence[jax.Device] | None = None) -> Training:
 def restore(
     run: Run, directory: str | Path, last: int = 1, step: int | None = None
 ) -> list[Weights]:
-    """Read the weights of a supernet that is trained; of a population those of the best member.
+    """Read the weights of a trained supernet; of a population, those of the best member.
 
     Args:
       run: the run.
       directory: of the supernet.
-      last: how many of the last checkpoints, the final one first.
-      step: of the one checkpoint to read instead.
+      last: number of checkpoints to read, the last ones; the final one comes first.
+      step: of a single checkpoint to read instead.
 
-    Raises: ValueError if they are not there.
+    Raises: ValueError if the training is not finished, or has no such checkpoint.
     """
     net, made = network(run), _variant(run)
     params = restoration.params_shape(net, run.data.image_shape)
@@ -125,20 +123,20 @@ def restore(
 
 
 def _identity(run, net):
-    """What checkpoints of the supernet are of."""
+    """Make the identity of the supernet's checkpoints."""
     config = run.config.supernet
     notes = {"supernet.sampler": config.sampler}
     return identity.of(net, run.data, notes=notes, other_data=config.other_data)
 
 
 def network(run: Run) -> Any:
-    """Make the module that is trained, and evaluated: the variant's where it has its own."""
+    """Make the module that is trained and evaluated; a variant may wrap the supernet."""
     wrap, net = _variant(run).wrap, run.supernet()
     return wrap(net) if wrap else net
 
 
 def _task(run, made, devices):
-    """The one-shot model, trained on the architectures of `supernet.sampler`."""
+    """Make the task of training the supernet on the architectures of `supernet.sampler`."""
     config, space = run.config.supernet, run.space
     net = network(run)
     task = Task(
@@ -160,7 +158,7 @@ def _task(run, made, devices):
 
 
 def first_strategy_state(run: Run) -> Any:
-    """Make the state of a strategy that was told nothing yet."""
+    """Make the first state of the strategy, on the host."""
     return jax.device_get(run.strategy.init(_init_key(run)))
 
 
@@ -189,7 +187,7 @@ def _population(run, made, task, devices):
 
 
 def sampler(run: Run) -> path_samplers.Sampler:
-    """Make the mask sampler of `supernet.sampler`."""
+    """Make the mask sampler that `supernet.sampler` names."""
     config = run.config.supernet
     if config.sampler == "strategy":
         return StrategySampler(run.strategy)
@@ -207,15 +205,15 @@ def sampler(run: Run) -> path_samplers.Sampler:
 
 @dataclasses.dataclass(frozen=True)
 class StrategySampler:
-    """Draws what a strategy asks for, one for each ghost batch, within constraints or not.
+    """The mask sampler that asks a strategy for one architecture per ghost batch.
 
-    It is called as the samplers of `path_samplers`; its state is the strategy's.
+    Its state is that of the strategy. Constraints are not checked.
     """
 
     strategy: strategies.Strategy
 
     def __call__(self, key, step, groups, state, hyper):
-        """See `path_samplers`."""
+        """Draw masks [G, k]; arguments as of the samplers in `path_samplers`."""
 
         def one(key):
             return jax.tree.map(lambda mask: mask[0], self.strategy.ask(key, state, 1))
@@ -224,7 +222,7 @@ class StrategySampler:
 
 
 class StrategyTurn:
-    """A round of candidates of the strategy, which is told their accuracies; see `layout.Turn`."""
+    """The turn that evaluates a round of candidates, and tells the strategy their accuracies."""
 
     def __init__(self, run: Run, net: Any, devices: Sequence[jax.Device] | None = None):
         self._strategy, self._devices = run.strategy, devices
@@ -234,30 +232,31 @@ class StrategyTurn:
         self._examine = _Examination(run, functools.partial(_ask, run, run.strategy))
 
     def is_due(self, step: int) -> bool:
-        """See `layout.Turn`."""
+        """Say whether a round comes after this step."""
         return step % self._every == 0
 
     def __call__(self, step, state, root):
-        """See `layout.Turn`."""
-        told, key = jax.device_get(state.sampler_state), rng.stream(root, "strategy", step)
-        archs, images, labels = self._examine(key, step, told)
+        """Evaluate a round of candidates, and tell the strategy their accuracies."""
+        learnt, key = jax.device_get(state.sampler_state), rng.stream(root, "strategy", step)
+        archs, images, labels = self._examine(key, step, learnt)
         part = distributed.part(archs, self._devices)
         correct = self._count({"params": state.params}, {}, images, labels, part)
         accuracies = distributed.whole(correct, self._devices) / len(labels)
-        told = self._strategy.tell(told, archs, accuracies)
-        told = distributed.replicate(told, self._devices)
-        return state._replace(sampler_state=told), {"asked_accuracy": accuracies.mean()}
+        learnt = self._strategy.tell(learnt, archs, accuracies)
+        learnt = distributed.replicate(learnt, self._devices)
+        return state._replace(sampler_state=learnt), {"asked_accuracy": accuracies.mean()}
 
 
 def _ask(run, strategy, key, state):
-    """A round of candidates, masks [n, k]."""
+    """Ask for a round of candidates, masks [n, k], that the constraints allow."""
     size = run.config.sweep.candidates_per_batch
     return strategies.ask_allowed(key, strategy, state, size, run.constraints.allows)
 
 
 class _Examination:
-    """(key, step, state) -> (masks [n, k], images, labels): a round of candidates, and the next
-    validation batch to evaluate them on.
+    """Draws a round of candidates, and the next validation batch to evaluate them on.
+
+    Called with (key, step, state of the strategy), it returns (masks [n, k], images, labels).
     """
 
     def __init__(self, run, ask: Callable):

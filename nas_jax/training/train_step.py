@@ -1,4 +1,4 @@
-"""One training step, pure: loss, L2 on the active paths only, gradients, update.
+"""One training step, a pure function: loss, L2 on the active paths only, gradients, update.
 
 Letters: B images of this device, G ghost batches of it, n images of a ghost batch, K classes.
 """
@@ -19,16 +19,16 @@ from nas_jax.training.hyperparameters import HyperParameters
 
 
 class TrainState(NamedTuple):
-    """All that a training run remembers; keys and data order follow from `step`."""
+    """The state of a training. Random keys and the order of the data follow from `step`."""
 
     step: jax.Array  # int32 [], steps done
     params: Any  # float32
     batch_stats: Any  # float32; empty where batch norm is stateless
     opt_state: Any
-    sampler_state: Any  # of the mask sampler, such as a controller's weights; {} of none
+    sampler_state: Any  # such as a controller's weights; {} if the sampler has none
 
 
-# The state of SGD depends on none of its numbers, which each step brings.
+# The state of SGD depends on none of its numbers: they are inputs of each step.
 _UNSET_SGD = optim.sgd(0.0, momentum=0.0, nesterov=True, clip_norm=None)
 
 
@@ -46,25 +46,25 @@ def create(variables: Any, sampler_state: Any = None) -> TrainState:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainStep:
-    """The step (state, batch, root, hyper) -> (state, metrics), to be compiled by a layout.
+    """The step (state, batch, root, hyper) -> (state, metrics), which a layout compiles.
 
-    The batch is {"image": uint8 [B, H, W, C], "label": int32 [B]}, `root` the run's key. Metrics
-    are float32 [], means over all devices.
+    The batch is {"image": uint8 [B, H, W, C], "label": int32 [B]}; `root` is the key of the run.
+    Metrics are float32 [], means over all devices.
 
     Attributes:
       net: module; `apply(variables, images [G, n, H, W, C], masks)` gives logits [G, n, K].
       prepare: (keys [B], images uint8 [B, H, W, C]) -> float images: augmentation.
       num_groups: ghost batches of one device; divides B.
-      groups_at_once: how many of them are computed together, a divisor; the others wait.
-      sampler: mask sampler (key of the run, step, global group numbers int32 [G], its state,
+      groups_at_once: ghost batches that are computed together; divides `num_groups`.
+      sampler: mask sampler, (key of the run, step, global group numbers int32 [G], sampler state,
         hyper-parameters) -> masks [G, k]; None for a network without masks.
-      usage: (params, masks) -> share of groups that use each parameter; None for all.
-      penalty: (params, usage over all devices) -> float32 [], added to the loss; None for none.
-      per_use: whether the gradient of each parameter is the mean over the groups that use it, of
-        all devices; else over all groups, so that what is used rarely learns slowly.
+      usage: (params, masks) -> share of groups that use each parameter, in [0, 1]; None: 1.
+      penalty: (params, usage over all devices) -> float32 [], added to the loss; None: no penalty.
+      per_use: whether the gradient of a parameter is the mean over the groups of all devices that
+        use it; else the mean over all groups, with which rarely used parameters learn slowly.
       l2_norm_params: see `optim.l2`.
-      l2_unused: whether L2 falls on what a group does not use, too.
-      nesterov: of SGD.
+      l2_unused: whether L2 also falls on parameters that a group does not use.
+      nesterov: whether the momentum is Nesterov's.
       clips: whether gradients are scaled to a global norm of at most `clip_norm`.
     """
 
@@ -109,7 +109,7 @@ class TrainStep:
         )
 
     def _ghost_batches(self, state, batch, root):
-        """Augmented images [G, n, H, W, C] and their labels [G, n]."""
+        """Augment the images and split the batch: images [G, n, H, W, C], labels [G, n]."""
         num_images = batch["label"].shape[0]
         first = distributed.replica_index() * num_images
         keys = rng.stream(root, "augment", state.step)
@@ -145,14 +145,14 @@ class TrainStep:
 
 
 def _per_use(grads, shares):
-    """The mean over the groups that use a parameter, of that over all groups."""
+    """Turn means over all groups into means over the groups that use a parameter."""
     return jax.tree.map(lambda g, share: g / jnp.where(share, share, 1), grads, shares)
 
 
 def _mean(function, groups, at_once):
-    """Mean of `function(*groups)` over its groups, so many at once, one lot after the other.
+    """Compute the mean of `function(*groups)` over lots of `at_once` groups, one by one.
 
-    What is computed for one lot is forgotten before the next, so memory is that of one.
+    Only one lot is in memory at a time.
     """
     count = jax.tree.leaves(groups)[0].shape[0] // at_once
     if count == 1:

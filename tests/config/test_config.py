@@ -58,7 +58,7 @@ def leaves(config, prefix=""):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_config_file_is_valid(name):
     config = load(name)
-    known = build.known_fields(config.space.name)
+    known = build.all_fields(config.space.name)
     validation.config(config, known)
     assert set(leaves(config)) == set(leaves(known))
     spaces.make(**config.space.to_dict()).check_image_size(config.data.image_size)

@@ -218,9 +218,9 @@ def _ids(config, directory):
     }
     return {
         "supernet": found.supernet(config).name,
-        "scores": found.scores_file(config).stem,
-        "scores at 20": found.scores_file(config, 20).stem,
-        "kl": found.scores_file(kl).stem,
+        "scores": found.evaluations_file(config).stem,
+        "scores at 20": found.evaluations_file(config, 20).stem,
+        "kl": found.evaluations_file(kl).stem,
         "search": found.search_folder(config).name,
         "widths": found._widths_folder(config, ARCH, 4, 0).parents[2].name,
         "networks": networks,
@@ -287,7 +287,7 @@ def test_a_study_finds_what_an_earlier_version_trained(tmp_path, monkeypatch):
     networks = found.train_networks(config, "short", selection)
     assert len(networks) == 4
     assert _contents(folder) == before
-    found.score(config, selection["random"])
+    found.evaluate(config, selection["random"])
     now = _contents(folder)
     assert {path: now[path] for path in before} == before
     (scores,) = now.keys() - before.keys()

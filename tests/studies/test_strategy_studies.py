@@ -45,7 +45,7 @@ def _fill(study, label, seed, numbers):
     params = params_flops.of(SPACE, SPACE.from_strs(EVERY)).params.tolist()
     rows = [{"arch": EVERY[i], "value": (10 + i) / 100, "params": params[i]} for i in numbers]
     rows = [row | {"flops": 0, "num_images": 100} for row in rows]
-    workdir.append_jsonl(study.pool.search_folder(config) / "trials.jsonl", rows)
+    workdir.append_jsonl(study.store.search_folder(config) / "trials.jsonl", rows)
 
 
 def _cells(text, row):
@@ -98,7 +98,7 @@ def test_strategies_are_compared_at_their_budget(tmp_path):
     _fill_cells(study, "evolution", 1, archs[4:] + archs[:4])
     for configs in study.seeded().values():
         for one in configs:
-            workdir.set_status(study.pool.supernet(one), "done")
+            workdir.set_status(study.store.supernet(one), "done")
     _fill_networks(study, {text: 40 + i for i, text in enumerate(archs)})
     text = studies.study(trainings.run_of(*run, tmp_path / "study")).read_text()
     # 40 steps of 32 images; 8 candidates of 128
@@ -109,10 +109,10 @@ def test_strategies_are_compared_at_their_budget(tmp_path):
     # a supernet that diverged has no search; its seed is left out on both sides
     with_own = variants.changed(study.config, "", [("supernet.sampler", "fair")])
     study.config.study.variants = (*VARIANTS, ("fair", ("supernet.sampler", "fair")))
-    workdir.set_status(study.pool.supernet(with_own), "diverged")
+    workdir.set_status(study.store.supernet(with_own), "diverged")
     other = variants.changed(with_own, "", [("seed", 1)])
-    workdir.set_status(study.pool.supernet(other), "done")
-    again = Study(trainings.run_of(study.config, study.space, study.pool.data, tmp_path / "again"))
+    workdir.set_status(study.store.supernet(other), "done")
+    again = Study(trainings.run_of(study.config, study.space, study.store.data, tmp_path / "again"))
     _fill_cells(again, "fair", 1, archs[6:] + archs[:6])
     text = studies.study(trainings.run_of(study.config, *run[1:], tmp_path / "again")).read_text()
     assert _cells(text, "fair")[1] == "1"
@@ -122,7 +122,7 @@ def test_strategies_are_compared_at_their_budget(tmp_path):
 
 def _fill_networks(study, accuracies):
     """Networks that were trained by hand, with these accuracies in per cent."""
-    jobs = study.pool.networks(study.config, "final", {"top": list(accuracies)})
+    jobs = study.store.networks(study.config, "final", {"top": list(accuracies)})
     for directory, (text, filters, seed) in jobs.items():
         row = {"arch": text, "filters": filters, "seed": seed, "valid_accuracy": None}
         row |= {"test_accuracy": accuracies[text] / 100, "params": 2_000_000, "flops": 0}
@@ -142,8 +142,8 @@ def test_tuned_widths_are_compared_with_narrowed_ones(tmp_path):
         tuned, narrowed = f"{text}@1", f"{text}@2"
         accuracies |= dict(zip((text, tuned, narrowed), of_seed))
         own = study.seeded()["random"][seed]
-        workdir.set_status(study.pool.supernet(own), "done")
-        folder = study.pool._widths_folder(own, text, 4, seed)
+        workdir.set_status(study.store.supernet(own), "done")
+        folder = study.store._widths_folder(own, text, 4, seed)
         costs = {"full": 4e6, "left": 3e6, "tuned": 2e6, "narrowed": 1.9e6}
         row = {"arch": text, "seed": seed, "resource": "flops", "costs": costs}
         row |= {"tuned": tuned, "narrowed": narrowed}
@@ -165,7 +165,7 @@ def _fill_cells(study, label, seed, archs):
     """The first scores 0.9, the second 0.8, ..."""
     costs = {"params": 1e6, "flops": 0, "num_images": 100}
     rows = [{"arch": a, "value": 0.9 - 0.1 * i, **costs} for i, a in enumerate(archs)]
-    folder = study.pool.search_folder(study.seeded()[label][seed])
+    folder = study.store.search_folder(study.seeded()[label][seed])
     workdir.append_jsonl(folder / "trials.jsonl", rows)
 
 
@@ -193,7 +193,7 @@ def test_all_look_at_as_many_images():
     """In the study of the digits, up to a candidate's images."""
     config = strategies_config.get_config("digits")
     data = types.SimpleNamespace(num_images=lambda split: 6_000)  # steps are given
-    study = types.SimpleNamespace(pool=types.SimpleNamespace(data=data))
+    study = types.SimpleNamespace(store=types.SimpleNamespace(data=data))
     study.space = spaces.make(**config.space.to_dict())
     for label, one in variants.resolve(config).items():
         images = int(compare_strategies._budget(study, one)[-1].replace(",", ""))
@@ -203,22 +203,22 @@ def test_all_look_at_as_many_images():
 def test_strategies_have_supernets_of_their_own_only_where_they_train_them(tmp_path):
     """A strategy, its options and its batches name the supernet that it trains."""
     study, config, *_ = _study(tiny.get_config(), tmp_path, **{"study.parts": ("strategies",)})
-    pool, folders = study.pool, []
+    store, folders = study.store, []
     for sampler in ("path_dropout", "strategy"):
         for strategy in ("random_search", "enas"):
             config.supernet.sampler, config.sweep.strategy = sampler, strategy
-            folders.append(pool.supernet(config))
+            folders.append(store.supernet(config))
     assert folders[0] == folders[1]
     assert len(set(folders)) == 3
     config.supernet.sampler = "path_dropout"
     for variant in ("smash", "pbt", "morphnet", "none"):
         config.supernet.variant = variant
-        folders.append(pool.supernet(config))
+        folders.append(store.supernet(config))
     assert len(set(folders)) == 6
     config.supernet.sampler = "strategy"
-    folders.append(pool.supernet(config))
+    folders.append(store.supernet(config))
     config.sweep.num_candidates += 1  # it decides the search alone
-    assert pool.supernet(config) == folders[-1]
+    assert store.supernet(config) == folders[-1]
 
 
 @pytest.mark.parametrize(

@@ -55,19 +55,19 @@ def _fill(study):
         (reference, lambda i: 0.2 + 0.01 * i),
         (other, lambda i: 0.9 - 0.01 * i),
     ):
-        directory = study.pool.supernet(config)
+        directory = study.store.supernet(config)
         workdir.set_status(directory, "done")
         rows = _rows(study, config, value)
-        workdir.append_jsonl(study.pool.scores_file(config), rows)
+        workdir.append_jsonl(study.store.evaluations_file(config), rows)
     kl = variants.changed(reference, "", [("sweep.score", "kl")])
     for step in (None, *STEPS):
         rows = _rows(study, kl, lambda i: 0.01 * i - 2)
-        workdir.append_jsonl(study.pool.scores_file(kl, step), rows)
-    with Checkpoints(study.pool.supernet(reference) / "checkpoints") as checkpoints:
+        workdir.append_jsonl(study.store.evaluations_file(kl, step), rows)
+    with Checkpoints(study.store.supernet(reference) / "checkpoints") as checkpoints:
         for step in STEPS:
             checkpoints.save(step, State(np.int32(step)))
     for protocol, split in (("short", "valid"), ("final", "test")):
-        jobs = study.pool.networks(study.config, protocol, study.selection(protocol))
+        jobs = study.store.networks(study.config, protocol, study.selection(protocol))
         for directory, (text, filters, seed) in jobs.items():
             i = study.candidates.index(text) if text in study.candidates else 45
             result = {
@@ -250,7 +250,7 @@ def test_one_point_of_the_paper_has_no_coefficients(made, tmp_path):
     path = tmp_path / "points.csv"
     path.write_text(PAPER + "0.5,0.25,1.5,0.75\n")
     config.study.paper_points = str(path)
-    given = config, made[0].space, made[0].pool.data, made[0].results.directory
+    given = config, made[0].space, made[0].store.data, made[0].results.directory
     study = Study(trainings.run_of(*given))
     [text] = ranking._paper(study)
     assert "The paper's own 1 points, stratified by score: no coefficients (n = 1 is" in text

@@ -101,7 +101,7 @@ def test_tuning_where_there_are_no_widths_is_said():
     config = tiny.get_config()
     config.retrain.final.groups.tuned = 1
     with config.unlocked():
-        fields = build.known_fields("nasbench201").space.to_dict()
+        fields = build.all_fields("nasbench201").space.to_dict()
         config.space = ConfigDict(fields | {"num_cells": 1})
     with pytest.raises(ValueError, match=r"groups\.tuned=1, .* have no widths .* set both to 0"):
         trainings.build(config)
@@ -121,7 +121,7 @@ def test_tuning_where_there_are_no_widths_is_said():
 )
 def test_bad_settings_are_said(fields, message):
     config = tiny.get_config()
-    known = build.known_fields("cell")
+    known = build.all_fields("cell")
     with config.unlocked():
         for name, value in fields.items():
             *sections, last = name.split(".")

@@ -9,11 +9,11 @@ from typing import NamedTuple
 from nas_jax.report.results import RunResults
 from nas_jax.report.sections import (
     best,
+    distribution,
     final_networks,
     pareto,
     ranking,
     schedule,
-    scores,
     settings,
     training,
     trust,
@@ -56,7 +56,7 @@ SECTIONS = (
         mode="supernet",
     ),
     Section("Found schedule", schedule.write, ("lineage",)),
-    Section("Scores", scores.write, ("scored",), **_TRIALS),
+    Section("Scores", distribution.write, ("scored",), **_TRIALS),
     Section("The best architectures", best.write, ("scored",), **_TRIALS),
     Section("Score against cost", pareto.write, ("ranked",), **_TRIALS),
     Section("How well scores rank", ranking.write, **_SAMPLES),

@@ -16,13 +16,13 @@ def write(results: RunResults) -> str:
         (
             number,
             f"`{row['arch']}`",
-            results.score.factor * row["value"],
+            results.ranking_metric.factor * row["value"],
             markdown.millions(row["params"]),
             markdown.millions(row["flops"]),
         )
         for number, row in enumerate(results.ranked[:MOST_ROWS], 1)
     ]
-    table = markdown.table(("", "architecture", results.score.label, *SIZES), best)
+    table = markdown.table(("", "architecture", results.ranking_metric.label, *SIZES), best)
     text = f"The first {len(best)} of n = {len(results.ranked):,}:\n\n{table}"
     if not hasattr(results.space, "graph"):
         return f"This space says nothing about how to draw an architecture.\n\n{text}"

@@ -11,7 +11,7 @@ BARS = "Error bars, where there are several seeds, are their sd."
 
 
 def over_seeds(networks: Iterable[Network]) -> analysis.OverSeeds:
-    """Average the accuracies of each network over its seeds."""
+    """Compute means and spreads of the networks' accuracies over their seeds."""
     return analysis.over_seeds({network.arch: network.accuracies for network in networks})
 
 

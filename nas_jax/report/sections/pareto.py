@@ -17,7 +17,8 @@ and parameters."""
 
 def write(results: RunResults) -> str:
     """Draw the fronts, of every cost that the trials have; list that of the parameters."""
-    rows, values = results.ranked, [results.score.factor * row["value"] for row in results.ranked]
+    rows, metric = results.ranked, results.ranking_metric
+    values = [metric.factor * row["value"] for row in rows]
     known = {
         field: cost
         for field, cost in COSTS.items()
@@ -28,7 +29,7 @@ def write(results: RunResults) -> str:
         costs = [row[field] / unit for row in rows]
         fronts[field] = analysis.pareto_front(values, costs)
         panels[label] = figures.Front(costs, values, fronts[field])
-    figures.fronts(results.out / "pareto.png", panels, results.score.label)
+    figures.fronts(results.out / "pareto.png", panels, metric.label)
     return "\n\n".join(
         [
             "![Pareto fronts](pareto.png)",
@@ -61,11 +62,11 @@ def _table(results, known, front):
     rows = [
         (
             f"`{row['arch']}`",
-            results.score.factor * row["value"],
+            results.ranking_metric.factor * row["value"],
             *(f"{row[field] / unit:#.3g}" for field, (_, unit) in known.items()),
         )
         for row in (results.ranked[i] for i in analysis.evenly(front, MOST_ROWS))
     ]
-    header = "architecture", results.score.label, *(label for label, _ in known.values())
+    header = "architecture", results.ranking_metric.label, *(label for label, _ in known.values())
     count = f"{len(rows)} of the {len(front)} architectures on the front, the smallest first:"
     return f"{count}\n\n{markdown.table(header, rows)}"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nas_jax.report import analysis, figures, markdown, score_bias
-from nas_jax.report.results import SIZE_RANKERS, Network, RunResults, Score, columns
+from nas_jax.report.results import SIZE_RANKERS, Network, RankingMetric, RunResults, columns
 from nas_jax.report.sections.networks import ACCURACY, BARS, labelled, over_seeds, points
 
 RANKING = """Correlation of what ranks architectures with their stand-alone accuracy (mean over
@@ -24,10 +24,10 @@ Samples = Mapping[tuple[str, str], list[Network]]  # as `RunResults.samples`
 
 def write(results: RunResults) -> str:
     """Compare what ranks stand-alone accuracy: scores, sizes and another seed."""
-    return comparison(results.out, results.score, results.samples, results.trials)
+    return comparison(results.out, results.ranking_metric, results.samples, results.trials)
 
 
-def comparison(out: Path, score: Score, samples: Samples, trials: Sequence[dict]) -> str:
+def comparison(out: Path, metric: RankingMetric, samples: Samples, trials: Sequence[dict]) -> str:
     """Draw ranking_*.png in the folder `out`: scores against stand-alone accuracy, by sample.
 
     The errors of scores and of networks of the protocol "short" are not independent: scores are of
@@ -37,21 +37,23 @@ def comparison(out: Path, score: Score, samples: Samples, trials: Sequence[dict]
     """
     header = ("networks", "sample", "part", "ranked by", "n")
     header += ("Kendall's tau-b", "Spearman's rho", "Pearson's r")
-    rows = [row for key, group in samples.items() for row in _coefficients(score.name, *key, group)]
+    rows = [
+        row for key, group in samples.items() for row in _coefficients(metric.name, *key, group)
+    ]
     places = list(dict.fromkeys(where for where, _ in samples))
-    images = [_panels(out, score, samples, where) for where in places]
+    images = [_panels(out, metric, samples, where) for where in places]
     judged = [where for where in places if where != "published"]
-    notes = [BARS, RANKING, *_shared(score, trials, judged)]
+    notes = [BARS, RANKING, *_shared(metric, trials, judged)]
     return "\n\n".join([*images, *notes, markdown.table(header, rows), _seeds(samples)])
 
 
-def _shared(score, trials, places):
+def _shared(metric, trials, places):
     scored = [row for row in trials if row["value"] is not None]
-    if places and scored and score.on_valid:
+    if places and scored and metric.on_valid:
         yield SHARED.format(scored[0]["num_images"], " or ".join(places))
 
 
-def _panels(out, score, samples, where):
+def _panels(out, metric, samples, where):
     by_sample = {
         f"{name} sample": points(group, "one_shot")
         for (place, name), group in samples.items()
@@ -61,26 +63,26 @@ def _panels(out, score, samples, where):
         return f"None of the networks with {where} has a score."
     truth = ACCURACY["final" if where == "published" else "short"]
     name = f"ranking_{where.replace(' = ', '')}.png"
-    figures.panels(out / name, [panels], score.label, f"stand-alone {truth}")
+    figures.panels(out / name, [panels], metric.label, f"stand-alone {truth}")
     return f"![Score and stand-alone accuracy, {where}]({name})"
 
 
-def _coefficients(score, where, name, networks):
+def _coefficients(metric_name, where, name, networks):
     """Yield a row for each part and ranker, all on the same networks: those with a score."""
     networks = [network for network in networks if network.one_shot is not None]
     (truth,) = columns(networks, "accuracy")
     for part, numbers in score_bias.parts(truth).items() if networks else ():
-        for label, x, y in _rankers(score, [networks[i] for i in numbers], part):
+        for label, x, y in _rankers(metric_name, [networks[i] for i in numbers], part):
             result = analysis.rank_correlations(x, y)
             yield where, name, part, label, result.n, *markdown.coefficients(result)
 
 
-def _rankers(score, networks, part):
+def _rankers(metric_name, networks, part):
     """Yield (label, what ranks, what is ranked): the score, costs, a training ranking another.
 
     Within the best by the mean of the seeds these are pushed apart, so seeds are compared over all.
     """
-    for label, field in {score: "one_shot", **SIZE_RANKERS}.items():
+    for label, field in {metric_name: "one_shot", **SIZE_RANKERS}.items():
         yield label, *columns(networks, field, "accuracy")
     if part == "all" and all(len(network.accuracies) > 1 for network in networks):
         yield "one seed, ranking another", *zip(*(n.accuracies[:2] for n in networks))

@@ -4,7 +4,7 @@ from nas_jax.report import figures, markdown
 from nas_jax.report.results import RunResults
 from nas_jax.training import lineage
 
-LABELS = {"learning_rate": "learning rate", "l2": "L2", "r": "path dropout's r"}
+DISPLAY_NAMES = {"learning_rate": "learning rate", "l2": "L2", "r": "path dropout's r"}
 MOST_ROWS = 12  # of the table
 ABOUT = """What the best of {count} members was trained with, traced back through those that it was
 copied from: bold in the figure, all members thin. The learning rate has the config's schedule in
@@ -18,10 +18,10 @@ def write(results: RunResults) -> str:
     turns = len(rows) - 1  # nothing was trained with the last row
     if not turns:
         return "No member has a score yet."
-    schedule, names = lineage.schedule(rows), lineage.tuned(rows)
+    schedule, names = lineage.schedule(rows), lineage.hyperparameters(rows)
     steps = schedule["step"]
     panels = {
-        LABELS.get(name, name): ([row[name] for row in rows[:-1]], schedule[name][:-1])
+        DISPLAY_NAMES.get(name, name): ([row[name] for row in rows[:-1]], schedule[name][:-1])
         for name in names
     }
     figures.descent(results.out / "schedule.png", steps, panels)
@@ -34,7 +34,7 @@ def write(results: RunResults) -> str:
     )
     shown = range(0, turns, -(-turns // MOST_ROWS))
     table = markdown.table(
-        ("from step", *(LABELS.get(name, name) for name in names)),
+        ("from step", *(DISPLAY_NAMES.get(name, name) for name in names)),
         [(steps[i], *(f"{schedule[name][i]:.3g}" for name in names)) for i in shown],
     )
     return f"![Found schedule](schedule.png)\n\n{about}\n\n{table}"

@@ -1,4 +1,4 @@
-"""Training variants, by the name of `supernet.variant`: how else a supernet may be trained.
+"""Training variants: other ways to train the supernet, by the name of `supernet.variant`.
 
 A variant's options are the keyword arguments of its maker.
 """
@@ -13,7 +13,7 @@ from nas_jax.training.variants.base import OPTIONS, TrainingVariant
 
 
 def plain(space: Space) -> TrainingVariant:
-    """Change nothing: the supernet is trained as the paper trains it."""
+    """Change nothing: train the supernet as the paper does."""
     return TrainingVariant()
 
 
@@ -33,11 +33,11 @@ def make(name: str, space: Space, options: Iterable[tuple[str, Any]] = ()) -> Tr
       space: the search space.
       options: (option, value) pairs.
 
-    Raises: ValueError if there is none, or if an option is unknown or out of its range.
+    Raises: ValueError if no variant has the name, or an option is unknown or out of its range.
     """
     naming.check("config.supernet.variant", name, VARIANTS)
-    known = naming.keywords(VARIANTS[name])
-    naming.check_options(OPTIONS, name, options, known)
+    keywords = naming.keywords(VARIANTS[name])
+    naming.check_options(OPTIONS, name, options, keywords)
     return VARIANTS[name](space, **dict(options))
 
 

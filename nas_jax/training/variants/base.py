@@ -1,4 +1,4 @@
-"""What a training variant is: what it changes in how the supernet is trained."""
+"""The record of a training variant: what it changes in the training of the supernet."""
 
 import functools
 from collections.abc import Callable
@@ -16,14 +16,14 @@ check_range = functools.partial(naming.check_range, OPTIONS)
 
 
 class TrainingVariant(NamedTuple):
-    """What differs from the paper's training; None: it does not.
+    """The differences from the paper's training; None: no difference.
 
     Attributes:
-      wrap: (module of the supernet) -> the module that is trained and evaluated in its place.
+      wrap: (supernet) -> the module that is trained and evaluated in its place.
       penalty: (params, usage) -> float32 [], added to the loss; `usage` as from `Space.usage`.
-      read_out: (params) -> (masks [n, k] -> bool [n]): which architectures the trained supernet
-        leaves, a constraint of the sweep.
-      selection: a population of supernets is trained, and selected so.
+      read_out: (params) -> (masks [n, k] -> bool [n]): a constraint of the sweep, which says for
+        each architecture whether the trained supernet leaves it.
+      selection: how members are selected, where a population of supernets is trained.
     """
 
     wrap: Callable[[nn.Module], nn.Module] | None = None

@@ -1,10 +1,10 @@
-"""SMASH (Brock et al., ICLR 2018): a hypernetwork generates weights of the one-shot model from the
-architecture, so that no two architectures share them all; random candidates are ranked with theirs.
+"""SMASH (Brock et al., ICLR 2018): a hypernetwork generates weights of the supernet.
 
-As in SMASH it generates the 1x1 convolutions. Other kernels, batch norms and the classifier are
-shared, as they are without it.
+The weights depend on the architecture, so that no two architectures share all of them. Candidates
+are ranked with their generated weights. As in SMASH the hypernetwork generates the kernels of 1x1
+convolutions. All architectures share other kernels, batch norms and the classifier.
 
-Letters: G groups (see `supernet.to_groups`), N generated kernels, R arrays of a basis.
+Letters: G groups (see `masked.to_groups`), N generated kernels, R arrays of a basis.
 """
 
 import dataclasses
@@ -21,18 +21,19 @@ from nas_jax.training.variants.base import TrainingVariant, check_range
 
 
 class HyperNetwork(network.Network):
-    """The one-shot model with generated weights; it is called as the one-shot model is.
+    """The supernet with generated weights; it is called as the supernet is.
 
-    A generated kernel is the sum of its basis of R arrays, weighted by a code of norm one, which a
-    network of one hidden layer reads off the masks. So it is as large at first as a kernel of the
-    one-shot model; and a step of gradient descent on the basis moves it as far as it would move
-    that, and the kernel of another architecture by the scalar product of their codes.
+    A generated kernel is a weighted sum of the R arrays of its basis. The weights are a code of
+    norm one, which a network of one hidden layer computes from the masks. The norm has two
+    consequences. At first a generated kernel is as large as a kernel of the supernet. A step of
+    gradient descent on the basis moves it as far as it would move a kernel of the supernet, and
+    moves the kernel of another architecture by the scalar product of the two codes.
 
-    Parameters of the one-shot model are in the scope `net`, where a basis has a leading axis R.
+    Parameters of the supernet are in the scope `net`, where a basis has a leading axis R.
 
     Attributes:
       hidden: units of the hidden layer.
-      basis: R, 2 or more.
+      basis: R, the arrays of a basis; 2 or more.
     """
 
     hidden: int = 64
@@ -40,7 +41,7 @@ class HyperNetwork(network.Network):
 
     @nn.compact
     def __call__(self, images: jax.Array, arch: base.Arch) -> jax.Array:
-        """Images [B, H, W, C] or [G or 1, n, H, W, C] -> logits float32 [B, K] or [G, n, K]."""
+        """Map images [B, H, W, C] or [G or 1, n, H, W, C] to logits float32 [B, K] or [G, n, K]."""
         images, masks, leading = masked.to_groups(images, arch)
         params = self._params(images)
         paths = self._generated(images)
@@ -49,18 +50,18 @@ class HyperNetwork(network.Network):
         return logits.reshape(*leading, -1)
 
     def _net(self):
-        """The one-shot model itself, of one group at a time."""
+        """Make the supernet itself, for one group at a time."""
         options = _options(self)
         return options.pop("space").network(**options, parent=None)
 
     def _generated(self, images):
-        """Paths of the kernels that are generated."""
+        """List the paths of the kernels that are generated."""
         channels = images.shape[-1]
         shapes = base.param_shapes(self.space, self.filters, self.num_classes, channels)
         return [p for p, shape in shapes.items() if len(shape) == 4 and shape[:2] == (1, 1)]
 
     def _params(self, images):
-        """Those of the one-shot model, with a basis in place of a kernel that is generated."""
+        """Return the supernet's parameters, with a basis in place of each generated kernel."""
         if not self.is_initializing():
             return self.get_variable("params", "net")
         example = jnp.zeros((1, *images.shape[2:]), images.dtype)
@@ -76,10 +77,11 @@ class HyperNetwork(network.Network):
         return self.param("net", init)
 
     def _codes(self, masks, count):
-        """Float32 [G, N, R]: (1, x) / sqrt(1 + |x|^2), with x [R - 1] from the masks.
+        """Compute codes float32 [G, N, R]: (1, x) / sqrt(1 + |x|^2), with x [R - 1] from masks.
 
-        Of norm one, and nowhere near where that has no gradient. Unbounded codes run away: what
-        they do to a loss adds up over whole kernels.
+        They have norm one, and the constant 1 keeps them away from zero, where the norm has no
+        gradient. Unbounded codes would diverge: their effect on the loss adds up over whole
+        kernels.
         """
         x = jnp.concatenate(
             [jnp.where(mask != 0, 1.0, -1.0) for mask in jax.tree.leaves(masks)], -1
@@ -95,13 +97,13 @@ class HyperNetwork(network.Network):
 
 
 def _options(net):
-    """What a network of any space is made with; the one-shot model has no widths of its own."""
+    """Return the fields that a network of any space is made with, but `widths`."""
     fields = {f.name for f in dataclasses.fields(network.Network)} - {"parent", "name", "widths"}
     return {name: getattr(net, name) for name in fields}
 
 
 def _drawn(key, scales):
-    """Normal kernels with these standard deviations; what has one axis stays as it is."""
+    """Draw normal kernels with these standard deviations; keep arrays of one axis."""
     leaves, treedef = jax.tree.flatten(scales)
     keys = jax.random.split(key, len(leaves))
     return treedef.unflatten(
@@ -110,10 +112,10 @@ def _drawn(key, scales):
 
 
 def _of_groups(net, params, paths, codes, images, masks):
-    """Logits [G, n, K], each group with weights of its own."""
-    if len(codes) == 1 or net.execution == "switch":  # which refuses several groups
+    """Compute logits [G, n, K], with generated weights for each group."""
+    if len(codes) == 1 or net.execution == "switch":  # "switch" refuses several groups
         return net.apply({"params": generate(params, paths, codes[0])}, images, masks)
-    net = net.clone(execution="masked")  # a group's weights are those of one lane
+    net = net.clone(execution="masked")  # each lane of `vmap` has one group
 
     def of_one(codes, images, masks):
         masks = jax.tree.map(lambda mask: mask[None], masks)
@@ -125,7 +127,7 @@ def _of_groups(net, params, paths, codes, images, masks):
 
 
 def generate(params: Any, paths: list[base.Path], codes: jax.Array) -> Any:
-    """The one-shot model's parameters for codes [N, R]: the kernels at `paths` are generated."""
+    """Generate the kernels at `paths` from codes [N, R]; return the supernet's parameters."""
     flat = flax.traverse_util.flatten_dict(params)
     for path, code in zip(paths, codes):
         flat[path] = jnp.tensordot(code, flat[path], 1)
@@ -137,7 +139,8 @@ def make(space: Space, *, hidden: int = 64, basis: int = 4) -> TrainingVariant:
 
     Args:
       space: the search space.
-      hidden, basis: of `HyperNetwork`. With one array to a basis nothing would be generated.
+      hidden: units of the hidden layer, 1 or more.
+      basis: arrays of a basis, 2 or more. With one array all architectures would share it.
 
     Raises: ValueError if an option is out of its range.
     """

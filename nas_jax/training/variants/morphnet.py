@@ -1,9 +1,8 @@
-"""MorphNet (Gordon et al., CVPR 2018) on the one-shot model: it is trained with an L1 penalty on
-batch norm's scales, weighted by what the channels cost, so that options that are not worth their
-cost vanish.
+"""MorphNet (Gordon et al., CVPR 2018) on the supernet: options not worth their cost vanish.
 
-The sweep may ask for architectures of the options that are left alone, whoever asks. The widths of
-an architecture that is found are tuned afterwards, on its own network: see
+The supernet is trained with an L1 penalty on batch norm's scales, weighted by the cost of the
+channels. The sweep, with any strategy, then asks only for architectures of the options that are
+left. Widths are tuned after the search, on stand-alone networks: see
 `nas_jax.standalone.width_tuning`.
 """
 
@@ -27,14 +26,14 @@ def make(
     min_share: float = 0.5,
     resource: str = "flops",
 ) -> TrainingVariant:
-    """Make a variant with MorphNet's penalty, which leaves architectures of what did not vanish.
+    """Make a variant with MorphNet's penalty; architectures of vanished options are not searched.
 
     Args:
       space: the search space; its networks must have `layers`.
-      strength: of the penalty, which is a share of what all paths cost (`Widths.penalty`).
-      threshold: a channel whose scales are no larger is gone.
-      min_share: an option with such a share of its channels, or less, has vanished; in [0, 1].
-      resource: "flops" or "params".
+      strength: factor on the penalty, which is a share of the cost of all paths (`Widths.penalty`).
+      threshold: a channel is gone if its scales are no larger; 0 or more.
+      min_share: an option has vanished if it keeps this share of its channels or less; in [0, 1].
+      resource: the cost, "flops" (multiply-adds) or "params".
 
     Raises: ValueError if an option is out of its range, or the space has no widths.
     """
@@ -60,24 +59,24 @@ def make(
 
 
 def _of_all(space, params, resource):
-    """Widths of the one-shot model; relative costs hardly depend on the size of images."""
+    """Make the widths of the supernet; relative costs hardly depend on the size of images."""
     text, shapes = space.to_str(space.all_on()), base.shapes_by_path(params)
     return widths.Widths(space, text, shapes, image_size=space.reduction, resource=resource)
 
 
 def is_left(space: Space, left: Any, archs: Any) -> np.ndarray:
-    """Say whether architectures have no option but those that are left, bool [n].
+    """Say whether architectures have only options that are left, bool [n].
 
-    Where a legal choice needs more options than are left, all of that Choice count as left.
+    If the options that are left make no legal choice, all options of that Choice count as left.
 
     Args:
       space: the search space.
       left: masks bool [k] of the options that are left.
       archs: masks [n, k].
     """
-    found = np.ones(len(jax.tree.leaves(archs)[0]), bool)
+    are_left = np.ones(len(jax.tree.leaves(archs)[0]), bool)
     trees = map(jax.tree.leaves, (space.choices, left, archs))
     for choice, mask, chosen in zip(*trees):
         if np.any(~np.any(choices.subsets(choice).astype(bool) & ~mask, -1)):
-            found &= ~np.any(np.asarray(chosen).astype(bool) & ~mask, -1)
-    return found
+            are_left &= ~np.any(np.asarray(chosen).astype(bool) & ~mask, -1)
+    return are_left
