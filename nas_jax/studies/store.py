@@ -35,7 +35,6 @@ from nas_jax.training import supernet as supernet_lib
 
 logger = logging.getLogger(__name__)
 
-<<<<<<< HEAD
 SHARED = ("data", "space", "network")  # sections that decide every network
 # A whole section counts, so that a field that comes is not forgotten, but for what decides nothing.
 _NO_EVALUATION = ("strategy", "options", "constraints", "latency", "candidates_per_batch")
@@ -45,16 +44,6 @@ _NO_TRAINING = ("score", "kl", "bn", "calibration_images", "num_checkpoints")
 _NO_TRAINING += ("num_candidates", "inherit")  # nor a training that depends on the strategy
 # Decides evaluations alone: training and test read all images of a split.
 ORDER = "data.shuffle_seed"
-=======
-SHARED = ("data", "space", "network")  # sections that decide every network
-# Fields of `sweep` that decide an evaluation, and those that decide an accuracy.
-EVALUATION = ("seed", "score", "kl", "bn", "calibration_images", "num_checkpoints")
-ACCURACY = ("num_images", "batch_size")
-# Decides evaluations alone: training and test read all images of a split.
-ORDER = "data.shuffle_seed"
-# Fields of `sweep` that decide a supernet whose training depends on the strategy.
-STRATEGY = ("seed", "strategy", "options", "constraints", "latency", "candidates_per_batch")
->>>>>>> lang2
 
 
 class Store:
@@ -113,21 +102,12 @@ class Store:
         workdir.open_workdir(directory, parts, inputs)
         return directory
 
-<<<<<<< HEAD
     def evaluations_file(self, config: ConfigDict, step: int | None = None) -> Path:
         """Return the file of evaluations by a config's supernet, with the settings of its sweep."""
         without = _NO_DIVERGENCE if config.sweep.score == "kl" else _NO_EVALUATION
         order = _parts(config.data, [ORDER.removeprefix("data.")], "data.")
         methods = compatibility.mended(config.space.name, evaluator=config.sweep.score)
         settings = _sweep_parts(config, without) | order | methods | {"step": step}
-=======
-    def evaluations_file(self, config: ConfigDict, step: int | None = None) -> Path:
-        """Return the file of evaluations by a config's supernet, with the settings of its sweep."""
-        names = EVALUATION + (() if config.sweep.score == "kl" else ACCURACY)
-        order = _parts(config.data, [ORDER.removeprefix("data.")], "data.")
-        methods = compatibility.mended(config.space.name, evaluator=config.sweep.score)
-        settings = _parts(config.sweep, names, "sweep.") | order | methods | {"step": step}
->>>>>>> lang2
         return self.supernet(config) / "scores" / f"{_id(settings)}.jsonl"
 
     def evaluate(self, config: ConfigDict, archs: Sequence[str], step: int | None = None) -> list:
@@ -257,12 +237,8 @@ def _is_of(path, parts):
     """Say whether a config.json has these fields, wherever data set and table lie."""
     try:
         there = compatibility.decisive(workdir.read_json(path, schemas.OBJECT))
-<<<<<<< HEAD
         there = compatibility.with_variant(there)
     except ValueError:  # damaged: it may be of something else
-=======
-    except ValueError:  # damaged: it may have other fields
->>>>>>> lang2
         return False
     return _id(compatibility.without_former(there)) == _id(parts)
 
