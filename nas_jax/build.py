@@ -66,9 +66,11 @@ def check_fields(config: ConfigDict) -> None:
     space = config.get("space")
     complete = all_fields(space.get("name") if isinstance(space, ConfigDict) else None)
     validation.config(config, complete)
+    strategies.check(config.sweep.strategy, config.sweep.options)
     for label, variant in _variants(config).items():
         with _naming_the_variant(label):
             validation.config(variant, complete)
+            strategies.check(variant.sweep.strategy, variant.sweep.options)
 
 
 def all_fields(space_name: str) -> ConfigDict:

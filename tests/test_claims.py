@@ -7,7 +7,8 @@ from nas_jax.storage import workdir
 
 HOLD = """
 import pathlib, sys, time
-from nas_jax import workdir
+from nas_jax.storage import workdir
+
 with workdir.claim(pathlib.Path(sys.argv[1]), wait=False) as mine:
     print(mine, flush=True)
     time.sleep(60)

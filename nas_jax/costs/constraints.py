@@ -77,8 +77,9 @@ class Constraints:
 
         Raises: ValueError if even the smallest architecture is beyond a limit.
         """
+        per_option = self._per_option  # counts and measures
         for name, limit in self._limits.items():
-            least = params_flops.least(self._space, self._per_option[COSTS[name]])
+            least = params_flops.least(self._space, per_option[COSTS[name]])
             if least > limit:
                 raise ValueError(
                     f"config.sweep.constraints.{name}={limit}, but the smallest architecture has "

@@ -66,7 +66,7 @@ class OneShotAccuracy:
         ]
         self._calibrate = _no_calibration
         if calibration is not None:
-            self._calibrate = _calibration(net, prepare, variables, calibration, devices)
+            self._calibrate = _calibration(net, prepare, self._variables, calibration, devices)
 
     def __call__(self, archs: Any) -> np.ndarray:
         """Evaluate masks [N, k]."""
@@ -92,8 +92,8 @@ def _calibration(net, prepare, variables, batches, devices):
         return {"batch_stats": stats}
 
     gather = distributed.pmap(gather, split={"archs"}, split_out=True, devices=devices)
-    common = distributed.replicate((variables, batches), devices)
-    return lambda archs: gather(*common, archs)
+    batches = distributed.replicate(batches, devices)
+    return lambda archs: gather(variables, batches, archs)
 
 
 def correct(net: nn.Module, prepare: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:

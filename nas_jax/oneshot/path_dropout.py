@@ -34,9 +34,9 @@ def rates(choices: Any, r: float) -> Any:
     return jax.tree.map(lambda choice: r ** (1 / len(choice.paths)), choices)
 
 
-def times_factor(r: float, factor: jax.Array) -> jax.Array:
+def times_factor(r: float, factor: np.ndarray) -> np.ndarray:
     """Multiply r by a factor: float32 of the factor's shape, at most 0.99."""
-    return jnp.minimum(r * factor, MOST_R)
+    return np.minimum(r * factor, MOST_R).astype(np.float32)
 
 
 def ramp(step: jax.Array | int, num_steps: int, schedule: str) -> jax.Array:

@@ -40,14 +40,13 @@ class Evaluation(NamedTuple):
       evaluator: called with masks [N, k].
       step: of the checkpoint; None without one.
       strategy_state: of a strategy that learnt during the training of the supernet; else empty.
-      allows: masks [N, k] -> bool [N]: whether the trained supernet leaves an architecture; None:
-        it leaves all.
+      left: masks bool [k] of the options that the trained supernet leaves; None: it leaves all.
     """
 
     evaluator: Evaluator
     step: int | None = None
     strategy_state: Any = ()
-    allows: Callable[[Any], np.ndarray] | None = None
+    left: Any = None
 
 
 def make(run: Run, directory: str | Path, step: int | None = None) -> Evaluation:
@@ -72,7 +71,7 @@ def make(run: Run, directory: str | Path, step: int | None = None) -> Evaluation
         Mean([of_one(run, each) for each in weights]),
         last.step,
         last.sampler_state if run.config.supernet.sampler == "strategy" else (),
-        read_out and read_out(last.params),
+        read_out and jax.device_get(read_out(last.params)),
     )
 
 
@@ -123,13 +122,12 @@ def _running_statistics(run, net, weights, prepare):
     batches = _training_batches(run, settings.ghost_batch_size)
     groups = np.arange(len(batches), dtype=np.int32)
     schedule = Schedule(settings, supernet.num_steps(run), run.config.supernet.path_dropout)
-    masks = supernet.sampler(run)(
-        rng.named(rng.key(seed), "statistics"),
-        weights.step,
-        groups,
-        weights.sampler_state,
-        schedule.at(weights.step),
-    )
+    hyper = schedule.at(weights.step)
+    if supernet.num_members(run.config.supernet, run.space) > 1:  # the best member has its own r
+        factor = weights.sampler_state["r"]
+        hyper = hyper._replace(r=path_dropout.times_factor(hyper.r, factor))
+    key = rng.named(rng.key(seed), "statistics")
+    masks = supernet.sampler(run)(key, weights.step, groups, weights.sampler_state, hyper)
 
     @jax.jit
     def gather(params, batches, masks):

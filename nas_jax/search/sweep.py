@@ -16,6 +16,7 @@ from nas_jax import strategies
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, preemption, rng
 from nas_jax.search import evaluators
+from nas_jax.spaces import choices as choices_lib
 from nas_jax.storage import schemas, workdir
 from nas_jax.strategies import exhaustive
 from nas_jax.training import supernet as supernet_lib
@@ -46,8 +47,8 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
             old.unlink()
     run.constraints.check()
     evaluation = evaluators.make(run, supernet or run.workdir)
-    allows = _both(run.constraints.allows, evaluation.allows)
-    state = evaluation.strategy_state or _first_state(run, allows)
+    allows = _constraints(run, evaluation.left)
+    state = evaluation.strategy_state or _first_state(run, allows, evaluation.left)
     root, progress = rng.key(sweep.seed), _Progress(resumed, sweep.num_candidates)
     lines, size = _lines(path, resumed), sweep.candidates_per_batch
     for number, first in enumerate(range(0, sweep.num_candidates, size)):
@@ -121,18 +122,24 @@ class _Progress:
         )
 
 
-def _both(first, second):
-    """Join two predicates on masks; the second may be None."""
-    return first if second is None else lambda archs: first(archs) & second(archs)
+def _constraints(run, left):
+    """Make masks [n, k] -> bool [n]: which architectures the sweep may evaluate."""
+    if left is None:
+        return run.constraints.allows
+    choices = run.space.choices
+    return lambda archs: run.constraints.allows(archs) & choices_lib.are_left(choices, left, archs)
 
 
-def _first_state(run, allows):
+def _first_state(run, allows, left):
     """Make the first state of the strategy.
 
     An exhaustive search gets the list of allowed architectures, in random order; if
-    `sweep.num_candidates` is lower, a random sample of them.
+    `sweep.num_candidates` is lower, a random sample of them. Random search gets the options that
+    are left, since few of many random architectures may have only those.
     """
     sweep, space = run.config.sweep, run.space
+    if sweep.strategy == "random_search" and left is not None:
+        return left
     if sweep.strategy != "exhaustive":
         return supernet_lib.first_strategy_state(run)
     if run.table is None:
@@ -143,7 +150,8 @@ def _first_state(run, allows):
     if len(decisions) < sweep.num_candidates:
         raise ValueError(
             f"config.sweep.num_candidates={sweep.num_candidates}, but only {len(decisions)} "
-            "architectures keep to config.sweep.constraints; lower it to that"
+            "architectures keep to config.sweep.constraints and to what the supernet leaves; lower "
+            "it to that"
         )
     generator = np.random.default_rng(sweep.seed)
     chosen = generator.choice(decisions, sweep.num_candidates, replace=False)

@@ -211,3 +211,39 @@ def unstack(archs: Arch) -> list[Arch]:
 def contains(choices: Any, arch: Arch) -> bool:
     """Say whether every mask of `arch` (any batch axes) is legal."""
     return bool(np.all(np.asarray(to_decisions(choices, arch)) >= 0))
+
+
+# -- of the options that are left -----------------------------------------------------------------
+
+
+def are_left(choices: Any, left: Any, archs: Any) -> np.ndarray:
+    """Say whether architectures have only options that are left, bool [n].
+
+    If the options that are left make no legal choice, all options of that Choice count as left.
+
+    Args:
+      choices: the space's tree of Choices.
+      left: masks bool [k] of the options that are left.
+      archs: masks [n, k].
+    """
+    found = np.ones(len(jax.tree.leaves(archs)[0]), bool)
+    for choice, mask, chosen in zip(*map(jax.tree.leaves, (choices, left, archs))):
+        if np.any(_subsets_left(choice, np.asarray(mask))):
+            found &= ~np.any(np.asarray(chosen).astype(bool) & ~np.asarray(mask), -1)
+    return found
+
+
+def sample_left(key: jax.Array, choices: Any, left: Any, n: int) -> Any:
+    """Draw n uniform architectures of the options that are left, masks [n, k]; see `are_left`."""
+    decisions = []
+    for d, (choice, mask) in enumerate(zip(*map(jax.tree.leaves, (choices, left)))):
+        possible = _subsets_left(choice, mask)
+        possible = possible | ~jnp.any(possible)
+        logits = jnp.where(possible, 0.0, -jnp.inf)
+        decisions.append(jax.random.categorical(jax.random.fold_in(key, d), logits, shape=(n,)))
+    return from_decisions(choices, jnp.stack(decisions, -1))
+
+
+def _subsets_left(choice, mask):
+    """Which subsets of a Choice have only options of a mask, bool [num_subsets]."""
+    return ~(subsets(choice).astype(bool) & ~mask).any(-1)

@@ -96,7 +96,7 @@ class Checkpoints:
             self._save(manager, step, state, {"pending": pending})
 
     def _save(self, manager, step, state, custom):
-        custom = custom | {"digest": _digest(_named(state))}
+        custom = custom | {"digest": _digest(_by_name(_named(state)))}
         if self._identity:
             custom |= {"of": self._identity.to_json()}
         manager.save(step, args=ocp.args.StandardSave(_named(state)), custom_metadata=custom)
@@ -241,7 +241,9 @@ def _saved(manager, step, identity):
     except Exception as error:  # Orbax raises anything on a damaged file
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"checkpoint {path} is damaged ({reason})") from error
-    if custom.get("digest", _digest(saved)) != _digest(saved):
+    # Earlier versions took the digest in the order of the tree, not of the names.
+    digests = _digest(_by_name(saved)), _digest(saved)
+    if custom.get("digest", digests[0]) not in digests:
         raise ValueError(f"checkpoint {path} is damaged (its arrays are not those that were saved)")
     return path, saved, custom
 
@@ -296,6 +298,14 @@ def _forms(tree):
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
     return {n: f"{leaf.dtype}{list(leaf.shape)}" for n, (_, leaf) in zip(names, leaves)}
+
+
+def _by_name(tree):
+    """Sort the leaves by their names, which no container changes."""
+    return [
+        leaf
+        for _, leaf in sorted(zip(_forms(tree), jax.tree.leaves(tree)), key=lambda pair: pair[0])
+    ]
 
 
 def _digest(tree):

@@ -140,6 +140,7 @@ class Store:
             return
         size = run.config.sweep.candidates_per_batch
         logger.info("scores of %d architectures by %s", len(archs), run.workdir)
+        run.constraints.check()
         evaluation = evaluators.make(run, run.workdir, step)
         for first in range(0, len(archs), size):
             texts = archs[first : first + size]

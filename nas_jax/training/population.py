@@ -238,7 +238,8 @@ def shapes_of_members(selection: Selection, params: Any) -> tuple[Any, Any]:
 def best_member(weights: Weights) -> Weights:
     """Pick the weights of the member with the best last accuracy."""
     best = int(np.argmax(weights.sampler_state[ACCURACY]))
-    return weights._replace(params=jax.tree.map(lambda leaf: leaf[best], weights.params))
+    params, sampler_state = jax.tree.map(lambda leaf: leaf[best], weights[1:])
+    return Weights(weights.step, params, sampler_state)
 
 
 def _mean_of_sound(metrics):

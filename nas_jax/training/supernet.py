@@ -169,7 +169,7 @@ def _init_key(run):
 def _population(run, made, task, devices):
     config = run.config.supernet
     factors = jax.device_get(made.selection.init(_init_key(run)))
-    ask = functools.partial(_ask, run, random_search.make(run.space))
+    ask = functools.partial(_ask, run, strategies.compiled(random_search.make(run.space)))
     return Population(
         task.net,
         run.data,

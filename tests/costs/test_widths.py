@@ -11,7 +11,9 @@ import pytest
 
 from nas_jax import spaces
 from nas_jax.costs import params_flops, widths
+from nas_jax.spaces import choices
 from nas_jax.storage import schemas
+from nas_jax.strategies import random_search
 from nas_jax.training import variants
 from nas_jax.training.variants import morphnet
 
@@ -303,9 +305,8 @@ def test_an_op_stays_with_more_than_a_share_of_its_channels(left, share, stays):
     params = _ones(ONE, ONE.to_str(ONE.all_on()))
     scales = [0.3] * left + [0.2] * (4 - left)
     params = _set(params, "cell0/block0_ops/1/unit1", scales)
-    allows = morphnet.make(ONE, threshold=float(np.float32(0.2)), min_share=share).read_out(params)
-    archs = ONE.from_strs(["0>identity", "0>sep3x3", "0>conv7x7"])
-    assert allows(archs).tolist() == [True, stays, True]
+    variant = morphnet.make(ONE, threshold=float(np.float32(0.2)), min_share=share)
+    assert variant.read_out(params)[0]["ops"].tolist() == [True, stays, True]
 
 
 def _all(space):
@@ -317,14 +318,21 @@ def test_what_vanished_is_not_asked_for():
     params, every = _ones(ONE, ONE.to_str(ONE.all_on())), _all(ONE)
     params = _set(params, "cell0/block0_ops/1/unit1", 0)
     params = _set(params, "cell0/block0_inputs/0", 0.001)
-    allowed = morphnet.make(ONE).read_out(params)(every)
+    left = morphnet.make(ONE).read_out(params)
+    np.testing.assert_array_equal(left[0]["ops"], [True, False, True])
+    np.testing.assert_array_equal(left[0]["inputs"], [False, True])
+    allowed = choices.are_left(ONE.choices, left, every)
     texts = {text for text, ok in zip(ONE.to_strs(every), allowed, strict=True) if ok}
+    asked = random_search.make(ONE).ask(jax.random.key(0), left, 100)
+    assert {*ONE.to_strs(asked)} == texts
     assert texts == {"1>identity", "1>conv7x7", "1>identity,conv7x7"}
 
 
 def test_a_choice_that_needs_more_than_is_left_is_free():
     none = jax.tree.map(lambda mask: np.zeros(len(mask), bool), CHAIN.all_on())
-    assert morphnet.is_left(CHAIN, none, _all(CHAIN)).all()
+    assert choices.are_left(CHAIN.choices, none, _all(CHAIN)).all()
+    texts = CHAIN.to_strs(random_search.make(CHAIN).ask(jax.random.key(0), none, 200))
+    assert len({*texts}) > 60
 
 
 def test_a_wrong_resource_is_said():

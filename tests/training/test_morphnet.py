@@ -2,7 +2,9 @@
 
 import functools
 import json
+import shutil
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -10,6 +12,7 @@ from ml_collections import ConfigDict
 from nas_jax import build
 from nas_jax.config import validation
 from nas_jax.report import page
+from nas_jax.spaces import choices
 from nas_jax.standalone import retrain, selection, width_tuning
 from nas_jax.storage import workdir
 from nas_jax.training import supernet
@@ -62,15 +65,22 @@ def test_a_training_with_a_penalty_is_the_same_on_eight_devices(penalised, tmp_p
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-def test_a_search_goes_on_with_what_is_left_and_tunes_widths(penalised):
+def test_a_search_goes_on_with_what_is_left_and_tunes_widths(penalised, tmp_path):
     """Sweep, tuning, both networks and the report; nothing is done twice."""
     directory, state, _ = penalised
     config, space, data = _search()
     trials = trainings.swept(config, space, data, directory)
-    allows = supernet.variant(config.supernet, space).read_out(state.params)
-    everything = space.from_decisions(np.concatenate([*space.enumerate_decisions()]))
-    assert 0 < allows(everything).sum() < len(allows(everything))
-    assert allows(space.from_strs([row["arch"] for row in trials])).all()
+    left = jax.device_get(supernet.variant(config.supernet, space).read_out(state.params))
+    assert not all(mask.all() for mask in jax.tree.leaves(left))
+    asked = space.from_strs([row["arch"] for row in trials])
+    for mask, kept in zip(jax.tree.leaves(asked), jax.tree.leaves(left)):
+        assert kept.sum() < 1 or not np.any(mask[:, ~kept])
+    config.sweep.strategy = "evolution"  # whoever asks
+    shutil.copytree(directory / "checkpoints", tmp_path / "checkpoints")
+    others = trainings.swept(config, space, data, tmp_path)
+    archs = space.from_strs([row["arch"] for row in others])
+    assert choices.are_left(space.choices, left, archs).all()
+    config.sweep.strategy = "random_search"
     retrain.retrain(trainings.run_of(config, space, data, directory))
     [path] = (directory / "retrain" / "widths").glob("F4/*/widths.json")
     row, best = (

@@ -6,6 +6,7 @@ from nas_jax.report.sections.networks import ACCURACY
 
 SHOWN = (  # beginnings of the config's fields that the report repeats
     *("seed", "data.", "table", "space.", "network.", "supernet.filters", "supernet.execution"),
+    "supernet.variant",
     *("supernet.sampler", "supernet.path_dropout."),
     *("supernet.train.num_", "supernet.train.batch_size", "supernet.train.ghost_batch_size"),
     *("supernet.train.base_lr", "supernet.train.schedule", "supernet.train.l2", "sweep."),
@@ -24,6 +25,8 @@ def write(results: RunResults) -> str:
     rows = [row for row in _flat(results.config) if row[0].startswith(SHOWN)]
     if dict(rows).get("supernet.sampler", "path_dropout") != "path_dropout":
         rows = [row for row in rows if not row[0].startswith("supernet.path_dropout.")]
+    if dict(rows).get("supernet.variant") == "none":
+        rows = [row for row in rows if not row[0].startswith("supernet.variant")]
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     return f"{versions or 'Versions are not known'}.\n\n{markdown.table(('config', ''), rows)}"
 

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import numpy as np
 
 from nas_jax import naming
 from nas_jax.training.population import Selection
@@ -21,12 +20,12 @@ class TrainingVariant(NamedTuple):
     Attributes:
       wrap: (supernet) -> the module that is trained and evaluated in its place.
       penalty: (params, usage) -> float32 [], added to the loss; `usage` as from `Space.usage`.
-      read_out: (params) -> (masks [n, k] -> bool [n]): a constraint of the sweep, which says for
-        each architecture whether the trained supernet leaves it.
+      read_out: (params) -> masks bool [k] of the options that the trained supernet leaves. That a
+        candidate has no other options is a constraint of the sweep, whoever asks.
       selection: how members are selected, where a population of supernets is trained.
     """
 
     wrap: Callable[[nn.Module], nn.Module] | None = None
     penalty: Callable[[Any, Any], jax.Array] | None = None
-    read_out: Callable[[Any], Callable[[Any], np.ndarray]] | None = None
+    read_out: Callable[[Any], Any] | None = None
     selection: Selection | None = None

@@ -6,14 +6,10 @@ left. Widths are tuned after the search, on stand-alone networks: see
 `nas_jax.standalone.width_tuning`.
 """
 
-import functools
-from typing import Any
-
 import jax
-import numpy as np
 
 from nas_jax.costs import widths
-from nas_jax.spaces import Space, base, choices
+from nas_jax.spaces import Space, base
 from nas_jax.storage import schemas
 from nas_jax.training.variants.base import OPTIONS, TrainingVariant, check_range
 
@@ -49,11 +45,8 @@ def make(
         return strength * of_all.penalty(params, usage, threshold=threshold)
 
     @jax.jit
-    def left(params):
-        return _of_all(space, params, resource).without_vanished(params, threshold, min_share)
-
     def read_out(params):
-        return functools.partial(is_left, space, jax.device_get(left(params)))
+        return _of_all(space, params, resource).without_vanished(params, threshold, min_share)
 
     return TrainingVariant(penalty=penalty, read_out=read_out)
 
@@ -62,21 +55,3 @@ def _of_all(space, params, resource):
     """Make the widths of the supernet; relative costs hardly depend on the size of images."""
     text, shapes = space.to_str(space.all_on()), base.shapes_by_path(params)
     return widths.Widths(space, text, shapes, image_size=space.reduction, resource=resource)
-
-
-def is_left(space: Space, left: Any, archs: Any) -> np.ndarray:
-    """Say whether architectures have only options that are left, bool [n].
-
-    If the options that are left make no legal choice, all options of that Choice count as left.
-
-    Args:
-      space: the search space.
-      left: masks bool [k] of the options that are left.
-      archs: masks [n, k].
-    """
-    are_left = np.ones(len(jax.tree.leaves(archs)[0]), bool)
-    trees = map(jax.tree.leaves, (space.choices, left, archs))
-    for choice, mask, chosen in zip(*trees):
-        if np.any(~np.any(choices.subsets(choice).astype(bool) & ~mask, -1)):
-            are_left &= ~np.any(np.asarray(chosen).astype(bool) & ~mask, -1)
-    return are_left
