@@ -23,7 +23,7 @@ class Bandit(Space):
         self._choices = [Choice(f"arm{i}", size, 1, 1) for i, size in enumerate(sizes)]
 
     choices = property(lambda self: self._choices)
-    to_str = parse = network = reduction_at = labels = reduction = None
+    to_str = parse = network = reduction_at = option_names = reduction = None
 
 
 def _every(sizes):
