@@ -123,7 +123,7 @@ def _running_statistics(run, net, weights, prepare):
     groups = np.arange(len(batches), dtype=np.int32)
     schedule = Schedule(settings, supernet.num_steps(run), run.config.supernet.path_dropout)
     hyper = schedule.at(weights.step)
-    if supernet.num_members(run.config.supernet, run.space) > 1:  # the best member has its own r
+    if supernet.variant(run.config.supernet, run.space).selection:  # the best member has its own r
         factor = weights.sampler_state["r"]
         hyper = hyper._replace(r=path_dropout.times_factor(hyper.r, factor))
     key = rng.named(rng.key(seed), "statistics")

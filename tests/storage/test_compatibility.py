@@ -36,7 +36,7 @@ def _unpacked(name, folder):
     return folder / name
 
 
-def _as_then(config):
+def as_then(config):
     """The config with the former value of every field that an earlier version did not have."""
     config.update_from_flattened_dict(compatibility.ABSENT | _former_defaults())
     return config
@@ -234,13 +234,13 @@ def _case(name):
 
 @pytest.mark.parametrize("name", sorted(IDS.keys() - {"pbt"}))  # a training variant now
 def test_folders_of_a_pool_keep_their_names(tmp_path, name):
-    config = _as_then(_case(name))
+    config = as_then(_case(name))
     assert _ids(config, tmp_path) == IDS[name]["ids"]
 
 
 @pytest.mark.parametrize("name", ["tiny", "enas"])
 def test_the_order_of_images_is_part_of_the_id_of_scores_and_of_what_they_decide(tmp_path, name):
-    config = _as_then(_case(name))
+    config = as_then(_case(name))
     config.data.shuffle_seed = 0
     then, now = IDS[name]["ids"], _ids(config, tmp_path)
     differing = {field for field in then if now[field] != then[field]}
@@ -250,7 +250,7 @@ def test_the_order_of_images_is_part_of_the_id_of_scores_and_of_what_they_decide
 
 def test_folders_are_found_wherever_the_data_set_lies_now(tmp_path):
     """Also those whose id has the place in it."""
-    config = _as_then(_case("tiny"))
+    config = as_then(_case("tiny"))
     found = store.Store(tmp_path, Images())
     before = found.supernet(config)
     parts = workdir.read_json(before / "config.json")
@@ -304,55 +304,3 @@ def _contents(folder):
 def _rows(report):
     """The rows of its table of supernets."""
     return [line for line in report.splitlines() if line.startswith("| ramp |")]
-
-
-# -- what were strategies once --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [("smash", [["hidden", 8]]), ("morphnet", []), ("pbt", [["population", 2]])],
-)
-def test_a_folder_of_a_former_strategy_is_that_of_its_variant(tmp_path, name, options):
-    """Its config.json, as it was written when it was begun, stays to the byte."""
-    config = tiny.get_config()
-    config.supernet.variant = name
-    with config.unlocked():
-        config.supernet.variant_options = tuple(map(tuple, options))
-    old = json.loads(config.to_json())
-    del old["supernet"]["variant"], old["supernet"]["variant_options"]
-    old["sweep"] |= {"strategy": name, "options": options}
-    workdir.write_json(tmp_path / "config.json", old)
-    before = (tmp_path / "config.json").read_bytes()
-    inputs = {"fingerprint": "of the images"}
-    workdir.open_workdir(tmp_path, config.to_dict(), inputs)
-    assert (tmp_path / "config.json").read_bytes() == before
-    config.sweep.strategy = "evolution"
-    with pytest.raises(
-        ValueError, match=r"sweep\.strategy is 'random_search' there and 'evolution'"
-    ):
-        workdir.open_workdir(tmp_path, config.to_dict(), inputs)
-
-
-@pytest.mark.parametrize("name", compatibility.FORMER_STRATEGIES)
-def test_a_former_strategy_is_refused_with_what_to_write(name):
-    config = tiny.get_config()
-    config.sweep.strategy = name
-    message = f"'{name}' is a training variant now: write --config.supernet.variant={name} .*"
-    with pytest.raises(ValueError, match=f"{message} --config.sweep.strategy=random_search"):
-        trainings.build(config)
-
-
-@pytest.mark.parametrize("name", compatibility.FORMER_STRATEGIES)
-def test_a_pool_finds_what_former_strategies_left(tmp_path, name):
-    """Supernets and searches whose config.json was written when they were strategies."""
-    config, found = _as_then(tiny.get_config()), store.Store(tmp_path, Images())
-    config.supernet.variant = name
-    for folder in (found.supernet, found.search_folder):
-        path = folder(config) / "config.json"
-        parts = workdir.read_json(path)
-        del parts["supernet"]["variant"]
-        parts["sweep"] |= {"strategy": name, "options": []}
-        workdir.write_json(path, parts)
-        path.parent.rename(path.parent.with_name("a-former-id"))
-        assert folder(config).name == "a-former-id"
