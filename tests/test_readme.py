@@ -90,3 +90,17 @@ def test_tables_can_still_be_written_by_the_former_command():
     done = python("-m", "nas_jax.tables")
     assert done.returncode == 1
     assert "python -m nas_jax.tables" in done.stderr
+
+
+def test_the_package_shows_its_public_names():
+    """In tab completion and `help`, and each is there; JAX comes with the first that needs it."""
+    code = """
+import sys, pydoc, nas_jax
+assert "jax" not in sys.modules
+assert {*nas_jax.__all__} <= {*dir(nas_jax)}
+shown = pydoc.plain(pydoc.render_doc(nas_jax))
+for name in nas_jax.__all__:
+    assert name in shown and getattr(nas_jax, name), name
+"""
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
