@@ -8,7 +8,7 @@ sandwich      uses in each step the largest architecture, the smallest, and unif
               ICCV 2019).
 
 A sampler is called with (key, step, groups, state, hyper) and returns masks float32
-[G, num_options]. `key` is the run's, the same for all steps. `groups` int32 [G] are global numbers
+[G, num_options]. `key` is the same for all steps of a run. `groups` int32 [G] are global numbers
 of ghost batches: a ghost batch's masks depend on its number alone, not on how ghost batches are
 spread over devices. `state` is the sampler state, which these samplers lack. `hyper` has the step's
 hyper-parameters `r` and `drop_share`, see `path_dropout.sample`.

@@ -1,10 +1,11 @@
 """Evaluators of a sweep, by `sweep.score`: each gives a value to every candidate of a round.
 
-An evaluator is called with masks [N, k], where N is a multiple of the devices. It returns values
-float [N], the higher the better, NaN for a failure.
+An evaluator is called with masks [N, k], where N is a multiple of the number of devices. It returns
+values float [N], the higher the better, NaN for a failure.
 
 accuracy  one-shot accuracy, with weights from the supernet's checkpoints
-kl        minus the KL divergence from predictions of nearly all paths, with the same weights
+kl        minus the KL divergence between its predictions and those of nearly all paths, with the
+          same weights
 table     the accuracy that a table lists
 trained   the accuracy after a short training of the candidate alone (`short_training`)
 """
@@ -34,13 +35,14 @@ Evaluator = Callable[[Any], np.ndarray]
 
 
 class Evaluation(NamedTuple):
-    """The evaluator of a sweep, and what comes with the trained supernet.
+    """The evaluator of a sweep, and what the sweep takes from the trained supernet beside it.
 
     Attributes:
       evaluator: called with masks [N, k].
       step: of the checkpoint; None without one.
-      strategy_state: of a strategy that learnt during the training of the supernet; else empty.
-      left: masks bool [k] of the options that the trained supernet leaves; None: it leaves all.
+      strategy_state: from which the strategy goes on, if it drew the supernet's masks; else ().
+      left: masks bool [k] of the options that candidates may have, see `TrainingVariant.read_out`;
+        None: all.
     """
 
     evaluator: Evaluator
@@ -54,7 +56,7 @@ def make(run: Run, directory: str | Path, step: int | None = None) -> Evaluation
 
     Args:
       run: the run.
-      directory: of the supernet, or of the trained candidates.
+      directory: of the supernet; for "trained", the workdir; "table" reads none.
       step: of the checkpoint to evaluate with; None for the last `sweep.num_checkpoints`.
 
     Raises: ValueError if the supernet is not finished, or has no such checkpoint.
@@ -65,10 +67,10 @@ def make(run: Run, directory: str | Path, step: int | None = None) -> Evaluation
     if kind == "trained":
         return Evaluation(ShortTraining(run, directory))
     weights = supernet.restore(run, directory, run.config.sweep.num_checkpoints, step)
-    of_one = _minus_divergence if kind == "kl" else _one_shot_accuracy
+    make_one = _minus_divergence if kind == "kl" else _one_shot_accuracy
     last, read_out = weights[0], supernet.variant(run.config.supernet, run.space).read_out
     return Evaluation(
-        Mean([of_one(run, each) for each in weights]),
+        Mean([make_one(run, each) for each in weights]),
         last.step,
         last.sampler_state if run.config.supernet.sampler == "strategy" else (),
         read_out and jax.device_get(read_out(last.params)),
@@ -117,12 +119,12 @@ def _one_shot_accuracy(run, weights):
 
 
 def _running_statistics(run, net, weights, prepare):
-    """Gather statistics with masks as in training: one draw for each ghost batch."""
+    """Gather statistics for all candidates, over batches and masks as a training step has them."""
     settings, seed = run.config.supernet.train, run.config.sweep.seed
     batches = _training_batches(run, settings.ghost_batch_size)
     groups = np.arange(len(batches), dtype=np.int32)
     schedule = Schedule(settings, supernet.num_steps(run), run.config.supernet.path_dropout)
-    hyper = schedule.at(weights.step)
+    hyper = schedule.at(weights.step)  # of the step to come; after the last, the ramp stays at 1
     if supernet.variant(run.config.supernet, run.space).selection:  # the best member has its own r
         factor = weights.sampler_state["r"]
         hyper = hyper._replace(r=path_dropout.times_factor(hyper.r, factor))
@@ -173,11 +175,11 @@ def rows(run: Run, evaluation: Evaluation, archs: Any) -> list[dict]:
             "arch": text,
             "value": value,
             "one_shot_accuracy": value if is_one_shot else None,
-            **dict(zip(costs, of_one)),
+            **dict(zip(costs, its_costs)),
             "status": "failed" if value is None else "ok",
             **common,
         }
-        for text, value, *of_one in zip(run.space.to_strs(archs), values, *costs.values())
+        for text, value, *its_costs in zip(run.space.to_strs(archs), values, *costs.values())
     ]
 
 

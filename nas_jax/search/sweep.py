@@ -1,8 +1,9 @@
 """The sweep: ask a strategy for architectures, evaluate them, tell it, write trials.jsonl.
 
-A sweep has rounds of a fixed number of candidates. A round depends only on the seed and on the
-values of earlier rounds. So a resumed sweep asks again, compares the architectures with those of
-trials.jsonl, and goes on after its last line.
+A sweep has rounds of `sweep.candidates_per_batch` candidates. What a round asks for depends on the
+seed and on the values of earlier rounds alone. So no state is saved: a resumed sweep asks again
+from the first round on. As far as trials.jsonl has lines, it checks that they are of the same
+architectures and takes their values; the other rounds it evaluates.
 """
 
 import itertools
@@ -27,8 +28,8 @@ logger = logging.getLogger(__name__)
 def search(run: Run, supernet: str | Path | None = None) -> None:
     """Evaluate `sweep.num_candidates` architectures.
 
-    The workdir gets trials.jsonl; its lines of an earlier call are kept. A new trials.jsonl removes
-    the selections of `retrain`, which were made of other trials.
+    Lines are added to trials.jsonl in the workdir; those of an earlier call are kept. If it has
+    none, selections that `retrain` made of trials that are gone are removed.
 
     Args:
       run: the run.
@@ -39,10 +40,10 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
         too few architectures keep to the constraints.
     """
     sweep, path = run.config.sweep, run.workdir / "trials.jsonl"
-    resumed = int(distributed.of_lead(np.int32(_mended(path))))
+    resumed = int(distributed.of_lead(np.int32(_count_sound_lines(path))))
     if resumed >= sweep.num_candidates:
         return
-    if not resumed and distributed.is_lead():  # selections there were made of other trials
+    if not resumed and distributed.is_lead():  # they were made of trials that are gone
         for old in (run.workdir / "retrain").glob("*/selection.json"):
             old.unlink()
     run.constraints.check()
@@ -57,21 +58,22 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
         key = rng.stream(root, "ask", number)
         archs = strategies.ask_allowed(key, run.strategy, state, size, allows)
         wanted = min(size, sweep.num_candidates - first)
-        rows = list(itertools.islice(lines, wanted))  # kept for this round only, to save memory
+        rows = list(itertools.islice(lines, wanted))  # of this round; none if it is new
         _check_same(run.space, archs, rows, first)
         is_new = len(rows) < wanted
-        if is_new:
-            rows, old = evaluators.rows(run, evaluation, archs)[:wanted], rows
+        if is_new:  # or cut short: then it is evaluated again, and the missing lines are added
+            num_there = len(rows)
+            rows = evaluators.rows(run, evaluation, archs)[:wanted]
             if distributed.is_lead():
-                workdir.append_jsonl(path, rows[len(old) :])
+                workdir.append_jsonl(path, rows[num_there:])
         values = [row["value"] for row in rows]
         progress.add(values, is_new)
         if len(values) == size:  # the last round may be smaller; nothing is asked after it
             state = run.strategy.tell(state, archs, np.asarray(values, np.float64))
 
 
-def _mended(path):
-    """Remove a damaged last line, and count the lines: 0 unless this is the lead process."""
+def _count_sound_lines(path):
+    """Cut off a damaged last line, and count the others; 0 in all processes but the lead."""
     if not distributed.is_lead():
         return 0
     workdir.mend_jsonl(path, schemas.TRIAL)
@@ -79,12 +81,12 @@ def _mended(path):
 
 
 def _lines(path, count):
-    """Yield the first `count` rows, each read when it is needed: the lead process may append."""
+    """Yield the first `count` rows, one by one; the sweep appends to the file meanwhile."""
     return itertools.islice(workdir.iterate_jsonl(path, schemas.TRIAL), count)
 
 
 def _check_same(space, archs, old, first):
-    if not old:  # strings of the whole round would take long
+    if not old:  # nothing to compare, and `to_strs` takes long
         return
     for number, (row, text) in enumerate(zip(old, space.to_strs(archs)), first + 1):
         if row["arch"] != text:
@@ -133,9 +135,9 @@ def _constraints(run, left):
 def _first_state(run, allows, left):
     """Make the first state of the strategy.
 
-    An exhaustive search gets the list of allowed architectures, in random order; if
-    `sweep.num_candidates` is lower, a random sample of them. Random search gets the options that
-    are left, since few of many random architectures may have only those.
+    An exhaustive search gets the allowed architectures, in sorted order; if there are more than
+    `sweep.num_candidates`, a random sample of them. Random search draws of the options that are
+    left, since hardly any architecture of all options has only those.
     """
     sweep, space = run.config.sweep, run.space
     if sweep.strategy == "random_search" and left is not None:

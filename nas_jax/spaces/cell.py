@@ -43,7 +43,9 @@ OPS: dict[str, base.Op] = {
     "maxpool": lambda features, **_: kernels.max_pool,
     "avgpool": lambda features, **_: kernels.avg_pool,
 }
-PASSING = ("identity", "maxpool", "avgpool")  # ops that keep the number of channels
+PAPER_OPS = tuple(OPS)[:7]  # the default of a space, whatever ops are added
+# Ops that pass their input on: no parameters, as many channels.
+PASSING = ("identity", "maxpool", "avgpool")
 INPUT_NAMES = ("previous cell", "cell before")
 
 
@@ -64,7 +66,7 @@ class CellSpace(base.Space):
     num_blocks: int = 4
     cells_per_stage: int = 2
     stem_stride: int = 1
-    ops: tuple[str, ...] = tuple(OPS)
+    ops: tuple[str, ...] = PAPER_OPS
     tied: bool = True
 
     def __post_init__(self):

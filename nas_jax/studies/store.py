@@ -161,7 +161,7 @@ class Store:
             return len(rows) >= jobs[directory].sweep.num_candidates
 
         def do(directory, config):
-            has_supernet = config.sweep.score not in supernet_lib.WITHOUT
+            has_supernet = config.sweep.score not in supernet_lib.NEED_NO_SUPERNET
             supernet = self.supernet(config) if has_supernet else None
             sweep.search(self.run(config, directory), supernet)
             if has_supernet:

@@ -56,12 +56,11 @@ class Layout(abc.ABC):
         """Yield batches in the form that the compiled step takes; `start` steps are done."""
 
     @abc.abstractmethod
-    def compile(self, step: Callable, one_at_a_time: bool) -> Callable:
+    def compile(self, step: Callable) -> Callable:
         """Compile (state, batch, root, hyper) -> (state, metrics) from the step of one network.
 
         Args:
           step: `TrainStep` of one network.
-          one_at_a_time: whether networks of one device take turns.
         """
 
     @abc.abstractmethod
@@ -102,7 +101,7 @@ class Replicated(Layout):
         for batch in data.batches(split, size, seed=seed, start=start, shard=shard):
             yield distributed.shard(batch, distributed.num_local(self._devices))
 
-    def compile(self, step, one_at_a_time):
+    def compile(self, step):
         """Compile the step for each device; means are taken over all of them."""
         return distributed.pmap(
             step,

@@ -31,17 +31,17 @@ from nas_jax.training.train_step import TrainState, TrainStep
 
 logger = logging.getLogger(__name__)
 
-SLOWER = 0.1  # the learning rate after a restart
+SLOWER = 0.1  # factor on the learning rate, applied once more at every restart
 
 
 def _no_arguments(sampler_state):
-    """Return no arguments of `net.init` after the images."""
+    """Return (): `net.init` takes nothing after the images."""
     return ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What distinguishes training a supernet from training a stand-alone network.
+    """What a `Training` trains, such as a supernet or a stand-alone network; settings are apart.
 
     Attributes:
       name: of the training, in the log.
@@ -49,7 +49,7 @@ class Task:
       split: the data split that it is trained on.
       sampler: the mask sampler; None for a network without masks.
       sampler_state: the sampler's first state; None: it has none.
-      init_args: (sampler's first state) -> arguments of `net.init` after the images.
+      init_args: (sampler's first state) -> what `net.init` takes after the images: (masks,) or ().
       usage, penalty, per_use: see `TrainStep`.
       dropout: the section `supernet.path_dropout`; None where no path is dropped.
       turn: the action between steps; None: there is none.
@@ -76,7 +76,7 @@ def count_steps(train: ConfigDict, num_images: int) -> int:
 
 
 class Training:
-    """A task with its settings. Its step is compiled once, for many runs.
+    """A task with its settings. Its step is compiled once, however often `fit` is called.
 
     Args:
       task: the network and what is particular to it.
@@ -115,7 +115,7 @@ class Training:
           sampler_state: the first; None: the task's.
 
         Returns:
-          The last state. A resumed run equals the uninterrupted one bit for bit.
+          The last state, the same bit for bit whether or not the training was interrupted.
 
         Raises:
           Diverged: the loss is not finite, and all `train.restarts` restarts are used up.
@@ -150,8 +150,8 @@ class Training:
         folder, keep = directory / "checkpoints", self._train.keep_checkpoints
         with Checkpoints(folder, keep, self._leads, self._identity) as checkpoints:
             resumed = checkpoints.resume(self._state_shape) or Resumed(0, first(), {})
-            here = resumed.step, resumed.state
-            step, state = distributed.of_lead(here, self._devices)
+            # Only the lead process reads checkpoints; the others take its step and its state.
+            step, state = distributed.of_lead((resumed.step, resumed.state), self._devices)
             resumed = Resumed(int(step), state, resumed.pending)
             if resumed.step == self.total:
                 return resumed.state
@@ -168,9 +168,10 @@ class Training:
         batches = layout.batches(self._data, self.task.split, size, seed, resumed.step)
         with self._progress(directory, resumed) as progress:
             for step in range(resumed.step + 1, self.total + 1):
-                hyper = layout.hyper(schedule.at(step - 1))
+                hyper = layout.hyper(schedule.at(step - 1))  # a schedule counts from 0
                 state, metrics = self._step(state, next(batches), root, hyper)
                 if turn and turn.is_due(step):
+                    # One key, where `root` has a key for each member of a population.
                     state, extra = turn(step, jax.block_until_ready(state), rng.key(seed))
                     progress.add_extra(**extra)
                 if progress.add(step, metrics, checkpoints.latest):
@@ -191,9 +192,9 @@ class Training:
         )
 
     def _save(self, checkpoints, step, state, progress):
-        """Save a checkpoint if one is due, or if the process was asked to stop.
+        """Save a checkpoint if one is due; else, if the process was asked to stop, save and stop.
 
-        Raises: Interrupted if it was asked to stop.
+        Raises: Interrupted if it stops. Where a checkpoint is due, that is one step later.
         """
         every = self._train.checkpoint_every
         if step == self.total or (every and step % every == 0):
@@ -210,17 +211,17 @@ class Training:
 
         def new(seed):
             if params is None:
-                args = self._init_args(sampler_state)
+                args = self._init_inputs(sampler_state)
                 variables = init(rng.key(seed), self.task.net, *args)
             else:
                 variables = {"params": params}
             state = train_step.create(variables, sampler_state)
-            return jax.tree.map(jnp.copy, state)  # the first step donates its memory
+            return jax.tree.map(jnp.copy, state)  # the first step reuses their memory
 
         return self._layout.first_state(new, seed)
 
     def trained(self, directory: str | Path) -> Trained:
-        """Return the weights that a finished training left in `directory`."""
+        """Return what reads the weights that a finished `fit` left in `directory`."""
         shape, name = self._state_shape, self.task.name
         given = directory, name, self.total, self._identity
         return Trained(*given, shape.params, shape.sampler_state)
@@ -229,11 +230,11 @@ class Training:
     def _state_shape(self):
         """Shapes and dtypes of the state; nothing is computed."""
         first = self.task.sampler_state
-        variables = jax.eval_shape(self.task.net.init, rng.key(0), *self._init_args(first))
+        variables = jax.eval_shape(self.task.net.init, rng.key(0), *self._init_inputs(first))
         create = functools.partial(train_step.create, sampler_state=first)
         return self._layout.shape_of(jax.eval_shape(create, variables))
 
-    def _init_args(self, sampler_state):
+    def _init_inputs(self, sampler_state):
         images = jnp.zeros((1, *self._data.image_shape), jnp.float32)
         return images, *self.task.init_args(sampler_state)
 
@@ -244,12 +245,11 @@ class Training:
         standardise = augment.standardiser(self._data)
         augmented = functools.partial(augment.augment, **train.augment.to_dict())
         num_groups = train.batch_size // train.ghost_batch_size // self._layout.num_replicas
-        one_at_a_time = task.net.execution == "switch"
         step = TrainStep(
             task.net,
             prepare=lambda keys, images: augmented(keys, standardise(images)),
             num_groups=num_groups,
-            groups_at_once=1 if one_at_a_time else num_groups,
+            groups_at_once=1 if task.net.execution == "switch" else num_groups,
             sampler=task.sampler,
             usage=task.usage,
             penalty=task.penalty,
@@ -259,4 +259,4 @@ class Training:
             nesterov=train.nesterov,
             clips=train.clip_norm > 0,
         )
-        return self._layout.compile(step, one_at_a_time)
+        return self._layout.compile(step)

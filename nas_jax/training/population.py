@@ -119,7 +119,7 @@ class Population(Layout):
         """Yield whole batches, which all members share."""
         return data.batches(split, size, seed=seed, start=start, shard=(0, 1))
 
-    def compile(self, step, one_at_a_time):
+    def compile(self, step):
         """Compile the step for all members of a device; metrics are means over the members."""
 
         def steps(states, batch, roots, hyper):

@@ -1,4 +1,4 @@
-"""The training of the supernet, and of the strategy that may draw its architectures."""
+"""The training of the supernet, of a population, and of a strategy that draws its masks."""
 
 import dataclasses
 import functools
@@ -28,17 +28,17 @@ from nas_jax.training.variants import TrainingVariant
 
 logger = logging.getLogger(__name__)
 
-WITHOUT = ("table", "trained")  # values of `sweep.score` that need no supernet
+NEED_NO_SUPERNET = ("table", "trained")  # values of `sweep.score` that need no supernet
 
 
 def train(run: Run) -> None:
     """Train the supernet in the workdir; do nothing if the sweep needs no supernet.
 
-    Raises: ValueError if the training would leave fewer checkpoints than the sweep averages over,
-      or would end before the first round of its strategy.
+    Raises: ValueError if the training would save fewer checkpoints than `sweep.num_checkpoints`, or
+      has fewer steps than `supernet.strategy_every`, or if no candidate keeps to the constraints.
     """
     config = run.config
-    if config.sweep.score in WITHOUT:
+    if config.sweep.score in NEED_NO_SUPERNET:
         logger.info("no supernet: sweep.score=%r needs none", config.sweep.score)
         return
     every, asked = config.supernet.train.checkpoint_every, config.sweep.num_checkpoints
@@ -53,8 +53,8 @@ def train(run: Run) -> None:
         run.constraints.check()
         if config.supernet.strategy_every > total:
             raise ValueError(
-                f"config.supernet.strategy_every={config.supernet.strategy_every}, but of {total} "
-                "steps: the strategy would never be told anything"
+                f"config.supernet.strategy_every={config.supernet.strategy_every}, but there are "
+                f"only {total} steps: no candidate would be evaluated during them; lower it"
             )
     training(run).fit(run.workdir, seed=config.seed)
 
@@ -70,7 +70,7 @@ def variant(settings: ConfigDict, space: Space) -> TrainingVariant:
 
 
 def examines(settings: ConfigDict, space: Space) -> bool:
-    """Say whether candidates are evaluated during the training, for a strategy or a population."""
+    """Say whether the training evaluates candidates in turns, for a strategy or a population."""
     return settings.sampler == "strategy" or bool(variant(settings, space).selection)
 
 
@@ -90,9 +90,9 @@ def training(run: Run, devices: Sequence[jax.Device] | None = None) -> Training:
     task = _task(run, made, devices)
     if made.selection is None:
         return Training(task, settings, run.data, devices)
-    members = _population(run, made, task, devices)
+    members = _population(run, made, task, devices)  # both the layout and the turn
     task = dataclasses.replace(task, turn=members)
-    return Training(task, settings, run.data, devices, members)
+    return Training(task, settings, run.data, devices, layout=members)
 
 
 def restore(
@@ -103,8 +103,8 @@ def restore(
     Args:
       run: the run.
       directory: of the supernet.
-      last: number of checkpoints to read, the last ones; the final one comes first.
-      step: of a single checkpoint to read instead.
+      last: how many of the last checkpoints to read. The list begins with the final one.
+      step: of the one checkpoint to read instead; None: `last` decides.
 
     Raises: ValueError if the training is not finished, or has no such checkpoint.
     """
@@ -169,13 +169,13 @@ def _init_key(run):
 def _population(run, made, task, devices):
     config = run.config.supernet
     factors = jax.device_get(made.selection.init(_init_key(run)))
-    ask = functools.partial(_ask, run, strategies.compiled(random_search.make(run.space)))
+    strategy = strategies.compiled(random_search.make(run.space))  # its state is ()
     return Population(
         task.net,
         run.data,
         made.selection,
         factors,
-        examine=_Examination(run, lambda key, state: ask(key, ())),
+        examine=_Examination(run, functools.partial(_ask, run, strategy)),
         every=config.strategy_every,
         total=num_steps(run),
         tunes_r=config.sampler == "path_dropout",
@@ -207,7 +207,7 @@ def sampler(run: Run) -> path_samplers.Sampler:
 class StrategySampler:
     """The mask sampler that asks a strategy for one architecture per ghost batch.
 
-    Its state is that of the strategy. Constraints are not checked.
+    Its state is that of the strategy. Constraints hold for rounds of candidates, not for its masks.
     """
 
     strategy: strategies.Strategy
@@ -237,14 +237,15 @@ class StrategyTurn:
 
     def __call__(self, step, state, root):
         """Evaluate a round of candidates, and tell the strategy their accuracies."""
-        learnt, key = jax.device_get(state.sampler_state), rng.stream(root, "strategy", step)
-        archs, images, labels = self._examine(key, step, learnt)
+        of_strategy = jax.device_get(state.sampler_state)
+        key = rng.stream(root, "strategy", step)
+        archs, images, labels = self._examine(key, step, of_strategy)
         part = distributed.part(archs, self._devices)
         correct = self._count({"params": state.params}, {}, images, labels, part)
         accuracies = distributed.whole(correct, self._devices) / len(labels)
-        learnt = self._strategy.tell(learnt, archs, accuracies)
-        learnt = distributed.replicate(learnt, self._devices)
-        return state._replace(sampler_state=learnt), {"asked_accuracy": accuracies.mean()}
+        of_strategy = self._strategy.tell(of_strategy, archs, accuracies)
+        of_strategy = distributed.replicate(of_strategy, self._devices)
+        return state._replace(sampler_state=of_strategy), {"asked_accuracy": accuracies.mean()}
 
 
 def _ask(run, strategy, key, state):
@@ -254,9 +255,10 @@ def _ask(run, strategy, key, state):
 
 
 class _Examination:
-    """Draws a round of candidates, and the next validation batch to evaluate them on.
+    """Asks for a round of candidates, and takes the validation batch to evaluate them on.
 
-    Called with (key, step, state of the strategy), it returns (masks [n, k], images, labels).
+    Called with (key, step, state of the strategy), it returns (masks [n, k], images, labels). The
+    batches follow each other from turn to turn, and begin again after the last.
     """
 
     def __init__(self, run, ask: Callable):

@@ -28,7 +28,7 @@ class TrainState(NamedTuple):
     sampler_state: Any  # such as a controller's weights; {} if the sampler has none
 
 
-# The state of SGD depends on none of its numbers: they are inputs of each step.
+# For `init` only: the optimiser's state does not depend on these numbers, which every step sets.
 _UNSET_SGD = optim.sgd(0.0, momentum=0.0, nesterov=True, clip_norm=None)
 
 
@@ -55,11 +55,13 @@ class TrainStep:
       net: module; `apply(variables, images [G, n, H, W, C], masks)` gives logits [G, n, K].
       prepare: (keys [B], images uint8 [B, H, W, C]) -> float images: augmentation.
       num_groups: ghost batches of one device; divides B.
-      groups_at_once: ghost batches that are computed together; divides `num_groups`.
-      sampler: mask sampler, (key of the run, step, global group numbers int32 [G], sampler state,
-        hyper-parameters) -> masks [G, k]; None for a network without masks.
-      usage: (params, masks) -> share of groups that use each parameter, in [0, 1]; None: 1.
-      penalty: (params, usage over all devices) -> float32 [], added to the loss; None: no penalty.
+      groups_at_once: ghost batches that one forward and backward pass takes; divides `num_groups`.
+      sampler: mask sampler, (key, the same for all steps; step; global group numbers int32 [G];
+        sampler state; hyper-parameters) -> masks [G, k]; None for a network without masks.
+      usage: (params, masks) -> share of groups that use each parameter, in [0, 1]; None: all groups
+        use all parameters.
+      penalty: (params, mean of `usage` over all devices) -> float32 [], added to the loss; None: no
+        penalty.
       per_use: whether the gradient of a parameter is the mean over the groups of all devices that
         use it; else the mean over all groups, with which rarely used parameters learn slowly.
       l2_norm_params: see `optim.l2`.
@@ -87,12 +89,12 @@ class TrainStep:
         """Take one step."""
         images, labels = self._ghost_batches(state, batch, root)
         masks = self._masks(state, root, hyper)
-        fit = jax.grad(self._cross_entropy, has_aux=True)
-        fit = functools.partial(fit, state.params, state.batch_stats, hyper.label_smoothing)
-        grads, (metrics, batch_stats) = _mean(fit, (images, labels, masks), self.groups_at_once)
-        shrink = jax.grad(self._penalties, has_aux=True)
-        shrunk, terms = shrink(state.params, masks, hyper)
-        grads, metrics = jax.tree.map(jnp.add, grads, shrunk), metrics | terms
+        of_loss = jax.grad(self._cross_entropy, has_aux=True)
+        of_loss = functools.partial(of_loss, state.params, state.batch_stats, hyper.label_smoothing)
+        grads, (metrics, batch_stats) = _mean(of_loss, (images, labels, masks), self.groups_at_once)
+        of_penalties = jax.grad(self._penalties, has_aux=True)
+        penalty_grads, terms = of_penalties(state.params, masks, hyper)
+        grads, metrics = jax.tree.map(jnp.add, grads, penalty_grads), metrics | terms
         grads, metrics, batch_stats = distributed.mean((grads, metrics, batch_stats))
         if self.per_use:
             grads = _per_use(grads, distributed.mean(self.usage(state.params, masks)))
@@ -137,8 +139,8 @@ class TrainStep:
 
     def _penalties(self, params, masks, hyper):
         used = self.usage and self.usage(params, masks)
-        shrinking = None if self.l2_unused else used
-        terms = {"l2": hyper.l2 * optim.l2(params, shrinking, norm_params=self.l2_norm_params)}
+        l2_usage = None if self.l2_unused else used
+        terms = {"l2": hyper.l2 * optim.l2(params, l2_usage, norm_params=self.l2_norm_params)}
         if self.penalty is not None:
             terms["penalty"] = self.penalty(params, distributed.mean(used))
         return sum(terms.values()), terms
@@ -150,14 +152,15 @@ def _per_use(grads, shares):
 
 
 def _mean(function, groups, at_once):
-    """Compute the mean of `function(*groups)` over lots of `at_once` groups, one by one.
+    """Call `function` for `at_once` groups after the other, and return the mean of its results.
 
-    Only one lot is in memory at a time.
+    `groups` is a tuple of trees with a leading axis [G]. Activations of one call are in memory at a
+    time.
     """
     count = jax.tree.leaves(groups)[0].shape[0] // at_once
     if count == 1:
         return function(*groups)
-    function = jax.jit(function)  # traced once for both uses below
+    function = jax.jit(function)  # so that `eval_shape` and `scan` share one trace
     lots = jax.tree.map(lambda x: x.reshape(count, at_once, *x.shape[1:]), groups)
     shapes = jax.eval_shape(lambda lots: function(*jax.tree.map(lambda x: x[0], lots)), lots)
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)

@@ -324,7 +324,7 @@ def test_a_sweep_and_a_report_of_it(trained):
         ({"supernet.variant_options": (("spread", 0.5),)}, "spread=0.5 must be 1 or more"),
         ({"supernet.variant_options": (("perturb", 0.8),)}, "perturb=0.8 must be 1 or more"),
         ({"supernet.sampler": "strategy"}, "'pbt' tunes a population .* choose another"),
-        ({"supernet.strategy_every": 31}, "strategy_every=31, but of 30 steps"),
+        ({"supernet.strategy_every": 31}, "strategy_every=31, but there are only 30 steps"),
     ],
 )
 def test_what_cannot_be_is_said(tmp_path, fields, message):
