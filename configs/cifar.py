@@ -13,7 +13,7 @@ VARIANTS = ("small", "")
 
 
 def get_config(variant=""):
-    """The defaults are the paper's settings; see `nas_jax/config.py` for every field."""
+    """The defaults are the paper's settings; see `nas_jax/config` for every field."""
     config_lib.check_variant(__file__, variant, VARIANTS)
     c = config_lib.default()
     if variant == "small":

@@ -10,7 +10,7 @@ from nas_jax import config as config_lib
 
 
 def get_config():
-    """Where the paper gives a number it is used; the rest is marked in `nas_jax/config.py`."""
+    """Where the paper gives a number it is used; the rest is marked in `nas_jax/config`."""
     c = config_lib.default()
 
     c.data.name = "imagenet2012"
