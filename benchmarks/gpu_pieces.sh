@@ -3,7 +3,8 @@
 # its own whose exit code says what came of it. Their sizes are at the end, full and tiny. (ShellCheck
 # is told that both files share variables, and that flags with an = stand in arrays.)
 
-readonly TESTS=(ops execution score cell path_dropout samplers choices cost)
+readonly TESTS=(nn/layers nn/execution nn/skipping oneshot/accuracy oneshot/path_dropout
+  oneshot/path_samplers spaces/cell spaces/choices costs/params_flops)
 
 # -- what pieces are made of -------------------------------------------------------------------------
 
@@ -168,7 +169,7 @@ piece_standalone() {
 
 piece_tests() {
   local file xml=$OUT/tests/junit.xml files=() code=0
-  for file in ${DRY_TESTS:-"${TESTS[@]}"}; do files+=("tests/test_$file.py"); done
+  for file in ${DRY_TESTS:-"${TESTS[@]}"}; do files+=("tests/${file%/*}/test_${file##*/}.py"); done
   # Tests that fail are a result; codes above 1 say that they could not be run.
   run "$PYTHON" -m pytest -n 0 -q -p no:cacheprovider --junitxml="$xml" "${files[@]}" || code=$?
   ((code <= 1)) || exit "$code"
@@ -189,7 +190,7 @@ full() {
 
 tiny() {
   local net=(--cells 1 --filters 2 --image-size 4 --repeats 1)
-  BATCH=4 REPEATS=1 FORMS=masked COUNTS=2 DRY_TESTS=path_dropout
+  BATCH=4 REPEATS=1 FORMS=masked COUNTS=2 DRY_TESTS=oneshot/path_dropout
   TYPE=(--dtype float32)
   STEP=("${net[@]}" --batch-size "$BATCH" --ghost-batch-size 2)
   SCORING=("${net[@]}" --images 4)

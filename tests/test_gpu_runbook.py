@@ -5,6 +5,7 @@ Of the four searches in benchmark spaces, which differ in their flags, one runs 
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -213,3 +214,11 @@ def test_programs_are_packed_while_there_is_room(tmp_path, monkeypatch):
     carry.pack(tmp_path / "out", tmp_path / "carry")
     carry.unpack(tmp_path / "carry", tmp_path / "other")
     assert [path.name for path in (tmp_path / "other" / "cache").iterdir()] == ["program2"]
+
+
+def test_the_tests_that_run_on_a_device_are_there():
+    text = (ROOT / "benchmarks" / "gpu_pieces.sh").read_text(encoding="utf-8")
+    named = re.search(r"readonly TESTS=\(([^)]*)\)", text)[1].split()
+    assert named
+    for folder, name in (path.split("/") for path in named):
+        assert (ROOT / "tests" / folder / f"test_{name}.py").exists(), name
