@@ -10,9 +10,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from nas_jax import build, naming, studies
+from nas_jax import build, naming
 from nas_jax import config as config_lib
-from nas_jax.report import page
 from nas_jax.runtime import distributed, preemption
 from nas_jax.search import sweep
 from nas_jax.spaces import tabular
@@ -23,12 +22,33 @@ from nas_jax.training import supernet
 logger = logging.getLogger(__name__)
 
 SHARED = ("report", "study")  # modes that may run beside another process in the same workdir
+
+
+# Imported where they are used: other stages start a second sooner without Matplotlib.
+def _report(run):
+    from nas_jax.report import page
+
+    page.report(run)
+
+
+def _study(run):
+    from nas_jax import studies
+
+    studies.study(run)
+
+
+def _check_study(config):
+    from nas_jax import studies
+
+    studies.check(config)
+
+
 STAGES = {
     "supernet": supernet.train,
     "sweep": sweep.search,
     "retrain": retrain.retrain,
-    "report": page.report,
-    "study": studies.study,
+    "report": _report,
+    "study": _study,
 }
 # Fields to lower if a stage runs out of memory.
 _MEMORY = {
@@ -84,7 +104,7 @@ def check(config: ConfigDict) -> None:
     """Check a config without its data. Raises: ValueError that names the field and the way out."""
     build.check_fields(config)
     if config.study.parts:
-        studies.check(config)
+        _check_study(config)
 
 
 def _mode(config, given):
@@ -93,7 +113,7 @@ def _mode(config, given):
         naming.check("--mode", given, config_lib.MODES)
     if not config.study.parts:
         if given == "study":
-            studies.check(config)  # raises
+            _check_study(config)  # raises
         return given or "search"
     if given not in (None, "study"):
         raise ValueError(
