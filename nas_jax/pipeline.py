@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 SHARED = ("report", "study")  # modes that may run beside another process in the same workdir
 
 
-# Imported where they are used: other stages start a second sooner without Matplotlib.
+# Imported where they are used: the other stages start sooner without Matplotlib.
 def _report(run):
     from nas_jax.report import page
 
