@@ -112,9 +112,9 @@ def _summary(out):
 
 def training(out: Path, piece: str, directory: Path) -> None:
     """How far a supernet's training is, what it says and how fast it was."""
-    from nas_jax.storage import workdir
+    from nas_jax.storage import json_files
 
-    rows = workdir.read_jsonl(directory / "metrics.jsonl")
+    rows = json_files.read_jsonl(directory / "metrics.jsonl")
     if rows:
         speeds = [row["images_per_second"] for row in rows]
         facts = {**rows[-1], "images_per_second": statistics.median(speeds)}
@@ -124,9 +124,9 @@ def training(out: Path, piece: str, directory: Path) -> None:
 def scores(out: Path, piece: str, directory: Path) -> None:
     """How the candidates' scores are distributed."""
     from nas_jax.report import analysis
-    from nas_jax.storage import workdir
+    from nas_jax.storage import json_files
 
-    rows = workdir.read_trials(directory / "trials.jsonl")
+    rows = json_files.read_trials(directory / "trials.jsonl")
     values = [row["value"] for row in rows if row["value"] is not None]
     if values:
         facts = analysis.summary(values)._asdict()

@@ -16,7 +16,7 @@ from nas_jax.runtime import distributed, preemption
 from nas_jax.search import sweep
 from nas_jax.spaces import tabular
 from nas_jax.standalone import retrain
-from nas_jax.storage import compatibility, file_paths, schemas, workdir
+from nas_jax.storage import compatibility, file_paths, json_files, schemas, workdir
 from nas_jax.training import supernet
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def _as_begun(config: ConfigDict, directory: Path) -> ConfigDict:
     path = directory / "config.json"
     if not path.exists():
         return config
-    there = workdir.read_json(path, schemas.OBJECT)
+    there = json_files.read_json(path, schemas.OBJECT)
     default = config_lib.default().to_dict()
     former = dict(compatibility.former_values(config.to_dict(), default, there))
     if former:

@@ -18,7 +18,7 @@ from nas_jax.config.variants import flatten
 from nas_jax.costs import widths
 from nas_jax.report import analysis, page
 from nas_jax.spaces import tabular
-from nas_jax.storage import schemas, workdir
+from nas_jax.storage import json_files, schemas
 from tests import trainings
 from tests.configs import tiny
 from tests.report import test_page
@@ -189,7 +189,7 @@ def test_a_file_of_a_run_is_read_or_refused_by_its_name(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("run") / "metrics.jsonl"
     text = "".join(json.dumps(line) + "\n" for line in LINES).encode()
     path.write_bytes(damaged(data, text))
-    for read in (workdir.read_jsonl, workdir.read_json):
+    for read in (json_files.read_jsonl, json_files.read_json):
         refused(read, path, naming=str(path))
 
 
@@ -207,7 +207,7 @@ def run(tmp_path_factory):
     """The folder of a run with every file that a report reads."""
     directory = test_page.make_run(tmp_path_factory.mktemp("run"))
     for name, rows in RUN.items():
-        workdir.append_jsonl(directory / name, rows)
+        json_files.append_jsonl(directory / name, rows)
     return directory
 
 

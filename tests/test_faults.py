@@ -17,7 +17,7 @@ from nas_jax import pipeline
 from nas_jax.oneshot.accuracy import OneShotAccuracy
 from nas_jax.runtime import preemption
 from nas_jax.search import evaluators, sweep
-from nas_jax.storage import workdir
+from nas_jax.storage import json_files, workdir
 from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.training import loop
 from nas_jax.training.metrics import Diverged
@@ -140,7 +140,7 @@ def test_sigterm_saves_a_checkpoint_from_which_all_goes_on_bit_for_bit(built, wh
     with preemption.on_sigterm(), pytest.raises(preemption.Interrupted):
         trainings.fit(built, tmp_path, wrap=Requesting)
     assert [path.name for path in (tmp_path / "interrupted").iterdir()] == ["18"]
-    assert workdir.read_jsonl(tmp_path / "metrics.jsonl")[-1]["step"] == 15
+    assert json_files.read_jsonl(tmp_path / "metrics.jsonl")[-1]["step"] == 15
     with preemption.on_sigterm(), pytest.raises(preemption.Interrupted):  # 18 steps later
         trainings.fit(built, tmp_path, wrap=Requesting)
     assert [path.name for path in (tmp_path / "interrupted").iterdir()] == ["36"]
@@ -167,7 +167,7 @@ def test_a_training_that_diverged_goes_on_more_slowly(built, tmp_path, monkeypat
         trainings.fit((config, space, data), tmp_path / "never")
     config.supernet.train.restarts = 1
     state, rows = trainings.fit((config, space, data), tmp_path / "once")
-    assert len(workdir.read_jsonl(tmp_path / "once/restarts.jsonl")) == 1
+    assert len(json_files.read_jsonl(tmp_path / "once/restarts.jsonl")) == 1
     assert rows[0]["learning_rate"] < 1
     trainings.assert_resumes((config, space, data), tmp_path / "stopped", state, rows)
 
@@ -188,7 +188,7 @@ def test_candidates_that_score_nan_fail_and_the_others_do_not(built, whole, tmp_
     assert [row["status"] for row in rows] == ["failed" if bad else "ok" for bad in has_it]
     assert [row["value"] is None for row in rows] == has_it
     assert 0 < sum(has_it) < len(rows)
-    assert rows == workdir.read_jsonl(tmp_path / "trials.jsonl")
+    assert rows == json_files.read_jsonl(tmp_path / "trials.jsonl")
 
 
 @pytest.mark.parametrize("damage", ['{"arch": "0', '{"arch": 1}x\n', "\0" * 30 + "\n"])
@@ -227,8 +227,8 @@ def test_sigterm_ends_a_sweep_after_a_round_and_it_goes_on_from_there(
     monkeypatch.setattr(sweep.logger, "handlers", [Request(logging.INFO)])
     with pytest.raises(preemption.Interrupted):
         pipeline.run(built[0], "sweep", tmp_path / "run")
-    assert len(workdir.read_trials(tmp_path / "run/trials.jsonl")) == 24
-    status = workdir.read_json(tmp_path / "run/status.json")
+    assert len(json_files.read_trials(tmp_path / "run/trials.jsonl")) == 24
+    status = json_files.read_json(tmp_path / "run/status.json")
     assert (status["status"], status["stage"]) == ("interrupted", "sweep")
     for name in ("run", "whole"):
         monkeypatch.setattr(sweep.logger, "handlers", [])
@@ -257,7 +257,7 @@ def test_status_says_how_a_stage_ended(tmp_path, monkeypatch, error, status):
     monkeypatch.setitem(pipeline.STAGES, "report", run)
     with pytest.raises(type(error)):
         pipeline.run(tiny.get_config(), "report", tmp_path)
-    found = workdir.read_json(tmp_path / "status.json")
+    found = json_files.read_json(tmp_path / "status.json")
     assert found == {"status": status, "stage": "report", "error": " ".join(str(error).split())}
 
 
@@ -334,7 +334,7 @@ def test_a_full_disk_is_said_and_with_more_space_all_goes_on(
         pipeline.run(config, "supernet", disk)
     subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
     pipeline.run(config, "supernet", disk)
-    rows = workdir.read_jsonl(disk / "metrics.jsonl")
+    rows = json_files.read_jsonl(disk / "metrics.jsonl")
     losses = [[row["loss"] for row in found] for found in (rows, on_all_devices)]
     assert losses[0] == losses[1]
 

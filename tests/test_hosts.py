@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from nas_jax.search import sweep
-from nas_jax.storage import workdir
+from nas_jax.storage import json_files
 from nas_jax.training import lineage
 from tests import trainings
 from tests.configs import tiny
@@ -77,7 +77,7 @@ def _after_lines(directory, count, processes):
 
 
 def _losses(directory):
-    return [row["loss"] for row in workdir.read_jsonl(directory / "metrics.jsonl")]
+    return [row["loss"] for row in json_files.read_jsonl(directory / "metrics.jsonl")]
 
 
 @pytest.fixture(scope="module")
@@ -107,15 +107,15 @@ def test_trials_are_those_of_one_process(built, joined, tmp_path):
     """With the supernet that both trained."""
     shutil.copytree(joined / "checkpoints", tmp_path / "checkpoints")
     sweep.search(trainings.run_of(*built, tmp_path))
-    alone, both = (workdir.read_jsonl(path / "trials.jsonl") for path in (tmp_path, joined))
+    alone, both = (json_files.read_jsonl(path / "trials.jsonl") for path in (tmp_path, joined))
     assert alone == both
 
 
 def test_networks_are_shared_and_the_report_has_them_all(joined):
     config = tiny.get_config()
-    found = [workdir.read_json(path) for path in joined.glob("retrain/*/*/*/*/result.json")]
+    found = [json_files.read_json(path) for path in joined.glob("retrain/*/*/*/*/result.json")]
     assert len(found) >= 2
-    assert workdir.read_json(joined / "status.json")["status"] == "done"
+    assert json_files.read_json(joined / "status.json")["status"] == "done"
     assert (joined / "report/report.md").exists()
     logs = [Path(f"{joined}{number}.log").read_text() for number in range(2)]
     shares = [log.count("retrain short  accuracy") for log in logs]

@@ -12,7 +12,7 @@ import pytest
 from nas_jax import spaces
 from nas_jax.report import analysis, page, results
 from nas_jax.search import sweep
-from nas_jax.storage import schemas, workdir
+from nas_jax.storage import json_files, schemas
 from tests import trainings
 from tests.stress import load
 
@@ -113,7 +113,7 @@ def test_of_a_long_file_of_metrics_only_the_end_is_read(tmp_path, read, lines):
     """A training that goes on 20 lines before the last one."""
     path = tmp_path / "metrics.jsonl"
     load.write_metrics(path, lines)
-    workdir.cut_jsonl(path, 10 * (lines - 20))
+    json_files.cut_jsonl(path, 10 * (lines - 20))
     assert 20 * 100 < sum(read) < 22 * 3 * 200  # lines of 100 to 200 bytes, each looked at twice
 
 
@@ -124,7 +124,7 @@ def test_of_many_trials_only_the_last_is_read_to_mend_them(tmp_path, read, recwa
     load.write_trials(path, ["0"] * lines)
     whole = path.read_bytes()
     path.write_bytes(whole + end.encode())
-    workdir.mend_jsonl(path, schemas.TRIAL)
+    json_files.mend_jsonl(path, schemas.TRIAL)
     assert path.read_bytes() == whole
     assert len(recwarn) == bool(end)
     assert sum(read) < 3 * ROW
@@ -157,7 +157,7 @@ def test_a_report_of_trials_that_a_table_has(tmp_path, monkeypatch):
     load.write_trials(tmp_path / "trials.jsonl", archs)
     load.write_table(tmp_path / "table.csv", archs)
     load.write_metrics(tmp_path / "metrics.jsonl", 20_000)
-    workdir.write_json(tmp_path / "config.json", {"table": str(tmp_path / "table.csv")})
+    json_files.write_json(tmp_path / "config.json", {"table": str(tmp_path / "table.csv")})
     text = page.write(tmp_path, space).read_text()
     assert "The best of 300 architectures is" in text
     assert "On the table sample (published, n = 300) the score ranks" in text

@@ -9,7 +9,7 @@ from nas_jax import pipeline
 from nas_jax.report import page
 from nas_jax.search import sweep
 from nas_jax.standalone import retrain
-from nas_jax.storage import workdir
+from nas_jax.storage import json_files
 from nas_jax.training import supernet
 from tests import trainings
 from tests.configs import tiny, tiny_study
@@ -25,7 +25,7 @@ def reported(tmp_path_factory):
 
 
 def test_a_thread_beside_the_main_one_can_run_them(reported):
-    assert workdir.read_json(reported / "status.json") == {"status": "done", "stage": "report"}
+    assert json_files.read_json(reported / "status.json") == {"status": "done", "stage": "report"}
     assert (reported / "report" / "report.md").exists()
 
 
@@ -61,4 +61,4 @@ def test_folders_are_given_as_strings_or_paths(tmp_path):
     assert page.write(there, built[1]).exists()
     (state,) = supernet.restore(trainings.run_of(*built, here), here)
     assert state.step == 10
-    assert len(workdir.read_trials(tmp_path / "sweep" / "trials.jsonl")) == 40
+    assert len(json_files.read_trials(tmp_path / "sweep" / "trials.jsonl")) == 40

@@ -10,7 +10,7 @@ import pytest
 from nas_jax import build as build_lib
 from nas_jax import pipeline
 from nas_jax.search import sweep
-from nas_jax.storage import workdir
+from nas_jax.storage import json_files
 from nas_jax.training import supernet
 
 
@@ -51,7 +51,7 @@ def fit(built, directory, num_devices=1, wrap=lambda data: data):
     run = run_of(config, space, wrap(data), directory)
     training = supernet.training(run, devices)
     state = training.fit(directory, seed=config.seed)
-    return state, workdir.read_jsonl(directory / "metrics.jsonl")
+    return state, json_files.read_jsonl(directory / "metrics.jsonl")
 
 
 def assert_resumes(built, directory, state, rows):
@@ -68,4 +68,4 @@ def assert_resumes(built, directory, state, rows):
 def swept(config, space, data, directory):
     """The trials of a sweep in `directory`."""
     sweep.search(run_of(config, space, data, directory))
-    return workdir.read_trials(directory / "trials.jsonl")
+    return json_files.read_trials(directory / "trials.jsonl")

@@ -15,7 +15,7 @@ from nas_jax.nn.init import init
 from nas_jax.runtime import rng
 from nas_jax.spaces import Space
 from nas_jax.spaces.image_size import ImageSize, height_and_width
-from nas_jax.storage import file_paths, schemas, workdir
+from nas_jax.storage import file_paths, json_files, schemas
 
 logger = logging.getLogger(__name__)
 
@@ -128,8 +128,8 @@ def per_option(
         estimates = _estimate(space, archs, np.asarray(times))
         device = jax.local_devices()[0].device_kind
         estimates |= {"image_size": sides, "batch_size": batch_size, "device": device}
-        workdir.write_json(path, estimates)
-    estimates = workdir.read_json(path, schemas.LATENCY)
+        json_files.write_json(path, estimates)
+    estimates = json_files.read_json(path, schemas.LATENCY)
     _check_images(path, estimates, sides)
     logger.info("latency  estimates have a %s", quality(estimates))
     if is_poor(estimates):

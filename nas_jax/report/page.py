@@ -11,7 +11,7 @@ from nas_jax.report.sections import SECTIONS
 from nas_jax.report.sections.networks import ACCURACY
 from nas_jax.run import Run
 from nas_jax.spaces import Space
-from nas_jax.storage import file_paths, workdir
+from nas_jax.storage import file_paths, json_files
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def write(directory: str | Path, space: Space, table: str = "") -> Path:
             missing = f"There is no {section.missing}: `--mode={section.mode}` makes it."
             parts.append(f"## {section.title}\n\n{missing}")
     path = results.out / "report.md"
-    workdir.write_text(path, "\n\n".join(parts) + "\n")
+    json_files.write_text(path, "\n\n".join(parts) + "\n")
     return path
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from nas_jax.costs import params_flops
 from nas_jax.spaces import Space, tabular
-from nas_jax.storage import schemas, workdir
+from nas_jax.storage import json_files, schemas
 from nas_jax.training import lineage
 
 SAMPLES = ("random", "stratified")  # what ranking is measured on
@@ -103,7 +103,7 @@ class RunResults:
         name = self.config.get("sweep", {}).get("score", "accuracy")
         self.ranking_metric, self.searched_table = RANKING_METRICS[name], name == "table"
         self.metrics = _thinned(directory / "metrics.jsonl")
-        self.trials = workdir.read_trials(directory / "trials.jsonl")
+        self.trials = json_files.read_trials(directory / "trials.jsonl")
         self.lineage = lineage.read(directory / "lineage.jsonl")
         self.scored = [row for row in self.trials if row["value"] is not None]
         self.ranked = ranked(self.trials)
@@ -113,7 +113,7 @@ class RunResults:
         self.short, self.final = self._groups("short"), self._groups("final")
         self.best = self._best()
         paths = sorted((directory / "retrain" / "widths").glob("F*/*/widths.json"))
-        self.widths = [workdir.read_json(path, schemas.WIDTHS) for path in paths]
+        self.widths = [json_files.read_json(path, schemas.WIDTHS) for path in paths]
         self.samples = {
             (f"F = {filters}", name): group
             for (filters, name), group in self.short.items()
@@ -124,7 +124,7 @@ class RunResults:
 
     def _json(self, name, schema=schemas.OBJECT):
         path = self.directory / name
-        return workdir.read_json(path, schema) if path.exists() else {}
+        return json_files.read_json(path, schema) if path.exists() else {}
 
     def _published(self):
         """Return the scored architectures that the config's table has, as networks."""
@@ -171,7 +171,7 @@ class RunResults:
 
 def read_result(path: Path) -> dict:
     """Read a result.json. Raises: ValueError if it is damaged."""
-    row = workdir.read_json(path, schemas.RESULT)
+    row = json_files.read_json(path, schemas.RESULT)
     if row["valid_accuracy"] is None and row["test_accuracy"] is None:
         raise ValueError(f"{path} is damaged: it has no accuracy")
     return row
@@ -240,7 +240,7 @@ def sizes(networks: list[Network]) -> dict[str, list]:
 
 def _thinned(path):
     """Read rows spread evenly over the file, with the last; all of them if there are few."""
-    count = workdir.count_lines(path)
+    count = json_files.count_lines(path)
     every = math.ceil(count / MOST_POINTS)
-    rows = enumerate(workdir.iterate_jsonl(path, schemas.METRIC), 1)
+    rows = enumerate(json_files.iterate_jsonl(path, schemas.METRIC), 1)
     return [row for number, row in rows if (count - number) % every == 0]

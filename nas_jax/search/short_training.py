@@ -21,7 +21,7 @@ from nas_jax.run import Run
 from nas_jax.runtime import distributed
 from nas_jax.spaces import Space, arch_id
 from nas_jax.spaces.choices import unstack
-from nas_jax.storage import file_paths, workdir
+from nas_jax.storage import file_paths, json_files
 from nas_jax.training.loop import Task, Training
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class ShortTraining:
     def __call__(self, archs: Any) -> np.ndarray:
         """Train each architecture of masks [N, k] in turn; parents are of the rounds before."""
         distributed.barrier("trials")  # the lead process has written the round before
-        trials = workdir.read_trials(self._directory / "trials.jsonl")
+        trials = json_files.read_trials(self._directory / "trials.jsonl")
         trials = [row for row in trials if row["value"] is not None]
         return np.asarray([self._accuracy(arch, trials) for arch in unstack(archs)])
 

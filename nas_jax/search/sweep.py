@@ -18,7 +18,7 @@ from nas_jax.run import Run
 from nas_jax.runtime import distributed, preemption, rng
 from nas_jax.search import evaluators
 from nas_jax.spaces import choices as choices_lib
-from nas_jax.storage import schemas, workdir
+from nas_jax.storage import json_files, schemas
 from nas_jax.strategies import exhaustive
 from nas_jax.training import supernet as supernet_lib
 
@@ -65,7 +65,7 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
             num_there = len(rows)
             rows = evaluators.rows(run, evaluation, archs)[:wanted]
             if distributed.is_lead():
-                workdir.append_jsonl(path, rows[num_there:])
+                json_files.append_jsonl(path, rows[num_there:])
         values = [row["value"] for row in rows]
         progress.add(values, is_new)
         if len(values) == size:  # the last round may be smaller; nothing is asked after it
@@ -76,13 +76,13 @@ def _count_sound_lines(path):
     """Cut off a damaged last line, and count the others; 0 in all processes but the lead."""
     if not distributed.is_lead():
         return 0
-    workdir.mend_jsonl(path, schemas.TRIAL)
-    return sum(1 for _ in workdir.iterate_jsonl(path, schemas.TRIAL))
+    json_files.mend_jsonl(path, schemas.TRIAL)
+    return sum(1 for _ in json_files.iterate_jsonl(path, schemas.TRIAL))
 
 
 def _lines(path, count):
     """Yield the first `count` rows, one by one; the sweep appends to the file meanwhile."""
-    return itertools.islice(workdir.iterate_jsonl(path, schemas.TRIAL), count)
+    return itertools.islice(json_files.iterate_jsonl(path, schemas.TRIAL), count)
 
 
 def _check_same(space, archs, old, first):

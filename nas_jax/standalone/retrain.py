@@ -22,7 +22,7 @@ from nas_jax.run import Run
 from nas_jax.runtime import distributed
 from nas_jax.spaces import arch_id
 from nas_jax.standalone import evaluation, selection, width_tuning
-from nas_jax.storage import workdir
+from nas_jax.storage import json_files
 from nas_jax.training.loop import Task, Training
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def retrain(run: Run) -> None:
     Raises: ValueError if trials.jsonl is not complete.
     """
     config, directory = run.config, run.workdir
-    trials = workdir.read_trials(directory / "trials.jsonl")
+    trials = json_files.read_trials(directory / "trials.jsonl")
     if len(trials) < config.sweep.num_candidates:
         raise ValueError(
             f"{directory}/trials.jsonl has {len(trials)} of {config.sweep.num_candidates} "
@@ -136,5 +136,5 @@ def train_one(
         "test_accuracy": measured if final else None,
         "seconds": round(time.perf_counter() - began, 1),
     }
-    workdir.write_json(directory / "result.json", result)
+    json_files.write_json(directory / "result.json", result)
     logger.info("retrain %s  accuracy %.2f %%", protocol, 100 * measured)

@@ -12,7 +12,7 @@ from nas_jax.run import Run
 from nas_jax.runtime import distributed
 from nas_jax.spaces import Space
 from nas_jax.standalone import width_tuning
-from nas_jax.storage import schemas, workdir
+from nas_jax.storage import json_files, schemas
 
 GROUPS = ("random", "stratified", "top", "small", "pareto", "tuned", "narrowed", "all_on")
 TOP_SHARE = 200  # "top" is a sample of the best 200th: the paper's 100 of 20,000
@@ -46,14 +46,14 @@ def keep_or_select(
         return kept
     chosen = width_tuning.resolve(chosen, tune)
     if distributed.is_lead():
-        workdir.write_json(path, chosen)
+        json_files.write_json(path, chosen)
     return chosen
 
 
 def _kept(path, space, trials, chosen):
     """Read the selection of the file; None if it is not to be kept."""
     try:
-        selection = workdir.read_json(path, schemas.SELECTION) if path.exists() else {}
+        selection = json_files.read_json(path, schemas.SELECTION) if path.exists() else {}
     except ValueError:  # damaged
         return None
     allowed = {row["arch"] for row in trials} | {space.to_str(space.all_on())}

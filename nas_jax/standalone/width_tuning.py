@@ -14,7 +14,7 @@ from nas_jax.costs.widths import Widths, join
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
 from nas_jax.spaces import base
-from nas_jax.storage import schemas, workdir
+from nas_jax.storage import json_files, schemas
 from nas_jax.training.loop import Task, Training
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def tune(
     """
     path, settings = directory / "widths.json", run.config.retrain.widths
     if distributed.of_lead(np.int32(path.exists())):  # all processes train, or none
-        return workdir.read_json(path, schemas.WIDTHS)
+        return json_files.read_json(path, schemas.WIDTHS)
     logger.info("widths  F = %d, seed %d  %s", filters, seed, text)
     full = _widths_of(run, text, filters)
 
@@ -79,7 +79,7 @@ def tune(
     row = {"arch": text, "filters": filters, "seed": seed, "resource": settings.resource}
     row |= _of_equal_cost(full, left, left_widths, settings.share)
     if distributed.is_lead():
-        workdir.write_json(path, row)
+        json_files.write_json(path, row)
     return row
 
 

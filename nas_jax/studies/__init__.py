@@ -13,7 +13,7 @@ from nas_jax import naming
 from nas_jax.report import markdown
 from nas_jax.report.sections import settings
 from nas_jax.run import Run
-from nas_jax.storage import file_paths, workdir
+from nas_jax.storage import file_paths, json_files
 from nas_jax.studies import (
     compare_strategies,
     compare_supernets,
@@ -108,6 +108,6 @@ def study(run: Run) -> Path:
         texts.append(f"## {module.TITLE}\n\n{module.write(made)}")
     texts.append(f"## How it was run\n\n{_variants(config)}\n\n{settings.write(made.results)}")
     path = made.results.out / "report.md"
-    workdir.write_text(path, "\n\n".join(texts) + "\n")
+    json_files.write_text(path, "\n\n".join(texts) + "\n")
     logger.info("study  %s", path)
     return path

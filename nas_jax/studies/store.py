@@ -30,7 +30,7 @@ from nas_jax.run import Run
 from nas_jax.search import evaluators, sweep
 from nas_jax.spaces import arch_id, tabular
 from nas_jax.standalone import retrain, width_tuning
-from nas_jax.storage import compatibility, file_paths, schemas, workdir
+from nas_jax.storage import compatibility, file_paths, json_files, schemas, workdir
 from nas_jax.training import supernet as supernet_lib
 
 logger = logging.getLogger(__name__)
@@ -126,11 +126,11 @@ class Store:
         run = self.run(config, self.supernet(config))
         repeated = {text: run.space.repeated(text) for text in archs}
         with workdir.claim(path.parent, wait=True):
-            workdir.mend_jsonl(path, schemas.TRIAL)
-            evaluated = {row["arch"]: row for row in workdir.read_trials(path)}
+            json_files.mend_jsonl(path, schemas.TRIAL)
+            evaluated = {row["arch"]: row for row in json_files.read_trials(path)}
             missing = [t for t in dict.fromkeys(repeated.values()) if t not in evaluated]
             for rows in self._evaluated(run, missing, step):
-                workdir.append_jsonl(path, rows)
+                json_files.append_jsonl(path, rows)
                 evaluated |= {row["arch"]: row for row in rows}
         return [evaluated[repeated[text]] for text in archs]
 
@@ -157,7 +157,7 @@ class Store:
         jobs = {self.search_folder(config): config for config in configs}
 
         def is_done(directory):
-            rows = workdir.read_trials(directory / "trials.jsonl")
+            rows = json_files.read_trials(directory / "trials.jsonl")
             return len(rows) >= jobs[directory].sweep.num_candidates
 
         def do(directory, config):
@@ -169,7 +169,7 @@ class Store:
 
         _share(jobs, is_done, do)
         files = [self.search_folder(config) / "trials.jsonl" for config in every]
-        return [workdir.read_trials(file) for file in files]
+        return [json_files.read_trials(file) for file in files]
 
     def search_folder(self, config: ConfigDict) -> Path:
         """Return the folder of a config's search, done or not."""
@@ -190,7 +190,7 @@ class Store:
 
         _share(folders, lambda directory: (directory / "widths.json").exists(), do)
         paths = [self._widths_folder(*job) / "widths.json" for job in jobs]
-        return [workdir.read_json(path, schemas.WIDTHS) for path in paths]
+        return [json_files.read_json(path, schemas.WIDTHS) for path in paths]
 
     def _widths_folder(self, config, text, filters, seed):
         parts = _parts(config, SHARED, without=[ORDER])
@@ -237,7 +237,7 @@ def _sweep_parts(config, without):
 def _is_of(path, parts):
     """Say whether a config.json has these fields, wherever data set and table lie."""
     try:
-        there = compatibility.decisive(workdir.read_json(path, schemas.OBJECT))
+        there = compatibility.decisive(json_files.read_json(path, schemas.OBJECT))
         there = compatibility.with_variant(there)
     except ValueError:  # damaged: it may be of something else
         return False
@@ -252,7 +252,7 @@ def _status(directory):
     path = directory / "status.json"
     if not path.exists():
         return "absent"
-    return workdir.read_json(path, {"status": schemas.TEXT})["status"]
+    return json_files.read_json(path, {"status": schemas.TEXT})["status"]
 
 
 def _is_done(directory):

@@ -9,7 +9,7 @@ goes on with. After the last step every member is its own parent.
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas_jax.storage import schemas, workdir
+from nas_jax.storage import json_files, schemas
 
 OTHER_FIELDS = ("step", "scores", "parents")
 
@@ -19,7 +19,7 @@ def read(path: Path) -> list[dict]:
 
     Raises: ValueError that names the line if one is damaged.
     """
-    rows = workdir.read_jsonl(path, schemas.MEMBERS)
+    rows = json_files.read_jsonl(path, schemas.MEMBERS)
     for number, row in enumerate(rows, 1):
         if problem := _problem(rows, row):
             raise ValueError(f"{path}, line {number} is damaged: {problem}")

@@ -19,7 +19,7 @@ from nas_jax.data.dataset import Data
 from nas_jax.nn.init import init
 from nas_jax.oneshot.path_samplers import Sampler
 from nas_jax.runtime import distributed, preemption, rng
-from nas_jax.storage import file_paths, identity, workdir
+from nas_jax.storage import file_paths, identity, json_files
 from nas_jax.storage.checkpoints import Checkpoints, Resumed
 from nas_jax.storage.identity import Identity
 from nas_jax.training import train_step
@@ -134,10 +134,10 @@ class Training:
                     raise
                 logger.warning("%s; going on with %g times the learning rate", error, SLOWER)
                 if self._leads:
-                    workdir.append_jsonl(path, [{"error": str(error)}])
+                    json_files.append_jsonl(path, [{"error": str(error)}])
 
     def _count(self, path):
-        return len(workdir.read_jsonl(path)) if self._leads else 0
+        return len(json_files.read_jsonl(path)) if self._leads else 0
 
     def _schedule(self, slower):
         return Schedule(self._train, self.total, self.task.dropout, slower)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from nas_jax.storage import workdir
+from nas_jax.storage import json_files
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Progress:
         self._log_every, self._batch_size = log_every, batch_size
         self._writer = None
         if leads:
-            workdir.cut_jsonl(self._path, start)
+            json_files.cut_jsonl(self._path, start)
             # TensorBoard drops what an earlier process wrote from that step on, itself included.
             self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=start + 1)
         pending = {"rows": [], "known": {}} | (pending or {})
@@ -117,7 +117,7 @@ class Progress:
         speed = max(self._timed, 1) * self._batch_size / (now - self._since)
         row = {**self._means, **extra, **self._extra, "images_per_second": round(speed, 1)}
         if self._writer:
-            workdir.append_jsonl(self._path, [{"step": step, **row}])
+            json_files.append_jsonl(self._path, [{"step": step, **row}])
             for key, value in row.items():
                 self._writer.add_scalar(key, value, step)
         left = (self._total - step) * self._batch_size / speed

@@ -24,7 +24,7 @@ from nas_jax.data import augment
 from nas_jax.data.dataset import Data
 from nas_jax.oneshot import accuracy, path_dropout
 from nas_jax.runtime import distributed, rng
-from nas_jax.storage import workdir
+from nas_jax.storage import json_files
 from nas_jax.storage.checkpoints import Weights
 from nas_jax.training.hyperparameters import HyperParameters, Schedule
 from nas_jax.training.layout import Layout
@@ -162,7 +162,7 @@ class Population(Layout):
         self._path, self._schedule = directory / "lineage.jsonl", schedule
         self._factors = jax.device_get(state.sampler_state)
         if self._leads:
-            workdir.cut_jsonl(self._path, start if start else -1)
+            json_files.cut_jsonl(self._path, start if start else -1)
         if not start:
             self._record(0, None, np.arange(self._size))
 
@@ -221,7 +221,7 @@ class Population(Layout):
         if self._tunes_r:
             row["r"] = hyper.r
         if self._leads:
-            workdir.append_jsonl(self._path, [row])
+            json_files.append_jsonl(self._path, [row])
 
 
 def shapes_of_members(selection: Selection, params: Any) -> tuple[Any, Any]:

@@ -7,7 +7,7 @@ import pytest
 from nas_jax import spaces
 from nas_jax.costs import latency
 from nas_jax.report import page
-from nas_jax.storage import workdir
+from nas_jax.storage import json_files
 
 SPACE = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity", "maxpool"))
 ARCHS = ("0>identity", "0,1>maxpool")
@@ -21,7 +21,7 @@ def _file(directory, **fields):
     found = {"num_archs": 40, "base_ms": 1.0, "options_ms": options}
     found |= {"image_size": [2, 2], "batch_size": 1, "device": "cpu"}
     path = directory / "latency.json"
-    workdir.write_json(path, found | fields)
+    json_files.write_json(path, found | fields)
     return path
 
 
@@ -54,7 +54,7 @@ def test_a_report_says_how_good_its_latencies_are(tmp_path, fields):
         {"arch": text, "value": 0.5, "params": 9, "flops": 9, "num_images": 9, "latency_ms": 1.5}
         for text in ARCHS
     ]
-    workdir.append_jsonl(tmp_path / "trials.jsonl", rows)
+    json_files.append_jsonl(tmp_path / "trials.jsonl", rows)
     text = page.write(tmp_path, SPACE).read_text()
     error, ranks = fields["error_percent"], fields["spearman"]
     assert f"median error of {error:.1f} % and a rank correlation (Spearman) of {ranks:.2f}" in text

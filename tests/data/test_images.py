@@ -15,7 +15,7 @@ from nas_jax import config as config_lib
 from nas_jax import pipeline, spaces
 from nas_jax.costs import params_flops
 from nas_jax.data import dataset, imaging, loading
-from nas_jax.storage import workdir
+from nas_jax.storage import json_files
 from tests.configs import tiny
 from tests.images import noise, png, write_tfds
 from tests.test_bad_input import damaged, examples, refused
@@ -206,7 +206,7 @@ def test_a_set_of_4_channels_is_searched_to_the_end(tmp_path):
     config.retrain.final.groups.top = 1
     pipeline.run(config, "search", tmp_path / "run")
     (best,) = (tmp_path / "run" / "retrain" / "final").rglob("result.json")
-    found = workdir.read_json(best)
+    found = json_files.read_json(best)
     space = spaces.make(**config.space.to_dict())
     arch = space.from_str(found["arch"])
     rgb = params_flops.of(space, arch, filters=4, image_size=8, channels=3)
@@ -304,12 +304,12 @@ def test_a_streamed_training_names_its_damaged_record_until_it_is_mended(tmp_pat
     write(tmp_path / "set", "imagenet2012", [*GOOD[:5], GOOD[5][:60], *GOOD[6:]], [0, 1] * 12)
     with pytest.raises(ValueError, match=r"^data\.train: record 5 .*truncated"):
         pipeline.run(config, "supernet", tmp_path / "run")
-    status = workdir.read_json(tmp_path / "run" / "status.json")
+    status = json_files.read_json(tmp_path / "run" / "status.json")
     assert "data.train: record 5 " in status["error"]
     shutil.rmtree(tmp_path / "set")
     write(tmp_path / "set", "imagenet2012", GOOD, [0, 1] * 12)
     pipeline.run(config, "supernet", tmp_path / "run")
-    assert workdir.read_json(tmp_path / "run" / "status.json")["status"] == "done"
+    assert json_files.read_json(tmp_path / "run" / "status.json")["status"] == "done"
 
 
 # -- parts of images ------------------------------------------------------------------------------

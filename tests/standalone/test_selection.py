@@ -11,7 +11,7 @@ from nas_jax import config, spaces
 from nas_jax.report import results
 from nas_jax.search import sweep
 from nas_jax.standalone import retrain, selection
-from nas_jax.storage import workdir
+from nas_jax.storage import json_files
 from tests import trainings
 from tests.configs import tiny_macro
 
@@ -172,10 +172,10 @@ def tied(tmp_path):
     given.sweep.num_candidates, given.retrain.final.groups.top = 4, 1
     archs = ["000", "001", "012", "210"]
     trials = [EQUAL[0] | {"arch": text} for text in archs]
-    workdir.append_jsonl(tmp_path / "trials.jsonl", trials)
+    json_files.append_jsonl(tmp_path / "trials.jsonl", trials)
     for text in archs:
         path = tmp_path / "retrain" / "final" / "F4" / spaces.arch_id(text) / "seed0"
-        workdir.write_json(path / "result.json", {})
+        json_files.write_json(path / "result.json", {})
     return (*trainings.build(given), tmp_path), tmp_path / "retrain/final/selection.json"
 
 
@@ -184,9 +184,9 @@ def test_a_run_keeps_the_selection_that_it_began_with(tied, chosen):
     """Whichever of equal ones an earlier version took."""
     run, path = tied
     selection = EMPTY | {"top": [chosen]}
-    workdir.write_json(path, selection)
+    json_files.write_json(path, selection)
     retrain.retrain(trainings.run_of(*run))
-    assert workdir.read_json(path) == selection
+    assert json_files.read_json(path) == selection
 
 
 @pytest.mark.parametrize(
@@ -206,9 +206,9 @@ def test_a_selection_that_is_not_whole_is_made_again(tied, text):
     if text is not None:
         path.write_text(text)
     retrain.retrain(trainings.run_of(*run))
-    first = results.ranked(workdir.read_trials(run[-1] / "trials.jsonl"))[0]["arch"]
-    assert workdir.read_json(path)["top"] == [first]
-    assert workdir.read_json(path).keys() == {*selection.GROUPS}
+    first = results.ranked(json_files.read_trials(run[-1] / "trials.jsonl"))[0]["arch"]
+    assert json_files.read_json(path)["top"] == [first]
+    assert json_files.read_json(path).keys() == {*selection.GROUPS}
 
 
 def test_a_sweep_that_begins_anew_forgets_the_selection(tmp_path):
@@ -222,7 +222,7 @@ def test_a_sweep_that_begins_anew_forgets_the_selection(tmp_path):
     run = *trainings.build(given), tmp_path
     for lines, kept in ((0, False), (27, True), (16, True), (0, False)):
         path = tmp_path / "retrain" / "final" / "selection.json"
-        workdir.write_json(path, {})
+        json_files.write_json(path, {})
         trials = tmp_path / "trials.jsonl"
         if trials.exists():
             trials.write_text("".join(trials.read_text().splitlines(keepends=True)[:lines]))

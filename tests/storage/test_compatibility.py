@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from nas_jax import config as config_lib
 from nas_jax import pipeline
 from nas_jax.config import variants
-from nas_jax.storage import compatibility, workdir
+from nas_jax.storage import compatibility, json_files, workdir
 from nas_jax.studies import store
 from tests import trainings
 from tests.configs import tiny, tiny_macro, tiny_study
@@ -148,10 +148,10 @@ def test_a_pool_does_not_take_supernets_of_mended_methods_for_todays(tmp_path):
     config = tiny_macro.get_config()
     config.supernet.sampler = "path_dropout"
     found = store.Store(tmp_path, Images())
-    parts = workdir.read_json(found.supernet(config) / "config.json")
+    parts = json_files.read_json(found.supernet(config) / "config.json")
     assert parts.pop("path_dropout") == "second"
     config.supernet.sampler = "fair"
-    assert "path_dropout" not in workdir.read_json(found.supernet(config) / "config.json")
+    assert "path_dropout" not in json_files.read_json(found.supernet(config) / "config.json")
 
 
 # -- a search -------------------------------------------------------------------------------------
@@ -161,9 +161,10 @@ def test_a_search_of_an_earlier_version_goes_on(tmp_path):
     """Its supernet from step 30, its trials from the 17th on, one of its networks from nothing."""
     directory = _unpacked("search", tmp_path)
     kept = {name: (directory / name).read_bytes() for name in ("config.json", "data.json")}
-    whole = workdir.read_trials(directory / "trials.jsonl")
-    metrics = workdir.read_jsonl(directory / "metrics.jsonl")
-    results = {path: workdir.read_json(path) for path in directory.glob("retrain/*/F*/*/*/*.json")}
+    whole = json_files.read_trials(directory / "trials.jsonl")
+    metrics = json_files.read_jsonl(directory / "metrics.jsonl")
+    written = directory.glob("retrain/*/F*/*/*/*.json")
+    results = {path: json_files.read_json(path) for path in written}
     os.rename(directory / "checkpoints" / "40", tmp_path / "40")
     lines = (directory / "trials.jsonl").read_text().splitlines(keepends=True)
     (directory / "trials.jsonl").write_text("".join(lines[:16]))
@@ -173,7 +174,7 @@ def test_a_search_of_an_earlier_version_goes_on(tmp_path):
     pipeline.run(tiny.get_config(), "search", directory)
 
     assert {name: (directory / name).read_bytes() for name in kept} == kept
-    again = workdir.read_trials(directory / "trials.jsonl")
+    again = json_files.read_trials(directory / "trials.jsonl")
     assert [row["arch"] for row in again] == [row["arch"] for row in whole]
     assert again[:16] == whole[:16]
     # As good as equal: the rest was scored by another processor, perhaps, and by eight devices.
@@ -181,14 +182,14 @@ def test_a_search_of_an_earlier_version_goes_on(tmp_path):
     np.testing.assert_allclose(*values, atol=0.05)
     losses = [
         [row["loss"] for row in rows]
-        for rows in (metrics, workdir.read_jsonl(directory / "metrics.jsonl"))
+        for rows in (metrics, json_files.read_jsonl(directory / "metrics.jsonl"))
     ]
     np.testing.assert_allclose(*losses, rtol=1e-2)
-    assert {path: workdir.read_json(path)["arch"] for path in results} == {
+    assert {path: json_files.read_json(path)["arch"] for path in results} == {
         path: row["arch"] for path, row in results.items()
     }
     untouched = [path for path in results if path != lost]
-    assert [workdir.read_json(path) for path in untouched] == [results[p] for p in untouched]
+    assert [json_files.read_json(path) for path in untouched] == [results[p] for p in untouched]
 
 
 def test_another_value_of_a_new_field_is_refused(tmp_path):
@@ -253,9 +254,9 @@ def test_folders_are_found_wherever_the_data_set_lies_now(tmp_path):
     config = as_then(_case("tiny"))
     found = store.Store(tmp_path, Images())
     before = found.supernet(config)
-    parts = workdir.read_json(before / "config.json")
+    parts = json_files.read_json(before / "config.json")
     parts["data"]["data_dir"] = "/somewhere"
-    workdir.write_json(before / "config.json", parts)
+    json_files.write_json(before / "config.json", parts)
     before.rename(before.with_name("a-former-id"))
     config.data.data_dir = "/elsewhere"
     assert found.supernet(config).name == "a-former-id"
@@ -283,7 +284,7 @@ def test_a_study_finds_what_an_earlier_version_trained(tmp_path, monkeypatch):
 
     found = store.Store(folder, trainings.build(config)[2])
     found.train_supernets({"ramp": config})
-    selection = workdir.read_json(study / "selection_short.json")
+    selection = json_files.read_json(study / "selection_short.json")
     networks = found.train_networks(config, "short", selection)
     assert len(networks) == 4
     assert _contents(folder) == before

@@ -11,7 +11,7 @@ from nas_jax import pipeline, spaces
 from nas_jax.costs import latency
 from nas_jax.data import loading
 from nas_jax.spaces import tabular
-from nas_jax.storage import checkpoints, file_paths, workdir
+from nas_jax.storage import checkpoints, file_paths, json_files, workdir
 from nas_jax.studies.store import Store
 from tests import trainings
 from tests.configs import tiny, tiny_study
@@ -98,8 +98,8 @@ WRITERS = {
     "pool": lambda path: Store(path, None),
     "checkpoints": checkpoints.Checkpoints,
     "claim": lambda path: workdir.claim(path, wait=False).__enter__(),
-    "text": lambda path: workdir.write_text(path / "x.txt", ""),
-    "lines": lambda path: workdir.append_jsonl(path / "x.jsonl", [{}]),
+    "text": lambda path: json_files.write_text(path / "x.txt", ""),
+    "lines": lambda path: json_files.append_jsonl(path / "x.jsonl", [{}]),
     "latencies": lambda path: latency.per_option(
         *(MACRO, path / "latency.json"),
         num_archs=0,

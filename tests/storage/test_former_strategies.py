@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nas_jax.storage import compatibility, workdir
+from nas_jax.storage import compatibility, json_files, workdir
 from nas_jax.studies import store
 from tests import trainings
 from tests.configs import tiny
@@ -24,7 +24,7 @@ def test_a_folder_of_a_former_strategy_is_that_of_its_variant(tmp_path, name, op
     old = json.loads(config.to_json())
     del old["supernet"]["variant"], old["supernet"]["variant_options"]
     old["sweep"] |= {"strategy": name, "options": options}
-    workdir.write_json(tmp_path / "config.json", old)
+    json_files.write_json(tmp_path / "config.json", old)
     before = (tmp_path / "config.json").read_bytes()
     inputs = {"fingerprint": "of the images"}
     workdir.open_workdir(tmp_path, config.to_dict(), inputs)
@@ -52,9 +52,9 @@ def test_a_pool_finds_what_former_strategies_left(tmp_path, name):
     config.supernet.variant = name
     for folder in (found.supernet, found.search_folder):
         path = folder(config) / "config.json"
-        parts = workdir.read_json(path)
+        parts = json_files.read_json(path)
         del parts["supernet"]["variant"]
         parts["sweep"] |= {"strategy": name, "options": []}
-        workdir.write_json(path, parts)
+        json_files.write_json(path, parts)
         path.parent.rename(path.parent.with_name("a-former-id"))
         assert folder(config).name == "a-former-id"

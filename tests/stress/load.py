@@ -23,7 +23,7 @@ from nas_jax import build, spaces
 from nas_jax.report import markdown, page
 from nas_jax.search import sweep
 from nas_jax.spaces import Space
-from nas_jax.storage import workdir
+from nas_jax.storage import json_files
 from nas_jax.training import supernet
 from tests.configs import tiny
 
@@ -89,7 +89,7 @@ def write_metrics(path: Path, lines: int) -> None:
     """A metrics.jsonl of a training that logs every 10 steps."""
     fields = {"accuracy": 0.5, "learning_rate": 0.1, "drop_share": 0.3, "images_per_second": 1e4}
     rows = ({"step": 10 * i, "loss": 2 / i**0.2, **fields} for i in range(1, lines + 1))
-    workdir.append_jsonl(path, rows)
+    json_files.append_jsonl(path, rows)
 
 
 def write_trials(path: Path, archs: Iterable[str], seed: int = 0) -> None:
@@ -107,7 +107,7 @@ def write_trials(path: Path, archs: Iterable[str], seed: int = 0) -> None:
         }
         for arch in archs
     )
-    workdir.append_jsonl(path, rows)
+    json_files.append_jsonl(path, rows)
 
 
 def different(space: Space, count: int) -> list[str]:
@@ -167,13 +167,13 @@ def measure(directory: Path, sizes: argparse.Namespace) -> Iterator[tuple]:
     write_metrics(run / "metrics.jsonl", sizes.lines)
     cut = 10 * sizes.lines - 500
     metrics = run / "metrics.jsonl"
-    yield from _timed("cut metrics.jsonl", sizes.lines, lambda: workdir.cut_jsonl(metrics, cut))
+    yield from _timed("cut metrics.jsonl", sizes.lines, lambda: json_files.cut_jsonl(metrics, cut))
     space = spaces.make("cell")
     archs = different(space, sizes.trials)
     write_trials(run / "trials.jsonl", archs)
     write_table(run / "table.csv", archs)
     for what, fields in {"report": {}, "with a table": {"table": str(run / "table.csv")}}.items():
-        workdir.write_json(run / "config.json", fields)
+        json_files.write_json(run / "config.json", fields)
         yield from _timed(what, sizes.trials, lambda: page.write(run, space))
 
 

@@ -10,7 +10,7 @@ from configs.studies import strategies as strategies_config
 from nas_jax import spaces, studies
 from nas_jax.config import variants
 from nas_jax.costs import params_flops
-from nas_jax.storage import workdir
+from nas_jax.storage import json_files, workdir
 from nas_jax.studies import compare_strategies, regret
 from nas_jax.studies.study import Study
 from tests import trainings
@@ -45,7 +45,7 @@ def _fill(study, label, seed, numbers):
     params = params_flops.of(SPACE, SPACE.from_strs(EVERY)).params.tolist()
     rows = [{"arch": EVERY[i], "value": (10 + i) / 100, "params": params[i]} for i in numbers]
     rows = [row | {"flops": 0, "num_images": 100} for row in rows]
-    workdir.append_jsonl(study.store.search_folder(config) / "trials.jsonl", rows)
+    json_files.append_jsonl(study.store.search_folder(config) / "trials.jsonl", rows)
 
 
 def _cells(text, row):
@@ -126,7 +126,7 @@ def _fill_networks(study, accuracies):
     for directory, (text, filters, seed) in jobs.items():
         row = {"arch": text, "filters": filters, "seed": seed, "valid_accuracy": None}
         row |= {"test_accuracy": accuracies[text] / 100, "params": 2_000_000, "flops": 0}
-        workdir.write_json(directory / "result.json", row)
+        json_files.write_json(directory / "result.json", row)
 
 
 def test_tuned_widths_are_compared_with_narrowed_ones(tmp_path):
@@ -149,7 +149,7 @@ def test_tuned_widths_are_compared_with_narrowed_ones(tmp_path):
         row |= {"tuned": tuned, "narrowed": narrowed}
         row["widths"] = {"full": {"a": 4, "b": 4}, "left": {"a": 2}, "tuned": {"a": 1}}
         row["widths"]["narrowed"] = {"a": 2, "b": 2}
-        workdir.write_json(folder / "widths.json", row)
+        json_files.write_json(folder / "widths.json", row)
     _fill_networks(study, accuracies)
     text = studies.study(trainings.run_of(*run, tmp_path / "study")).read_text()
     # tuned - narrowed is 2 and 1: mean 1.5, and 12.71 standard errors of 0.5 either way
@@ -166,7 +166,7 @@ def _fill_cells(study, label, seed, archs):
     costs = {"params": 1e6, "flops": 0, "num_images": 100}
     rows = [{"arch": a, "value": 0.9 - 0.1 * i, **costs} for i, a in enumerate(archs)]
     folder = study.store.search_folder(study.seeded()[label][seed])
-    workdir.append_jsonl(folder / "trials.jsonl", rows)
+    json_files.append_jsonl(folder / "trials.jsonl", rows)
 
 
 def test_a_controller_s_candidates_count(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 
 from nas_jax import spaces, studies
 from nas_jax.config import variants
-from nas_jax.storage import workdir
+from nas_jax.storage import json_files, workdir
 from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.studies import compare_supernets, ranking
 from nas_jax.studies.study import Study
@@ -58,11 +58,11 @@ def _fill(study):
         directory = study.store.supernet(config)
         workdir.set_status(directory, "done")
         rows = _rows(study, config, value)
-        workdir.append_jsonl(study.store.evaluations_file(config), rows)
+        json_files.append_jsonl(study.store.evaluations_file(config), rows)
     kl = variants.changed(reference, "", [("sweep.score", "kl")])
     for step in (None, *STEPS):
         rows = _rows(study, kl, lambda i: 0.01 * i - 2)
-        workdir.append_jsonl(study.store.evaluations_file(kl, step), rows)
+        json_files.append_jsonl(study.store.evaluations_file(kl, step), rows)
     with Checkpoints(study.store.supernet(reference) / "checkpoints") as checkpoints:
         for step in STEPS:
             checkpoints.save(step, State(np.int32(step)))
@@ -80,7 +80,7 @@ def _fill(study):
                 "test_accuracy": None,
                 f"{split}_accuracy": 0.5 + 0.01 * i + 0.01 * seed,
             }
-            workdir.write_json(directory / "result.json", result)
+            json_files.write_json(directory / "result.json", result)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from nas_jax.config import validation
 from nas_jax.report import page
 from nas_jax.spaces import choices
 from nas_jax.standalone import retrain, selection, width_tuning
-from nas_jax.storage import workdir
+from nas_jax.storage import json_files
 from nas_jax.training import supernet
 from tests import trainings
 from tests.configs import tiny
@@ -92,10 +92,8 @@ def test_a_search_goes_on_with_what_is_left_and_tunes_widths(penalised, tmp_path
     assert 0.7 * limit < row["costs"]["tuned"] <= limit
     assert 0.7 * limit < row["costs"]["narrowed"] <= limit
     assert row["costs"]["left"] < row["costs"]["full"]
-    results = {
-        result["arch"]: result
-        for result in map(workdir.read_json, directory.glob("retrain/final/F4/*/seed0/result.json"))
-    }
+    written = directory.glob("retrain/final/F4/*/seed0/result.json")
+    results = {result["arch"]: result for result in map(json_files.read_json, written)}
     for group in width_tuning.GROUPS:
         assert results[row[group]]["flops"] == row["costs"][group]
     written = path.stat().st_mtime_ns
