@@ -47,7 +47,7 @@ def build_run(config: ConfigDict, workdir: str | Path) -> Run:
     _check_widths(config.retrain, space)
     if config.data.image_size:
         space.check_image_size(config.data.image_size)  # before a data set is read in vain
-    _check_variant(config, space)
+    _training_variant(config, space)  # as soon as it can be checked
     run = assemble(config, _load(config.data), workdir)
     if config.sweep.strategy == "exhaustive":
         run = _with_no_more_than_there_are(run)
@@ -89,7 +89,8 @@ def all_fields(space_name: str) -> ConfigDict:
 def assemble(config: ConfigDict, data: Data, workdir: str | Path) -> Run:
     """Make the run of a checked config, from images that were read.
 
-    Raises: ValueError if the strategy cannot be made, or the table does not fit.
+    Raises: ValueError if the strategy or the training variant cannot be made, or the table does
+      not fit.
     """
     workdir = file_paths.local(workdir, "--workdir")
     space, sweep = spaces.make(**config.space.to_dict()), config.sweep
@@ -106,8 +107,8 @@ def assemble(config: ConfigDict, data: Data, workdir: str | Path) -> Run:
         directory=workdir,
         table=table if sweep.score == "table" else None,
     )
-    strategy = _strategy(config, space, constraints)
-    return Run(config, space, data, network, constraints, strategy, table, workdir)
+    strategy, variant = _strategy(config, space, constraints), _training_variant(config, space)
+    return Run(config, space, data, network, constraints, strategy, variant, table, workdir)
 
 
 def _variants(config):
@@ -122,10 +123,10 @@ def _load(section):
     return loading.load(**fields, **(digits if fields["name"] == "digits" else {}))
 
 
-def _check_variant(config, space):
-    """Check that the training variant can be made, and combined with other fields."""
+def _training_variant(config, space):
+    """Make the training variant; check that it can be combined with other fields."""
     name, settings = config.supernet.variant, config.supernet
-    made = variants_lib.make(name, space, settings.variant_options)
+    made = variants_lib.of(settings, space)
     if made.wrap and config.sweep.bn != "batch":
         raise ValueError(
             f"config.sweep.bn={config.sweep.bn!r}, but supernet.variant={name!r} scores with the "
@@ -136,11 +137,11 @@ def _check_variant(config, space):
             f"config.supernet.sampler='strategy', but supernet.variant={name!r} tunes a population "
             "and draws nothing for it; choose another for one of the two"
         )
+    return made
 
 
 def _check_of_study(config, run):
     """Check that a variant of a study can be built, and has the study's architectures."""
-    _check_variant(config, spaces.make(**config.space.to_dict()))
     space = assemble(config, run.data, run.workdir).space
     space.from_str(space.repeated(run.space.to_str(run.space.all_on())))
     validation.sizes(config, space, run.data, jax.device_count())

@@ -1,17 +1,29 @@
 """The record of one run: the objects that its config describes, built and checked once."""
 
 import dataclasses
+import math
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
+import jax
 from ml_collections import ConfigDict
 
 from nas_jax.costs.constraints import Constraints
 from nas_jax.data.dataset import Data
 from nas_jax.nn.network import NetworkOptions
+from nas_jax.oneshot.training_variant import TrainingVariant
+from nas_jax.runtime import rng
 from nas_jax.spaces import Space
 from nas_jax.spaces.tabular import Table
+from nas_jax.storage import identity
+from nas_jax.storage.identity import Identity
 from nas_jax.strategies import Strategy
+
+
+def count_steps(train: ConfigDict, num_images: int) -> int:
+    """Count the steps of a `train` section: `num_steps` if given, else `num_epochs`, rounded up."""
+    return train.num_steps or math.ceil(train.num_epochs * num_images / train.batch_size)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,6 +39,7 @@ class Run:
       network: options that all networks share.
       constraints: the costs of candidates, and their limits.
       strategy: the search strategy, of `sweep.strategy`.
+      variant: what `supernet.variant` changes in the training of the supernet.
       table: published accuracies; None if the config names no table.
       workdir: the folder of the run.
     """
@@ -37,17 +50,42 @@ class Run:
     network: NetworkOptions
     constraints: Constraints
     strategy: Strategy
+    variant: TrainingVariant
     table: Table | None
     workdir: Path
 
-    def supernet(self) -> nn.Module:
-        """Make the supernet with `supernet.filters` and statistics of each ghost batch."""
-        return self.space.supernet(
+    @property
+    def supernet_steps(self) -> int:
+        """The number of steps of the supernet's training."""
+        return count_steps(self.config.supernet.train, self.data.num_images("train"))
+
+    @property
+    def init_key(self) -> jax.Array:
+        """The key [] of the first state of the strategy, or of a population."""
+        return rng.stream(rng.key(self.config.sweep.seed), "init")
+
+    def first_strategy_state(self) -> Any:
+        """Make the first state of the strategy, on the host."""
+        return jax.device_get(self.strategy.init(self.init_key))
+
+    def supernet(self, *, plain: bool = False) -> nn.Module:
+        """Make the supernet with `supernet.filters` and statistics of each ghost batch.
+
+        The training variant may wrap it, unless `plain`.
+        """
+        net = self.space.supernet(
             num_classes=self.data.num_classes,
             filters=self.config.supernet.filters,
             bn="batch",
             **self.network._asdict(),
         )
+        return net if plain or self.variant.wrap is None else self.variant.wrap(net)
+
+    def supernet_identity(self, net: nn.Module) -> Identity:
+        """Make the identity of the supernet's checkpoints; net: of `supernet`."""
+        config = self.config.supernet
+        notes = {"supernet.sampler": config.sampler}
+        return identity.of(net, self.data, notes=notes, other_data=config.other_data)
 
     def standalone(
         self, arch: str, *, filters: int, bn: str, widths: tuple[int, ...] | None = None

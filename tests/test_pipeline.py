@@ -10,7 +10,7 @@ from nas_jax.report import page
 from nas_jax.search import sweep
 from nas_jax.standalone import retrain
 from nas_jax.storage import json_files
-from nas_jax.training import supernet
+from nas_jax.training import restoration, supernet
 from tests import trainings
 from tests.configs import tiny, tiny_study
 
@@ -59,6 +59,6 @@ def test_folders_are_given_as_strings_or_paths(tmp_path):
     sweep.search(trainings.run_of(*built, there), supernet=here)
     retrain.retrain(trainings.run_of(*built, there))
     assert page.write(there, built[1]).exists()
-    (state,) = supernet.restore(trainings.run_of(*built, here), here)
+    (state,) = restoration.restore(trainings.run_of(*built, here), here)
     assert state.step == 10
     assert len(json_files.read_trials(tmp_path / "sweep" / "trials.jsonl")) == 40

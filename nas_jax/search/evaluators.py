@@ -10,6 +10,7 @@ table     the accuracy that a table lists
 trained   the accuracy after a short training of the candidate alone (`short_training`)
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,7 @@ from nas_jax.runtime import rng
 from nas_jax.search.short_training import ShortTraining
 from nas_jax.spaces import Space
 from nas_jax.spaces.tabular import Table
-from nas_jax.training import supernet
+from nas_jax.training import restoration, supernet
 from nas_jax.training.hyperparameters import Schedule
 
 Evaluator = Callable[[Any], np.ndarray]
@@ -66,9 +67,9 @@ def make(run: Run, directory: str | Path, step: int | None = None) -> Evaluation
         return Evaluation(TableAccuracy(run.space, run.table))
     if kind == "trained":
         return Evaluation(ShortTraining(run, directory))
-    weights = supernet.restore(run, directory, run.config.sweep.num_checkpoints, step)
+    weights = restoration.restore(run, directory, run.config.sweep.num_checkpoints, step)
     make_one = _minus_divergence if kind == "kl" else _one_shot_accuracy
-    last, read_out = weights[0], supernet.variant(run.config.supernet, run.space).read_out
+    last, read_out = weights[0], run.variant.read_out
     return Evaluation(
         Mean([make_one(run, each) for each in weights]),
         last.step,
@@ -77,32 +78,33 @@ def make(run: Run, directory: str | Path, step: int | None = None) -> Evaluation
     )
 
 
+@dataclasses.dataclass(frozen=True)
 class TableAccuracy:
     """The evaluator that looks up the accuracies that a table lists for searches."""
 
-    def __init__(self, space: Space, table: Table):
-        self._space, self._table = space, table
+    space: Space
+    table: Table
 
     def __call__(self, archs: Any) -> np.ndarray:
         """Look up masks [N, k]: float [N] in [0, 1]."""
-        return np.asarray([self._table.search_accuracy(t) for t in self._space.to_strs(archs)])
+        return np.asarray([self.table.search_accuracy(t) for t in self.space.to_strs(archs)])
 
 
+@dataclasses.dataclass(frozen=True)
 class Mean:
     """The evaluator that averages others, such as those of the last checkpoints."""
 
-    def __init__(self, evaluators: list[Evaluator]):
-        self._evaluators = evaluators
+    evaluators: list[Evaluator]
 
     def __call__(self, archs: Any) -> np.ndarray:
         """Evaluate masks [N, k]: float [N]."""
-        return np.mean([evaluator(archs) for evaluator in self._evaluators], 0)
+        return np.mean([evaluator(archs) for evaluator in self.evaluators], 0)
 
 
 def _one_shot_accuracy(run, weights):
     """Make the evaluator of one checkpoint, with the statistics that `sweep.bn` names."""
     sweep, data = run.config.sweep, run.data
-    net, prepare = supernet.network(run), augment.standardiser(data)
+    net, prepare = run.supernet(), augment.standardiser(data)
     variables, calibration = {"params": weights.params}, None
     if sweep.bn == "recalibrate":
         calibration = _training_batches(run, sweep.batch_size)
@@ -123,9 +125,9 @@ def _running_statistics(run, net, weights, prepare):
     settings, seed = run.config.supernet.train, run.config.sweep.seed
     batches = _training_batches(run, settings.ghost_batch_size)
     groups = np.arange(len(batches), dtype=np.int32)
-    schedule = Schedule(settings, supernet.num_steps(run), run.config.supernet.path_dropout)
+    schedule = Schedule(settings, run.supernet_steps, run.config.supernet.path_dropout)
     hyper = schedule.at(weights.step)  # of the step to come; after the last, the ramp stays at 1
-    if supernet.variant(run.config.supernet, run.space).selection:  # the best member has its own r
+    if run.variant.selection:  # the best member has its own r
         factor = weights.sampler_state["r"]
         hyper = hyper._replace(r=path_dropout.times_factor(hyper.r, factor))
     key = rng.named(rng.key(seed), "statistics")
@@ -151,7 +153,7 @@ def _minus_divergence(run, weights):
     key, groups = rng.named(rng.key(seed), "references"), jnp.arange(settings.num_references)
     drop = {"r": settings.r, "share": 1.0}
     divergence = KLDivergence(
-        supernet.network(run),
+        run.supernet(),
         {"params": weights.params},
         run.data.fixed("train", settings.num_images)[0],
         path_dropout.sample(key, run.space.choices, groups, **drop),

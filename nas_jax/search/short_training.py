@@ -37,7 +37,7 @@ class ShortTraining:
     def __init__(self, run: Run, directory: str | Path):
         self._config, self._space = run.config, run.space
         self._directory = file_paths.local(directory, "directory")
-        self._net = run.supernet()
+        self._net = run.supernet(plain=True)
         task = Task(
             name="candidate",
             net=self._net,

@@ -20,7 +20,6 @@ from nas_jax.search import evaluators
 from nas_jax.spaces import choices as choices_lib
 from nas_jax.storage import json_files, schemas
 from nas_jax.strategies import exhaustive
-from nas_jax.training import supernet as supernet_lib
 
 logger = logging.getLogger(__name__)
 
@@ -48,18 +47,19 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
             old.unlink()
     run.constraints.check()
     evaluation = evaluators.make(run, supernet or run.workdir)
+    lines, size = _lines(path, resumed), sweep.candidates_per_batch
+    progress = _Progress(resumed, sweep.num_candidates)
     allows = _constraints(run, evaluation.left)
     state = evaluation.strategy_state or _first_state(run, allows, evaluation.left)
-    root, progress = rng.key(sweep.seed), _Progress(resumed, sweep.num_candidates)
-    lines, size = _lines(path, resumed), sweep.candidates_per_batch
     for number, first in enumerate(range(0, sweep.num_candidates, size)):
         if distributed.stop_requested():
             raise preemption.Interrupted
-        key = rng.stream(root, "ask", number)
+        key = rng.stream(rng.key(sweep.seed), "ask", number)
         archs = strategies.ask_allowed(key, run.strategy, state, size, allows)
         wanted = min(size, sweep.num_candidates - first)
         rows = list(itertools.islice(lines, wanted))  # of this round; none if it is new
-        _check_same(run.space, archs, rows, first)
+        if rows:
+            _check_same(run.space, archs, rows, first)
         is_new = len(rows) < wanted
         if is_new:  # or cut short: then it is evaluated again, and the missing lines are added
             num_there = len(rows)
@@ -86,8 +86,6 @@ def _lines(path, count):
 
 
 def _check_same(space, archs, old, first):
-    if not old:  # nothing to compare, and `to_strs` takes long
-        return
     for number, (row, text) in enumerate(zip(old, space.to_strs(archs)), first + 1):
         if row["arch"] != text:
             raise ValueError(
@@ -143,7 +141,7 @@ def _first_state(run, allows, left):
     if sweep.strategy == "random_search" and left is not None:
         return left
     if sweep.strategy != "exhaustive":
-        return supernet_lib.first_strategy_state(run)
+        return run.first_strategy_state()
     if run.table is None:
         decisions = exhaustive.every(space)
     else:

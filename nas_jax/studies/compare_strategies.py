@@ -1,8 +1,8 @@
 """Search strategies at the same budget: supernet, search, and the best trained alone."""
 
 from nas_jax.report import analysis, figures, markdown, results
-from nas_jax.training import supernet
-from nas_jax.training.loop import count_steps
+from nas_jax.run import count_steps
+from nas_jax.training import variants
 
 TITLE = "Search strategies compared"
 TEXT = """The budget is what a search looks at: images that the supernet is trained on, and images
@@ -82,7 +82,8 @@ def _budget(study, config):
     """Count for one search: images trained on, candidates, images evaluated on, all images."""
     sweep, train = config.sweep, config.supernet.train
     steps = count_steps(train, study.store.data.num_images("train"))
-    members = supernet.num_members(config.supernet, study.space)
+    selection = variants.of(config.supernet, study.space).selection
+    members = selection.size if selection else 1
     num_evaluated = 0  # candidates that a controller or a population learns from
     if config.supernet.sampler == "strategy" or members > 1:
         rounds = steps // config.supernet.strategy_every

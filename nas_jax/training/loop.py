@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import logging
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,16 @@ from nas_jax.data import augment
 from nas_jax.data.dataset import Data
 from nas_jax.nn.init import init
 from nas_jax.oneshot.path_samplers import Sampler
+from nas_jax.run import count_steps
 from nas_jax.runtime import distributed, preemption, rng
 from nas_jax.storage import file_paths, identity, json_files
 from nas_jax.storage.checkpoints import Checkpoints, Resumed
 from nas_jax.storage.identity import Identity
+from nas_jax.storage.trained import Trained
 from nas_jax.training import train_step
 from nas_jax.training.hyperparameters import Schedule
 from nas_jax.training.layout import Layout, Replicated, Turn
 from nas_jax.training.metrics import Diverged, Progress
-from nas_jax.training.restoration import Trained
 from nas_jax.training.train_step import TrainState, TrainStep
 
 logger = logging.getLogger(__name__)
@@ -68,11 +68,6 @@ class Task:
     dropout: ConfigDict | None = None
     turn: Turn | None = None
     identity: Identity | None = None
-
-
-def count_steps(train: ConfigDict, num_images: int) -> int:
-    """Count a training's steps: `num_steps` if given, else those of `num_epochs`, rounded up."""
-    return train.num_steps or math.ceil(train.num_epochs * num_images / train.batch_size)
 
 
 class Training:

@@ -8,7 +8,6 @@ float32 [M] each.
 Letters: M members, n candidates, B images.
 """
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ import numpy as np
 from nas_jax.data import augment
 from nas_jax.data.dataset import Data
 from nas_jax.oneshot import accuracy, path_dropout
+from nas_jax.oneshot.training_variant import Selection
 from nas_jax.runtime import distributed, rng
 from nas_jax.storage import json_files
 from nas_jax.storage.checkpoints import Weights
@@ -30,23 +30,6 @@ from nas_jax.training.hyperparameters import HyperParameters, Schedule
 from nas_jax.training.layout import Layout
 
 ACCURACY = "score"  # name of the accuracies in the sampler state, and in checkpoints
-
-
-@dataclasses.dataclass(frozen=True)
-class Selection:
-    """How a population is selected.
-
-    Attributes:
-      size: M.
-      init: (key) -> the first factors on the hyper-parameters of each member: {"learning_rate",
-        "l2", "r"}, float32 [M] each.
-      exploit: (key, factors, accuracies [M]) -> (parents int32 [M], factors): the member whose
-        state each member goes on with, and the next factors.
-    """
-
-    size: int
-    init: Callable[[Any], dict[str, Any]]
-    exploit: Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
 class Population(Layout):

@@ -1,74 +1,37 @@
-"""The weights of a finished training, read without building the training."""
+"""The weights that the supernet's training left, read without building the training."""
 
-import dataclasses
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from nas_jax.nn.network import Network
+from nas_jax.nn.init import params_shape
+from nas_jax.run import Run
 from nas_jax.runtime import rng
-from nas_jax.storage import file_paths
-from nas_jax.storage.checkpoints import Checkpoints, Weights
-from nas_jax.storage.identity import Identity
+from nas_jax.storage.checkpoints import Weights
+from nas_jax.storage.trained import Trained
+from nas_jax.training import population
 
 
-def params_shape(net: Network, image_shape: tuple[int, ...]) -> Any:
-    """Return shapes and dtypes of a supernet's parameters, for images [H, W, C]."""
-    images = jnp.zeros((1, *image_shape), jnp.float32)
-    return jax.eval_shape(net.init, rng.key(0), images, net.space.all_on())["params"]
+def restore(
+    run: Run, directory: str | Path, last: int = 1, step: int | None = None
+) -> list[Weights]:
+    """Read the weights of a trained supernet; of a population, those of the best member.
 
+    Args:
+      run: the run.
+      directory: of the supernet.
+      last: how many of the last checkpoints to read. The list begins with the final one.
+      step: of the one checkpoint to read instead; None: `last` decides.
 
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """The weights that a training leaves in a folder.
-
-    Attributes:
-      directory: of the training.
-      name: of the network, for errors.
-      total: steps of the whole training.
-      identity: of its checkpoints.
-      params, sampler_state: trees of shapes and dtypes.
+    Raises: ValueError if the training is not finished, or has no such checkpoint.
     """
-
-    directory: str | Path
-    name: str
-    total: int
-    identity: Identity
-    params: Any
-    sampler_state: Any
-
-    def last(self, count: int = 1) -> list[Weights]:
-        """Read the last checkpoints, the final one first.
-
-        Raises: ValueError if the training is not finished, or has fewer checkpoints.
-        """
-        with self._checkpoints() as checkpoints:
-            if checkpoints.latest != self.total:
-                raise ValueError(
-                    f"no {self.name} of {self.total} steps in {self.directory} (last checkpoint: "
-                    f"{checkpoints.latest}); run --mode={self.name} first"
-                )
-            steps = checkpoints.steps[-count:]
-            if len(steps) < count:
-                raise ValueError(
-                    f"{self.directory}/checkpoints has {len(steps)} checkpoints, not the {count} "
-                    f"of sweep.num_checkpoints; {self.name}.train.keep_checkpoints and "
-                    "checkpoint_every decide how many there are"
-                )
-            return [self._read(checkpoints, step) for step in reversed(steps)]
-
-    def at(self, step: int) -> Weights:
-        """Read the checkpoint of one step. Raises: ValueError if it is not there."""
-        with self._checkpoints() as checkpoints:
-            if step not in checkpoints.steps:
-                raise ValueError(f"{self.directory}/checkpoints has none of step {step}")
-            return self._read(checkpoints, step)
-
-    def _checkpoints(self):
-        directory = file_paths.local(self.directory, "directory")
-        return Checkpoints(directory / "checkpoints", identity=self.identity)
-
-    def _read(self, checkpoints, step):
-        return checkpoints.weights(step, self.params, self.sampler_state)
+    net, total, selection = run.supernet(), run.supernet_steps, run.variant.selection
+    identity = run.supernet_identity(net)
+    params, sampler_state = params_shape(net, run.data.image_shape), {}
+    if run.config.supernet.sampler == "strategy":
+        sampler_state = jax.eval_shape(run.strategy.init, rng.key(0))
+    if selection:
+        params, sampler_state = population.shapes_of_members(selection, params)
+    trained = Trained(directory, "supernet", total, identity, params, sampler_state)
+    weights = trained.last(last) if step is None else [trained.at(step)]
+    return list(map(population.best_member, weights)) if selection else weights

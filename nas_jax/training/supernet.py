@@ -5,11 +5,9 @@ import functools
 import logging
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from nas_jax import strategies
 from nas_jax.costs import params_flops
@@ -17,14 +15,9 @@ from nas_jax.data import augment
 from nas_jax.oneshot import accuracy, path_samplers
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
-from nas_jax.spaces import Space
-from nas_jax.storage import identity
-from nas_jax.storage.checkpoints import Weights
 from nas_jax.strategies import random_search
-from nas_jax.training import population, restoration, variants
-from nas_jax.training.loop import Task, Training, count_steps
+from nas_jax.training.loop import Task, Training
 from nas_jax.training.population import Population
-from nas_jax.training.variants import TrainingVariant
 
 logger = logging.getLogger(__name__)
 
@@ -42,14 +35,14 @@ def train(run: Run) -> None:
         logger.info("no supernet: sweep.score=%r needs none", config.sweep.score)
         return
     every, asked = config.supernet.train.checkpoint_every, config.sweep.num_checkpoints
-    total = num_steps(run)
+    total = run.supernet_steps
     saved = math.ceil(total / (every or total))
     if saved < asked:
         raise ValueError(
             f"config.sweep.num_checkpoints={asked}, but a training of {total} steps with "
             f"checkpoint_every={every} saves {saved}; lower one of the two"
         )
-    if examines(config.supernet, run.space):
+    if config.supernet.sampler == "strategy" or run.variant.selection:  # candidates, in turns
         run.constraints.check()
         if config.supernet.strategy_every > total:
             raise ValueError(
@@ -59,86 +52,21 @@ def train(run: Run) -> None:
     training(run).fit(run.workdir, seed=config.seed)
 
 
-def num_steps(run: Run) -> int:
-    """Count the steps of the supernet's training."""
-    return count_steps(run.config.supernet.train, run.data.num_images("train"))
-
-
-def variant(settings: ConfigDict, space: Space) -> TrainingVariant:
-    """Make the variant that the section `supernet` names."""
-    return variants.make(settings.variant, space, settings.variant_options)
-
-
-def examines(settings: ConfigDict, space: Space) -> bool:
-    """Say whether the training evaluates candidates in turns, for a strategy or a population."""
-    return settings.sampler == "strategy" or bool(variant(settings, space).selection)
-
-
-def num_members(settings: ConfigDict, space: Space) -> int:
-    """Count the supernets that are trained at once: 1 unless the variant trains a population."""
-    selection = variant(settings, space).selection
-    return selection.size if selection else 1
-
-
-def _variant(run):
-    return variant(run.config.supernet, run.space)
-
-
 def training(run: Run, devices: Sequence[jax.Device] | None = None) -> Training:
     """Make the training of the supernet, or of a population of them; devices: None for all."""
-    settings, made = run.config.supernet.train, _variant(run)
-    task = _task(run, made, devices)
-    if made.selection is None:
+    settings = run.config.supernet.train
+    task = _task(run, devices)
+    if run.variant.selection is None:
         return Training(task, settings, run.data, devices)
-    members = _population(run, made, task, devices)  # both the layout and the turn
+    members = _population(run, task, devices)  # both the layout and the turn
     task = dataclasses.replace(task, turn=members)
     return Training(task, settings, run.data, devices, layout=members)
 
 
-def restore(
-    run: Run, directory: str | Path, last: int = 1, step: int | None = None
-) -> list[Weights]:
-    """Read the weights of a trained supernet; of a population, those of the best member.
-
-    Args:
-      run: the run.
-      directory: of the supernet.
-      last: how many of the last checkpoints to read. The list begins with the final one.
-      step: of the one checkpoint to read instead; None: `last` decides.
-
-    Raises: ValueError if the training is not finished, or has no such checkpoint.
-    """
-    net, made = network(run), _variant(run)
-    params = restoration.params_shape(net, run.data.image_shape)
-    sampler_state = {}
-    if run.config.supernet.sampler == "strategy":
-        sampler_state = jax.eval_shape(run.strategy.init, rng.key(0))
-    if made.selection:
-        params, sampler_state = population.shapes_of_members(made.selection, params)
-    trained = restoration.Trained(
-        directory, "supernet", num_steps(run), _identity(run, net), params, sampler_state
-    )
-    weights = trained.last(last) if step is None else [trained.at(step)]
-    return list(map(population.best_member, weights)) if made.selection else weights
-
-
-def _identity(run, net):
-    """Make the identity of the supernet's checkpoints."""
-    config = run.config.supernet
-    notes = {"supernet.sampler": config.sampler}
-    return identity.of(net, run.data, notes=notes, other_data=config.other_data)
-
-
-def network(run: Run) -> Any:
-    """Make the module that is trained and evaluated; a variant may wrap the supernet."""
-    wrap, net = _variant(run).wrap, run.supernet()
-    return wrap(net) if wrap else net
-
-
-def _task(run, made, devices):
+def _task(run, devices):
     """Make the task of training the supernet on the architectures of `supernet.sampler`."""
     config, space = run.config.supernet, run.space
-    net = network(run)
+    net = run.supernet()
     task = Task(
         name="supernet",
         net=net,
@@ -146,38 +74,29 @@ def _task(run, made, devices):
         sampler=sampler(run),
         init_args=lambda sampler_state: (space.all_on(),),
         usage=space.usage,
-        penalty=made.penalty,
+        penalty=run.variant.penalty,
         per_use=config.per_use_gradients,
         dropout=config.path_dropout if config.sampler == "path_dropout" else None,
-        identity=_identity(run, net),
+        identity=run.supernet_identity(net),
     )
     if config.sampler != "strategy":
         return task
     turn = StrategyTurn(run, task.net, devices)
-    return dataclasses.replace(task, sampler_state=first_strategy_state(run), turn=turn)
+    return dataclasses.replace(task, sampler_state=run.first_strategy_state(), turn=turn)
 
 
-def first_strategy_state(run: Run) -> Any:
-    """Make the first state of the strategy, on the host."""
-    return jax.device_get(run.strategy.init(_init_key(run)))
-
-
-def _init_key(run):
-    return rng.stream(rng.key(run.config.sweep.seed), "init")
-
-
-def _population(run, made, task, devices):
+def _population(run, task, devices):
     config = run.config.supernet
-    factors = jax.device_get(made.selection.init(_init_key(run)))
+    factors = jax.device_get(run.variant.selection.init(run.init_key))
     strategy = strategies.compiled(random_search.make(run.space))  # its state is ()
     return Population(
         task.net,
         run.data,
-        made.selection,
+        run.variant.selection,
         factors,
         examine=_Examination(run, functools.partial(_ask, run, strategy)),
         every=config.strategy_every,
-        total=num_steps(run),
+        total=run.supernet_steps,
         tunes_r=config.sampler == "path_dropout",
         devices=devices,
     )

@@ -220,7 +220,7 @@ def test_a_controller_learns_while_the_supernet_trains(alternating):
     config, space, data = _enas()
     trials = trainings.swept(config, space, data, directory)
     made = trainings.run_of(config, space, data, directory)
-    strategy, fresh = made.strategy, supernet.first_strategy_state(made)
+    strategy, fresh = made.strategy, made.first_strategy_state()
     key = rng.stream(jax.random.key(config.sweep.seed), "ask", 0)
     asked = [space.to_strs(strategy.ask(key, known, 8)) for known in (state.sampler_state, fresh)]
     assert [row["arch"] for row in trials[:8]] == asked[0] != asked[1]

@@ -13,7 +13,7 @@ from nas_jax import pipeline, spaces
 from nas_jax.config import variants
 from nas_jax.storage import compatibility, identity
 from nas_jax.storage.checkpoints import Checkpoints
-from nas_jax.training import supernet
+from nas_jax.training import restoration
 from tests import trainings
 from tests.configs import tiny
 
@@ -38,7 +38,7 @@ def _restore(trained, *fields, **of_data):
     config = variants.changed(config, "", fields)
     space = spaces.make(**config.space.to_dict())
     data = dataclasses.replace(data, **of_data)
-    return supernet.restore(trainings.run_of(config, space, data, directory), directory)
+    return restoration.restore(trainings.run_of(config, space, data, directory), directory)
 
 
 @pytest.mark.parametrize(

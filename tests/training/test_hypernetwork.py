@@ -11,7 +11,7 @@ import pytest
 from nas_jax import spaces
 from nas_jax.nn import layers, masked
 from nas_jax.spaces import base
-from nas_jax.training import supernet, variants
+from nas_jax.training import variants
 from nas_jax.training.variants import hypernetwork
 from tests import trainings
 from tests.configs import tiny
@@ -198,7 +198,7 @@ def test_candidates_are_ranked_with_generated_weights(trained):
     config, space, data = _search()
     rows = trainings.swept(config, space, data, directory)
     assert len(rows) == 8
-    net = supernet.network(trainings.run_of(config, space, data, directory))
+    net = trainings.run_of(config, space, data, directory).supernet()
     images, labels = data.fixed("valid", 128)
     images = (images / 255 - data.mean) / data.std
     arch = space.from_str(rows[0]["arch"])

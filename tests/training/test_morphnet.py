@@ -15,7 +15,7 @@ from nas_jax.report import page
 from nas_jax.spaces import choices
 from nas_jax.standalone import retrain, selection, width_tuning
 from nas_jax.storage import json_files
-from nas_jax.training import supernet
+from nas_jax.training import variants
 from tests import trainings
 from tests.configs import tiny
 
@@ -70,7 +70,7 @@ def test_a_search_goes_on_with_what_is_left_and_tunes_widths(penalised, tmp_path
     directory, state, _ = penalised
     config, space, data = _search()
     trials = trainings.swept(config, space, data, directory)
-    left = jax.device_get(supernet.variant(config.supernet, space).read_out(state.params))
+    left = jax.device_get(variants.of(config.supernet, space).read_out(state.params))
     assert not all(mask.all() for mask in jax.tree.leaves(left))
     asked = space.from_strs([row["arch"] for row in trials])
     for mask, kept in zip(jax.tree.leaves(asked), jax.tree.leaves(left)):

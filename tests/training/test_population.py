@@ -9,7 +9,7 @@ import pytest
 
 from nas_jax import spaces
 from nas_jax.report import page
-from nas_jax.training import lineage, supernet, variants
+from nas_jax.training import lineage, restoration, supernet, variants
 from nas_jax.training.metrics import Diverged
 from nas_jax.training.population import Population
 from tests import trainings
@@ -242,7 +242,7 @@ def test_what_is_restored_is_the_best(trained):
     directory, _, state = trained
     best = int(np.argmax(_rows(directory)[-1]["scores"]))
     config, space, data = _build()
-    [restored] = supernet.restore(trainings.run_of(config, space, data, directory), directory)
+    [restored] = restoration.restore(trainings.run_of(config, space, data, directory), directory)
     assert restored.step == 30
     _assert_equal(restored.params, jax.tree.map(lambda x: x[best], state.params))
 

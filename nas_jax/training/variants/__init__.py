@@ -6,10 +6,12 @@ A variant's options are the keyword arguments of its maker.
 from collections.abc import Iterable
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from nas_jax import naming
+from nas_jax.oneshot.training_variant import OPTIONS, TrainingVariant
 from nas_jax.spaces import Space
 from nas_jax.training.variants import hypernetwork, morphnet, pbt
-from nas_jax.training.variants.base import OPTIONS, TrainingVariant
 
 
 def plain(space: Space) -> TrainingVariant:
@@ -41,4 +43,9 @@ def make(name: str, space: Space, options: Iterable[tuple[str, Any]] = ()) -> Tr
     return VARIANTS[name](space, **dict(options))
 
 
-__all__ = ["VARIANTS", "TrainingVariant", "make"]
+def of(settings: ConfigDict, space: Space) -> TrainingVariant:
+    """Make the variant that a section `supernet` names; errors as of `make`."""
+    return make(settings.variant, space, settings.variant_options)
+
+
+__all__ = ["VARIANTS", "TrainingVariant", "make", "of"]

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from nas_jax.nn import layers, masked, network
+from nas_jax.oneshot.training_variant import TrainingVariant, check_range
 from nas_jax.spaces import Space, base
-from nas_jax.training.variants.base import TrainingVariant, check_range
 
 
 class HyperNetwork(network.Network):

@@ -9,9 +9,9 @@ left. Widths are tuned after the search, on stand-alone networks: see
 import jax
 
 from nas_jax.costs import widths
+from nas_jax.oneshot.training_variant import OPTIONS, TrainingVariant, check_range
 from nas_jax.spaces import Space, base
 from nas_jax.storage import schemas
-from nas_jax.training.variants.base import OPTIONS, TrainingVariant, check_range
 
 
 def make(

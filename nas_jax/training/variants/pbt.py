@@ -10,9 +10,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from nas_jax.oneshot.training_variant import Selection, TrainingVariant, check_range
 from nas_jax.spaces import Space
-from nas_jax.training.population import Selection
-from nas_jax.training.variants.base import TrainingVariant, check_range
 
 HYPERPARAMETERS = ("learning_rate", "l2", "r")
 

@@ -1,5 +1,6 @@
 """The record of a training variant: what it changes in the training of the supernet."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,10 +9,26 @@ import flax.linen as nn
 import jax
 
 from nas_jax import naming
-from nas_jax.training.population import Selection
 
 OPTIONS = "config.supernet.variant_options"
 check_range = functools.partial(naming.check_range, OPTIONS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """How a population is selected.
+
+    Attributes:
+      size: M.
+      init: (key) -> the first factors on the hyper-parameters of each member: {"learning_rate",
+        "l2", "r"}, float32 [M] each.
+      exploit: (key, factors, accuracies [M]) -> (parents int32 [M], factors): the member whose
+        state each member goes on with, and the next factors.
+    """
+
+    size: int
+    init: Callable[[Any], dict[str, Any]]
+    exploit: Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
 class TrainingVariant(NamedTuple):
