@@ -1,14 +1,12 @@
-"""The initial variables of a network, and the shapes of a supernet's."""
+"""The initial variables of a network."""
 
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nas_jax.nn import layers
-from nas_jax.nn.network import Network
 
 
 def init(key: jax.Array, net: nn.Module, images: jax.Array, *archs: Any) -> Any:
@@ -33,9 +31,3 @@ def init(key: jax.Array, net: nn.Module, images: jax.Array, *archs: Any) -> Any:
     return treedef.unflatten(
         [leaf * z.reshape(leaf.shape) if z.size else leaf for leaf, z in zip(leaves, noise)]
     )
-
-
-def params_shape(net: Network, image_shape: tuple[int, ...]) -> Any:
-    """Return shapes and dtypes of a supernet's parameters, for images [H, W, C]."""
-    key, images = jax.random.key(0), jnp.zeros((1, *image_shape), jnp.float32)
-    return jax.eval_shape(net.init, key, images, net.space.all_on())["params"]

@@ -333,6 +333,12 @@ def param_shapes(
     return shapes_by_path(variables["params"])
 
 
+def params_shape(net: network.Network, image_shape: tuple[int, ...]) -> Any:
+    """Return shapes and dtypes of a supernet's parameters, for images [H, W, C]."""
+    images = jnp.zeros((1, *image_shape), jnp.float32)
+    return jax.eval_shape(net.init, rng.key(0), images, net.space.all_on())["params"]
+
+
 def shapes_by_path(params: Any) -> dict[Path, tuple[int, ...]]:
     """Return {path: shape} of a network's parameters."""
     flat = flax.traverse_util.flatten_dict(params)

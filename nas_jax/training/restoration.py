@@ -4,9 +4,9 @@ from pathlib import Path
 
 import jax
 
-from nas_jax.nn.init import params_shape
 from nas_jax.run import Run
 from nas_jax.runtime import rng
+from nas_jax.spaces.base import params_shape
 from nas_jax.storage.checkpoints import Weights
 from nas_jax.storage.trained import Trained
 from nas_jax.training import population
