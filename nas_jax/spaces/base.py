@@ -323,18 +323,13 @@ def _check_counts(**counts):
 def param_shapes(
     space: Space, filters: int, num_classes: int, channels: int = 3
 ) -> dict[Path, tuple[int, ...]]:
-    """Return {path: shape} of the supernet's parameters, by tracing; nothing is computed.
-
-    The size of images does not change the shapes.
-    """
+    """Return {path: shape} of the supernet's parameters, for images of any size."""
     net = space.supernet(num_classes=num_classes, filters=filters)
-    images = jax.ShapeDtypeStruct((1, space.reduction, space.reduction, channels), jnp.float32)
-    variables = jax.eval_shape(net.init, rng.key(0), images, space.all_on())
-    return shapes_by_path(variables["params"])
+    return shapes_by_path(params_shape(net, (space.reduction, space.reduction, channels)))
 
 
 def params_shape(net: network.Network, image_shape: tuple[int, ...]) -> Any:
-    """Return shapes and dtypes of a supernet's parameters, for images [H, W, C]."""
+    """Trace shapes and dtypes of a supernet's parameters, for images [H, W, C]."""
     images = jnp.zeros((1, *image_shape), jnp.float32)
     return jax.eval_shape(net.init, rng.key(0), images, net.space.all_on())["params"]
 
