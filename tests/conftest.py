@@ -1,11 +1,13 @@
 """Eight fake CPU devices and a compilation cache, for all tests and the processes they start."""
 
 import os
-import tempfile
+
+from tests import compilation_cache
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="nas_jax_cache_"))
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # set: by the user, or by the run's first process
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compilation_cache.folder()
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 # Imported after that: it reads them.
