@@ -11,10 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from nas_jax import spaces
-from nas_jax.data import augment
 from nas_jax.nn import kernels, layers, network
 from nas_jax.nn.init import init
 from nas_jax.runtime import distributed, rng
@@ -27,7 +25,7 @@ from tests.images import noise
 
 EXECUTIONS = ("masked", "switch")
 SPACES = {
-    "cell": {"num_cells": 1, "num_blocks": 1, "ops": ("identity", "sep3x3", "maxpool")},
+    "cell": {"num_cells": 1, "num_blocks": 1, "ops": ("identity", "sep3x3")},
     "nasbench201": {"num_cells": 1, "num_stages": 1},
     "nasbench_macro": {"stages": (2,), "head": 2},
 }
@@ -75,7 +73,7 @@ def test_batch_norm_computes_in_float32():
 
     def computed(dtype):
         given = {"params": params}, jnp.asarray(x, dtype)
-        out, pull = jax.vjp(net.apply, *given)
+        out, pull = jax.vjp(jax.jit(net.apply), *given)
         of_params, of_x = pull(jnp.asarray(g, dtype))
         assert out.dtype == of_x.dtype == dtype
         return (kernels.moments(jnp.asarray(x, dtype)), of_params), (out, of_x)
@@ -128,10 +126,35 @@ def test_a_step_computes_loss_and_gradients_in_float32():
 # -- networks -------------------------------------------------------------------------------------
 
 
-def config_of(name, dtype, execution):
+@functools.cache
+def logits(name, dtype, execution):
+    """Float32 [8, 32, 10], of eight architectures with initial weights."""
+    space = spaces.make(name, **SPACES[name])
+    net = space.supernet(num_classes=10, filters=4, dtype=dtype, execution=execution)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(32, 8, 8, 3)), jnp.float32)
+    variables = init(rng.key(0), net, images[:1], space.all_on())
+    return jax.jit(net.logits_of_each)(variables, images, space.sample(rng.key(1), (8,)))
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("name", SPACES)
+def test_logits_are_nearly_those_of_float32(name, execution):
+    ours, theirs = logits(name, "bfloat16", execution), logits(name, "float32", "masked")
+    assert ours.dtype == jnp.float32
+    assert np.mean(ours == rounded(ours)) < 0.1  # nor were they bfloat16 before
+    # Measured, in the order of `SPACES`: 0.0017, 0.0021, 0.0059.
+    assert 0.0005 < difference(ours, theirs) < 0.012
+    # Measured: 0.009, 0.024, 0.031 at most; half of them are below 0.004.
+    assert np.max(np.abs(ours - theirs)) < 0.06 * np.std(theirs)
+
+
+# -- training and evaluation ----------------------------------------------------------------------
+
+
+def config_of(dtype, execution):
     """One training step with path dropout."""
     config = tiny.get_config()
-    config.space = ConfigDict(spaces.defaults(name) | {"name": name, **SPACES[name]})
+    config.space.update(SPACES["cell"])
     config.network.dtype, config.supernet.execution = dtype, execution
     config.supernet.path_dropout.schedule = "constant"
     config.supernet.train.update({"num_steps": 1, "log_every": 1, "checkpoint_every": 0})
@@ -145,32 +168,6 @@ def first_params(run):
     return init(rng.key(run.config.seed), run.supernet(), images, run.space.all_on())["params"]
 
 
-def archs_of(run):
-    return run.space.sample(rng.key(1), (8,))
-
-
-@functools.cache
-def logits(name, dtype, execution):
-    """Float32 [8, 32, 10], of eight architectures with the initial weights."""
-    built = trainings.build(config_of(name, dtype, execution))
-    run = trainings.run_of(*built, "unused")
-    images = augment.standardiser(run.data)(run.data.fixed("valid", 32)[0])
-    variables = {"params": first_params(run)}
-    return jax.jit(run.supernet().logits_of_each)(variables, images, archs_of(run))
-
-
-@pytest.mark.parametrize("execution", EXECUTIONS)
-@pytest.mark.parametrize("name", SPACES)
-def test_logits_are_nearly_those_of_float32(name, execution):
-    ours, theirs = logits(name, "bfloat16", execution), logits(name, "float32", "masked")
-    assert ours.dtype == jnp.float32
-    assert np.mean(ours == rounded(ours)) < 0.1  # nor were they bfloat16 before
-    # Measured, in the order of `SPACES`: 0.0030, 0.0018, 0.0064.
-    assert 0.0005 < difference(ours, theirs) < 0.012
-    # Measured: 0.019, 0.013, 0.031 at most; half of them are below 0.004.
-    assert np.max(np.abs(ours - theirs)) < 0.06 * np.std(theirs)
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """(dtype, execution) -> the run, the state after its step, the metrics; each made once."""
@@ -178,7 +175,7 @@ def trained(tmp_path_factory):
     @functools.cache
     def train(dtype, execution):
         directory = tmp_path_factory.mktemp(f"{dtype}_{execution}")
-        built = trainings.build(config_of("cell", dtype, execution))
+        built = trainings.build(config_of(dtype, execution))
         state, (metrics,) = trainings.fit(built, directory)
         return trainings.run_of(*built, directory), state, metrics
 
@@ -192,20 +189,21 @@ def test_a_training_step_is_nearly_that_of_float32(trained, execution):
     kinds = {leaf.dtype for leaf in jax.tree.leaves((state.params, state.opt_state))}
     assert kinds == {jnp.dtype("float32")}
     ratio = metrics["loss"] / expected_metrics["loss"]
-    assert abs(ratio - 1) < 2e-4  # measured: 8e-5
+    assert abs(ratio - 1) < 1e-4  # measured: 3e-5
     before = first_params(run)
     ours, theirs = (jax.tree.map(np.subtract, each.params, before) for each in (state, expected))
-    assert difference(ours, theirs) < 0.05  # measured: 0.021; small gradients err most
-    assert difference(ours["classifier"], theirs["classifier"]) < 0.003  # measured: 0.0015
+    assert difference(ours, theirs) < 0.05  # measured: 0.023; small gradients err most
+    assert difference(ours["classifier"], theirs["classifier"]) < 0.002  # measured: 0.0008
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_one_shot_accuracies_are_nearly_those_of_float32(trained, execution):
     """With the weights of the same training: a checkpoint does not depend on the dtype."""
     run, _, _ = trained("float32", "masked")
-    expected = evaluators.make(run, run.workdir).evaluator(archs_of(run))
-    built = trainings.build(config_of("cell", "bfloat16", execution))
+    archs = run.space.sample(rng.key(1), (8,))
+    expected = evaluators.make(run, run.workdir).evaluator(archs)
+    built = trainings.build(config_of("bfloat16", execution))
     other = trainings.run_of(*built, run.workdir)
-    found = evaluators.make(other, run.workdir).evaluator(archs_of(run))
+    found = evaluators.make(other, run.workdir).evaluator(archs)
     images = np.abs(found - expected) * 128
-    assert np.max(images) < 2.01  # measured: 2; six of the eight have none
+    assert np.max(images) < 1.01  # measured: 0; an image may lie between two classes
