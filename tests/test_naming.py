@@ -59,7 +59,11 @@ def _widths(resource):
         (_widths, "flop", "resource='flop' is none of flops, params; nearest: 'flops'"),
         (_weighted_sum, "swich", "execution='swich'.*nearest: 'switch'"),
         (execution.resolve, "Auto", "execution='Auto' is none of auto, .*nearest: 'auto'"),
-        (_batch_norm, "Batch", "statistics='Batch' is none of batch, running; nearest: 'batch'"),
+        (
+            _batch_norm,
+            "Batch",
+            "statistics='Batch' is none of batch, running, recorded; nearest: 'batch'",
+        ),
     ],
 )
 def test_an_unknown_name_is_refused(make, name, message):
@@ -71,8 +75,8 @@ def test_an_unknown_name_is_refused(make, name, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bn": "Batch"}, "bn='Batch' is none of batch, running; nearest: 'batch'"),
-        ({"bn": None}, "bn=None is none of batch, running"),
+        ({"bn": "Batch"}, "bn='Batch' is none of batch, running, recorded; nearest: 'batch'"),
+        ({"bn": None}, "bn=None is none of batch, running, recorded"),
         ({"execution": "swich"}, "execution='swich' is none of masked, .*nearest: 'switch'"),
         ({"execution": "auto"}, "execution='auto' is none of masked, switch, dispatch"),
         ({"dtype": "bfloat"}, "dtype='bfloat' is none of float32, .*nearest: 'bfloat16'"),

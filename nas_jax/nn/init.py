@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from nas_jax.nn import layers
+from nas_jax.nn.network import Network
 
 
 def init(key: jax.Array, net: nn.Module, images: jax.Array, *archs: Any) -> Any:
@@ -25,9 +26,48 @@ def init(key: jax.Array, net: nn.Module, images: jax.Array, *archs: Any) -> Any:
     Returns: variables as of `net.init`, the kernels as NumPy arrays.
     """
     variables = jax.jit(net.clone(kernel_init=layers.he_scale).init)(key, images, *archs)
-    leaves, treedef = jax.tree.flatten(variables)
+    return _drawn(key, variables, jax.tree.map(lambda leaf: True, variables))
+
+
+def _drawn(key, scales, used):
+    """Multiply the standard deviations of the kernels that are drawn by normal numbers.
+
+    The n-th number does not depend on how many there are. So a network's kernels are the same
+    within a larger tree, whose other kernels become zero.
+    """
+    leaves, treedef = jax.tree.flatten(scales)
     sizes = [leaf.size if leaf.ndim > 1 else 0 for leaf in leaves]
-    noise = np.split(np.asarray(jax.random.normal(key, (sum(sizes),))), np.cumsum(sizes)[:-1])
-    return treedef.unflatten(
-        [leaf * z.reshape(leaf.shape) if z.size else leaf for leaf, z in zip(leaves, noise)]
-    )
+    taken = [size if is_used else 0 for size, is_used in zip(sizes, jax.tree.leaves(used))]
+    noise = np.asarray(jax.random.normal(key, (sum(sizes),)))  # one program, whatever is used
+    parts = np.split(noise[: sum(taken)], np.cumsum(taken)[:-1])
+    return treedef.unflatten([_scaled(leaf, z) for leaf, z in zip(leaves, parts)])
+
+
+def _scaled(leaf, noise):
+    if leaf.ndim < 2:
+        return leaf
+    return leaf * noise.reshape(leaf.shape) if noise.size else np.zeros(leaf.shape, leaf.dtype)
+
+
+class StandaloneInit:
+    """Draws the initial variables of stand-alone networks, in the tree of their supernet.
+
+    They equal those of `init` for the network of the architecture, to the bit. Kernels that it does
+    not have are zero. One program serves all architectures.
+
+    Args:
+      net: the supernet.
+      images: float32, of a shape that it takes.
+    """
+
+    def __init__(self, net: Network, images: jax.Array):
+        @jax.jit
+        def scales(key, arch):
+            variables = net.clone(kernel_init=layers.he_scale).init(key, images, arch)
+            return variables, {name: net.space.usage(x, arch) for name, x in variables.items()}
+
+        self._scales = scales
+
+    def __call__(self, key: jax.Array, arch: Any) -> Any:
+        """Draw the variables of one architecture, masks [k]; `key` is consumed."""
+        return _drawn(key, *jax.device_get(self._scales(key, arch)))

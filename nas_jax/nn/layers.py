@@ -20,7 +20,7 @@ from nas_jax import naming
 from nas_jax.nn import kernels
 
 Moments = tuple[jax.Array, jax.Array]  # of `kernels.moments`
-STATISTICS = ("batch", "running")  # that batch norm normalises with
+STATISTICS = ("batch", "running", "recorded")  # of batch norm
 
 partial = functools.cache(functools.partial)
 """`functools.partial`, but equal for equal arguments. Modules made with it are then equal, too, and
@@ -55,9 +55,12 @@ class BatchNorm(nn.Module):
 
     Attributes:
       statistics: "batch" takes those of the images at hand, always, and has no state. "running"
-        keeps a moving mean over groups in the collection `batch_stats`. Where that collection is
-        mutable (training), it is updated, and batch norm takes the statistics of the images; where
-        it is not, batch norm takes the moving mean.
+        takes the moving mean in the collection `batch_stats`; where that collection is mutable,
+        it is updated, and batch norm takes the statistics of the images. "recorded" is for
+        training: it takes the statistics of the images, and the gradient with respect to
+        `batch_stats` is their mean over groups, with which the training step updates the moving
+        mean. So nothing but a gradient leaves the network, and any execution may train it, as
+        long as all groups have the same masks.
       momentum: of the moving mean.
       epsilon: added to the variance.
       relu_before: a ReLU comes before the statistics, in place of the one after; needs `relu`.
@@ -95,7 +98,8 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (sum(sizes),), jnp.float32)
         offset = self.param("offset", nn.initializers.zeros, (sum(sizes),), jnp.float32)
         ends = np.cumsum(sizes)[:-1]
-        moments = self._means_and_variances(moments or list(map(kernels.moments, parts)), ends)
+        moments = moments or list(map(kernels.moments, parts))
+        scale, moments = self._means_and_variances(scale, moments, ends)
         return [
             self._normalise(x, *of_part)
             for x, *of_part in zip(parts, moments, jnp.split(scale, ends), jnp.split(offset, ends))
@@ -108,21 +112,25 @@ class BatchNorm(nn.Module):
         factor, shift = (jnp.broadcast_to(v, whole) for v in (factor, offset - mean * factor))
         return kernels.scale_shift(x, factor, shift, self.relu and not self.relu_before)
 
-    def _means_and_variances(self, moments, ends):
-        """Return the mean and variance that normalise each part."""
+    def _means_and_variances(self, scale, moments, ends):
+        """Return `scale`, and the mean and variance that normalise each part."""
         now = [(m, jnp.maximum(square - jnp.square(m), 0)) for m, square in moments]
         naming.check("statistics", self.statistics, STATISTICS)
         if self.statistics == "batch":
-            return now
+            return scale, now
         shape = (sum(m.shape[-1] for m, _ in now),)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
-        if not self.is_mutable_collection("batch_stats") or self.is_initializing():
-            return list(zip(*(jnp.split(kept.value, ends) for kept in (mean, var))))
+        records, writes = self.statistics == "recorded", self.is_mutable_collection("batch_stats")
+        if self.is_initializing() or not (records or writes):
+            return scale, list(zip(*(jnp.split(kept.value, ends) for kept in (mean, var))))
         for kept, values in zip((mean, var), zip(*now)):
             average = jnp.concatenate([jnp.mean(value, (0, 1, 2, 3)) for value in values])
-            kept.value = self.momentum * kept.value + (1 - self.momentum) * average
-        return now
+            if records:  # the loss depends on the scale wherever it depends on batch norm
+                scale = kernels.recorded(scale, lax.stop_gradient(average), kept.value)
+            else:
+                kept.value = self.momentum * kept.value + (1 - self.momentum) * average
+        return scale, now
 
 
 # -- candidate operations: BN, ReLU, convolution --------------------------------------------------

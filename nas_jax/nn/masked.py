@@ -106,12 +106,17 @@ class MaskedConcat(nn.Module):
         return kernels.pointwise_of_concat(parts, jnp.concatenate(kernels_))
 
     def _initialiser(self, widths, mask):
-        init = self.kernel_init(sum(widths))
+        whole = self.kernel_init(sum(widths))
         if mask is None or not self.is_initializing():
-            return init
-        fan_in = jnp.dot(jnp.any(mask != 0, 0), jnp.asarray(widths))
-        scale = jnp.sqrt(sum(widths) / jnp.maximum(fan_in, 1))
-        return lambda *args: scale * init(*args)
+            return whole
+        on = jnp.any(mask != 0, 0)
+        if self.kernel_init is layers.he_scale and len(set(widths)) == 1:
+            # A constant for each fan-in: to the bit that of the stand-alone network.
+            each = [self.kernel_init(n * widths[0]) for n in range(1, len(widths) + 1)]
+            index = jnp.maximum(jnp.sum(on), 1) - 1
+            return lambda *args: jnp.stack([init(*args) for init in each])[index]
+        scale = jnp.sqrt(sum(widths) / jnp.maximum(jnp.dot(on, jnp.asarray(widths)), 1))
+        return lambda *args: scale * whole(*args)
 
 
 class _ConcatSlice(nn.Module):

@@ -119,7 +119,7 @@ class Space(abc.ABC):
         Args:
           num_classes: K, the number of logits.
           filters: F, channels of the first stage.
-          **options: bn="batch" | "running", bn_momentum, bn_epsilon, relu_before_bn;
+          **options: bn="batch" | "running" | "recorded", bn_momentum, bn_epsilon, relu_before_bn;
             dtype="float32" | "bfloat16" | "float16"; execution="masked" | "switch" (one
             architecture at a time) | "dispatch", see `nas_jax.nn.execution`.
 

@@ -52,7 +52,8 @@ class TrainStep:
     Metrics are float32 [], means over all devices.
 
     Attributes:
-      net: module; `apply(variables, images [G, n, H, W, C], masks)` gives logits [G, n, K].
+      net: module; `apply(variables, images [G, n, H, W, C], masks)` gives logits [G, n, K]. Its
+        batch norm takes the statistics of the images: bn="batch", or "recorded" for moving means.
       prepare: (keys [B], images uint8 [B, H, W, C]) -> float images: augmentation.
       num_groups: ghost batches of one device; divides B.
       groups_at_once: ghost batches that one forward and backward pass takes; divides `num_groups`.
@@ -86,21 +87,31 @@ class TrainStep:
     def __call__(
         self, state: TrainState, batch: Any, root: jax.Array, hyper: HyperParameters
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """Take one step."""
+        """Take one step.
+
+        Raises: ValueError if moving means are kept that the network does not record.
+        """
+        if state.batch_stats and getattr(self.net, "bn", None) != "recorded":
+            raise ValueError("a network with batch_stats is trained with bn='recorded'")
         images, labels = self._ghost_batches(state, batch, root)
         masks = self._masks(state, root, hyper)
-        of_loss = jax.grad(self._cross_entropy, has_aux=True)
+        of_loss = jax.grad(self._cross_entropy, argnums=(0, 1), has_aux=True)
         of_loss = functools.partial(of_loss, state.params, state.batch_stats, hyper.label_smoothing)
-        grads, (metrics, batch_stats) = _mean(of_loss, (images, labels, masks), self.groups_at_once)
+        (grads, now), metrics = _mean(of_loss, (images, labels, masks), self.groups_at_once)
         of_penalties = jax.grad(self._penalties, has_aux=True)
         penalty_grads, terms = of_penalties(state.params, masks, hyper)
         grads, metrics = jax.tree.map(jnp.add, grads, penalty_grads), metrics | terms
-        grads, metrics, batch_stats = distributed.mean((grads, metrics, batch_stats))
+        grads, metrics, now = distributed.mean((grads, metrics, now))
         if self.per_use:
             grads = _per_use(grads, distributed.mean(self.usage(state.params, masks)))
         updates, opt_state = self._sgd(hyper).update(grads, state.opt_state, state.params)
         params, step = optax.apply_updates(state.params, updates), state.step + 1
+        batch_stats = jax.tree.map(self._moving_mean, state.batch_stats, now)
         return TrainState(step, params, batch_stats, opt_state, state.sampler_state), metrics
+
+    def _moving_mean(self, kept, now):
+        momentum = self.net.bn_momentum
+        return momentum * kept + (1 - momentum) * now
 
     def _sgd(self, hyper):
         return optim.sgd(
@@ -130,12 +141,11 @@ class TrainStep:
 
     def _cross_entropy(self, params, batch_stats, smoothing, images, labels, masks):
         variables = {"params": params, "batch_stats": batch_stats}
-        logits, changed = self.net.apply(variables, images, masks, mutable=["batch_stats"])
+        logits = self.net.apply(variables, images, masks)
         targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
         loss = jnp.mean(optax.softmax_cross_entropy(logits, targets))
         correct = jnp.mean((jnp.argmax(logits, -1) == labels).astype(jnp.float32))
-        metrics = {"loss": loss, "accuracy": correct}
-        return loss, (metrics, changed.get("batch_stats", batch_stats))
+        return loss, {"loss": loss, "accuracy": correct}
 
     def _penalties(self, params, masks, hyper):
         used = self.usage and self.usage(params, masks)

@@ -8,7 +8,7 @@ import pytest
 
 import nas_jax
 from nas_jax import spaces
-from nas_jax.nn.init import init
+from nas_jax.nn.init import StandaloneInit, init
 
 pytestmark = pytest.mark.system
 
@@ -39,6 +39,34 @@ def test_supernet_init_is_distributed_as_net_init():
     assert abs(np.std(concat) / np.sqrt(2 / 128) - 1) < 0.05
     # No two kernels share their draw.
     assert abs(np.corrcoef(np.ravel(concat[0]), np.ravel(concat[1]))[0, 1]) < 0.08
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("cell", {"num_cells": 2, "num_blocks": 2, "cells_per_stage": 1}),
+        ("nasbench201", {"num_cells": 1}),
+        ("nasbench_macro", {}),
+    ],
+)
+def test_networks_in_their_supernet_begin_as_alone_to_the_bit(name, fields):
+    space = spaces.make(name, **fields)
+    options = {"num_classes": 10, "filters": 4, "bn": "recorded"}
+    images = jnp.zeros((1, 32, 32, 3))
+    draw = StandaloneInit(space.supernet(**options), images)
+    for seed in range(3):
+        arch = space.sample(jax.random.key(seed))
+        within = draw(jax.random.key(7), arch)
+        alone = init(jax.random.key(7), space.standalone(arch, **options), images)
+        for collection, expected in alone.items():
+            ours = flat(space.subnet(within[collection], arch))
+            assert ours.keys() == flat(expected).keys()
+            for path, leaf in flat(expected).items():
+                np.testing.assert_array_equal(ours[path], leaf)
+        used = flat(space.subnet(within["params"], arch))
+        rest = [leaf for path, leaf in flat(within["params"]).items() if path not in used]
+        assert any(leaf.ndim > 1 for leaf in rest)
+        assert not any(leaf.any() for leaf in rest if leaf.ndim > 1)
 
 
 def test_it_is_in_the_public_api():

@@ -220,6 +220,26 @@ def test_running_statistics():
     assert "batch_stats" not in untouched
 
 
+def test_recorded_statistics_are_a_gradient():
+    """As "running" statistics that are written, but by the backward pass, whatever the loss."""
+    norm = layers.BatchNorm(statistics="recorded", epsilon=0.0)
+    stats = norm.init(jax.random.key(0), TINY)["batch_stats"]
+    assert (stats["mean"], stats["var"]) == (0, 1)
+
+    def loss(params, stats, factor):
+        out = norm.apply({"params": params, "batch_stats": stats}, TINY)
+        return factor * jnp.sum(out), out
+
+    for factor in (1, -3):
+        (grads, now), out = jax.grad(loss, argnums=(0, 1), has_aux=True)(AFFINE, stats, factor)
+        np.testing.assert_allclose(out.ravel(), [3, 7, 3, 7], rtol=1e-6)  # the images' own
+        np.testing.assert_allclose(now["mean"], [7], rtol=1e-6)
+        np.testing.assert_allclose(now["var"], [2.5], rtol=1e-6)
+        # (x - mean) / deviation is -1 or 1, and sums to 0; the offset counts 4 pixels.
+        np.testing.assert_allclose(grads["scale"], [0], atol=1e-5)
+        np.testing.assert_allclose(grads["offset"], [4 * factor], rtol=1e-6)
+
+
 # -- units ----------------------------------------------------------------------------------------
 
 

@@ -193,7 +193,7 @@ def test_ghost_batches_of_a_standalone_network_one_by_one_or_together(setup, tmp
         config = config.copy_and_resolve_references()
         config.supernet.execution = execution
         run = trainings.run_of(config, space, data, tmp_path)
-        net = run.standalone("0>sep3x3|0>identity,maxpool", filters=4, bn="running")
+        net = run.standalone("0>sep3x3|0>identity,maxpool", filters=4, bn="recorded")
         task = loop.Task(name="alone", net=net, split="train")
         train = config.retrain.short.train.copy_and_resolve_references()
         train.num_steps = 3

@@ -10,7 +10,7 @@ device. Gradients are written out (`custom_vjp`): JAX would differentiate every 
 than is needed.
 """
 
-from nas_jax.nn.kernels.batch_norm import moments, scale_shift
+from nas_jax.nn.kernels.batch_norm import moments, recorded, scale_shift
 from nas_jax.nn.kernels.conv import conv
 from nas_jax.nn.kernels.depthwise import depthwise
 from nas_jax.nn.kernels.pointwise import concat, pointwise, pointwise_of_concat
@@ -28,5 +28,6 @@ __all__ = [
     "moments",
     "pointwise",
     "pointwise_of_concat",
+    "recorded",
     "scale_shift",
 ]

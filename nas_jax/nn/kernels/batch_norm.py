@@ -53,6 +53,28 @@ def _moments_bwd(x, cotangents):
 _moments.defvjp(lambda x: (_moments(x), x), _moments_bwd)
 
 
+@jax.custom_vjp
+def recorded(x: jax.Array, values: jax.Array, kept: jax.Array) -> jax.Array:
+    """Return x. The gradient with respect to `kept` is `values`, whatever the loss.
+
+    So values made in a forward pass leave it by the backward pass, through branches and loops that
+    have no other output.
+
+    Args:
+      x: any array that the loss depends on.
+      values: what is recorded; no gradient flows to it.
+      kept: an array like `values`.
+    """
+    return x
+
+
+def _recorded_bwd(values, g):
+    return g, jnp.zeros_like(values), values
+
+
+recorded.defvjp(lambda x, values, kept: (x, values), _recorded_bwd)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def scale_shift(x: jax.Array, factor: jax.Array, shift: jax.Array, relu: bool) -> jax.Array:
     """Compute x * factor + shift, then a ReLU if `relu`. The gradient recomputes the sign.
