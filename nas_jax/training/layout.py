@@ -67,6 +67,10 @@ class Layout(abc.ABC):
     def hyper(self, of_one: HyperParameters) -> HyperParameters:
         """Return the hyper-parameters in the form that the compiled step takes."""
 
+    def directories(self, directory: Path) -> Sequence[Path]:
+        """Return the folder of each network's metrics, in a run in `directory`."""
+        return [directory]
+
     @abc.abstractmethod
     def begin(self, directory: Path, start: int, state: TrainState, schedule: Schedule) -> None:
         """Prepare for a run in `directory` that starts, or goes on, at step `start`."""

@@ -176,7 +176,7 @@ class Training:
 
     def _progress(self, directory, resumed):
         return Progress(
-            directory,
+            self._layout.directories(directory),
             self.task.name,
             start=resumed.step,
             total=self.total,

@@ -1,8 +1,8 @@
 """Metrics of a training: metrics.jsonl, TensorBoard and a readable line in the log."""
 
 import logging
-import math
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ class Diverged(FloatingPointError):
 class Progress:
     """Collects the metrics of every step and writes their means each `log_every` steps.
 
-    Metrics stay on the device until then, so that steps are dispatched ahead.
+    Metrics stay on the device until then, so that steps are dispatched ahead. They are float32 [],
+    or [M] if M networks train at once; the log then has means over the networks.
 
     Args:
-      directory: gets metrics.jsonl and tensorboard/; lines after step `start` are dropped, since
-        the run writes them again.
+      directories: of each network; it gets metrics.jsonl and tensorboard/. Lines after step `start`
+        are dropped, since the run writes them again.
       name: of the run, in the log.
       start: steps done already.
       total: steps in all.
@@ -42,7 +43,7 @@ class Progress:
 
     def __init__(
         self,
-        directory: Path,
+        directories: Sequence[Path],
         name: str,
         *,
         start: int,
@@ -52,13 +53,9 @@ class Progress:
         pending: dict | None = None,
         leads: bool = True,
     ):
-        self._path, self._name, self._total = directory / "metrics.jsonl", name, total
+        self._name, self._total, self._num_networks = name, total, len(directories)
         self._log_every, self._batch_size = log_every, batch_size
-        self._writer = None
-        if leads:
-            json_files.cut_jsonl(self._path, start)
-            # TensorBoard drops what an earlier process wrote from that step on, itself included.
-            self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=start + 1)
+        self._files = [_Files(directory, start) for directory in directories] if leads else []
         pending = {"rows": [], "known": {}} | (pending or {})
         self._pending: list[Any] = [
             {name: np.float32(value) for name, value in row.items()} for row in pending["rows"]
@@ -71,14 +68,14 @@ class Progress:
         return self
 
     def __exit__(self, *_):
-        if self._writer:
-            self._writer.close()
+        for files in self._files:
+            files.close()
 
     @property
     def pending(self) -> dict:
         """The metrics since the last line, as plain data that restores float32 values exactly."""
         rows = jax.device_get(self._pending)
-        rows = [{name: float(value) for name, value in row.items()} for row in rows]
+        rows = [{name: np.asarray(x).tolist() for name, x in row.items()} for row in rows]
         return {"rows": rows, "known": self._extra}
 
     def add_extra(self, **extra: float) -> None:
@@ -88,7 +85,7 @@ class Progress:
     def add(self, step: int, metrics: dict[str, jax.Array], last_checkpoint: int | None) -> bool:
         """Take one step's metrics, and return whether a line is due: then `write` must follow.
 
-        Raises: Diverged if the loss since the last line is not finite.
+        Raises: Diverged if the loss since the last line is not finite; of many networks, of all.
         """
         self._pending.append(metrics)
         if self._since is None:  # the first step compiles: the clock starts after it
@@ -102,10 +99,10 @@ class Progress:
         if step % self._log_every and step != self._total:
             return False
         rows = jax.device_get(self._pending)
-        self._means = {k: float(np.mean([row[k] for row in rows])) for k in rows[0]}
-        if not math.isfinite(self._means["loss"]):
+        self._means = {name: _means([row[name] for row in rows]) for name in rows[0]}
+        if not np.isfinite(self._means["loss"]).any():
             raise Diverged(
-                f"{self._name}: the loss is {self._means['loss']} by step {step}; last good "
+                f"{self._name}: the loss is {self._means['loss'][0]} by step {step}; last good "
                 f"checkpoint: {last_checkpoint or 'none'}. Lower train.base_lr, or set "
                 "train.clip_norm"
             )
@@ -115,20 +112,44 @@ class Progress:
         """Write the line of `step`: the means since the last line, and further numbers."""
         now = time.perf_counter()
         speed = max(self._timed, 1) * self._batch_size / (now - self._since)
-        row = {**self._means, **extra, **self._extra, "images_per_second": round(speed, 1)}
-        if self._writer:
-            json_files.append_jsonl(self._path, [{"step": step, **row}])
-            for key, value in row.items():
-                self._writer.add_scalar(key, value, step)
+        common = {**extra, **self._extra, "images_per_second": round(speed, 1)}
+        for number, files in enumerate(self._files):
+            means = {name: values[number] for name, values in self._means.items()}
+            files.write(step, means | common)
         left = (self._total - step) * self._batch_size / speed
+        loss, accuracy = (np.nanmean(self._means[name]) for name in ("loss", "accuracy"))
         logger.info(
             "%s  step %d/%d  loss %.3f  accuracy %.1f %%  %.0f images/s  %s left",
             self._name,
             step,
             self._total,
-            row["loss"],
-            100 * row["accuracy"],
-            speed,
+            loss,
+            100 * accuracy,
+            speed * self._num_networks,
             f"{left / 60:.0f} min" if left > 120 else f"{left:.0f} s",
         )
         self._pending, self._extra, self._timed, self._since = [], {}, 0, now
+
+
+def _means(values):
+    """Return the mean over steps of values [] or [M], one for each network."""
+    columns = np.stack([np.atleast_1d(value) for value in values], 1)
+    return [float(np.mean(column)) for column in columns]
+
+
+class _Files:
+    """The metrics.jsonl and tensorboard/ of one network."""
+
+    def __init__(self, directory: Path, start: int):
+        self._path = directory / "metrics.jsonl"
+        json_files.cut_jsonl(self._path, start)
+        # TensorBoard drops what an earlier process wrote from that step on, itself included.
+        self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=start + 1)
+
+    def close(self):
+        self._writer.close()
+
+    def write(self, step: int, row: Mapping[str, float]) -> None:
+        json_files.append_jsonl(self._path, [{"step": step, **row}])
+        for name, value in row.items():
+            self._writer.add_scalar(name, value, step)

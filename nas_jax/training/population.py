@@ -27,12 +27,12 @@ from nas_jax.runtime import distributed, rng
 from nas_jax.storage import json_files
 from nas_jax.storage.checkpoints import Weights
 from nas_jax.training.hyperparameters import HyperParameters, Schedule
-from nas_jax.training.layout import Layout
+from nas_jax.training.members import Members
 
 ACCURACY = "score"  # name of the accuracies in the sampler state, and in checkpoints
 
 
-class Population(Layout):
+class Population(Members):
     """The layout of M networks, spread over the devices, and the turn that selects among them.
 
     Args:
@@ -64,13 +64,12 @@ class Population(Layout):
         self._net, self._data, self._examine = net, data, examine
         self._every, self._total = every, total
         self._tunes_r = tunes_r
-        self._size, self._exploit = selection.size, jax.jit(selection.exploit)
+        super().__init__(selection.size, one_by_one=net.execution == "switch", devices=devices)
+        self._exploit = jax.jit(selection.exploit)
         nobody = np.full(self._size, -np.inf, np.float32)
         self.first_sampler_state = factors | {ACCURACY: nobody}
         self._factors = self.first_sampler_state
-        self._mesh = distributed.grid(self._size, devices)
         self._leads = distributed.is_lead(devices)
-        self.num_replicas = self._mesh.shape[distributed.AXIS]
 
     # -- the layout -------------------------------------------------------------------------------
 
@@ -81,60 +80,23 @@ class Population(Layout):
         return state._replace(sampler_state=self.first_sampler_state)
 
     def shape_of(self, one):
-        """Add the axis of the members to the shapes."""
-
-        def stacked(one):
-            return jax.tree.map(lambda x: jnp.stack([x] * self._size), one)
-
-        shape = jax.eval_shape(stacked, one)
+        """Add the axis of the members to the shapes; the sampler state has the factors."""
+        shape = super().shape_of(one)
         return shape._replace(sampler_state=jax.eval_shape(lambda: self.first_sampler_state))
-
-    def place(self, state, seed):
-        """Spread the members' states and root keys over the devices."""
-        roots = jax.vmap(rng.key)(self._seeds(seed))
-        return distributed.put((state, roots), distributed.of_members(self._mesh))
 
     def _seeds(self, seed):
         """Return distinct seeds uint32 [M]; a population of one has the seed itself."""
         return np.arange(self._size, dtype=np.uint32) + np.uint32(seed * self._size)
 
-    def batches(self, data, split, size, seed, start):
-        """Yield whole batches, which all members share."""
-        return data.batches(split, size, seed=seed, start=start, shard=(0, 1))
+    _metrics_axis = distributed.WHOLE
 
-    def compile(self, step):
-        """Compile the step for all members of a device; metrics are means over the members."""
-
-        def steps(states, batch, roots, hyper):
-            def one(state, root, hyper):
-                return step(state, batch, root, hyper)
-
-            states, metrics = self._each(one, states, roots, hyper)
-            return states, _mean_of_sound(distributed.all_members(metrics))
-
-        members, replicas = distributed.MEMBER, distributed.AXIS
-        return distributed.spread(
-            steps,
-            self._mesh,
-            split={"states": members, "batch": replicas, "roots": members, "hyper": members},
-            split_out=(members, distributed.WHOLE),
-            donate={"states"},
-        )
-
-    def _each(self, function, *members):
-        """Apply `function` to each member of a device.
-
-        They are computed together, but for `execution="switch"`: `vmap` would compute both sides
-        of a conditional.
-        """
-        if self._net.execution == "switch":
-            return jax.lax.map(lambda member: function(*member), members)
-        return jax.vmap(function)(*members)
+    def _reported(self, metrics):
+        return _mean_of_sound(distributed.all_members(metrics))
 
     def hyper(self, of_one: HyperParameters) -> HyperParameters:
         """Multiply the hyper-parameters by each member's factors: float32 [M]."""
-        factors, one = self._factors, np.ones(self._size, np.float32)
-        return HyperParameters(*(x * one for x in of_one))._replace(
+        factors, of_each = self._factors, super().hyper(of_one)
+        return of_each._replace(
             learning_rate=of_one.learning_rate * factors["learning_rate"],
             l2=of_one.l2 * factors["l2"],
             r=path_dropout.times_factor(of_one.r, factors["r"]),

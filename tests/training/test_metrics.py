@@ -16,7 +16,7 @@ def report(folder, losses, *, start=0, log_every=2, last_checkpoint=None):
     """Report these losses for the steps after `start`."""
     total = start + len(losses)
     with metrics_lib.Progress(
-        folder, "run", start=start, total=total, log_every=log_every, batch_size=8
+        [folder], "run", start=start, total=total, log_every=log_every, batch_size=8
     ) as made:
         for step, loss in enumerate(losses, start + 1):
             metrics = {"loss": jnp.float32(loss), "accuracy": jnp.float32(loss / 8)}
