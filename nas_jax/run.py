@@ -68,18 +68,19 @@ class Run:
         """Make the first state of the strategy, on the host."""
         return jax.device_get(self.strategy.init(self.init_key))
 
-    def supernet(self, *, plain: bool = False) -> nn.Module:
-        """Make the supernet with `supernet.filters` and statistics of each ghost batch.
+    def supernet(self) -> nn.Module:
+        """Make the supernet that is trained and evaluated; the training variant may wrap it."""
+        net = self.plain_supernet(self.config.supernet.filters, "batch")
+        return self.variant.wrap(net) if self.variant.wrap else net
 
-        The training variant may wrap it, unless `plain`.
-        """
-        net = self.space.supernet(
+    def plain_supernet(self, filters: int, bn: str) -> nn.Module:
+        """Make a supernet as no variant changes it; arguments as of `Space.supernet`."""
+        return self.space.supernet(
             num_classes=self.data.num_classes,
-            filters=self.config.supernet.filters,
-            bn="batch",
+            filters=filters,
+            bn=bn,
             **self.network._asdict(),
         )
-        return net if plain or self.variant.wrap is None else self.variant.wrap(net)
 
     def supernet_identity(self, net: nn.Module) -> Identity:
         """Make the identity of the supernet's checkpoints; net: of `supernet`."""

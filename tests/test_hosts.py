@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from nas_jax.search import sweep
+from nas_jax.standalone import retrain
 from nas_jax.storage import json_files
 from nas_jax.training import lineage
 from tests import trainings
@@ -121,6 +122,20 @@ def test_networks_are_shared_and_the_report_has_them_all(joined):
     shares = [log.count("retrain short  accuracy") for log in logs]
     assert shares == [1, 1]
     assert config.retrain.short.groups.random == 1
+
+
+def test_networks_are_those_of_one_process(built, joined, tmp_path):
+    """Each process trained one of the two, which train side by side in one process."""
+    for name in ("trials.jsonl", "retrain/short/selection.json", "retrain/short/compile.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(joined / name, tmp_path / name)
+    retrain.retrain(trainings.run_of(*built, tmp_path))
+    networks = list(tmp_path.glob("retrain/short/F*/*/*/metrics.jsonl"))
+    assert len(networks) == 2
+    for path in networks:
+        there = json_files.read_jsonl(joined / path.relative_to(tmp_path))
+        losses = ([row["loss"] for row in rows] for rows in (json_files.read_jsonl(path), there))
+        np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 def test_a_request_to_one_stops_all_and_a_lost_one_ends_the_others(joined, tmp_path):

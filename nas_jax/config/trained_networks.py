@@ -104,6 +104,11 @@ _SUPERNET = {
 def add_retrain(c: ConfigDict) -> None:
     """Add the section `retrain`: the selection and training of stand-alone networks."""
     c.retrain = ConfigDict()
+    # How stand-alone networks are compiled. "each": a program for every architecture, one network
+    # after the other. "together": several train at once, in the program of their supernet, each
+    # with its masks held fixed. "auto": together on a CPU; on an accelerator for F up to 16
+    # (`together.choose`). A run and a study keep what "auto" chose.
+    c.retrain.compile = "auto"
     c.retrain.eval_batch_size = 500
     c.retrain.selection = ConfigDict()
     # "top" is a stratified sample of this number of best candidates. 0: of the best 200th (the
@@ -155,6 +160,7 @@ _PROTOCOL = {
     **within("train", _TRAIN),
 }
 _RETRAIN = {
+    "retrain.compile": one_of("auto", "together", "each"),
     "retrain.eval_batch_size": at_least(1),
     "retrain.selection.top_pool": at_least(0),
     "retrain.selection.small_quantile": SHARE,

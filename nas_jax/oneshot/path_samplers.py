@@ -29,6 +29,11 @@ from nas_jax.spaces import choices as choices_lib
 Sampler = Callable[[jax.Array, jax.Array, jax.Array, Any, Any], Any]
 
 
+def fixed(key, step, groups, arch, hyper):
+    """Repeat the masks [k] of one architecture, which is the sampler's state: masks [G, k]."""
+    return jax.tree.map(lambda mask: jnp.tile(mask, (len(groups), 1)), arch)
+
+
 @dataclasses.dataclass(frozen=True)
 class PathDropout:
     """Drops paths of the space's `choices`; `rescale` as in `path_dropout.sample`."""

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nas_jax.data import augment
+from nas_jax.oneshot import path_samplers
 from nas_jax.oneshot.accuracy import compiled_correct
 from nas_jax.run import Run
 from nas_jax.runtime import distributed
@@ -37,12 +37,12 @@ class ShortTraining:
     def __init__(self, run: Run, directory: str | Path):
         self._config, self._space = run.config, run.space
         self._directory = file_paths.local(directory, "directory")
-        self._net = run.supernet(plain=True)
+        self._net = run.plain_supernet(run.config.supernet.filters, "batch")
         task = Task(
             name="candidate",
             net=self._net,
             split="train",
-            sampler=_the_same,
+            sampler=path_samplers.fixed,
             sampler_state=run.space.all_on(),
             init_args=lambda arch: (
                 arch,
@@ -112,8 +112,3 @@ def nearest(space: Space, arch: Any, trials: list[dict]) -> str:
     distances = np.sum(rows != np.asarray(space.to_decisions(arch)), -1)
     values = [row["value"] for row in trials]
     return trials[np.lexsort((-np.asarray(values), distances))[0]]["arch"]
-
-
-def _the_same(key, step, groups, arch, hyper):
-    """Repeat the masks of one architecture for each ghost batch."""
-    return jax.tree.map(lambda mask: jnp.tile(mask, (len(groups), 1)), arch)

@@ -9,25 +9,29 @@ per network.
 
 import functools
 import logging
+import math
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
-from nas_jax.costs import params_flops, widths
+from nas_jax.costs import widths
 from nas_jax.data import augment
 from nas_jax.run import Run
 from nas_jax.runtime import distributed
 from nas_jax.spaces import arch_id
-from nas_jax.standalone import evaluation, selection, width_tuning
-from nas_jax.storage import json_files
+from nas_jax.standalone import evaluation, selection, together, width_tuning
+from nas_jax.standalone.together import Job, Together
+from nas_jax.storage import json_files, schemas
 from nas_jax.training.loop import Task, Training
 
 logger = logging.getLogger(__name__)
 
 PROTOCOLS = ("short", "final")
+SPLITS = {"short": ("train", "valid"), "final": ("train+valid", "test")}  # trained on, judged by
 # Networks between two clearings of JAX's caches: it keeps programs of tens of megabytes each.
 CLEAR_EVERY = 20
 
@@ -50,14 +54,50 @@ def retrain(run: Run) -> None:
         settings, root = config.retrain[protocol], directory / "retrain" / protocol
         tune = functools.partial(_tune, run, settings.filters[0])
         chosen = selection.keep_or_select(root / "selection.json", run, protocol, trials, tune)
-        index, count = distributed.process()
-        todo = [job for job in jobs(settings, root, chosen).items() if not is_done(job[0])]
+        every = jobs(settings, root, chosen)
+        how = keep_or_choose(root / "compile.json", config, protocol)
+        trainer = trainer_of(run, protocol, every, how)
+        # Lots are of all networks, not of those to train: a killed run finds its lot again.
+        todo = [lot for lot in lots(every, trainer.size) if not all(map(evaluation.is_done, lot))]
         distributed.barrier(protocol)  # all have seen the same
-        for number, (path, job) in enumerate(todo[index::count], 1):
-            train_one(run, protocol, path, *job)
-            if number % CLEAR_EVERY == 0:
-                jax.clear_caches()
+        index, count = distributed.process()
+        for lot in todo[index::count]:
+            trainer.train(root, lot)
         distributed.barrier(protocol)
+        if distributed.is_lead():  # lots that were cut for another number of devices
+            shutil.rmtree(root / together.LOTS, ignore_errors=True)
+
+
+def keep_or_choose(path: Path, config: ConfigDict, protocol: str) -> str:
+    """Return how networks are trained, as the file says; or choose (`together.choose`), and write.
+
+    Networks of one comparison are thus trained alike, wherever the run goes on.
+
+    Raises: ValueError if the file is damaged.
+    """
+    if distributed.is_lead() and not path.exists():
+        json_files.write_json(path, {"compile": together.choose(config, protocol)})
+    distributed.barrier(path.name)
+    return json_files.read_json(path, schemas.COMPILE)["compile"]
+
+
+def trainer_of(run: Run, protocol: str, jobs: Mapping[Path, Job], how: str) -> "Each | Together":
+    """Make what trains lots of a protocol's networks; `how` is of `together.choose`."""
+    if how == "each":
+        return Each(run, protocol)
+    most = max((len(same) for same in lots(jobs, len(jobs))), default=1)
+    return Together(run, protocol, SPLITS[protocol], -(-most // distributed.process()[1]))
+
+
+def lots(jobs: Mapping[Path, Job], size: int) -> Iterator[dict[Path, Job]]:
+    """Yield lots of up to `size` networks of one width and one seed."""
+    by_kind: dict[tuple, dict[Path, Job]] = {}
+    for path, job in jobs.items():
+        by_kind.setdefault(job[1:], {})[path] = job
+    for same in by_kind.values():
+        paths = list(same)
+        for first in range(0, len(paths), size):
+            yield {path: same[path] for path in paths[first : first + size]}
 
 
 def _tune(run, filters, text):
@@ -67,7 +107,7 @@ def _tune(run, filters, text):
 
 def jobs(
     settings: ConfigDict, root: Path, selection: Mapping[str, Sequence[str]]
-) -> dict[Path, tuple[str, int, int]]:
+) -> dict[Path, Job]:
     """List (architecture, filters, seed) of every network of a selection, by its folder.
 
     Args:
@@ -84,9 +124,25 @@ def jobs(
     }
 
 
-def is_done(directory: Path) -> bool:
-    """Say whether the network of this folder is trained and evaluated."""
-    return (directory / "result.json").exists()
+class Each:
+    """Trains and evaluates the networks of a protocol, each in a program of its own.
+
+    Attributes:
+      size: of a lot: 1.
+    """
+
+    size = 1
+
+    def __init__(self, run: Run, protocol: str):
+        self._run, self._protocol, self._trained = run, protocol, 0
+
+    def train(self, root: Path, jobs: Mapping[Path, Job]) -> None:
+        """Train the network of a lot in its folder, and write its result.json."""
+        for path, job in jobs.items():
+            train_one(self._run, self._protocol, path, *job)
+            self._trained += 1
+            if self._trained % CLEAR_EVERY == 0:
+                jax.clear_caches()
 
 
 def train_one(
@@ -104,37 +160,29 @@ def train_one(
     its resumption.
     """
     logger.info("retrain %s  F = %d, seed %d  %s", protocol, filters, seed, text)
-    config, data = run.config, run.data
-    settings, began = config.retrain[protocol], time.perf_counter()
-    final = protocol == "final"
+    data, settings, began = run.data, run.config.retrain[protocol], time.perf_counter()
     arch, channels = widths.split(text)
-    net = run.standalone(arch, filters=filters, widths=channels, bn="running")
-    task = Task(
-        name=f"{arch_id(text)} F{filters} seed{seed}",
-        net=net,
-        split="train+valid" if final else "train",
-    )
-    training = Training(task, settings.train, data, distributed.unshared_devices())
+    net = run.standalone(arch, filters=filters, widths=channels, bn="recorded")
+    trained_on, judged_by = SPLITS[protocol]
+    task = Task(name=f"{arch_id(text)} F{filters} seed{seed}", net=net, split=trained_on)
+    local, train = jax.local_devices(), settings.train
+    num_devices = math.gcd(train.batch_size // train.ghost_batch_size, len(local))
+    training = Training(task, train, data, local[:num_devices])
     state = training.fit(directory, seed=seed)
-    split = "test" if final else "valid"
-    measured = evaluation.accuracy(
-        net,
+    accuracy = evaluation.accuracy(
+        net.clone(bn="running"),
         {"params": state.params, "batch_stats": state.batch_stats},
-        data.in_order(split, config.retrain.eval_batch_size),
+        data.in_order(judged_by, run.config.retrain.eval_batch_size),
         prepare=augment.standardiser(data),
     )
-    costs = params_flops.of_network(run.space, state.params, data.image_shape[:2])
-    num_trained = training.total * settings.train.batch_size
-    result = {
-        "arch": text,
-        "filters": filters,
-        "seed": seed,
-        "params": int(costs.params),
-        "flops": int(costs.flops),
-        "epochs": round(num_trained / data.num_images(task.split), 3),
-        "valid_accuracy": None if final else measured,
-        "test_accuracy": measured if final else None,
-        "seconds": round(time.perf_counter() - began, 1),
-    }
-    json_files.write_json(directory / "result.json", result)
-    logger.info("retrain %s  accuracy %.2f %%", protocol, 100 * measured)
+    evaluation.write_result(
+        run,
+        protocol,
+        directory,
+        (text, filters, seed),
+        params=state.params,
+        accuracy=accuracy,
+        epochs=training.total * train.batch_size / data.num_images(trained_on),
+        seconds=time.perf_counter() - began,
+    )
+    logger.info("retrain %s  accuracy %.2f %%", protocol, 100 * accuracy)

@@ -71,6 +71,7 @@ DATA = {
     **dict.fromkeys(("order", "table", "path_dropout", "trained"), TEXT.optional()),
 }
 SELECTION = {str: [TEXT]}
+COMPILE = {"compile": Kind("together or each", lambda x: x in ("together", "each"))}
 RESOURCES = ("flops", "params")  # by which width tuning can price channels
 NETWORKS = ("full", "left", "tuned", "narrowed")  # of a tuning of widths
 WIDTHS = {

@@ -12,8 +12,9 @@ that newer versions added are left out of the id where they have the value of ol
 store: each trains what no other has begun, and waits for the rest at the end.
 """
 
+import contextlib
+import functools
 import hashlib
-import itertools
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,7 +30,8 @@ from nas_jax.report import results
 from nas_jax.run import Run
 from nas_jax.search import evaluators, sweep
 from nas_jax.spaces import arch_id, tabular
-from nas_jax.standalone import retrain, width_tuning
+from nas_jax.standalone import evaluation, retrain, width_tuning
+from nas_jax.standalone.together import Job
 from nas_jax.storage import compatibility, file_paths, json_files, schemas, workdir
 from nas_jax.training import supernet as supernet_lib
 
@@ -200,27 +202,32 @@ class Store:
         return root / f"F{filters}" / arch_id(text) / f"seed{seed}"
 
     def networks(
-        self, config: ConfigDict, protocol: str, selection: Mapping[str, Sequence[str]]
-    ) -> dict[Path, tuple[str, int, int]]:
-        """List (architecture, filters, seed) of each network of a selection, by its folder."""
+        self, config: ConfigDict, protocol: str, selection: Mapping[str, Sequence[str]], how: str
+    ) -> dict[Path, Job]:
+        """List (architecture, filters, seed) of each network of a selection, by its folder.
+
+        Networks that are trained "together" lie apart from those that are trained "each".
+        """
         settings = config.retrain[protocol]
         train = _parts(settings, ["train"], f"retrain.{protocol}.")["train"]
         parts = _parts(config, SHARED, without=[ORDER]) | {protocol: train}
+        parts |= compatibility.without_former({"compile": how}, "retrain.")
         return retrain.jobs(settings, self._folder("networks", parts), selection)
 
     def train_networks(
-        self, config: ConfigDict, protocol: str, selection: Mapping[str, Sequence[str]]
+        self, config: ConfigDict, protocol: str, selection: Mapping[str, Sequence[str]], how: str
     ) -> list[dict]:
-        """Train the missing networks of a selection, and return all rows of result.json."""
-        run, count = self.run(config), itertools.count(1)
+        """Train the missing networks of a selection, and return all rows of result.json.
 
-        def train(directory, job):
-            retrain.train_one(run, protocol, directory, *job)
-            if next(count) % retrain.CLEAR_EVERY == 0:
-                jax.clear_caches()
-
-        jobs = self.networks(config, protocol, selection)
-        _share(jobs, retrain.is_done, train)
+        `how` is "together" or "each", see `together.choose`.
+        """
+        run, jobs = self.run(config), self.networks(config, protocol, selection, how)
+        trainer = retrain.trainer_of(run, protocol, jobs, how)
+        kinds = list(retrain.lots(jobs, len(jobs)))
+        if kinds:
+            root = next(iter(jobs)).parents[2]  # of F<filters>/<arch id>/seed<k>
+            train = functools.partial(trainer.train, root)
+            _share_lots(kinds, evaluation.is_done, train, trainer.size)
         return [results.read_result(directory / "result.json") for directory in jobs]
 
 
@@ -263,11 +270,36 @@ def _share(
     jobs: Mapping[Path, Any], is_done: Callable[[Path], bool], do: Callable[[Path, Any], None]
 ) -> None:
     """Do the jobs that are not done; at the end wait for those that other processes have begun."""
+    _share_lots([jobs], is_done, lambda lot: do(*lot.popitem()), 1)
+
+
+def _share_lots(
+    kinds: Sequence[Mapping[Path, Any]],
+    is_done: Callable[[Path], bool],
+    do: Callable[[dict[Path, Any]], None],
+    size: int,
+) -> None:
+    """Do jobs as `_share` does, up to `size` of one kind at once."""
     for wait in (False, True):
-        for number, (directory, job) in enumerate(jobs.items(), 1):
-            if is_done(directory):
-                continue
-            with workdir.claim(directory, wait) as mine:
-                if mine and not is_done(directory):
-                    logger.info("%d of %d", number, len(jobs))
-                    do(directory, job)
+        for jobs in kinds:
+            rest = [directory for directory in jobs if not is_done(directory)]
+            while rest:
+                with contextlib.ExitStack() as claims:
+                    lot = {}
+                    # A process that waits holds nothing, so that no two wait for each other.
+                    while rest and len(lot) < (1 if wait else size):
+                        directory = rest.pop(0)
+                        if _is_mine(directory, is_done, wait, claims):
+                            lot[directory] = jobs[directory]
+                    if lot:
+                        logger.info("%d of %d", len(jobs) - len(rest), len(jobs))
+                        do(lot)
+
+
+def _is_mine(directory, is_done, wait, claims):
+    """Claim a folder until `claims` ends, unless its job is done or another process has it."""
+    with contextlib.ExitStack() as claim:
+        mine = claim.enter_context(workdir.claim(directory, wait)) and not is_done(directory)
+        if mine:
+            claims.push(claim.pop_all())
+        return mine

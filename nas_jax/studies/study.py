@@ -12,7 +12,7 @@ from nas_jax.report import results as results_lib
 from nas_jax.report.results import Network
 from nas_jax.run import Run
 from nas_jax.runtime import rng
-from nas_jax.standalone import selection
+from nas_jax.standalone import retrain, selection
 from nas_jax.storage import csv_columns, file_paths, schemas
 from nas_jax.studies.store import Store
 from nas_jax.training import supernet
@@ -96,10 +96,15 @@ class Study:
 
         return selection.keep_or_select(path, self.run, protocol, self.trials, tune)
 
+    def how(self, protocol: str) -> str:
+        """Say how the study trains networks, "together" or "each", wherever it goes on."""
+        path = self.results.directory / f"compile_{protocol}.json"
+        return retrain.keep_or_choose(path, self.config, protocol)
+
     def groups(self, protocol: str) -> dict[tuple[int, str], list[Network]]:
         """Train stand-alone networks, by (filters, group), with the reference's values."""
         chosen = self.selection(protocol)
-        trained = self.store.train_networks(self.config, protocol, chosen)
+        trained = self.store.train_networks(self.config, protocol, chosen, self.how(protocol))
         factor = self.results.ranking_metric.factor
         values = {
             row["arch"]: factor * row["value"] for row in self.trials if row["value"] is not None
@@ -109,7 +114,7 @@ class Study:
     def networks(self, archs: Iterable[str]) -> dict[str, Network]:
         """Train the final networks of these strings, which may name widths, by string."""
         chosen = {"top": sorted(archs)}
-        trained = self.store.train_networks(self.config, "final", chosen)
+        trained = self.store.train_networks(self.config, "final", chosen, self.how("final"))
         (networks,) = results_lib.grouped(trained, chosen, {}).values()
         return {network.arch: network for network in networks}
 

@@ -214,7 +214,9 @@ def _ids(config, directory):
     found = store.Store(directory, Images())
     kl = variants.changed(config, "", [("sweep.score", "kl")])
     networks = {
-        protocol: next(iter(found.networks(config, protocol, {"top": [ARCH]}))).parents[2].name
+        protocol: next(iter(found.networks(config, protocol, {"top": [ARCH]}, "each")))
+        .parents[2]
+        .name
         for protocol in ("short", "final")
     }
     return {
@@ -285,7 +287,7 @@ def test_a_study_finds_what_an_earlier_version_trained(tmp_path, monkeypatch):
     found = store.Store(folder, trainings.build(config)[2])
     found.train_supernets({"ramp": config})
     selection = json_files.read_json(study / "selection_short.json")
-    networks = found.train_networks(config, "short", selection)
+    networks = found.train_networks(config, "short", selection, "each")
     assert len(networks) == 4
     assert _contents(folder) == before
     found.evaluate(config, selection["random"])

@@ -122,7 +122,9 @@ def test_strategies_are_compared_at_their_budget(tmp_path):
 
 def _fill_networks(study, accuracies):
     """Networks that were trained by hand, with these accuracies in per cent."""
-    jobs = study.store.networks(study.config, "final", {"top": list(accuracies)})
+    jobs = study.store.networks(
+        study.config, "final", {"top": list(accuracies)}, study.how("final")
+    )
     for directory, (text, filters, seed) in jobs.items():
         row = {"arch": text, "filters": filters, "seed": seed, "valid_accuracy": None}
         row |= {"test_accuracy": accuracies[text] / 100, "params": 2_000_000, "flops": 0}

@@ -67,7 +67,9 @@ def _fill(study):
         for step in STEPS:
             checkpoints.save(step, State(np.int32(step)))
     for protocol, split in (("short", "valid"), ("final", "test")):
-        jobs = study.store.networks(study.config, protocol, study.selection(protocol))
+        jobs = study.store.networks(
+            study.config, protocol, study.selection(protocol), study.how(protocol)
+        )
         for directory, (text, filters, seed) in jobs.items():
             i = study.candidates.index(text) if text in study.candidates else 45
             result = {
