@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import math
 from pathlib import Path
 
 import jax
@@ -20,6 +21,7 @@ from nas_jax.nn.network import NetworkOptions, default_dtype
 from nas_jax.run import Run
 from nas_jax.runtime import environment
 from nas_jax.spaces import tabular
+from nas_jax.standalone import together
 from nas_jax.storage import file_paths
 from nas_jax.strategies import exhaustive
 from nas_jax.training import variants as variants_lib
@@ -51,11 +53,29 @@ def build_run(config: ConfigDict, workdir: str | Path) -> Run:
     run = assemble(config, _load(config.data), workdir)
     if config.sweep.strategy == "exhaustive":
         run = _with_no_more_than_there_are(run)
-    validation.sizes(config, space, run.data, jax.device_count())
+    validation.sizes(config, space, run.data, jax.device_count(), _shared_trainings(config))
     for label, variant in _variants(config).items():
         with _naming_the_variant(label):
             _check_of_study(variant, run)
     return run
+
+
+def num_cpu_devices(config: ConfigDict) -> int:
+    """Return the most devices of a CPU, at most one for each core, that a run can divide among."""
+    sizes = [
+        size
+        for one in (config, *_variants(config).values())
+        for size in validation.divided(one, _shared_trainings(one))
+    ]
+    common = math.gcd(*sizes)
+    return max(n for n in range(1, environment.num_cores() + 1) if common % n == 0)
+
+
+def _shared_trainings(config):
+    """Name the trainings whose batches all devices share."""
+    tunes = any(together.tunes_widths(config, protocol) for protocol in ("short", "final"))
+    is_short = config.sweep.score == "trained" or tunes
+    return ["supernet.train", *(["retrain.short.train"] if is_short else [])]
 
 
 def check_fields(config: ConfigDict) -> None:
@@ -144,7 +164,7 @@ def _check_of_study(config, run):
     """Check that a variant of a study can be built, and has the study's architectures."""
     space = assemble(config, run.data, run.workdir).space
     space.from_str(space.repeated(run.space.to_str(run.space.all_on())))
-    validation.sizes(config, space, run.data, jax.device_count())
+    validation.sizes(config, space, run.data, jax.device_count(), _shared_trainings(config))
 
 
 def _with_no_more_than_there_are(run):
@@ -194,6 +214,12 @@ def _check_widths(retrain, space):
     for protocol in ("short", "final"):
         groups = retrain[protocol].groups
         if groups.tuned or groups.narrowed:
+            if retrain.compile == "together":
+                raise ValueError(
+                    f"config.retrain.compile='together', but retrain.{protocol}.groups.tuned="
+                    f"{groups.tuned} and .narrowed={groups.narrowed}: networks with widths of "
+                    "their own have programs of their own; use 'each' or 'auto'"
+                )
             try:
                 space.layers(space.to_str(space.all_on()))
             except ValueError as error:

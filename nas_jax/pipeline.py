@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from nas_jax import build, naming
 from nas_jax import config as config_lib
-from nas_jax.runtime import distributed, preemption
+from nas_jax.runtime import distributed, environment, preemption
 from nas_jax.search import sweep
 from nas_jax.spaces import tabular
 from nas_jax.standalone import retrain
@@ -55,7 +55,8 @@ _MEMORY = {
     "supernet": "supernet.train.batch_size or supernet.filters",
     "sweep": "sweep.candidates_per_batch or sweep.batch_size",
     "study": "supernet.train.batch_size, sweep.candidates_per_batch or retrain.*.train.batch_size",
-    "retrain": "retrain.short.train.batch_size, that of retrain.final, or retrain.eval_batch_size",
+    "retrain": "retrain.short.train.batch_size, that of retrain.final, or retrain.eval_batch_size; "
+    "or set retrain.compile='each' in a new workdir",
 }
 _FULL, _READ_ONLY = (errno.ENOSPC, errno.EDQUOT), (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -78,6 +79,7 @@ def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
     config = _as_begun(config, directory)
     check(config)
     mode = _mode(config, mode)
+    environment.start(build.num_cpu_devices(config))
     run = build.build_run(config, directory)
     if mode == "study" and distributed.process()[1] > 1:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 import difflib
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -13,6 +13,7 @@ from nas_jax.config.rules import FREE
 from nas_jax.config.variants import flatten
 
 _LARGEST = {int: 2**31 - 1, float: 1e30}  # of a field whose rule has no `most`
+_ON_A_CPU = " (on a CPU JAX_NUM_CPU_DEVICES says how many devices there are)"
 MIN_TIMED = 20  # architectures to estimate latencies from
 _TRAININGS = ("supernet.train", "retrain.short.train", "retrain.final.train")
 
@@ -191,7 +192,13 @@ def _check_strategy(sweep, supernet):
         )
 
 
-def sizes(given: ConfigDict, space: Any, data: Any, num_devices: int) -> None:
+def sizes(
+    given: ConfigDict,
+    space: Any,
+    data: Any,
+    num_devices: int,
+    shared: Collection[str] = _TRAININGS,
+) -> None:
     """Check that data, batches, devices and the network's reductions fit each other.
 
     Args:
@@ -199,15 +206,24 @@ def sizes(given: ConfigDict, space: Any, data: Any, num_devices: int) -> None:
       space: its search space.
       data: its images.
       num_devices: of all processes.
+      shared: the trainings, of `_TRAININGS`, whose batches all devices share.
 
     Raises: ValueError that names the field, both numbers, and the way out.
     """
     space.check_image_size(data.image_shape[:2])
     splits = ("train", "train", "train+valid")
     for name, split in zip(_TRAININGS, splits):
-        _check_batch(name, _section(given, name), split, data.num_images(split), num_devices)
+        devices = num_devices if name in shared else 1
+        _check_batch(name, _section(given, name), split, data.num_images(split), devices)
     _check_sweep(given.sweep, data.num_images("valid"), num_devices)
     _check_training_images(given.sweep, data.num_images("train"))
+
+
+def divided(given: ConfigDict, shared: Iterable[str]) -> list[int]:
+    """List the numbers that must divide among the devices; `shared` as of `sizes`."""
+    trains = (_section(given, name) for name in shared)
+    groups = [train.batch_size // train.ghost_batch_size for train in trains]
+    return [given.sweep.candidates_per_batch, *groups]
 
 
 def _check_training_images(sweep, num_train):
@@ -234,7 +250,7 @@ def _check_batch(name, train, split, num_images, num_devices):
         raise ValueError(
             f"config.{name}: {groups} ghost batches ({train.batch_size} / {train.ghost_batch_size})"
             f" do not divide among {num_devices} devices; choose batch_size as a multiple of "
-            f"{train.ghost_batch_size * num_devices}"
+            f"{train.ghost_batch_size * num_devices}{_ON_A_CPU}"
         )
 
 
@@ -252,5 +268,5 @@ def _check_sweep(sweep, num_valid, num_devices):
     if sweep.candidates_per_batch % num_devices:
         raise ValueError(
             f"config.sweep.candidates_per_batch={sweep.candidates_per_batch} does not divide among "
-            f"{num_devices} devices"
+            f"{num_devices} devices{_ON_A_CPU}"
         )

@@ -20,6 +20,8 @@ _CPU_FLAGS = {
     "--xla_backend_extra_options": "-unroll-full-max-count=4",
 }
 
+_DEVICES = "--xla_force_host_platform_device_count"  # the user's number of devices of a CPU
+
 # JAX's settings that change which numbers a seed gives, and the values that this project needs.
 _RANDOM_NUMBERS = {
     "jax_enable_x64": False,
@@ -39,7 +41,7 @@ def configure() -> None:
     _set_cache_folder()
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
     if only_cpu():
-        os.environ["XLA_FLAGS"] = with_cpu_flags(os.environ.get("XLA_FLAGS", ""))
+        os.environ["XLA_FLAGS"] = with_cpu_flags(_flags())
 
 
 def _set_cache_folder():
@@ -74,8 +76,13 @@ def no_backend() -> Iterator[None]:
                 sys.modules["matplotlib"].rcParams["backend"] = hidden
 
 
-def start() -> None:
+def start(cpu_devices: int = 1) -> None:
     """Start JAX, unless it runs already.
+
+    Args:
+      cpu_devices: devices into which JAX splits the CPU where there is no accelerator: a core each.
+        A number that the user set (`jax_num_cpu_devices`, or in XLA_FLAGS) stays, and one of
+        several processes has one device.
 
     Raises: ValueError that names the setting, if it changes the numbers that a seed gives, or if it
       asks for a platform that is missing.
@@ -89,6 +96,10 @@ def start() -> None:
                 f"{name.upper()}={given} changes the numbers that a seed gives: unset it, or call "
                 f"jax.config.update({name!r}, {ours})"
             )
+    is_set = jax.config.jax_num_cpu_devices > 0 or _DEVICES in _flags()
+    if only_cpu() and not is_set and not jax.distributed.is_initialized():
+        with contextlib.suppress(RuntimeError):  # it runs already
+            jax.config.update("jax_num_cpu_devices", cpu_devices)
     try:
         jax.devices()
     except (AssertionError, RuntimeError) as error:
@@ -99,6 +110,15 @@ def start() -> None:
             f"installed are {', '.join(['cpu', *_accelerators()])}. Unset JAX_PLATFORMS, and JAX "
             "takes the best that works"
         ) from error
+
+
+def num_cores() -> int:
+    """Count the CPU's cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _flags():
+    return os.environ.get("XLA_FLAGS", "")
 
 
 def only_cpu() -> bool:

@@ -222,3 +222,27 @@ def test_a_search_runs_without_a_home_folder_and_with_the_backend_of_a_notebook(
     )
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "run" / "report").glob("*.png"))) >= 2
+
+
+@pytest.mark.parametrize(
+    ("given", "devices"),
+    [
+        ({}, 3),
+        ({"JAX_NUM_CPU_DEVICES": "2"}, 2),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}, 4),
+    ],
+)
+def test_a_cpu_is_split_unless_the_user_says_how(given, devices):
+    program = """
+import jax
+from nas_jax.runtime import environment
+environment.start(3)
+environment.start(5)  # it runs already
+print(jax.device_count())
+"""
+    env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    env |= {"JAX_PLATFORMS": "cpu", **given}
+    out = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
+    )
+    assert out.stdout.split() == [str(devices)]
