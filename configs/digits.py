@@ -33,8 +33,8 @@ def get_config():
         protocol.num_seeds = 1
         protocol.train.num_epochs = 3.0
     c.retrain.final.train.num_epochs = 2.0
-    c.retrain.short.groups.random = 10
-    c.retrain.short.groups.stratified = 10
+    c.retrain.short.groups.random = 30
+    c.retrain.short.groups.stratified = 20
     c.retrain.final.groups.random = 1
     c.retrain.final.groups.top = 1
     c.retrain.final.groups.small = 1
