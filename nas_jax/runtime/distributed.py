@@ -190,11 +190,6 @@ def whole(array: jax.Array, devices: Sequence[jax.Device] | None = None) -> np.n
     return multihost_utils.process_allgather(flat, tiled=True)
 
 
-def unshared_devices() -> list[jax.Device] | None:
-    """List this process's devices, for work that it does not share; None if it is the only one."""
-    return jax.local_devices() if jax.process_count() > 1 else None
-
-
 def num_local(devices: Sequence[jax.Device] | None = None) -> int:
     """Count the devices of this process, or `devices` if they are given."""
     return len(devices) if devices else jax.local_device_count()

@@ -132,6 +132,8 @@ class Together:
         Raises: Diverged if a network diverges each time; the others have their results.
         """
         filters = next(iter(jobs.values()))[1]
+        if not (root / LOTS / _name(jobs, self.size, 0)).exists():  # no lot that was killed
+            jobs = {path: job for path, job in jobs.items() if not evaluation.is_done(path)}
         for restarts in range(self._restarts + 1):
             lots = self._lots(filters, SLOWER**restarts)
             directory = root / LOTS / _name(jobs, self.size, restarts)
