@@ -1,8 +1,9 @@
 """Time to train stand-alone networks of the digits search: each alone, and together.
 
 Each form runs in a fresh process with an empty compilation cache, so compilation is part of it.
-Architectures are uniform; nothing is trained before. `--candidates` says how many, `--repeats` how
-often both forms run, in turn.
+"each" has one device, whose threads take all cores. "together" has a device per core, as
+`launch.py` makes them. Architectures are uniform; nothing is trained before. `--candidates` says
+how many, `--repeats` how often both forms run, in turn.
 """
 
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from benchmarks import harness
 from configs import digits
-from nas_jax.runtime import rng
+from nas_jax.runtime import environment, rng
 
 _CHILD = "NAS_JAX_BENCHMARK_CHILD"
 _FORMS = ("each", "together")
@@ -52,13 +53,15 @@ def _child(form):
 
 
 def _measure(args, form):
-    from nas_jax.build import build_run  # after the settings of the process
+    from nas_jax import build  # after the settings of the process
     from nas_jax.standalone import retrain
 
     config = digits.get_config()
     config.retrain.compile = form
+    if form == "together":
+        environment.start(build.num_cpu_devices(config))
     with tempfile.TemporaryDirectory() as folder:
-        run = build_run(config, folder)
+        run = build.build_run(config, folder)
         archs = run.space.sample(rng.key(0), (args.candidates,))
         chosen = {"random": list(dict.fromkeys(run.space.to_strs(archs)))}
         root = Path(folder) / "retrain"

@@ -1,4 +1,4 @@
-"""A whole search on the embedded digits, for a first look: about six minutes on two CPU cores.
+"""A whole search on the embedded digits, for a first look: five to six minutes on two CPU cores.
 
 python launch.py --config=configs/digits.py
 """
