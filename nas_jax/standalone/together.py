@@ -120,7 +120,7 @@ class Together:
         self._lots = functools.cache(make)  # by filters and factor on the learning rate
 
     def train(self, root: Path, jobs: Mapping[Path, Job]) -> None:
-        """Train up to M networks of one width and one seed.
+        """Train up to M networks of one width and one seed, but those that have a result.
 
         One that diverges does not disturb the others. It begins again, `restarts` times at most,
         each time with a tenth of the learning rate.
@@ -131,9 +131,11 @@ class Together:
 
         Raises: Diverged if a network diverges each time; the others have their results.
         """
-        filters = next(iter(jobs.values()))[1]
         if not (root / LOTS / _name(jobs, self.size, 0)).exists():  # no lot that was killed
             jobs = {path: job for path, job in jobs.items() if not evaluation.is_done(path)}
+        if not jobs:
+            return
+        filters = next(iter(jobs.values()))[1]
         for restarts in range(self._restarts + 1):
             lots = self._lots(filters, SLOWER**restarts)
             directory = root / LOTS / _name(jobs, self.size, restarts)
