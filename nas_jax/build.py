@@ -46,7 +46,7 @@ def build_run(config: ConfigDict, workdir: str | Path) -> Run:
     environment.start()
     config = config.copy_and_resolve_references()
     space = spaces.make(**config.space.to_dict())
-    _check_widths(config.retrain, space)
+    _check_widths(config, space)
     if config.data.image_size:
         space.check_image_size(config.data.image_size)  # before a data set is read in vain
     _training_variant(config, space)  # as soon as it can be checked
@@ -209,12 +209,12 @@ def _strategy(config, space, constraints):
     return strategies.compiled(strategy)
 
 
-def _check_widths(retrain, space):
+def _check_widths(config, space):
     """Check that networks have widths if widths are to be tuned."""
     for protocol in ("short", "final"):
-        groups = retrain[protocol].groups
-        if groups.tuned or groups.narrowed:
-            if retrain.compile == "together":
+        groups = config.retrain[protocol].groups
+        if together.tunes_widths(config, protocol):
+            if config.retrain.compile == "together":
                 raise ValueError(
                     f"config.retrain.compile='together', but retrain.{protocol}.groups.tuned="
                     f"{groups.tuned} and .narrowed={groups.narrowed}: networks with widths of "
