@@ -33,7 +33,7 @@ def jax_step(workload: Workload, execution: str, images, labels, num_groups: int
             groups_at_once=1 if execution == "switch" else num_groups // devices,
             prepare=lambda keys, images: images,
             sampler=lambda key, step, groups, *_: jax.tree.map(lambda m: m[groups], masks),
-            usage=workload.space.usage,
+            space=workload.space,
         )
         return step(state, batch, root, hyper)
 

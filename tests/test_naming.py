@@ -42,7 +42,7 @@ def _batch_norm(statistics):
 
 
 def _sampler(name):
-    return path_samplers.make(name, SPACE.choices, num_groups=1)
+    return path_samplers.make(name, SPACE, num_groups=1)
 
 
 def _widths(resource):

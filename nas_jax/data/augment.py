@@ -17,7 +17,22 @@ def standardise(images: jax.Array, mean: tuple, std: tuple) -> jax.Array:
 
 def standardiser(data: Any) -> Callable[[jax.Array], jax.Array]:
     """Bind `standardise` to the mean and standard deviation of a `dataset.Data`."""
-    return functools.partial(standardise, mean=data.mean, std=data.std)
+    return _standardiser(data.mean, data.std)
+
+
+@functools.cache  # equal functions, as programs are shared by
+def _standardiser(mean, std):
+    return functools.partial(standardise, mean=mean, std=std)
+
+
+def preparation(data: Any, **options: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Return (keys, images uint8) -> standardised, augmented images; options: of `augment`."""
+    return _preparation(standardiser(data), **options)
+
+
+@functools.cache
+def _preparation(standardised, **options):
+    return lambda keys, images: augment(keys, standardised(images), **options)
 
 
 def augment(

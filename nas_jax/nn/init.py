@@ -1,5 +1,6 @@
 """The initial variables of a network."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -23,10 +24,15 @@ def init(key: jax.Array, net: nn.Module, images: jax.Array, *archs: Any) -> Any:
       images: float32, of a shape that the network takes.
       *archs: masks, for a supernet.
 
-    Returns: variables as of `net.init`, the kernels as NumPy arrays.
+    Returns: variables as of `net.init`, as NumPy arrays.
     """
-    variables = jax.jit(net.clone(kernel_init=layers.he_scale).init)(key, images, *archs)
-    return _drawn(key, variables, jax.tree.map(lambda leaf: True, variables))
+    scales = jax.device_get(_scales(net)(key, images, *archs))
+    return _drawn(key, scales, jax.tree.map(lambda leaf: True, scales))
+
+
+@functools.lru_cache(8)  # equal networks share the program
+def _scales(net):
+    return jax.jit(net.clone(kernel_init=layers.he_scale).init)
 
 
 def _drawn(key, scales, used):
@@ -61,13 +67,18 @@ class StandaloneInit:
     """
 
     def __init__(self, net: Network, images: jax.Array):
-        @jax.jit
-        def scales(key, arch):
-            variables = net.clone(kernel_init=layers.he_scale).init(key, images, arch)
-            return variables, {name: net.space.usage(x, arch) for name, x in variables.items()}
-
-        self._scales = scales
+        self._scales = functools.partial(_scales_and_usage(net), images)
 
     def __call__(self, key: jax.Array, arch: Any) -> Any:
         """Draw the variables of one architecture, masks [k]; `key` is consumed."""
         return _drawn(key, *jax.device_get(self._scales(key, arch)))
+
+
+@functools.lru_cache(8)
+def _scales_and_usage(net):
+    @jax.jit
+    def scales(images, key, arch):
+        variables = net.clone(kernel_init=layers.he_scale).init(key, images, arch)
+        return variables, {name: net.space.usage(x, arch) for name, x in variables.items()}
+
+    return scales

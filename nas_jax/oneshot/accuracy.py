@@ -4,6 +4,7 @@ Letters: D devices, g candidates of a device, N candidates in all, M images, n i
 K classes.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -118,6 +119,14 @@ def compiled_correct(
     prepare: Callable[[jax.Array], jax.Array],
     devices: Sequence[jax.Device] | None = None,
 ) -> Callable[..., jax.Array]:
-    """Compile `correct` for all devices: masks, `per_arch` and the counts are [D, g, ...]."""
+    """Compile `correct` for all devices: masks, `per_arch` and the counts are [D, g, ...].
+
+    Equal networks and preparations share the compiled function.
+    """
+    return _compiled(net, prepare, devices and tuple(devices))
+
+
+@functools.lru_cache(8)
+def _compiled(net, prepare, devices):
     split = {"per_arch", "archs"}
     return distributed.pmap(correct(net, prepare), split=split, split_out=True, devices=devices)

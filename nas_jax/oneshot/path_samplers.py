@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from nas_jax import naming
 from nas_jax.oneshot import path_dropout
 from nas_jax.runtime import rng
+from nas_jax.spaces import Space
 from nas_jax.spaces import choices as choices_lib
 
 Sampler = Callable[[jax.Array, jax.Array, jax.Array, Any, Any], Any]
@@ -36,28 +37,28 @@ def fixed(key, step, groups, arch, hyper):
 
 @dataclasses.dataclass(frozen=True)
 class PathDropout:
-    """Drops paths of the space's `choices`; `rescale` as in `path_dropout.sample`."""
+    """Drops paths of a space; `rescale` as in `path_dropout.sample`."""
 
-    choices: Any
+    space: Space
     rescale: bool = False
 
     def __call__(self, key, step, groups, state, hyper):
         """Draw the masks; see the module."""
         key = jax.random.fold_in(key, step)
         drop = {"r": hyper.r, "share": hyper.drop_share, "rescale": self.rescale}
-        return path_dropout.sample(key, self.choices, groups, **drop)
+        return path_dropout.sample(key, self.space.choices, groups, **drop)
 
 
 @dataclasses.dataclass(frozen=True)
 class SinglePath:
-    """Draws uniform legal architectures of the space's `choices`."""
+    """Draws uniform legal architectures of a space."""
 
-    choices: Any
+    space: Space
 
     def __call__(self, key, step, groups, state, hyper):
         """Draw the masks; see the module."""
         keys = rng.each(jax.random.fold_in(key, step), groups)
-        return jax.vmap(lambda key: choices_lib.sample(key, self.choices))(keys)
+        return jax.vmap(lambda key: choices_lib.sample(key, self.space.choices))(keys)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,16 +69,16 @@ class Fair:
     subsets are a round, which has each subset once.
     """
 
-    choices: Any
+    space: Space
     num_groups: int
 
     def __call__(self, key, step, groups, state, hyper):
         """Draw the masks; see the module."""
         numbers, decisions = step * self.num_groups + groups, []
-        for d, choice in enumerate(jax.tree.leaves(self.choices)):
+        for d, choice in enumerate(jax.tree.leaves(self.space.choices)):
             orders, places = _orders(jax.random.fold_in(key, d), numbers, choice.num_subsets)
             decisions.append(jnp.take_along_axis(orders, places[:, None], 1)[:, 0])
-        return choices_lib.from_decisions(self.choices, jnp.stack(decisions, -1))
+        return choices_lib.from_decisions(self.space.choices, jnp.stack(decisions, -1))
 
 
 def _orders(key, numbers, size):
@@ -87,16 +88,16 @@ def _orders(key, numbers, size):
     return jax.vmap(lambda key: jax.random.permutation(key, size))(keys), places
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays are not hashable
 class Sandwich:
     """Uses `extremes`, the largest and the smallest architecture, then uniform ones."""
 
-    choices: Any
+    space: Space
     extremes: tuple[Any, Any]
 
     def __call__(self, key, step, groups, state, hyper):
         """Draw the masks; see the module."""
-        uniform = SinglePath(self.choices)(key, step, groups, state, hyper)
+        uniform = SinglePath(self.space)(key, step, groups, state, hyper)
 
         def with_extremes(largest, smallest, masks):
             first = jnp.where((groups == 0)[:, None], largest, smallest)
@@ -110,7 +111,7 @@ NAMES = ("path_dropout", "single_path", "fair", "sandwich")
 
 def make(
     name: str,
-    choices: Any,
+    space: Space,
     *,
     num_groups: int,
     extremes: tuple[Any, Any] | None = None,
@@ -120,7 +121,7 @@ def make(
 
     Args:
       name: one of `NAMES`.
-      choices: the space's tree of Choices.
+      space: the search space.
       num_groups: ghost batches of a step, over all devices.
       extremes: the largest and the smallest architecture, masks [num_options]; for "sandwich" only.
       rescale: of `PathDropout`.
@@ -129,8 +130,8 @@ def make(
     """
     naming.check("sampler", name, NAMES)
     return {
-        "path_dropout": PathDropout(choices, rescale),
-        "single_path": SinglePath(choices),
-        "fair": Fair(choices, num_groups),
-        "sandwich": Sandwich(choices, extremes),
+        "path_dropout": PathDropout(space, rescale),
+        "single_path": SinglePath(space),
+        "fair": Fair(space, num_groups),
+        "sandwich": Sandwich(space, extremes),
     }[name]

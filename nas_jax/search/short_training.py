@@ -44,10 +44,8 @@ class ShortTraining:
             split="train",
             sampler=path_samplers.fixed,
             sampler_state=run.space.all_on(),
-            init_args=lambda arch: (
-                arch,
-            ),  # so the initial weights suit the fan-ins of its network
-            usage=run.space.usage,
+            init_args=lambda arch: (arch,),  # so the weights suit the fan-ins of its network
+            space=run.space,
         )
         self._training = Training(task, run.config.retrain.short.train, run.data)
         self._images, self._labels = run.data.fixed("valid", run.config.sweep.num_images)

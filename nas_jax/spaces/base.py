@@ -330,7 +330,7 @@ def param_shapes(
 
 def params_shape(net: network.Network, image_shape: tuple[int, ...]) -> Any:
     """Trace shapes and dtypes of a supernet's parameters, for images [H, W, C]."""
-    images = jnp.zeros((1, *image_shape), jnp.float32)
+    images = np.zeros((1, *image_shape), np.float32)
     return jax.eval_shape(net.init, rng.key(0), images, net.space.all_on())["params"]
 
 

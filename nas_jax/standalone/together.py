@@ -34,8 +34,9 @@ from nas_jax.standalone import evaluation
 from nas_jax.storage import identity
 from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.training import train_step
+from nas_jax.training.layout import SHARED
 from nas_jax.training.loop import SLOWER, Task, Training
-from nas_jax.training.members import Members
+from nas_jax.training.members import Members, of_each
 from nas_jax.training.metrics import Diverged
 from nas_jax.training.train_step import TrainState
 
@@ -76,17 +77,21 @@ class Lot(Members):
     def predictor(self, net: Any, prepare: Callable) -> Callable:
         """Compile (states, images uint8 [n, H, W, C]) -> the most likely labels, int32 [M, n]."""
 
-        def predict(states, images):
-            def of_one(state):
-                variables = {"params": state.params, "batch_stats": state.batch_stats}
-                logits = net.apply(variables, prepare(images), state.sampler_state)
-                return jnp.argmax(logits, -1)
+        return _predictor(net, prepare, self._mesh, self._one_by_one)
 
-            return self._each(of_one, states)
 
-        members = distributed.MEMBER
-        split = {"states": members}
-        return distributed.spread(predict, self._mesh, split=split, split_out=members)
+@functools.lru_cache(SHARED)
+def _predictor(net, prepare, mesh, one_by_one):
+    def predict(states, images):
+        def of_one(state):
+            variables = {"params": state.params, "batch_stats": state.batch_stats}
+            logits = net.apply(variables, prepare(images), state.sampler_state)
+            return jnp.argmax(logits, -1)
+
+        return of_each(one_by_one, of_one, states)
+
+    members = distributed.MEMBER
+    return distributed.spread(predict, mesh, split={"states": members}, split_out=members)
 
 
 class Together:
@@ -164,7 +169,7 @@ class _Lots:
         self._train = run.config.retrain[protocol].train.copy_and_resolve_references()
         self._train.base_lr, self._train.restarts = self._train.base_lr * slower, 0
         self._train.l2_unused = False  # a network alone has no parameter that it does not use
-        images = jnp.zeros((1, *run.data.image_shape), jnp.float32)
+        images = np.zeros((1, *run.data.image_shape), np.float32)
         one_by_one = self._net.execution != "masked"
         init = StandaloneInit(self._net, images)
         self._lot = Lot(init, size, one_by_one=one_by_one, devices=devices)
@@ -175,7 +180,7 @@ class _Lots:
             sampler=path_samplers.fixed,
             sampler_state=run.space.all_on(),
             init_args=lambda arch: (arch,),
-            usage=run.space.usage,
+            space=run.space,
         )
         self._training = Training(task, self._train, run.data, devices, layout=self._lot)
 

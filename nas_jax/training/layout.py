@@ -6,6 +6,7 @@ Letters: M members of a population.
 """
 
 import abc
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,8 @@ from nas_jax.data.dataset import Data
 from nas_jax.runtime import distributed, rng
 from nas_jax.training.hyperparameters import HyperParameters, Schedule
 from nas_jax.training.train_step import TrainState
+
+SHARED = 8  # programs of a kind that are kept, for trainings whose steps are equal
 
 
 class Turn(Protocol):
@@ -107,13 +110,7 @@ class Replicated(Layout):
 
     def compile(self, step):
         """Compile the step for each device; means are taken over all of them."""
-        return distributed.pmap(
-            step,
-            split={"batch"},
-            split_out=False,
-            donate={"state"},
-            devices=self._devices,
-        )
+        return _compiled(step, self._devices and tuple(self._devices))
 
     def hyper(self, of_one):
         """Return the hyper-parameters as they are."""
@@ -121,3 +118,9 @@ class Replicated(Layout):
 
     def begin(self, directory, start, state, schedule):
         """Do nothing."""
+
+
+@functools.lru_cache(SHARED)
+def _compiled(step, devices):
+    options = {"split": {"batch"}, "split_out": False, "donate": {"state"}}
+    return distributed.pmap(step, devices=devices, **options)

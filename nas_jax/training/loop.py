@@ -9,7 +9,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -19,6 +18,7 @@ from nas_jax.nn.init import init
 from nas_jax.oneshot.path_samplers import Sampler
 from nas_jax.run import count_steps
 from nas_jax.runtime import distributed, preemption, rng
+from nas_jax.spaces import Space
 from nas_jax.storage import file_paths, identity, json_files
 from nas_jax.storage.checkpoints import Checkpoints, Resumed
 from nas_jax.storage.identity import Identity
@@ -50,7 +50,7 @@ class Task:
       sampler: the mask sampler; None for a network without masks.
       sampler_state: the sampler's first state; None: it has none.
       init_args: (sampler's first state) -> what `net.init` takes after the images: (masks,) or ().
-      usage, penalty, per_use: see `TrainStep`.
+      space, penalty, per_use: see `TrainStep`.
       dropout: the section `supernet.path_dropout`; None where no path is dropped.
       turn: the action between steps; None: there is none.
       identity: of its checkpoints; None: that of the network and the data, see `identity.of`.
@@ -62,7 +62,7 @@ class Task:
     sampler: Sampler | None = None
     sampler_state: Any = None
     init_args: Callable[[Any], tuple] = _no_arguments
-    usage: Callable[[Any, Any], Any] | None = None
+    space: Space | None = None
     penalty: Callable[[Any, Any], jax.Array] | None = None
     per_use: bool = False
     dropout: ConfigDict | None = None
@@ -71,7 +71,7 @@ class Task:
 
 
 class Training:
-    """A task with its settings. Its step is compiled once, however often `fit` is called.
+    """A task with its settings. Trainings with equal steps share the compiled one.
 
     Args:
       task: the network and what is particular to it.
@@ -211,7 +211,7 @@ class Training:
             else:
                 variables = {"params": params}
             state = train_step.create(variables, sampler_state)
-            return jax.tree.map(jnp.copy, state)  # the first step reuses their memory
+            return jax.tree.map(np.array, state)  # copies: the first step reuses their memory
 
         return self._layout.first_state(new, seed)
 
@@ -230,23 +230,21 @@ class Training:
         return self._layout.shape_of(jax.eval_shape(create, variables))
 
     def _init_inputs(self, sampler_state):
-        images = jnp.zeros((1, *self._data.image_shape), jnp.float32)
+        images = np.zeros((1, *self._data.image_shape), np.float32)
         return images, *self.task.init_args(sampler_state)
 
     @functools.cached_property
     def _step(self):
         """The compiled step."""
         task, train = self.task, self._train
-        standardise = augment.standardiser(self._data)
-        augmented = functools.partial(augment.augment, **train.augment.to_dict())
         num_groups = train.batch_size // train.ghost_batch_size // self._layout.num_replicas
         step = TrainStep(
             task.net,
-            prepare=lambda keys, images: augmented(keys, standardise(images)),
+            prepare=augment.preparation(self._data, **train.augment.to_dict()),
             num_groups=num_groups,
             groups_at_once=1 if task.net.execution == "switch" else num_groups,
             sampler=task.sampler,
-            usage=task.usage,
+            space=task.space,
             penalty=task.penalty,
             per_use=task.per_use,
             l2_norm_params=train.l2_norm_params,

@@ -6,6 +6,7 @@ Letters: M members.
 """
 
 import abc
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from nas_jax.runtime import distributed, rng
 from nas_jax.training.hyperparameters import HyperParameters
-from nas_jax.training.layout import Layout
+from nas_jax.training.layout import SHARED, Layout
 
 
 class Members(Layout):
@@ -56,36 +57,38 @@ class Members(Layout):
 
     def compile(self, step):
         """Compile the step for all members of a device."""
+        return _compiled(step, self._mesh, self._one_by_one, self._reported)
 
-        def steps(states, batch, roots, hyper):
-            def one(state, root, hyper):
-                return step(state, batch, root, hyper)
-
-            states, metrics = self._each(one, states, roots, hyper)
-            return states, self._reported(metrics)
-
-        members, replicas = distributed.MEMBER, distributed.AXIS
-        return distributed.spread(
-            steps,
-            self._mesh,
-            split={"states": members, "batch": replicas, "roots": members, "hyper": members},
-            split_out=(members, self._metrics_axis),
-            donate={"states"},
-        )
-
-    _metrics_axis = distributed.MEMBER
-
-    def _reported(self, metrics: Any) -> Any:
-        """Return what the step reports of metrics [members of this device]: here, all of them."""
-        return metrics
-
-    def _each(self, function: Callable, *members: Any) -> Any:
-        """Apply `function` to each member of a device."""
-        if self._one_by_one:
-            return jax.lax.map(lambda member: function(*member), members)
-        return jax.vmap(function)(*members)
+    # What the step reports of the metrics of all members, [M]; None: each member's.
+    _reported: Callable | None = None
 
     def hyper(self, of_one: HyperParameters) -> HyperParameters:
         """Repeat the hyper-parameters: float32 [M]."""
         ones = np.ones(self._size, np.float32)
         return HyperParameters(*(x * ones for x in of_one))
+
+
+def of_each(one_by_one: bool, function: Callable, *members: Any) -> Any:
+    """Apply `function` to each member of a device, one after the other or all at once."""
+    if one_by_one:
+        return jax.lax.map(lambda member: function(*member), members)
+    return jax.vmap(function)(*members)
+
+
+@functools.lru_cache(SHARED)
+def _compiled(step, mesh, one_by_one, reported):
+    def steps(states, batch, roots, hyper):
+        def one(state, root, hyper):
+            return step(state, batch, root, hyper)
+
+        states, metrics = of_each(one_by_one, one, states, roots, hyper)
+        return states, reported(distributed.all_members(metrics)) if reported else metrics
+
+    members, replicas = distributed.MEMBER, distributed.AXIS
+    return distributed.spread(
+        steps,
+        mesh,
+        split={"states": members, "batch": replicas, "roots": members, "hyper": members},
+        split_out=(members, distributed.WHOLE if reported else members),
+        donate={"states"},
+    )

@@ -27,7 +27,7 @@ from nas_jax.runtime import distributed, rng
 from nas_jax.storage import json_files
 from nas_jax.storage.checkpoints import Weights
 from nas_jax.training.hyperparameters import HyperParameters, Schedule
-from nas_jax.training.members import Members
+from nas_jax.training.members import Members, of_each
 
 ACCURACY = "score"  # name of the accuracies in the sampler state, and in checkpoints
 
@@ -76,7 +76,7 @@ class Population(Members):
     def first_state(self, new, seed):
         """Make and stack the states of all members, each from a seed of its own."""
         members = [new(member_seed) for member_seed in self._seeds(seed)]
-        state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+        state = jax.tree.map(lambda *leaves: np.stack(leaves), *members)
         return state._replace(sampler_state=self.first_sampler_state)
 
     def shape_of(self, one):
@@ -88,10 +88,9 @@ class Population(Members):
         """Return distinct seeds uint32 [M]; a population of one has the seed itself."""
         return np.arange(self._size, dtype=np.uint32) + np.uint32(seed * self._size)
 
-    _metrics_axis = distributed.WHOLE
-
-    def _reported(self, metrics):
-        return _mean_of_sound(distributed.all_members(metrics))
+    @property
+    def _reported(self):
+        return _mean_of_sound
 
     def hyper(self, of_one: HyperParameters) -> HyperParameters:
         """Multiply the hyper-parameters by each member's factors: float32 [M]."""
@@ -144,7 +143,9 @@ class Population(Members):
             def of_one(params):
                 return jnp.mean(count({"params": params}, {}, images, labels, archs)) / len(labels)
 
-            return distributed.all_members(distributed.mean(self._each(of_one, params)))
+            return distributed.all_members(
+                distributed.mean(of_each(self._one_by_one, of_one, params))
+            )
 
         split = {"params": distributed.MEMBER, "archs": distributed.AXIS}
         whole = distributed.WHOLE

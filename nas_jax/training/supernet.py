@@ -73,7 +73,7 @@ def _task(run, devices):
         split="train",
         sampler=sampler(run),
         init_args=lambda sampler_state: (space.all_on(),),
-        usage=space.usage,
+        space=space,
         penalty=run.variant.penalty,
         per_use=config.per_use_gradients,
         dropout=config.path_dropout if config.sampler == "path_dropout" else None,
@@ -115,7 +115,7 @@ def sampler(run: Run) -> path_samplers.Sampler:
         extremes = params_flops.extremes(run.space, config.filters)
     return path_samplers.make(
         config.sampler,
-        run.space.choices,
+        run.space,
         num_groups=config.train.batch_size // config.train.ghost_batch_size,
         extremes=extremes,
         rescale=config.path_dropout.rescale,

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from nas_jax.runtime import distributed, rng
+from nas_jax.spaces import Space
 from nas_jax.training import optim
 from nas_jax.training.hyperparameters import HyperParameters
 
@@ -33,20 +35,23 @@ _UNSET_SGD = optim.sgd(0.0, momentum=0.0, nesterov=True, clip_norm=None)
 
 
 def create(variables: Any, sampler_state: Any = None) -> TrainState:
-    """Make the state before the first step."""
+    """Make the state before the first step; what is not given is zero, in the host's memory."""
     params = variables["params"]
+    shapes = jax.eval_shape(_UNSET_SGD.init, params)  # each array would be a program on a device
     return TrainState(
-        jnp.zeros((), jnp.int32),
+        np.zeros((), np.int32),
         params,
         variables.get("batch_stats", {}),
-        _UNSET_SGD.init(params),
+        jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes),
         {} if sampler_state is None else sampler_state,
     )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class TrainStep:
     """The step (state, batch, root, hyper) -> (state, metrics), which a layout compiles.
+
+    Equal steps are compiled once, so its attributes are hashable.
 
     The batch is {"image": uint8 [B, H, W, C], "label": int32 [B]}; `root` is the key of the run.
     Metrics are float32 [], means over all devices.
@@ -59,8 +64,8 @@ class TrainStep:
       groups_at_once: ghost batches that one forward and backward pass takes; divides `num_groups`.
       sampler: mask sampler, (key, the same for all steps; step; global group numbers int32 [G];
         sampler state; hyper-parameters) -> masks [G, k]; None for a network without masks.
-      usage: (params, masks) -> share of groups that use each parameter, in [0, 1]; None: all groups
-        use all parameters.
+      space: the search space, whose `usage` gives the share of groups that use each parameter;
+        None: all groups use all parameters.
       penalty: (params, mean of `usage` over all devices) -> float32 [], added to the loss; None: no
         penalty.
       per_use: whether the gradient of a parameter is the mean over the groups of all devices that
@@ -76,7 +81,7 @@ class TrainStep:
     num_groups: int
     groups_at_once: int
     sampler: Callable[..., Any] | None = None
-    usage: Callable[[Any, Any], Any] | None = None
+    space: Space | None = None
     penalty: Callable[[Any, Any], jax.Array] | None = None
     per_use: bool = False
     l2_norm_params: bool = False
@@ -103,7 +108,7 @@ class TrainStep:
         grads, metrics = jax.tree.map(jnp.add, grads, penalty_grads), metrics | terms
         grads, metrics, now = distributed.mean((grads, metrics, now))
         if self.per_use:
-            grads = _per_use(grads, distributed.mean(self.usage(state.params, masks)))
+            grads = _per_use(grads, distributed.mean(self.space.usage(state.params, masks)))
         updates, opt_state = self._sgd(hyper).update(grads, state.opt_state, state.params)
         params, step = optax.apply_updates(state.params, updates), state.step + 1
         batch_stats = jax.tree.map(self._moving_mean, state.batch_stats, now)
@@ -148,7 +153,7 @@ class TrainStep:
         return loss, {"loss": loss, "accuracy": correct}
 
     def _penalties(self, params, masks, hyper):
-        used = self.usage and self.usage(params, masks)
+        used = self.space and self.space.usage(params, masks)
         l2_usage = None if self.l2_unused else used
         terms = {"l2": hyper.l2 * optim.l2(params, l2_usage, norm_params=self.l2_norm_params)}
         if self.penalty is not None:

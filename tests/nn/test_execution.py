@@ -195,7 +195,7 @@ def _one_step(net: nn.Module, variables, masks, at_once):
         groups_at_once=at_once,
         prepare=lambda keys, x: x / 255.0,
         sampler=lambda *_: masks,
-        usage=SPACE.usage,
+        space=SPACE,
         nesterov=False,
     )
     hyper = HyperParameters(*map(np.float32, (0.1, 0, 0, 0.1, 0, 0, 0)))

@@ -1,6 +1,7 @@
 """Mask samplers: which architecture each ghost batch trains."""
 
 import collections
+import types
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ Hyper = collections.namedtuple("Hyper", ["r", "drop_share"])
 
 def make(name, num_groups=6, space=SPACE):
     extremes = params_flops.extremes(space)
-    sampler = path_samplers.make(name, space.choices, num_groups=num_groups, extremes=extremes)
+    sampler = path_samplers.make(name, space, num_groups=num_groups, extremes=extremes)
 
     @jax.jit
     def draw(key, step, groups):
@@ -88,7 +89,7 @@ def test_fair_edges_are_independent():
 def test_fair_where_a_choice_has_many_subsets():
     """Two ops of three, or one: six subsets, each once in six ghost batches."""
     one = choices.Choice("ops", 3, 1, 2)
-    sampler = path_samplers.make("fair", [one], num_groups=6)
+    sampler = path_samplers.make("fair", types.SimpleNamespace(choices=[one]), num_groups=6)
     drawn = choices.to_decisions([one], sampler(KEY, 0, jnp.arange(6), (), None))
     assert sorted(drawn[:, 0].tolist()) == [0, 1, 2, 3, 4, 5]
 

@@ -127,7 +127,7 @@ def _step(space, sample_masks, *, l2, lr=0.0, **options):
         groups_at_once=2,
         prepare=lambda keys, x: x.astype(jnp.float32) / 255,
         sampler=sample_masks,
-        usage=space.usage,
+        space=space,
         nesterov=False,
         **options,
     )
