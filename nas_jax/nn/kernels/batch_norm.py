@@ -30,6 +30,7 @@ def _channel_sums_cpu(*factors):
     return jnp.sum(sums, 1)[:, None, None, None]
 
 
+@functools.partial(jax.jit, inline=True)
 def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Compute the means of x and of its square per group and channel.
 
@@ -75,7 +76,7 @@ def _recorded_bwd(values, g):
 recorded.defvjp(lambda x, values, kept: (x, values), _recorded_bwd)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+@functools.partial(jax.jit, static_argnums=3, inline=True)
 def scale_shift(x: jax.Array, factor: jax.Array, shift: jax.Array, relu: bool) -> jax.Array:
     """Compute x * factor + shift, then a ReLU if `relu`. The gradient recomputes the sign.
 
@@ -88,6 +89,11 @@ def scale_shift(x: jax.Array, factor: jax.Array, shift: jax.Array, relu: bool) -
     Returns:
       [G, n, H, W, C] of x's dtype.
     """
+    return _scale_shift(x, factor, shift, relu)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _scale_shift(x, factor, shift, relu):
     y = x * factor + shift
     return (jnp.maximum(y, 0) if relu else y).astype(x.dtype)
 
@@ -100,7 +106,7 @@ def _scale_shift_bwd(relu, saved, g):
     return (g * factor).astype(x.dtype), _channel_sums(g, x), _channel_sums(g)
 
 
-scale_shift.defvjp(
-    lambda x, factor, shift, relu: (scale_shift(x, factor, shift, relu), (x, factor, shift)),
+_scale_shift.defvjp(
+    lambda x, factor, shift, relu: (_scale_shift(x, factor, shift, relu), (x, factor, shift)),
     _scale_shift_bwd,
 )

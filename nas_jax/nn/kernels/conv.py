@@ -10,6 +10,7 @@ from jax import lax
 from nas_jax.nn.kernels import residuals, windows
 
 
+@functools.partial(jax.jit, static_argnums=2, inline=True)
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Convolve, SAME: [N, H, W, C] x [kh, kw, C, D], kh and kw odd -> [N, H/s, W/s, D].
 

@@ -13,6 +13,7 @@ from nas_jax.nn.kernels import residuals, windows
 _FEW = 8  # images that the kernel gradient takes at a time
 
 
+@functools.partial(jax.jit, static_argnums=2, inline=True)
 def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Convolve depthwise, SAME: [N, H, W, C] x [k, k, 1, C], k odd -> [N, H/s, W/s, C]."""
     return residuals.saved(_depthwise(x, kernel, stride))

@@ -1,5 +1,6 @@
 """1x1 convolutions, of one array and of a concat of channels."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -10,6 +11,7 @@ from jax import lax
 from nas_jax.nn.kernels import residuals
 
 
+@functools.partial(jax.jit, inline=True)
 def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolve 1x1, [.., C] x [C, D] -> [.., D], as one flat matrix product.
 

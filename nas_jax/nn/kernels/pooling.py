@@ -44,17 +44,20 @@ def _pool_bwd(combine, value, x, g):
 _pool.defvjp(lambda x, combine, value: (_pool(x, combine, value), x), _pool_bwd)
 
 
+@functools.partial(jax.jit, inline=True)
 def max_pool(x: jax.Array) -> jax.Array:
     """Take the 3x3 maximum, stride 1, SAME: [.., H, W, C] -> the same shape."""
     return _pool(x, lax.max, -jnp.inf)
 
 
+@functools.partial(jax.jit, inline=True)
 def avg_pool(x: jax.Array) -> jax.Array:
     """Take the 3x3 mean over pixels of the image, stride 1: [.., H, W, C] -> the same shape."""
     ones = jnp.ones((*x.shape[-3:-1], 1), x.dtype)
     return _pool(x, lax.add, 0.0) / _pool(ones, lax.add, 0.0)
 
 
+@functools.partial(jax.jit, inline=True)
 def halve(x: jax.Array) -> jax.Array:
     """Take the 2x2 mean, stride 2: [.., H, W, C], H and W even -> [.., H/2, W/2, C]."""
     *leading, height, width, channels = x.shape
