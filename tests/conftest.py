@@ -5,13 +5,7 @@ import os
 from tests import compilation_cache
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Programs of tests run for milliseconds: XLA compiles them a third faster where LLVM optimises less.
-FLAGS = (
-    "--xla_force_host_platform_device_count=8",
-    "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
-)
-os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
+os.environ.setdefault("XLA_FLAGS", compilation_cache.flags(num_devices=8))
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # set: by the user, or by the run's first process
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compilation_cache.folder()
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
