@@ -11,7 +11,18 @@ from nas_jax import build as build_lib
 from nas_jax import pipeline
 from nas_jax.search import sweep
 from nas_jax.storage import json_files
+from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.training import supernet
+
+# A supernet of four ops, where a test is about what is around it.
+SMALL = {"space.num_cells": 1, "space.num_blocks": 1, "space.ops": ("identity", "sep3x3")}
+
+
+def built_with(config, fields):
+    """What `build` gives, with fields of the config changed, such as {"sweep.score": "kl"}."""
+    with config.unlocked():
+        config.update_from_flattened_dict(fields)
+    return build(config)
 
 
 def build(config):
@@ -55,9 +66,11 @@ def fit(built, directory, num_devices=1, wrap=lambda data: data):
 
 
 def assert_resumes(built, directory, state, rows):
-    """Stopped after step 17 and resumed from a checkpoint, it ends as the whole one did."""
+    """Stopped after step 17 and resumed from step 10, it ends as the whole one did, to the bit."""
     with pytest.raises(Stop):
         fit(built, directory, wrap=Stopping)
+    with Checkpoints(directory / "checkpoints") as checkpoints:
+        assert checkpoints.latest == 10
     resumed, again = fit(built, directory)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(resumed), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))

@@ -16,24 +16,15 @@ from nas_jax.report import analysis
 from nas_jax.runtime import rng
 from nas_jax.search import short_training, sweep
 from nas_jax.spaces import choices
-from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.training import loop, supernet
 from tests import trainings
-from tests.configs import tiny_macro
-from tests.trainings import Stop, Stopping
+from tests.configs import tiny, tiny_macro
 
 pytestmark = pytest.mark.system
 
 MACRO = spaces.make("nasbench_macro", stages=(1, 2), head=2)  # 27 architectures
 OPTIONS = {"evolution": {"sweep.options": (("population", 10),)}}  # soon full
 EVERY = ["".join(digits) for digits in itertools.product("012", repeat=3)]
-
-
-def _changed(config, *fields):
-    """Flattened fields set; the config is built: (config, space, data)."""
-    with config.unlocked():
-        config.update_from_flattened_dict(dict(fields))
-    return trainings.build(config)
 
 
 @pytest.fixture
@@ -91,7 +82,7 @@ def test_every_strategy_keeps_to_the_constraints_and_to_the_table(tmp_path, tabl
         "sweep.constraints.max_params": int(params[18]),
         "sweep.constraints.max_flops": int(flops[20]),
     } | OPTIONS.get(strategy, {})
-    config, space, data = _changed(tiny_macro.get_config(), *fields.items())
+    config, space, data = trainings.built_with(tiny_macro.get_config(), fields)
     rows = trainings.swept(config, space, data, tmp_path / "run")
     assert len(rows) == config.sweep.num_candidates
     assert all(row["params"] <= params[18] and row["flops"] <= flops[20] for row in rows)
@@ -119,7 +110,7 @@ def test_every_strategy_keeps_to_the_constraints_and_to_the_table(tmp_path, tabl
 def test_what_cannot_be_is_said(tmp_path, fields, message):
     with pytest.raises(ValueError, match=message):
         sweep.search(
-            trainings.run_of(*_changed(tiny_macro.get_config(), *fields.items()), tmp_path)
+            trainings.run_of(*trainings.built_with(tiny_macro.get_config(), fields), tmp_path)
         )
 
 
@@ -140,7 +131,9 @@ def test_latencies_add_up():
 
 def test_a_limit_of_latency_is_kept(tmp_path):
     """Of networks that are timed in truth; later searches read the file."""
-    config, space, data = _changed(tiny_macro.get_config(), ("sweep.latency.num_archs", 20))
+    config, space, data = trainings.built_with(
+        tiny_macro.get_config(), {"sweep.latency.num_archs": 20}
+    )
     path, size = tmp_path / "latency.json", {"filters": 4, **params_flops.image_options(data)}
     latency.per_option(space, path, num_archs=6, batch_size=2, **size)
     file = path.read_text()
@@ -168,7 +161,7 @@ def test_a_search_that_was_cut_off_goes_on_the_same(tmp_path, table, strategy):
     fields = {"table": table, "sweep.score": "table", "sweep.strategy": strategy}
     fields |= {"sweep.num_candidates": 26 if strategy == "exhaustive" else 60}
     fields |= OPTIONS.get(strategy, {})
-    run = *_changed(tiny_macro.get_config(), *fields.items()), tmp_path
+    run = *trainings.built_with(tiny_macro.get_config(), fields), tmp_path
     rows = trainings.swept(*run)
     path = tmp_path / "trials.jsonl"
     whole = path.read_bytes()
@@ -185,7 +178,7 @@ def test_a_search_that_was_cut_off_goes_on_the_same(tmp_path, table, strategy):
 # -- a supernet that a strategy trains ------------------------------------------------------------
 
 
-def _enas(config=None):
+def test_a_sweep_goes_on_with_the_controller_that_learned_from_the_supernet(tmp_path):
     fields = {
         "supernet.sampler": "strategy",
         "supernet.strategy_every": 2,
@@ -193,62 +186,17 @@ def _enas(config=None):
         "supernet.train.checkpoint_every": 10,
         "sweep.strategy": "enas",
         "sweep.options": (("learning_rate", 0.1), ("hidden", 8)),
-        "sweep.num_candidates": 16,
+        "sweep.num_candidates": 8,
     }
-    return _changed(config or tiny_macro.get_config(), *fields.items())
-
-
-def _train_enas(directory, devices, data_wrapper=lambda data: data):
-    config, space, data = _enas()
-    run = trainings.run_of(config, space, data_wrapper(data), directory)
-    return supernet.training(run, devices).fit(directory, seed=1), _rows(
-        directory / "metrics.jsonl"
-    )
-
-
-@pytest.fixture(scope="module")
-def alternating(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("enas")
-    return directory, *_train_enas(directory, jax.devices()[:1])
-
-
-def test_a_controller_learns_while_the_supernet_trains(alternating):
-    """Ten times; the sweep goes on with it."""
-    directory, state, rows = alternating
-    assert int(state.sampler_state["told"]) == 10
-    assert all(0 <= row["asked_accuracy"] <= 1 for row in rows if row["step"] % 2 == 0)
-    config, space, data = _enas()
-    trials = trainings.swept(config, space, data, directory)
-    made = trainings.run_of(config, space, data, directory)
+    config, space, data = trainings.built_with(tiny.get_config(), trainings.SMALL | fields)
+    state, _ = trainings.fit((config, space, data), tmp_path)
+    trials = trainings.swept(config, space, data, tmp_path)
+    made = trainings.run_of(config, space, data, tmp_path)
     strategy, fresh = made.strategy, made.first_strategy_state()
     key = rng.stream(jax.random.key(config.sweep.seed), "ask", 0)
     asked = [space.to_strs(strategy.ask(key, known, 8)) for known in (state.sampler_state, fresh)]
     assert [row["arch"] for row in trials[:8]] == asked[0] != asked[1]
-    assert len(trials) == 16
-
-
-def test_a_training_with_a_controller_resumes_bit_for_bit(alternating, tmp_path):
-    """Stopped after step 17, resumed from step 10; the controller with it."""
-    _, state, rows = alternating
-    with pytest.raises(Stop):
-        _train_enas(tmp_path, jax.devices()[:1], Stopping)
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        assert checkpoints.latest == 10
-    resumed, again = _train_enas(tmp_path, jax.devices()[:1])
-    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(resumed), strict=True):
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
-    assert [row["loss"] for row in rows] == [row["loss"] for row in again]
-
-
-def test_a_training_with_a_controller_is_the_same_on_eight_devices(alternating, tmp_path):
-    _, state, rows = alternating
-    eight, again = _train_enas(tmp_path, jax.devices()[:8])
-    for key in ("loss", "asked_accuracy"):
-        ours = [[row.get(key) for row in found if key in row] for found in (rows, again)]
-        np.testing.assert_allclose(*ours, atol=1e-4)
-    np.testing.assert_allclose(
-        state.sampler_state["baseline"], eight.sampler_state["baseline"], atol=1e-3
-    )
+    assert len(trials) == 8
 
 
 # -- scores by training ---------------------------------------------------------------------------
@@ -274,10 +222,10 @@ def by_training(tmp_path_factory):
             "sweep.inherit": inherit,
             "sweep.strategy": "evolution",
             "sweep.options": (("population", 8), ("tournament", 4)),
-            "sweep.num_candidates": 16,
+            "sweep.num_candidates": 12,
             "retrain.short.train.num_steps": 10,
         }
-        run = _changed(tiny_macro.get_config(), *fields.items())
+        run = trainings.built_with(tiny_macro.get_config(), fields)
         directory = tmp_path_factory.mktemp("trained")
         supernet.train(trainings.run_of(*run, directory))
         assert not (directory / "checkpoints").exists()  # there is no supernet to train
@@ -300,10 +248,10 @@ def test_a_candidate_is_its_stand_alone_network(by_training):
     params = space.subnet(whole["params"], text)
     state = training.fit(directory, seed=config.seed, params=params)
     images, labels = data.fixed("valid", 128)
-    right = 0
+    right, apply = 0, jax.jit(net.apply)
     for part in (slice(0, 64), slice(64, 128)):
         x = augment.standardise(images[part], data.mean, data.std)
-        logits = net.apply({"params": jax.device_get(state.params)}, x)
+        logits = apply({"params": jax.device_get(state.params)}, x)
         right += int((np.argmax(logits, -1) == labels[part]).sum())
     assert abs(right / 128 - rows[0]["value"]) <= 2 / 128
 

@@ -1,7 +1,6 @@
 """The training step and loop: what a step does, and that devices and kills change nothing."""
 
 import functools
-import json
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,6 @@ from nas_jax import spaces
 from nas_jax.nn import masked
 from nas_jax.oneshot import path_dropout
 from nas_jax.runtime import distributed, rng
-from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.training import loop, supernet, train_step
 from nas_jax.training.hyperparameters import HyperParameters
 from nas_jax.training.metrics import Diverged
@@ -30,73 +28,12 @@ def setup():
     return config, space, data
 
 
-def _fit(setup, directory, devices, per_use=False, **changes):
-    config, space, data = setup
-    config = config.copy_and_resolve_references()
-    config.supernet.per_use_gradients = per_use
-    config.supernet.train.update(changes)
-    training = supernet.training(trainings.run_of(config, space, data, directory), devices)
-    state = training.fit(directory, seed=1)
-    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    return state, rows
-
-
-def test_one_device_equals_eight(setup, tmp_path):
-    """Also where a ghost batch's weight in a gradient depends on those of other devices."""
-    # Twelve steps: a gradient per use lets rounding errors grow, and later ones differ by 1e-4.
-    changes = {"num_steps": 12, "log_every": 1, "checkpoint_every": 0, "per_use": True}
-    _, one = _fit(setup, tmp_path / "one", jax.devices()[:1], **changes)
-    _, eight = _fit(setup, tmp_path / "eight", jax.devices()[:8], **changes)
-    assert [row["step"] for row in one] == list(range(1, 13))
-    for key in ("loss", "accuracy", "l2"):
-        np.testing.assert_allclose(
-            [row[key] for row in one], [row[key] for row in eight], rtol=0, atol=1e-5
-        )
-    assert one[0]["drop_share"] == 0  # of the final rate
-    assert one[-1]["drop_share"] == 1
-    assert "drop_rate" not in one[0]  # it is none
-
-
-def test_resumed_equals_uninterrupted_bit_for_bit(setup, tmp_path):
-    """Stopped after step 17, resumed from the checkpoint of step 10."""
-    devices = jax.devices()[:1]
-    whole, whole_rows = _fit(setup, tmp_path / "whole", devices, num_steps=30)
-
-    class Stop(Exception):
-        pass
-
-    config, space, data = setup
-
-    class Stopping:
-        def __getattr__(self, name):
-            return getattr(data, name)
-
-        def batches(self, *args, **kwargs):
-            for number, batch in enumerate(data.batches(*args, **kwargs)):
-                if number == 17:
-                    raise Stop
-                yield batch
-
-    config = config.copy_and_resolve_references()
-    config.supernet.train.num_steps = 30
-    training = supernet.training(trainings.run_of(config, space, Stopping(), tmp_path), devices)
-    with pytest.raises(Stop):
-        training.fit(tmp_path / "cut", seed=1)
-    with Checkpoints(tmp_path / "cut" / "checkpoints") as checkpoints:
-        assert checkpoints.latest == 10
-    resumed, rows = _fit(setup, tmp_path / "cut", devices, num_steps=30)
-    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
-    drop_speed = [{k: v for k, v in r.items() if k != "images_per_second"} for r in rows]
-    assert drop_speed == [
-        {k: v for k, v in r.items() if k != "images_per_second"} for r in whole_rows
-    ]
-
-
 def test_diverging_run_names_step_and_checkpoint(setup, tmp_path):
-    changes = {"num_steps": 40, "base_lr": 1e12, "warmup_share": 0.0, "clip_norm": 0.0}
+    config, *rest = setup
+    config = config.copy_and_resolve_references()
+    config.supernet.train.update({"base_lr": 1e12, "warmup_share": 0.0, "clip_norm": 0.0})
     with pytest.raises(Diverged, match=r"by step \d+; last good checkpoint"):
-        _fit(setup, tmp_path, jax.devices()[:1], **changes)
+        trainings.fit((config, *rest), tmp_path)
 
 
 @pytest.mark.parametrize(("checkpoint_every", "saves"), [(10, 2), (0, 1)])

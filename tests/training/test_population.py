@@ -18,10 +18,7 @@ from tests.trainings import Stop, Stopping
 
 pytestmark = pytest.mark.system
 
-FIELDS = {
-    "space.num_cells": 1,
-    "space.num_blocks": 1,
-    "space.ops": ("identity", "sep3x3"),
+FIELDS = trainings.SMALL | {
     "supernet.variant": "pbt",
     "supernet.variant_options": (("population", 4),),
     "sweep.num_candidates": 8,
@@ -34,12 +31,8 @@ TUNED = ("learning_rate", "l2", "r")
 
 
 def _build(**fields):
-    config = tiny.get_config()
-    with config.unlocked():
-        config.update_from_flattened_dict(
-            FIELDS | {name.replace("__", "."): value for name, value in fields.items()}
-        )
-    return trainings.build(config)
+    fields = {name.replace("__", "."): value for name, value in fields.items()}
+    return trainings.built_with(tiny.get_config(), FIELDS | fields)
 
 
 def _training(directory, devices=1, factors=None, wrap=lambda data: data, **fields):

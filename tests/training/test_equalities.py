@@ -1,0 +1,82 @@
+"""What changes nothing in the training of a supernet, whatever it trains: kills and devices."""
+
+import numpy as np
+import pytest
+
+from tests import trainings
+from tests.configs import tiny
+
+pytestmark = pytest.mark.system
+
+KINDS = {
+    # A gradient per use: a ghost batch's weight depends on those of other devices.
+    "path_dropout": {"supernet.per_use_gradients": True},
+    "controller": trainings.SMALL
+    | {
+        "supernet.sampler": "strategy",
+        "supernet.strategy_every": 2,
+        "sweep.num_candidates": 8,
+        "sweep.strategy": "enas",
+        "sweep.options": (("learning_rate", 0.1), ("hidden", 8)),
+    },
+    "smash": trainings.SMALL
+    | {
+        "supernet.train.base_lr": 0.3,  # larger ones let rounding errors grow
+        "supernet.sampler": "single_path",
+        "supernet.variant": "smash",
+        "supernet.variant_options": (("hidden", 8), ("basis", 3)),
+    },
+    # Which ghost batches use an op weighs its scales: those of all devices.
+    "morphnet": trainings.SMALL
+    | {"supernet.variant": "morphnet", "supernet.variant_options": (("strength", 8.0),)},
+}
+NUMBERS = {"loss", "accuracy", "l2", "penalty", "asked_accuracy"}
+
+
+def _built(kind, num_steps):
+    config = tiny.get_config()
+    config.supernet.train.update({"num_steps": num_steps, "checkpoint_every": 10, "log_every": 1})
+    return trainings.built_with(config, KINDS[kind])
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def whole(request, tmp_path_factory):
+    """(kind, last state, metrics) of 20 steps on one device."""
+    directory = tmp_path_factory.mktemp("whole")
+    return request.param, *trainings.fit(_built(request.param, 20), directory)
+
+
+def test_resumed_equals_uninterrupted_bit_for_bit(whole, tmp_path):
+    """Stopped after step 17, resumed from step 10: weights, optimiser, controller and metrics."""
+    kind, state, rows = whole
+    trainings.assert_resumes(_built(kind, 20), tmp_path, state, rows)
+
+
+def test_one_device_equals_eight(whole, tmp_path):
+    """Over twelve steps: later, rounding errors have grown to 1e-4."""
+    kind, *_ = whole
+    built = _built(kind, 12)
+    (one, rows), (eight, again) = (trainings.fit(built, tmp_path / str(n), n) for n in (1, 8))
+    assert [row["step"] for row in rows] == list(range(1, 13))
+    atol = 1e-5 if kind == "path_dropout" else 1e-4
+    for ours, theirs in zip(rows, again, strict=True):
+        assert ours.keys() == theirs.keys()
+        for name in NUMBERS & ours.keys():
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=atol)
+    if kind == "controller":
+        baselines = (float(state.sampler_state["baseline"]) for state in (one, eight))
+        np.testing.assert_allclose(*baselines, atol=1e-3)
+    if kind == "path_dropout":
+        assert (rows[0]["drop_share"], rows[-1]["drop_share"]) == (0, 1)  # of the final rate
+        assert "drop_rate" not in rows[0]  # it is none
+
+
+def test_what_each_kind_logs(whole):
+    kind, state, rows = whole
+    asked = [row["asked_accuracy"] for row in rows if "asked_accuracy" in row]
+    if kind == "controller":
+        assert int(state.sampler_state["told"]) == len(asked) == 10
+        assert all(0 <= accuracy <= 1 for accuracy in asked)
+    else:
+        assert not asked
+    assert ("penalty" in rows[0]) == (kind == "morphnet")
