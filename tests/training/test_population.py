@@ -194,9 +194,9 @@ class SameOrder:
 
 @pytest.mark.parametrize("execution", ["switch", "masked"])
 def test_a_member_is_a_training_of_its_own(tmp_path, execution):
-    """Member i of three and seed 2 is a plain training of seed 6 + i, where no factor differs."""
+    """Member i of four and seed 2 is a plain training of seed 8 + i, where no factor differs."""
     fields = {"supernet__train__num_steps": 4, "supernet__execution": execution}
-    fields |= {"supernet__variant_options": (("population", 3), ("spread", 1.0))}
+    fields |= {"supernet__variant_options": (("population", 4), ("spread", 1.0))}
     training = _training(tmp_path, wrap=SameOrder, **fields)
     assert isinstance(training.task.turn, Population)
     state = jax.device_get(training.fit(tmp_path / "all", seed=2))
@@ -207,7 +207,7 @@ def test_a_member_is_a_training_of_its_own(tmp_path, execution):
     alone = supernet.training(run, jax.devices()[:1])
     assert alone.task.turn is None
     for member in (0, 2):
-        one = alone.fit(tmp_path / str(member), seed=6 + member)
+        one = alone.fit(tmp_path / str(member), seed=8 + member)
         mine = jax.tree.map(lambda x, m=member: x[m], state)
         _assert_equal(mine.params, one.params, atol=1e-5)
         _assert_equal(mine.opt_state, one.opt_state, atol=1e-4)
@@ -215,11 +215,11 @@ def test_a_member_is_a_training_of_its_own(tmp_path, execution):
 
 def test_factors_multiply_what_the_config_says(tmp_path):
     """A member with half the learning rate, 300 times the L2 and three times r."""
-    fields = {"supernet__train__num_steps": 4, "supernet__variant_options": (("population", 2),)}
+    fields = {"supernet__train__num_steps": 4}
     training = _training(tmp_path, wrap=SameOrder, **fields)
     own = {"learning_rate": 0.5, "l2": 300.0, "r": 3.0}
     training.task.turn.first_sampler_state |= {
-        name: np.asarray([1, own[name]], np.float32) for name in TUNED
+        name: np.asarray([1, own[name], 1, 1], np.float32) for name in TUNED
     }
     state = jax.device_get(training.fit(tmp_path / "all", seed=2))
     fields |= {"supernet__variant": "none", "supernet__variant_options": ()}
@@ -227,7 +227,7 @@ def test_factors_multiply_what_the_config_says(tmp_path):
     config, space, data = _build(**fields, supernet__path_dropout__r=0.3)
     run = trainings.run_of(config, space, SameOrder(data), tmp_path)
     alone = supernet.training(run, jax.devices()[:1])
-    one = alone.fit(tmp_path / "one", seed=5)
+    one = alone.fit(tmp_path / "one", seed=9)
     _assert_equal(jax.tree.map(lambda x: x[1], state.params), one.params, atol=1e-5)
 
 
@@ -263,20 +263,16 @@ def test_it_diverges_when_all_do(tmp_path):
 # -- devices and kills ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("population", [4, 8])
-def test_one_device_equals_eight(tmp_path, population):
-    """Half of a member's batch each; and a member each."""
-    fields = {
-        "supernet__variant_options": (("population", population),),
-        "supernet__train__num_steps": 4,
-    }
-    fields |= {"supernet__strategy_every": 2}
-    one, eight = (
+@pytest.mark.parametrize("devices", [4, 8])
+def test_one_device_equals_many(tmp_path, devices):
+    """A member each; and half of a member's batch each."""
+    fields = {"supernet__train__num_steps": 4, "supernet__strategy_every": 2}
+    one, many = (
         jax.device_get(_training(tmp_path, n, **fields).fit(tmp_path / str(n), seed=1))
-        for n in (1, 8)
+        for n in (1, devices)
     )
-    _assert_equal(one.params, eight.params, atol=1e-4)
-    rows = [_rows(tmp_path / name) for name in "18"]
+    _assert_equal(one.params, many.params, atol=1e-4)
+    rows = [_rows(tmp_path / str(n)) for n in (1, devices)]
     assert [row["parents"] for row in rows[0]] == [row["parents"] for row in rows[1]]
 
 
