@@ -16,6 +16,7 @@ from nas_jax import pipeline, spaces
 from nas_jax.costs import params_flops
 from nas_jax.data import dataset, imaging, loading
 from nas_jax.storage import json_files
+from tests import trainings
 from tests.configs import tiny
 from tests.images import noise, png, write_tfds
 from tests.test_bad_input import damaged, examples, refused
@@ -301,6 +302,7 @@ def test_a_streamed_training_names_its_damaged_record_until_it_is_mended(tmp_pat
             train.update(batch_size=16, ghost_batch_size=2)
         config.supernet.train.num_steps = 5
         config.sweep.update(num_images=4, batch_size=4)
+        config.update_from_flattened_dict(trainings.SMALL)
     write(tmp_path / "set", "imagenet2012", [*GOOD[:5], GOOD[5][:60], *GOOD[6:]], [0, 1] * 12)
     with pytest.raises(ValueError, match=r"^data\.train: record 5 .*truncated"):
         pipeline.run(config, "supernet", tmp_path / "run")

@@ -26,7 +26,7 @@ SKIPS = "|skip_connect~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_con
 def built():
     """Candidates whose training is one step that moves nothing that can be seen."""
     config = tiny.get_config()
-    config.sweep.score = "trained"
+    config.space.num_cells, config.sweep.score = 1, "trained"
     config.retrain.short.train.update({"num_steps": 1, "base_lr": 1e-12})
     return trainings.build(config)
 

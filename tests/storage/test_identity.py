@@ -25,6 +25,7 @@ REVERSED = ("maxpool", "sep3x3", "identity")  # parameters have the same names a
 def trained(tmp_path_factory):
     """(config, its data, a folder with the checkpoints of its supernet)."""
     config = tiny.get_config()
+    config.space.num_cells = config.space.num_blocks = 1
     config.supernet.train.num_steps = 10
     config, space, data = trainings.build(config)
     directory = tmp_path_factory.mktemp("trained")
