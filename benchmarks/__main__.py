@@ -4,6 +4,7 @@
   python -m benchmarks scoring         architectures scored per second
   python -m benchmarks prefixes        the same in a chain space, where candidates share beginnings
   python -m benchmarks compile_time    the training step, with a cold and a warm cache
+  python -m benchmarks programs        the programs that a digits search compiles
   python -m benchmarks standalone      networks of the digits search, trained each and together
   python -m benchmarks memory          temporary memory of the forms
   python -m benchmarks device          what the device reaches: a copy, a product of matrices
@@ -23,7 +24,7 @@ from nas_jax.runtime import environment
 from nas_jax.storage import file_paths
 
 _NAMES = (
-    *("train_step", "scoring", "prefixes", "compile_time", "standalone"),
+    *("train_step", "scoring", "prefixes", "compile_time", "programs", "standalone"),
     *("memory", "device", "data_pipeline", "scaling", "reading"),
 )
 
