@@ -216,6 +216,7 @@ def _way_out(error, stage):
     # Orbax and TensorStore raise other errors, which quote that of the system.
     if getattr(error, "errno", None) in _FULL or any(os.strerror(n) in str(error) for n in _FULL):
         return "free some space, then start again: it goes on from there"
-    if "RESOURCE_EXHAUSTED" in str(error) and stage in _MEMORY:
+    out = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)  # host, or device
+    if out and stage in _MEMORY:
         return f"{stage} ran out of memory; lower {_MEMORY[stage]}"
     return None
