@@ -11,33 +11,33 @@ from pathlib import Path
 
 import pytest
 
-from nas_jax import spaces
+from nas_jax import pipeline, spaces
+from nas_jax.config import variants
 from nas_jax.costs import params_flops
+from tests import compilation_cache, launching
+from tests.configs import tiny_macro
 from tests.stress import kills
 
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[1]
-CONFIG = "tests/configs/tiny.py"
-
-
+CONFIG = "--config=tests/configs/tiny.py"
 # A controller that learns while the supernet trains: of all searches it has the most to remember.
-ENAS = {"sweep.strategy": "enas", "supernet.sampler": "strategy", "supernet.strategy_every": 2}
-
-
-def _command(workdir, *arguments):
-    config = [f"--config={CONFIG}", *(f"--config.{name}={value}" for name, value in ENAS.items())]
-    if any(a.startswith("--config=") for a in arguments):
-        config = []
-    return [sys.executable, "launch.py", *config, f"--workdir={workdir}", *arguments]
+FIELDS = {
+    "sweep.strategy": "enas",
+    "supernet.sampler": "strategy",
+    "supernet.strategy_every": 2,
+    "space.num_cells": 1,
+    "space.num_blocks": 1,
+}
+ENAS = [CONFIG, *(f"--config.{name}={value}" for name, value in FIELDS.items())]
+# One device: eight fake ones on two cores only cost time here.
+ENVIRONMENT = {**os.environ, "XLA_FLAGS": compilation_cache.flags(num_devices=1)}
 
 
 def _start(workdir, *arguments):
-    # One device: eight fake ones on two cores only cost time here.
-    env = {**os.environ, "XLA_FLAGS": ""}
-    return subprocess.Popen(
-        _command(workdir, *arguments), cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "launch.py", *ENAS, f"--workdir={workdir}", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
 
 
 def _run(workdir, *arguments):
@@ -89,30 +89,41 @@ def test_search_leaves_a_report_and_all_that_the_modes_promise(whole):
 def test_a_second_run_repeats_nothing(whole):
     before = {p: p.stat().st_mtime_ns for p in whole.glob("retrain/*/F*/*/seed*/*.json")}
     trials = (whole / "trials.jsonl").stat().st_mtime_ns
-    assert _run(whole)[0] == 0
+    assert launching.main(*ENAS, f"--workdir={whole}")[0] == 0
     assert (whole / "trials.jsonl").stat().st_mtime_ns == trials
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory):
-    """(workdir, arguments) of a search that a table of 25 architectures judges."""
+    """(workdir, config) of a search that a table of 25 architectures judges."""
     folder = tmp_path_factory.mktemp("judged")
     space = spaces.make("nasbench_macro", stages=(1, 2))
     texts = ["".join(digits) for digits in itertools.product("012", repeat=3)][2:]
     params = [int(params_flops.of(space, space.from_str(text)).params) for text in texts]
     lines = [f"{text},{round(p / max(params) * 100, 4)}" for text, p in zip(texts, params)]
     (folder / "table.csv").write_text("\n".join(["arch,digits_test_accuracy", *lines]) + "\n")
-    arguments = "--config=tests/configs/tiny_macro.py", f"--config.table={folder / 'table.csv'}"
-    return folder / "run", arguments
+    config = tiny_macro.get_config()
+    config.table = str(folder / "table.csv")
+    averaged = variants.changed(config, "", [("sweep.num_checkpoints", 2)])
+    pipeline.run(averaged, "search", folder / "run")
+    return folder / "run", config
+
+
+def _sweep(judged, name, *modes, **fields):
+    """The trials of another sweep of the same supernet, in a folder of its own."""
+    workdir, config = judged
+    other = workdir.with_name(name)
+    shutil.copytree(workdir / "checkpoints", other / "checkpoints")
+    config = variants.changed(config, "", [(f"sweep.{k}", v) for k, v in fields.items()])
+    for mode in modes:
+        pipeline.run(config, mode, other)
+    return other, _rows(other / "trials.jsonl", without=None)
 
 
 def test_a_table_judges_a_search(judged):
     """All that the table has is scored once; the report has its judgement."""
-    workdir, arguments = judged
-    averaged = "--config.sweep.num_checkpoints=2"
-    code, errors = _run(workdir, *arguments, averaged)
-    assert code == 0, errors
+    workdir, _ = judged
     trials = _rows(workdir / "trials.jsonl", without=None)
     assert len({row["arch"] for row in trials}) == len(trials) == 25
     assert json.loads((workdir / "config.json").read_text())["sweep"]["num_candidates"] == 25
@@ -123,13 +134,8 @@ def test_a_table_judges_a_search(judged):
 
 def test_a_supernet_is_scored_by_its_divergence(judged):
     """Without labels; the report ranks by it, and judges it by the table."""
-    workdir, arguments = judged
-    other, score = workdir.with_name("kl"), "--config.sweep.score=kl"
-    shutil.copytree(workdir / "checkpoints", other / "checkpoints")
-    for mode in ("sweep", "report"):
-        code, errors = _run(other, *arguments, f"--mode={mode}", score)
-        assert code == 0, errors
-    rows = _rows(other / "trials.jsonl", without=None)
+    kl = {"score": "kl", "kl.num_images": 32, "kl.num_references": 2}
+    other, rows = _sweep(judged, "kl", "sweep", "report", **kl)
     assert all(row["one_shot_accuracy"] is None and row["value"] <= 0 for row in rows)
     assert len({row["value"] for row in rows}) > 20
     best = max(rows, key=lambda row: row["value"])
@@ -141,25 +147,19 @@ def test_a_supernet_is_scored_by_its_divergence(judged):
 @pytest.mark.parametrize("bn", ["recalibrate", "running"])
 def test_a_supernet_is_scored_with_other_statistics(judged, bn):
     """Its checkpoints are copied to a folder of their own."""
-    workdir, arguments = judged
-    other = workdir.with_name(bn)
-    shutil.copytree(workdir / "checkpoints", other / "checkpoints")
-    code, errors = _run(other, *arguments, "--mode=sweep", f"--config.sweep.bn={bn}")
-    assert code == 0, errors
-    rows = _rows(other / "trials.jsonl", without=None)
+    _, rows = _sweep(judged, bn, "sweep", bn=bn)
     assert {row["bn"] for row in rows} == {bn}
-    batch = _rows(workdir / "trials.jsonl", without=None)
+    batch = _rows(judged[0] / "trials.jsonl", without=None)
     assert [row["arch"] for row in rows] == [row["arch"] for row in batch]
     scores = [[row["one_shot_accuracy"] for row in found] for found in (rows, batch)]
     assert scores[0] != scores[1]
 
 
 def test_a_search_in_a_table_needs_no_supernet(judged):
-    workdir, arguments = judged
+    workdir, config = judged
+    config = variants.changed(config, "", [("sweep.score", "table")])
     other = workdir.with_name("table_only")
-    settings = "--config.sweep.score=table"
-    code, errors = _run(other, *arguments, settings)
-    assert code == 0, errors
+    pipeline.run(config, "search", other)
     assert not (other / "checkpoints").exists()
     rows = _rows(other / "trials.jsonl", without=None)
     params = [row["params"] for row in rows]
@@ -167,20 +167,18 @@ def test_a_search_in_a_table_needs_no_supernet(judged):
     assert best["one_shot_accuracy"] == 1  # the table is of parameters
     assert best["params"] == max(params)
     # Random search stays in the table, too.
-    random, strategy = other.with_name("random"), "--config.sweep.strategy=random_search"
-    code, errors = _run(random, *arguments, settings, strategy)
-    assert code == 0, errors
+    random = variants.changed(config, "", [("sweep.strategy", "random_search")])
+    pipeline.run(random, "search", other.with_name("random"))
     known = {row["arch"] for row in rows}
-    assert {row["arch"] for row in _rows(random / "trials.jsonl", without=None)} <= known
+    found = _rows(other.with_name("random") / "trials.jsonl", without=None)
+    assert {row["arch"] for row in found} <= known
 
 
 def test_killed_thirty_times_equals_uninterrupted_bit_for_bit(whole, tmp_path):
     """SIGKILL at random moments of training, sweep, retraining and report."""
     command = [sys.executable, "-m", "tests.stress.kills", "--kills=30", f"--whole={whole}"]
-    command += [f"--directory={tmp_path}", f"--config={CONFIG}"]
-    command += [f"--config.{name}={value}" for name, value in ENAS.items()]
-    environment = {**os.environ, "XLA_FLAGS": ""}
-    found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    command += [f"--directory={tmp_path}", *ENAS]
+    found = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert found.stdout.startswith("30 kills of search"), found.stdout + found.stderr
     assert found.stdout.strip().endswith("0 files differ")
 
@@ -199,7 +197,7 @@ def test_sigterm_ends_with_a_checkpoint_and_a_code_of_its_own(whole, tmp_path):
 
 
 def test_another_config_is_refused_with_the_field_and_another_folder(whole):
-    code, errors = _run(whole, "--config.seed=7")
+    code, errors = launching.main(*ENAS, f"--workdir={whole}", "--config.seed=7")
     assert code == 2
     assert errors.count("\n") == 1
     assert "seed is 0 there and 7 here" in errors
@@ -218,7 +216,7 @@ def test_another_config_is_refused_with_the_field_and_another_folder(whole):
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
-    code, errors = _run(tmp_path / "run", *arguments)
+    code, errors = launching.main(*ENAS, f"--workdir={tmp_path / 'run'}", *arguments)
     assert code == 2
     line = [line for line in errors.splitlines() if "WARNING" not in line]
     assert len(line) == 1

@@ -7,6 +7,7 @@ Every attempt is forked from a process that has imported everything, so that it 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -24,7 +25,11 @@ OWN = {"images_per_second", "seconds", "pool"}
 
 def _size(workdir: Path) -> int:
     """Grows with whatever is written."""
-    return sum(path.stat().st_mtime_ns for path in workdir.rglob("*.json*") if path.exists())
+    total = 0
+    for path in workdir.rglob("*.json*"):
+        with contextlib.suppress(FileNotFoundError):  # a temporary one
+            total += path.stat().st_mtime_ns
+    return total
 
 
 def _start(arguments: Sequence[str], log: Path) -> int:
