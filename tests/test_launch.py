@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from nas_jax import config as config_lib
+from tests import launching
 
 ROOT = Path(__file__).parents[1]
 
 
 def launch(*arguments, python=()):
-    """Run it as a process of one CPU device."""
+    """Run it as a process."""
     return subprocess.run(
         [sys.executable, *python, "launch.py", *arguments],
         cwd=ROOT,
@@ -70,9 +71,9 @@ DIGITS = "--config=configs/digits.py"
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
-    done = launch(*arguments, f"--workdir={tmp_path / 'run'}")
-    assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.splitlines()
+    code, errors = launching.main(*arguments, f"--workdir={tmp_path / 'run'}")
+    assert code == 2, errors
+    (line,) = errors.splitlines()
     assert line.startswith("launch.py: error: ")
     assert "Traceback" not in line
     assert r"\n" not in line
@@ -82,13 +83,14 @@ def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
 
 def test_what_can_be_read_as_a_whole_number_is_one(tmp_path):
     """Also where the value is the next argument; other types are read as before."""
-    done = launch(
+    code, errors = launching.main(
         *(DIGITS, "--mode=report", f"--workdir={tmp_path}"),
+        "--config.supernet.train.batch_size=128",  # a ghost batch for each device
         *("--config.sweep.constraints.max_params=1e6", "--config.supernet.train.num_steps", "40.0"),
         *("--config.seed=0x10", "--config.supernet.train.l2=1", "--noconfig.space.tied"),
         *("--config.retrain.short.filters=(4,8)", "--config.data.digits={'clutter':2,'noise':0.5}"),
     )
-    assert done.returncode == 0, done.stderr
+    assert code == 0, errors
     config = json.loads((tmp_path / "config.json").read_text())
     numbers = config["sweep"]["constraints"]["max_params"], config["seed"]
     numbers += (config["supernet"]["train"]["num_steps"],)

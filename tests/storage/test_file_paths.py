@@ -1,6 +1,5 @@
 """What users give as paths: `~` is the home folder, and an address is no folder of this machine."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from nas_jax.data import loading
 from nas_jax.spaces import tabular
 from nas_jax.storage import checkpoints, file_paths, json_files, workdir
 from nas_jax.studies.store import Store
-from tests import trainings
+from tests import launching, trainings
 from tests.configs import tiny, tiny_study
 
 ROOT = Path(__file__).parents[2]
@@ -140,21 +139,17 @@ def test_a_pool_in_the_home_folder(home):
 
 
 @pytest.mark.system
-def test_a_search_in_the_home_folder(home):
+def test_a_search_in_the_home_folder(home, monkeypatch):
     """As bash leaves it: in --workdir=~/run it does not replace the tilde."""
-    command = [sys.executable, "launch.py", "--config=tests/configs/tiny.py", "--mode=supernet"]
+    monkeypatch.chdir(ROOT)
+    command = ["--config=tests/configs/tiny.py", "--mode=supernet"]
+    fields = ["supernet.train.num_steps=5", "space.num_cells=1", "space.num_blocks=1"]
     for given, code in (("~/run", 0), (BUCKET, 2)):
-        done = subprocess.run(
-            [*command, f"--workdir={given}", "--config.supernet.train.num_steps=5"],
-            cwd=ROOT,
-            env={**os.environ, "XLA_FLAGS": ""},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == code, done.stderr
-    assert done.stderr.startswith(f"launch.py: error: --workdir='{BUCKET}' is an address")
-    assert len(done.stderr.splitlines()) == 1
+        arguments = [*command, f"--workdir={given}", *(f"--config.{field}" for field in fields)]
+        ended, errors = launching.main(*arguments)
+        assert ended == code, errors
+    assert errors.startswith(f"launch.py: error: --workdir='{BUCKET}' is an address")
+    assert len(errors.splitlines()) == 1
     assert (home / "run" / "metrics.jsonl").exists()
     assert not (ROOT / "~").exists()
     assert not (ROOT / "gs:").exists()
