@@ -41,6 +41,7 @@ def _parser():
     add("--devices", type=int, default=1, help="JAX devices that share those cores (CPU only)")
     add("--filters", type=int, default=16, help="F")
     add("--cells", type=int, default=6)
+    add("--blocks", type=int, default=4, help="per cell")
     add("--image-size", type=int, default=32, help="pixels")
     add("--images", type=int, nargs="+", default=[64, 512], help="scoring: images per candidate")
     add("--candidates", type=int, default=16, help="scoring: candidates per measurement")

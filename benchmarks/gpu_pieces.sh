@@ -189,8 +189,8 @@ full() {
 }
 
 tiny() {
-  local net=(--cells 1 --filters 2 --image-size 4 --repeats 1)
-  BATCH=4 REPEATS=1 FORMS=masked COUNTS=2 DRY_TESTS=oneshot/path_dropout
+  local net=(--cells 1 --blocks 1 --filters 2 --image-size 4 --repeats 1)
+  BATCH=4 REPEATS=1 FORMS=masked COUNTS=2 DRY_TESTS=storage/json_files
   TYPE=(--dtype float32)
   STEP=("${net[@]}" --batch-size "$BATCH" --ghost-batch-size 2)
   SCORING=("${net[@]}" --images 4)
@@ -201,7 +201,7 @@ tiny() {
     --config.supernet.train.log_every=1 --config.supernet.train.checkpoint_every=0
     --config.sweep.num_images=16 --config.sweep.batch_size=16
     --config.retrain.{short,final}.train.{batch_size=8,ghost_batch_size=4})
-  CIFAR=(--config.space.num_cells=1 --config.space.num_blocks=2 --config.space.cells_per_stage=1
+  CIFAR=(--config.space.num_cells=1 --config.space.num_blocks=1 --config.space.cells_per_stage=1
     --config.space.ops='("identity","maxpool")' --config.sweep.candidates_per_batch=4
     --config.supernet.train.batch_size=8 --config.supernet.train.ghost_batch_size=4)
   MACRO=(--config.space.stages="(1,2)" --config.space.head=2

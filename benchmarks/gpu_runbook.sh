@@ -159,7 +159,8 @@ prepare() {
   if [[ -n $DRY ]]; then
     export JAX_PLATFORMS=cpu
     # Its programs run once, and need not be fast.
-    export XLA_FLAGS="--xla_backend_optimization_level=0 ${XLA_FLAGS:-}"
+    XLA_FLAGS="--xla_llvm_disable_expensive_passes=true ${XLA_FLAGS:-}"
+    export XLA_FLAGS="--xla_backend_optimization_level=0 $XLA_FLAGS"
   fi
   export OUT DRY STEPS NETWORKS EPOCHS PYTHON PYTHONUNBUFFERED=1
   export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$OUT/cache}

@@ -29,8 +29,10 @@ class Workload:
     @functools.cached_property
     def space(self) -> spaces.Space:
         """The paper's cell space; the resolution drops twice, as with six cells."""
-        cells = self.args.cells
-        return spaces.make("cell", num_cells=cells, cells_per_stage=max(cells // 3, 1))
+        cells, blocks = self.args.cells, self.args.blocks
+        return spaces.make(
+            "cell", num_cells=cells, num_blocks=blocks, cells_per_stage=max(cells // 3, 1)
+        )
 
     def net(self, execution: str):
         """The supernet with that execution."""

@@ -14,11 +14,14 @@ from nas_jax.oneshot import path_dropout
 pytestmark = pytest.mark.system
 
 
+def _workload(**sizes):
+    return Workload(argparse.Namespace(**sizes, filters=4, threads=1, dtype="float32"))
+
+
 def test_torch_baseline_has_the_same_parameters_and_logits():
     """Against PyTorch in float64, whose own float32 is less exact than ours."""
     pytest.importorskip("torch")
-    args = argparse.Namespace(cells=3, filters=4, image_size=16, threads=1, dtype="float32")
-    workload = Workload(args)
+    workload = _workload(cells=3, blocks=4, image_size=16)
     images, space = workload.images(4), workload.space
     archs = space.sample(jax.random.key(1), (3,))
     params = torch_supernet.to_torch(workload.variables["params"])
@@ -34,8 +37,7 @@ def test_torch_baseline_has_the_same_parameters_and_logits():
 
 def test_naive_baseline_has_the_same_logits_and_none_of_our_kernels():
     """Also where ours was traced before: what is traced once must not be used again."""
-    args = argparse.Namespace(cells=1, filters=4, image_size=8, threads=1, dtype="float32")
-    workload = Workload(args)
+    workload = _workload(cells=1, blocks=2, image_size=8)
     given = workload.variables, workload.images(4), workload.space.all_on()
     net = workload.net("masked")
     ours = jax.jit(lambda *given: net.apply(*given)).lower(*given)
@@ -50,8 +52,7 @@ def test_naive_baseline_has_the_same_logits_and_none_of_our_kernels():
 
 def test_the_training_step_that_is_timed_is_the_same_in_every_form():
     """Eight ghost batches, of which each drops paths of its own."""
-    args = argparse.Namespace(cells=1, filters=4, image_size=8, threads=1, dtype="float32")
-    workload = Workload(args)
+    workload = _workload(cells=1, blocks=2, image_size=8)
     images, labels = workload.images(16), np.arange(16, dtype=np.int32) % 10
     masks = path_dropout.sample(
         jax.random.key(2), workload.space.choices, np.arange(8), r=0.1, share=1.0

@@ -16,7 +16,7 @@ from nas_jax.search import sweep
 from nas_jax.standalone import retrain
 from nas_jax.storage import json_files
 from nas_jax.training import lineage
-from tests import trainings
+from tests import compilation_cache, trainings
 from tests.configs import tiny
 from tests.training import test_population
 
@@ -27,6 +27,7 @@ FIELDS = {
     "supernet.train.base_lr": 0.32,  # at a tenth of the rate rounding grows more slowly
     "space.num_cells": 1,
     "space.num_blocks": 1,
+    "space.ops": ("identity", "sep3x3"),
 }
 CONFIG = [
     "--config=tests/configs/tiny.py",
@@ -42,7 +43,7 @@ def _start(directory, *arguments):
         address = f"127.0.0.1:{free.getsockname()[1]}"
     env = {
         **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": compilation_cache.flags(num_devices=4),
         "JAX_COORDINATOR_ADDRESS": address,
         "JAX_NUM_PROCESSES": "2",
     }
@@ -56,13 +57,6 @@ def _start(directory, *arguments):
         )
         for number in range(2)
     ]
-
-
-def _alone(directory, num_devices, *arguments):
-    """One process, which trains the supernet."""
-    env = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}"}
-    command = [sys.executable, "launch.py", *CONFIG, "--mode=supernet", f"--workdir={directory}"]
-    return subprocess.Popen([*command, *arguments], cwd=ROOT, env=env)
 
 
 def _codes(processes):
@@ -81,11 +75,16 @@ def _losses(directory):
     return [row["loss"] for row in json_files.read_jsonl(directory / "metrics.jsonl")]
 
 
+def _build(fields):
+    config = tiny.get_config()
+    with config.unlocked():
+        config.update_from_flattened_dict(fields)
+    return trainings.build(config)
+
+
 @pytest.fixture(scope="module")
 def built():
-    config = tiny.get_config()
-    config.update_from_flattened_dict(FIELDS)
-    return trainings.build(config)
+    return _build(FIELDS)
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +96,10 @@ def joined(tmp_path_factory):
 
 
 @pytest.mark.parametrize("num_devices", [1, 8])
-def test_losses_are_those_of_one_process(joined, tmp_path, num_devices):
+def test_losses_are_those_of_one_process(built, joined, tmp_path, num_devices):
     """Of the first 20 steps; later, rounding grows."""
-    alone = tmp_path / "alone"
-    assert _alone(alone, num_devices).wait(LIMIT) == 0
-    np.testing.assert_allclose(_losses(alone)[:4], _losses(joined)[:4], rtol=1e-5)
+    trainings.fit(built, tmp_path, num_devices)
+    np.testing.assert_allclose(_losses(tmp_path)[:4], _losses(joined)[:4], rtol=1e-5)
 
 
 def test_trials_are_those_of_one_process(built, joined, tmp_path):
@@ -138,7 +136,7 @@ def test_networks_are_those_of_one_process(built, joined, tmp_path):
         np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
-def test_a_request_to_one_stops_all_and_a_lost_one_ends_the_others(joined, tmp_path):
+def test_a_request_to_one_stops_all_and_a_lost_one_ends_the_others(built, joined, tmp_path):
     """Then one process goes on, with as many devices; nothing is lost."""
     directory = tmp_path / "run"
     processes = _start(directory, "--mode=supernet")
@@ -151,7 +149,7 @@ def test_a_request_to_one_stops_all_and_a_lost_one_ends_the_others(joined, tmp_p
     _after_lines(directory, step // 5 + 1, processes)
     processes[1].kill()
     assert _codes(processes) == [-signal.SIGABRT, -signal.SIGKILL]
-    assert _alone(directory, 8).wait(LIMIT) == 0
+    trainings.fit(built, directory, 8)
     np.testing.assert_allclose(_losses(directory), _losses(joined), rtol=1e-3)
 
 
@@ -161,10 +159,10 @@ def test_members_of_a_population_live_in_both_processes(tmp_path):
         "supernet.train.num_steps": 15,
         "supernet.train.log_every": 1,
     }
-    fields = [f"--config.{name}={value}" for name, value in fields.items()]
+    arguments = [f"--config.{name}={value}" for name, value in fields.items()]
     directory, alone = tmp_path / "joined", tmp_path / "alone"
-    assert _codes(_start(directory, "--mode=supernet", *fields)) == [0, 0]
-    assert _alone(alone, 8, *fields).wait(LIMIT) == 0
+    assert _codes(_start(directory, "--mode=supernet", *arguments)) == [0, 0]
+    trainings.fit(_build(FIELDS | fields), alone, 8)
     np.testing.assert_allclose(_losses(alone), _losses(directory), rtol=1e-5)
     rows, expected = (lineage.read(path / "lineage.jsonl") for path in (directory, alone))
     assert [row["parents"] for row in rows] == [row["parents"] for row in expected]
