@@ -29,6 +29,7 @@ FIELDS = {
     "supernet.strategy_every": 2,
     "space.num_cells": 1,
     "space.num_blocks": 1,
+    "space.ops": ("identity", "sep3x3"),
 }
 ENAS = [CONFIG, *(f"--config.{name}={value}" for name, value in FIELDS.items())]
 # One device: eight fake ones on two cores only cost time here.

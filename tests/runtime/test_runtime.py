@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nas_jax.runtime import environment as environment_lib
-from tests import trainings
+from tests import compilation_cache, trainings
 from tests.configs import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -120,6 +120,7 @@ def losses(directory, num_devices):
     """Of the first steps of a supernet, on so many devices."""
     config = tiny.get_config()
     config.space.num_cells = config.space.num_blocks = 1
+    config.space.ops = ("identity", "sep3x3")
     config.supernet.train.update({"num_steps": 6, "log_every": 1, "checkpoint_every": 0})
     built = trainings.build(config)
     _, rows = trainings.fit(built, directory / f"{num_devices} devices", num_devices)
@@ -136,7 +137,11 @@ def test_a_seed_means_the_same_whatever_kind_of_key_is_the_default(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)],
         cwd=ROOT,
-        env={**os.environ, "JAX_DEFAULT_PRNG_IMPL": "rbg"},
+        env={
+            **os.environ,
+            "JAX_DEFAULT_PRNG_IMPL": "rbg",
+            "XLA_FLAGS": compilation_cache.flags(num_devices=2),
+        },
         check=True,
         capture_output=True,
         text=True,

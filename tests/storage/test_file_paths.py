@@ -144,6 +144,7 @@ def test_a_search_in_the_home_folder(home, monkeypatch):
     monkeypatch.chdir(ROOT)
     command = ["--config=tests/configs/tiny.py", "--mode=supernet"]
     fields = ["supernet.train.num_steps=5", "space.num_cells=1", "space.num_blocks=1"]
+    fields.append("space.ops=('identity','sep3x3')")
     for given, code in (("~/run", 0), (BUCKET, 2)):
         arguments = [*command, f"--workdir={given}", *(f"--config.{field}" for field in fields)]
         ended, errors = launching.main(*arguments)
