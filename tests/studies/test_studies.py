@@ -1,16 +1,13 @@
 """Studies: on a made-up pool, whose tables can be worked out by hand, and a real one."""
 
-import os
+import logging
 import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from nas_jax import spaces, studies
+from nas_jax import pipeline, spaces, studies
 from nas_jax.config import variants
 from nas_jax.storage import json_files, workdir
 from nas_jax.storage.checkpoints import Checkpoints
@@ -21,7 +18,6 @@ from tests.configs import tiny_study
 
 pytestmark = pytest.mark.system
 
-ROOT = Path(__file__).parents[2]
 STEPS = (10, 20, 30, 40)
 PAPER = "one_shot_accuracy,standalone_accuracy,symmetric_kl,other\n"
 
@@ -261,32 +257,27 @@ def test_one_point_of_the_paper_has_no_coefficients(made, tmp_path):
     ] * 2
 
 
-def _launch(workdir_, pool):
-    arguments = [
-        *("launch.py", "--config=tests/configs/tiny_study.py"),  # a study, without --mode
-        *(f"--workdir={workdir_}", f"--config.study.pool={pool}"),
-        "--config.study.parts=('ranking','divergence')",
-        "--config.study.variants=(('ramp',),)",
-        *(f"--config.retrain.short.groups.{group}=1" for group in ("random", "stratified")),
-    ]
-    process = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert process.returncode == 0, process.stderr
-    return process.stderr
-
-
-def test_a_second_study_finds_what_the_first_trained(tmp_path):
-    log = _launch(tmp_path / "first", tmp_path / "pool")
+def test_a_second_study_finds_what_the_first_trained(tmp_path, caplog):
+    """A config with parts is a study without --mode."""
+    caplog.set_level(logging.INFO, "nas_jax")
+    config = tiny_study.get_config()
+    fields = {
+        "space.num_cells": 1,
+        "space.num_blocks": 1,
+        "space.ops": ("identity", "sep3x3"),
+        "study.pool": str(tmp_path / "pool"),
+        "study.parts": ("ranking", "divergence"),
+        "study.variants": (("ramp",),),
+        "retrain.short.groups.random": 1,
+        "retrain.short.groups.stratified": 1,
+    }
+    config.update_from_flattened_dict(fields)
+    pipeline.run(config, None, tmp_path / "first")
     for words in ("supernet  ramp", "retrain short  accuracy", "scores of "):
-        assert words in log
-    log = _launch(tmp_path / "second", tmp_path / "pool")
-    assert "report.md" in log
-    assert not re.search("supernet  ramp|retrain short|scores of", log)
+        assert words in caplog.text
+    caplog.clear()
+    pipeline.run(config, None, tmp_path / "second")
+    assert "report.md" in caplog.text
+    assert not re.search("supernet  ramp|retrain short|scores of", caplog.text)
     first, second = (tmp_path / name / "report/report.md" for name in ("first", "second"))
     assert first.read_text() == second.read_text()
