@@ -37,13 +37,13 @@ LIMIT = 300  # seconds; a lost process ends the others after 30
 
 
 def _start(directory, *arguments):
-    """Two processes of four devices each."""
+    """Two processes of two devices each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     env = {
         **os.environ,
-        "XLA_FLAGS": compilation_cache.flags(num_devices=4),
+        "XLA_FLAGS": compilation_cache.flags(num_devices=2),
         "JAX_COORDINATOR_ADDRESS": address,
         "JAX_NUM_PROCESSES": "2",
     }
@@ -149,7 +149,7 @@ def test_a_request_to_one_stops_all_and_a_lost_one_ends_the_others(built, joined
     _after_lines(directory, step // 5 + 1, processes)
     processes[1].kill()
     assert _codes(processes) == [-signal.SIGABRT, -signal.SIGKILL]
-    trainings.fit(built, directory, 8)
+    trainings.fit(built, directory, 4)
     np.testing.assert_allclose(_losses(directory), _losses(joined), rtol=1e-3)
 
 
@@ -159,10 +159,10 @@ def test_members_of_a_population_live_in_both_processes(tmp_path):
         "supernet.train.num_steps": 15,
         "supernet.train.log_every": 1,
     }
-    arguments = [f"--config.{name}={value}" for name, value in fields.items()]
+    arguments = [f"--config.{k}={v}" for k, v in fields.items() if k not in FIELDS]
     directory, alone = tmp_path / "joined", tmp_path / "alone"
     assert _codes(_start(directory, "--mode=supernet", *arguments)) == [0, 0]
-    trainings.fit(_build(FIELDS | fields), alone, 8)
+    trainings.fit(_build(FIELDS | fields), alone, 4)
     np.testing.assert_allclose(_losses(alone), _losses(directory), rtol=1e-5)
     rows, expected = (lineage.read(path / "lineage.jsonl") for path in (directory, alone))
     assert [row["parents"] for row in rows] == [row["parents"] for row in expected]
