@@ -324,8 +324,10 @@ def param_shapes(
     space: Space, filters: int, num_classes: int, channels: int = 3
 ) -> dict[Path, tuple[int, ...]]:
     """Return {path: shape} of the supernet's parameters, for images of any size."""
-    net = space.supernet(num_classes=num_classes, filters=filters)
-    return shapes_by_path(params_shape(net, (space.reduction, space.reduction, channels)))
+    # The network with everything on has the same parameters, and no masks to trace.
+    net = space.standalone(space.all_on(), num_classes=num_classes, filters=filters)
+    images = np.zeros((1, space.reduction, space.reduction, channels), np.float32)
+    return shapes_by_path(jax.eval_shape(net.init, rng.key(0), images)["params"])
 
 
 def params_shape(net: network.Network, image_shape: tuple[int, ...]) -> Any:
