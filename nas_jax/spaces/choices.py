@@ -93,22 +93,35 @@ def count(choices: Any) -> int:
 
 
 def from_decisions(choices: Any, decisions: jax.Array) -> Arch:
-    """Return masks [..., num_options] of decision vectors, int [..., D] with entries in range."""
+    """Return masks [..., num_options] of decision vectors, int [..., D] with entries in range.
+
+    They are of NumPy if the decisions are.
+    """
     leaves, treedef = jax.tree.flatten(choices)
-    masks = [jnp.asarray(subsets(c))[decisions[..., d]] for d, c in enumerate(leaves)]
+    masks = [_look_up(subsets(c), decisions[..., d]) for d, c in enumerate(leaves)]
     return treedef.unflatten(masks)
 
 
 def to_decisions(choices: Any, arch: Arch) -> jax.Array:
-    """Return decision vectors int32 [..., D] of masks; -1 where a Choice's mask is not legal."""
+    """Return decision vectors int32 [..., D] of masks; -1 where a Choice's mask is not legal.
+
+    They are of NumPy if all masks are.
+    """
     masks = jax.tree.structure(choices).flatten_up_to(arch)
-    return jnp.stack([_decision(c, m) for c, m in zip(jax.tree.leaves(choices), masks)], -1)
+    decisions = [_decision(c, m) for c, m in zip(jax.tree.leaves(choices), masks)]
+    of_jax = any(isinstance(decision, jax.Array) for decision in decisions)
+    return (jnp if of_jax else np).stack(decisions, -1)
 
 
-def _decision(choice: Choice, mask: jax.Array) -> jax.Array:
-    bits = (jnp.asarray(mask) != 0).astype(jnp.int32)
-    code = jnp.sum(bits << jnp.arange(choice.num_options, dtype=jnp.int32), -1)
-    return jnp.asarray(_subset_numbers(choice))[code]
+def _decision(choice, mask):
+    mask = mask if isinstance(mask, jax.Array) else np.asarray(mask)
+    bits = (mask != 0).astype(np.int32) << np.arange(choice.num_options, dtype=np.int32)
+    return _look_up(_subset_numbers(choice), bits.sum(-1))
+
+
+def _look_up(table, numbers):
+    """Return rows of a table; on the host where the numbers are."""
+    return (jnp.asarray(table) if isinstance(numbers, jax.Array) else table)[numbers]
 
 
 def _num_subsets(choices: Any) -> jax.Array:
@@ -117,9 +130,14 @@ def _num_subsets(choices: Any) -> jax.Array:
 
 def sample(key: jax.Array, choices: Any, shape: tuple[int, ...] = ()) -> Arch:
     """Draw uniform legal architectures, masks [*shape, num_options]; the key is consumed."""
-    limits = _num_subsets(choices)
-    decisions = jax.random.randint(key, (*shape, limits.size), 0, limits)
-    return from_decisions(choices, decisions)
+    leaves, treedef = jax.tree.flatten(choices)
+    return treedef.unflatten(_sample(key, tuple(leaves), tuple(shape)))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _sample(key, leaves, shape):
+    limits = _num_subsets(leaves)
+    return from_decisions(leaves, jax.random.randint(key, (*shape, limits.size), 0, limits))
 
 
 def mutate(key: jax.Array, choices: Any, arch: Arch) -> Arch:
@@ -131,7 +149,7 @@ def mutate(key: jax.Array, choices: Any, arch: Arch) -> Arch:
     limits = _num_subsets(choices)
     open_ = (limits > 1).astype(jnp.float32)
     where = jax.random.categorical(where_key, jnp.log(open_))
-    decisions = to_decisions(choices, arch)
+    decisions = jnp.asarray(to_decisions(choices, arch))
     step = jax.random.randint(what_key, (), 1, jnp.maximum(limits[where], 2))
     return from_decisions(
         choices, decisions.at[where].set((decisions[where] + step) % limits[where])
@@ -158,7 +176,7 @@ def neighbours(choices: Any, arch: Arch) -> Arch:
         for other in range(choice.num_subsets)
         if other != decisions[d]
     ]
-    return from_decisions(choices, jnp.asarray(np.reshape(rows, (-1, decisions.size)), jnp.int32))
+    return from_decisions(choices, np.reshape(rows, (-1, decisions.size)).astype(np.int32))
 
 
 def enumerate_decisions(choices: Any, batch: int) -> Iterator[np.ndarray]:

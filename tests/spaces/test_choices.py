@@ -110,6 +110,24 @@ def test_decisions_and_masks_are_twins():
     np.testing.assert_array_equal(choices.to_decisions(SMALL, one), decisions[7])
 
 
+def test_on_the_device_decisions_and_masks_are_those_of_the_host():
+    """NumPy's arrays stay on the host."""
+    decisions = all_decisions(SMALL)
+    arch = choices.from_decisions(SMALL, decisions)
+    assert not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(arch))
+    assert not isinstance(choices.to_decisions(SMALL, arch), jax.Array)
+
+    @jax.jit
+    def there_and_back(decisions):
+        arch = choices.from_decisions(SMALL, decisions)
+        return arch, choices.to_decisions(SMALL, arch)
+
+    found, back = there_and_back(decisions)
+    jax.tree.map(np.testing.assert_array_equal, found, arch)
+    np.testing.assert_array_equal(back, decisions)
+    assert back.dtype == jax.numpy.int32
+
+
 def test_decision_by_hand():
     # a: 100 010 001 110 101 011; b: 00 10 01; c: 11.
     arch = {"a": np.float32([1, 0, 1]), "b": [np.float32([0, 1]), np.float32([1, 1])]}
@@ -163,7 +181,7 @@ def test_indices_round_trip():
 def test_sample_is_uniform():
     arch = choices.sample(jax.random.key(0), SMALL, (90, 200))
     assert arch["a"].shape == (90, 200, 3)
-    codes = np.asarray(choices.to_decisions(SMALL, arch)) @ [3, 1, 1]
+    codes = choices.to_decisions(SMALL, jax.device_get(arch)) @ [3, 1, 1]
     counts = np.bincount(codes.ravel(), minlength=18)
     # 18,000 draws of 18: 1,000 each; chi-square of 17 degrees passes 40.8 once in a thousand.
     assert counts.sum() == 18_000
@@ -172,7 +190,7 @@ def test_sample_is_uniform():
 
 def test_sample_is_a_function_of_its_key():
     draws = [choices.sample(jax.random.key(seed), SMALL, (40,)) for seed in (1, 1, 2)]
-    decisions = [np.asarray(choices.to_decisions(SMALL, arch)) for arch in draws]
+    decisions = [choices.to_decisions(SMALL, arch) for arch in jax.device_get(draws)]
     np.testing.assert_array_equal(decisions[0], decisions[1])
     assert np.any(decisions[0] != decisions[2])
 
@@ -180,9 +198,10 @@ def test_sample_is_a_function_of_its_key():
 def test_mutate_draws_exactly_one_choice_anew():
     arch = choices.from_decisions(SMALL, np.int32([4, 1, 0]))
     keys = jax.random.split(jax.random.key(0), 2000)
-    children = jax.vmap(lambda key: choices.mutate(key, SMALL, arch))(keys)
+    children = jax.jit(jax.vmap(lambda key: choices.mutate(key, SMALL, arch)))(keys)
+    children = jax.device_get(children)
     assert choices.contains(SMALL, children)
-    decisions = np.asarray(choices.to_decisions(SMALL, children))
+    decisions = choices.to_decisions(SMALL, children)
     changed = decisions != [4, 1, 0]
     assert np.all(changed.sum(1) == 1)
     # Either open Choice half of the time (sd .011), the closed one never.
@@ -199,7 +218,9 @@ def test_mutate_draws_exactly_one_choice_anew():
 
 def test_mutate_without_an_open_choice():
     closed = (Choice("x", 2, 2, 2), Choice("y", 3, 3, 3))
-    child = choices.mutate(jax.random.key(0), closed, choices.all_on(closed))
+    child = jax.jit(lambda key: choices.mutate(key, closed, choices.all_on(closed)))(
+        jax.random.key(0)
+    )
     jax.tree.map(np.testing.assert_array_equal, child, choices.all_on(closed))
 
 
@@ -207,8 +228,8 @@ def test_crossover_takes_each_choice_from_a_parent():
     space = tuple(Choice(f"c{i}", 3, 1, 1) for i in range(4))
     a, b = (choices.from_decisions(space, np.int32(d)) for d in ([0, 0, 0, 0], [1, 2, 1, 0]))
     keys = jax.random.split(jax.random.key(0), 1000)
-    children = jax.vmap(lambda key: choices.crossover(key, a, b))(keys)
-    decisions = np.asarray(choices.to_decisions(space, children))
+    children = jax.jit(jax.vmap(lambda key: choices.crossover(key, a, b)))(keys)
+    decisions = choices.to_decisions(space, jax.device_get(children))
     assert np.all((decisions == [0, 0, 0, 0]) | (decisions == [1, 2, 1, 0]))
     # Three Choices differ: 2^3 children, each once in eight (125 of 1,000, sd 10.5).
     _, counts = np.unique(decisions, axis=0, return_counts=True)
@@ -226,9 +247,9 @@ def test_crossover_takes_each_choice_from_a_parent():
     ],
 )
 def test_neighbours(space, number):
-    arch = choices.sample(jax.random.key(3), space)
+    arch = jax.device_get(choices.sample(jax.random.key(3), space))
     near = choices.neighbours(space, arch)
-    decisions = np.asarray(choices.to_decisions(space, near))
+    decisions = choices.to_decisions(space, near)
     assert len(decisions) == number
     assert len(np.unique(decisions, axis=0)) == number
     assert choices.contains(space, near)
@@ -245,6 +266,7 @@ def test_neighbours_of_each_other():
 
 def test_every_leaf_is_float32():
     arch = choices.sample(jax.random.key(0), SMALL)
-    for tree in (arch, choices.mutate(jax.random.key(1), SMALL, arch), choices.all_on(SMALL)):
+    child = jax.eval_shape(lambda key: choices.mutate(key, SMALL, arch), jax.random.key(1))
+    for tree in (arch, child, choices.all_on(SMALL)):
         assert all(mask.dtype == np.float32 for mask in jax.tree.leaves(tree))
     assert math.prod(mask.shape[-1] for mask in jax.tree.leaves(arch)) == 3 * 2 * 2
