@@ -16,7 +16,7 @@ import pytest
 
 from nas_jax import spaces
 from nas_jax.costs import params_flops
-from nas_jax.nn import masked
+from tests.spaces.test_cell import random_variables
 
 pytestmark = pytest.mark.system
 
@@ -27,6 +27,7 @@ SMALL = {  # the same spaces, quick to trace
 }
 IMAGES = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)
 CONV = "nor_conv_3x3"
+SIZE = {"num_classes": 3, "filters": 4}
 
 
 def cell201(*ops):
@@ -201,9 +202,7 @@ def test_isomorphism_classes():
 
 
 def test_isomorphs_compute_the_same():
-    net = SMALL["nasbench201"].supernet(num_classes=3, filters=4)
-    variables = masked.init(jax.random.key(0), net, IMAGES, NB201.all_on())
-    apply = jax.jit(net.apply)
+    variables, apply = weights(CELL), jax.jit(CELL.supernet(**SIZE).apply)
     a = ["skip_connect", CONV, "none", "avg_pool_3x3", "none", "skip_connect"]
     b = ["skip_connect", CONV, "none", "none", "avg_pool_3x3", "skip_connect"]
     # Node 1 is the input, so an op of node 1 is an op of the input; but its weights are others.
@@ -215,57 +214,65 @@ def test_isomorphs_compute_the_same():
 # -- networks -------------------------------------------------------------------------------------
 
 
+CHAIN = spaces.make("nasbench_macro", stages=(2,), head=3)  # a layer that reduces, and one not
+CELL = spaces.make("nasbench201", num_cells=1, num_stages=1)
+
+
 @functools.cache
-def built(name, execution):
-    """(space, supernet's apply, its gradient, variables): compiled once."""
-    space = SMALL[name]
-    net = space.supernet(num_classes=3, filters=4, execution=execution)
-    variables = jax.tree.map(
-        lambda leaf: leaf + 0.1 * np.random.default_rng(1).normal(size=leaf.shape),
-        masked.init(jax.random.key(0), net, IMAGES, space.all_on()),
-    )
-    return space, net, variables
+def weights(space):
+    return random_variables(space.supernet(**SIZE), IMAGES, space.all_on())
 
 
-def logits_and_gradient(net, variables, *args):
-    def loss(variables):
-        logits = net.apply(variables, IMAGES, *args)
+@functools.cache
+def logits_and_gradient(net):
+    """Their function of variables, and of an architecture: compiled once."""
+
+    def loss(variables, *archs):
+        logits = net.apply(variables, IMAGES, *archs)
         return jnp.sum(jnp.sin(logits)), logits
 
-    gradient, logits = jax.jit(jax.grad(loss, has_aux=True))(variables)
-    return logits, flax.traverse_util.flatten_dict(gradient)
+    return jax.jit(jax.grad(loss, has_aux=True))
 
 
 @pytest.mark.parametrize(
-    ("name", "execution"),
-    [("nasbench_macro", "masked"), ("nasbench_macro", "switch"), ("nasbench201", "dispatch")],
+    ("space", "execution", "text"),
+    [
+        (CHAIN, "masked", "12"),
+        (CHAIN, "switch", "12"),
+        (
+            CELL,
+            "dispatch",
+            cell201(CONV, "none", "avg_pool_3x3", "none", "nor_conv_1x1", "skip_connect"),
+        ),
+    ],
 )
-def test_masked_supernet_is_the_standalone_network(name, execution):
-    space, net, variables = built(name, execution)
-    arch = jax.device_get(space.sample(jax.random.key(4)))
-    alone = space.standalone(arch, num_classes=3, filters=4)
-    own = {"params": space.subnet(variables["params"], arch)}
-    found, whole = logits_and_gradient(net, variables, arch)
-    expected, gradient = logits_and_gradient(alone, own)
+def test_masked_supernet_is_the_standalone_network(space, execution, text):
+    variables, alone = weights(space), space.standalone(text, **SIZE)
+    net = space.supernet(**SIZE, execution=execution)
+    whole, found = logits_and_gradient(net)(variables, space.from_str(text))
+    own = {"params": space.subnet(variables["params"], text)}
+    gradient, expected = logits_and_gradient(alone)(own)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-    for path, leaf in gradient.items():
+    whole = flax.traverse_util.flatten_dict(whole)
+    for path, leaf in flax.traverse_util.flatten_dict(gradient).items():
         scale = max(1, np.abs(leaf).max())
         np.testing.assert_allclose(whole.pop(path), leaf, rtol=1e-3, atol=1e-4 * scale)
+    assert whole
     assert all(not np.any(leaf) for leaf in whole.values())  # of options that are off
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_costs_are_those_of_the_standalone_network(name):
-    space, *_ = built(name, "masked")
+    space = SMALL[name]
     arch = jax.device_get(space.sample(jax.random.key(5)))
-    net = space.standalone(arch, num_classes=3, filters=4)
+    net = space.standalone(arch, **SIZE)
     variables = jax.eval_shape(net.init, jax.random.key(0), IMAGES)
     found = params_flops.of(space, arch, filters=4, image_size=8, num_classes=3)
     assert found.params == sum(leaf.size for leaf in jax.tree.leaves(variables))
 
 
 def test_any_width_depth_and_image_size():
-    for space, size in ((NB201, 12), (MACRO, 24)):
+    for space, size in ((spaces.make("nasbench201", num_cells=2), 12), (MACRO, 24)):
         net = space.supernet(num_classes=7, filters=6)
         images = jax.ShapeDtypeStruct((2, size, size, 1), jnp.float32)
         shape = jax.eval_shape(net.init_with_output, jax.random.key(0), images, space.all_on())[0]
@@ -280,17 +287,26 @@ def test_what_are_no_stages(stages):
         spaces.make("nasbench_macro", stages=stages)
 
 
+@functools.cache
+def scored():
+    """The functions from weights and architectures to logits, with shared prefixes and alone."""
+    net = SMALL["nasbench_macro"].supernet(**SIZE, execution="switch")
+
+    def alone(variables, archs):
+        return jax.lax.map(lambda arch: net.apply(variables, IMAGES, arch), archs)
+
+    return jax.jit(lambda variables, archs: net.logits_of_each(variables, IMAGES, archs)), jax.jit(
+        alone
+    )
+
+
 @pytest.mark.parametrize("order", ["sorted", "random"])
 def test_shared_prefixes_change_no_score(order):
     """Two architectures in the list are equal, and others share up to their last layer."""
-    space, net, variables = built("nasbench_macro", "switch")
+    space, (shared, alone) = SMALL["nasbench_macro"], scored()
     decisions = np.concatenate(list(space.enumerate_decisions()))
     decisions = np.concatenate([decisions[:9], decisions[8:9], decisions[20:]])
     if order == "random":
         decisions = np.random.default_rng(0).permutation(decisions)
-    archs = space.from_decisions(decisions)
-    shared = jax.jit(net.logits_of_each)(variables, IMAGES, archs)
-    alone = jax.jit(lambda v: jax.lax.map(lambda arch: net.apply(v, IMAGES, arch), archs))(
-        variables
-    )
-    np.testing.assert_allclose(shared, alone, atol=1e-6)
+    given = weights(space), space.from_decisions(decisions)
+    np.testing.assert_allclose(shared(*given), alone(*given), atol=1e-6)

@@ -1,5 +1,7 @@
 """Images that are not square: their networks, costs and latencies; sizes that are refused."""
 
+import dataclasses
+import functools
 import json
 
 import flax.traverse_util
@@ -12,17 +14,24 @@ from nas_jax import spaces
 from nas_jax.config import validation
 from nas_jax.costs import latency, params_flops, scaling, widths
 from nas_jax.data import dataset
-from nas_jax.nn import masked
 from nas_jax.standalone import retrain
 from tests import images, trainings
 from tests.configs import tiny
 from tests.costs.test_params_flops import multiply_adds
+from tests.spaces.test_cell import random_variables
 
+CELL = {"num_cells": 2, "num_blocks": 1, "cells_per_stage": 1}
 SPACES = {
-    "cell": spaces.make("cell", num_cells=2, num_blocks=1, cells_per_stage=1),
-    "stem": spaces.make("cell", num_cells=2, num_blocks=1, cells_per_stage=1, stem_stride=4),
+    "cell": spaces.make("cell", **CELL, ops=("identity", "sep5x5", "conv7x7", "maxpool")),
+    "stem": spaces.make("cell", **CELL, ops=("identity", "sep5x5"), stem_stride=4),
     "nasbench201": spaces.make("nasbench201", num_cells=1, num_stages=3),
     "nasbench_macro": spaces.make("nasbench_macro", stages=(1, 2), head=3),
+}
+TEXTS = {  # "conv7x7" is none of a network that may be turned: its two kernels have an order
+    "cell": "0,1>sep5x5,maxpool",
+    "stem": "0,1>identity,sep5x5",
+    "nasbench201": "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|avg_pool_3x3~0|none~1|none~2|",
+    "nasbench_macro": "012",
 }
 PLAIN = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity",))
 SIZES = [(8, 16), (24, 8)]
@@ -34,41 +43,44 @@ def _some(space, seed=0):
     return jax.device_get(space.sample(jax.random.key(seed)))
 
 
-def _counted(space, arch, size, channels=3):
-    """Multiply-adds of the products and convolutions of the network that is built."""
+def _traced(space, arch, size, channels=3):
+    """Parameters' shapes, and multiply-adds of the products and convolutions of the network."""
     net = space.standalone(arch, **FILTERS)
     example = jax.ShapeDtypeStruct((1, *size, channels), jnp.float32)
     variables = jax.eval_shape(net.init, jax.random.key(0), example)
-    return multiply_adds(jax.make_jaxpr(net.apply)(variables, example).jaxpr)
+    counted = multiply_adds(jax.make_jaxpr(net.apply)(variables, example).jaxpr)
+    return variables["params"], counted
 
 
 # -- networks -------------------------------------------------------------------------------------
 
+BATCH = np.random.default_rng(0).normal(size=(4, 8, 16, 3)).astype(np.float32)
+
+
+@functools.cache
+def _networks(name):
+    """(the supernet's variables, a stand-alone network's, its function, its logits)."""
+    space, text = SPACES[name], TEXTS[name]
+    whole = random_variables(space.supernet(**FILTERS), BATCH, space.all_on())
+    own = {"params": space.subnet(whole["params"], text)}
+    apply = jax.jit(space.standalone(text, **FILTERS).apply)
+    return whole, own, apply, apply(own, BATCH)
+
 
 @pytest.mark.parametrize("name", SPACES)
 def test_the_supernet_is_the_standalone_network(name):
-    space, batch = SPACES[name], jax.random.normal(jax.random.key(0), (4, 8, 16, 3))
-    net, arch = space.supernet(**FILTERS), _some(space)
-    variables = masked.init(jax.random.key(1), net, batch, space.all_on())
-    own = {"params": space.subnet(variables["params"], arch)}
-    alone = space.standalone(arch, **FILTERS)
-    found = jax.jit(net.apply)(variables, batch, arch)
-    np.testing.assert_allclose(found, jax.jit(alone.apply)(own, batch), rtol=1e-4, atol=1e-4)
+    space, (whole, _, _, logits) = SPACES[name], _networks(name)
+    found = jax.jit(space.supernet(**FILTERS).apply)(whole, BATCH, space.from_str(TEXTS[name]))
+    np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", SPACES)
 def test_a_network_on_its_side_is_the_same(name):
     """Images and kernels with height and width exchanged: nothing takes the one for the other."""
-    space, batch = SPACES[name], jax.random.normal(jax.random.key(0), (4, 8, 16, 3))
-    arch = "0,1>sep5x5,maxpool" if name in ("cell", "stem") else _some(space, 3)
-    net = space.standalone(arch, **FILTERS)
-    variables = masked.init(jax.random.key(1), net, batch)
-    turned = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1) if x.ndim == 4 else x, variables)
-    logits, on_side = (
-        jax.jit(net.apply)(own, own_batch)
-        for own, own_batch in ((variables, batch), (turned, jnp.swapaxes(batch, 1, 2)))
-    )
+    _, own, apply, logits = _networks(name)
+    turned = jax.tree.map(lambda x: np.swapaxes(x, 0, 1) if x.ndim == 4 else x, own)
     assert np.abs(logits).max() > 0.1
+    on_side = apply(turned, np.swapaxes(BATCH, 1, 2))
     np.testing.assert_allclose(logits, on_side, rtol=1e-4, atol=1e-4)
 
 
@@ -80,7 +92,7 @@ def test_a_network_on_its_side_is_the_same(name):
 def test_costs_are_those_of_the_network_that_is_built(name, size):
     space = SPACES[name]
     arch, options = _some(space, 1), {"filters": 4, "image_size": size}
-    exact = _counted(space, arch, size)
+    params, exact = _traced(space, arch, size)
     assert params_flops.of(space, arch, **options).flops == exact
     parts = params_flops.total(
         space,
@@ -88,17 +100,11 @@ def test_costs_are_those_of_the_network_that_is_built(name, size):
         arch,
     )
     assert parts == exact
-    params = _params(space, arch, size)
     assert params_flops.of_network(space, params, size).flops == exact
     if name != "nasbench201":
         shapes = {p: x.shape for p, x in flax.traverse_util.flatten_dict(params).items()}
         own = widths.Widths(space, space.to_str(arch), shapes, image_size=size)
         assert own.cost(own.full) == exact
-
-
-def _params(space, arch, size):
-    net, example = space.standalone(arch, **FILTERS), jnp.zeros((1, *size, 3))
-    return jax.eval_shape(net.init, jax.random.key(0), example)["params"]
 
 
 def test_a_number_is_a_square():
@@ -135,7 +141,7 @@ def run():
     """Config, space and data of a search on images of 8x16 pixels with one channel."""
     config = tiny.get_config()
     config.retrain.short.train.num_steps = 2
-    config.sweep.latency.num_archs = 4
+    config.sweep.latency.num_archs = 2
     config.space.num_cells = config.space.num_blocks = 1
     config.space.ops = ("identity", "sep3x3")
     sizes, pixels = (64, 16, 16), images.noise(96, 8, 16, 1)
@@ -150,7 +156,7 @@ def test_a_run_counts_every_pixel(tmp_path, run):
     config, space, data = run
     text = "0,1>identity,sep3x3"
     arch = space.from_str(text)
-    exact = _counted(space, arch, (8, 16), channels=1)
+    _, exact = _traced(space, arch, (8, 16), channels=1)
     assert params_flops.on_images(space, arch, 4, data).flops == exact
     made = trainings.run_of(config, space, data, tmp_path)
     costs = made.constraints.costs(space.from_strs([text]))
@@ -166,7 +172,8 @@ def test_a_run_counts_every_pixel(tmp_path, run):
 @pytest.mark.parametrize("name", ["cell", "nasbench_macro", "nasbench201"])
 @pytest.mark.parametrize("size", [(8, 5), (5, 8), 6])
 def test_a_size_that_cannot_be_reduced_is_refused_everywhere(name, size):
-    space = SPACES[name] if name != "cell" else spaces.make("cell", num_cells=3, cells_per_stage=1)
+    deeper = dataclasses.replace(PLAIN, num_cells=3, cells_per_stage=1)
+    space = deeper if name == "cell" else SPACES[name]
     arch = _some(space)
     height, width = (size, size) if isinstance(size, int) else size
     message = f"images of {height}x{width} pixels .*multiples of 4.*data.image_size"
@@ -202,7 +209,7 @@ def test_stored_images_that_do_not_fit_are_named():
 def test_latencies_of_other_images_are_not_read(tmp_path):
     """A file of an earlier version does not say its size; it timed squares of the height."""
     space, path = PLAIN, tmp_path / "latency.json"
-    given = {"num_archs": 4, "batch_size": 1, "filters": 1, "num_classes": 2, "channels": 1}
+    given = {"num_archs": 2, "batch_size": 1, "filters": 1, "num_classes": 2, "channels": 1}
     latency.per_option(space, path, image_size=(2, 4), **given)
     old = json.loads(path.read_text())
     del old["image_size"]
