@@ -10,13 +10,17 @@ import pytest
 
 from nas_jax import spaces
 from nas_jax.nn import execution, kernels, layers, masked
-from nas_jax.nn.init import init
 from nas_jax.runtime import distributed
 from nas_jax.training import train_step
 from nas_jax.training.hyperparameters import HyperParameters
 from tests.images import noise
+from tests.spaces.test_cell import random_variables
 
 GROUPS, OPTIONS = 6, 4
+
+
+def normal(rng, *shape):
+    return rng.normal(size=shape).astype(np.float32)
 
 
 def weighted(how, params, inputs, weights):
@@ -36,13 +40,13 @@ def random_weights(seed):
     rng = np.random.default_rng(seed)
     on = rng.uniform(size=(GROUPS, OPTIONS)) < rng.choice([0.2, 0.5, 0.9])
     on[seed % GROUPS] = False
-    return jnp.asarray(on * rng.choice([1.0, 1.5], size=on.shape), jnp.float32)
+    return (on * rng.choice([1.0, 1.5], size=on.shape)).astype(np.float32)
 
 
 @functools.cache
 def compiled(how, shared):
     """One program for all masks: value and gradients of a random functional."""
-    target = jnp.asarray(np.random.default_rng(9).normal(size=(GROUPS, 3, 5)), jnp.float32)
+    target = normal(np.random.default_rng(9), GROUPS, 3, 5)
 
     def loss(params, inputs, weights):
         out = weighted(how, params, inputs, weights)
@@ -56,9 +60,8 @@ def compiled(how, shared):
 @pytest.mark.parametrize("how", ["switch", "dispatch"])
 def test_values_and_gradients_are_those_of_masked(how, shared, seed):
     rng = np.random.default_rng(seed)
-    params = jnp.asarray(rng.normal(size=(OPTIONS, 5)), jnp.float32)
-    leading = 1 if shared else GROUPS
-    inputs = [jnp.asarray(rng.normal(size=(leading, 3, 5)), jnp.float32) for _ in range(OPTIONS)]
+    params = normal(rng, OPTIONS, 5)
+    inputs = [normal(rng, 1 if shared else GROUPS, 3, 5) for _ in range(OPTIONS)]
     args = params, inputs, random_weights(seed)
     (_, ours), grads = compiled(how, shared)(*args)
     (_, theirs), expected = compiled("masked", shared)(*args)
@@ -67,23 +70,23 @@ def test_values_and_gradients_are_those_of_masked(how, shared, seed):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
+values = jax.jit(weighted, static_argnums=0)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_switch_without_gradients_is_the_same(seed):
     """The loop over what is on, which is taken where nothing is differentiated."""
-    params = jnp.ones((OPTIONS, 5))
-    inputs = [jnp.full((GROUPS, 3, 5), 0.1 * j) for j in range(OPTIONS)]
-    out = {
-        how: jax.jit(functools.partial(weighted, how))(params, inputs, random_weights(seed))
-        for how in ("switch", "masked")
-    }
+    params = np.ones((OPTIONS, 5), np.float32)
+    inputs = [np.full((GROUPS, 3, 5), 0.1 * j, np.float32) for j in range(OPTIONS)]
+    out = {how: values(how, params, inputs, random_weights(seed)) for how in ("switch", "masked")}
     np.testing.assert_allclose(out["switch"], out["masked"], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("how", execution.NAMES)
 def test_weights_are_constants(how):
     """In all of them, since `switch` cannot afford to keep every option's output."""
-    params, inputs = jnp.ones((OPTIONS, 5)), [jnp.ones((GROUPS, 3, 5))] * OPTIONS
-    gradient = jax.grad(lambda weights: weighted(how, params, inputs, weights).sum())
+    params, inputs = np.ones((OPTIONS, 5)), [np.ones((GROUPS, 3, 5))] * OPTIONS
+    gradient = jax.jit(jax.grad(lambda weights: weighted(how, params, inputs, weights).sum()))
     np.testing.assert_array_equal(gradient(random_weights(0)), 0)
 
 
@@ -91,19 +94,21 @@ def test_weights_are_constants(how):
 @pytest.mark.parametrize("kind", ["op", "concat"])
 def test_masks_are_constants(kind, how):
     """Those of a module's sum of ops, and those of the inputs of a concat."""
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 2, 4, 4, 3)), jnp.float32)
+    x = normal(np.random.default_rng(0), 1, 2, 4, 4, 3)
     if kind == "op":
         module, given = masked.MixedOp([layers.partial(layers.Conv, 3, (3, 3))] * 2, (0, 1), how), x
     else:
         module = masked.MaskedConcat(3, (0, 1), execution=how)
-        given = [(x, kernels.moments(x))] * 2
-    variables = module.init(jax.random.key(0), given, jnp.ones((1, 2)))
+        given = [(x, jax.jit(kernels.moments)(x))] * 2
+    variables = random_variables(module, given, np.ones((1, 2)))
 
+    @jax.jit
+    @jax.value_and_grad
     def loss(mask):
         return jnp.sum(jnp.sin(module.apply(variables, given, mask)))
 
-    value, gradient = jax.value_and_grad(loss)(jnp.ones((1, 2)))
-    assert value != loss(jnp.asarray([[1.0, 0.0]]))  # the mask counts
+    value, gradient = loss(np.ones((1, 2), np.float32))
+    assert value != loss(np.float32([[1, 0]]))[0]  # the mask counts
     np.testing.assert_array_equal(gradient, 0)
 
 
@@ -111,14 +116,16 @@ def test_masks_are_constants(kind, how):
 def test_an_option_that_is_off_is_not_run(how):
     """Its not-a-number does not reach the sum, as it does when it is multiplied by zero."""
     functions, params = [lambda p, x: x, lambda p, x: x / 0 - x / 0], [{}] * 2
-    inputs, weights = [jnp.ones((1, 2))] * 2, jnp.asarray([[2.0, 0.0]])
+    inputs, weights = [np.ones((1, 2))] * 2, np.asarray([[2.0, 0.0]])
     if how == "dispatch":  # one group of two uses the second option: it runs for that one alone
-        inputs, weights = [jnp.ones((2, 2))] * 2, jnp.asarray([[2.0, 0.0], [0.0, 1.0]])
-    out = jax.jit(lambda x, w: execution.weighted_sum(how, functions, params, x, w))(
-        inputs, weights
-    )
-    np.testing.assert_array_equal(out[0], [2, 2])
-    assert np.isnan(execution.weighted_sum("masked", functions, params, inputs, weights)[0]).all()
+        inputs, weights = [np.ones((2, 2))] * 2, np.asarray([[2.0, 0.0], [0.0, 1.0]])
+
+    def first(how):
+        run = functools.partial(execution.weighted_sum, how, functions, params)
+        return jax.jit(run)(inputs, weights)[0]
+
+    np.testing.assert_array_equal(first(how), [2, 2])
+    assert np.isnan(first("masked")).all()
 
 
 def test_switch_takes_one_group():
@@ -135,9 +142,7 @@ def test_auto_is_switch_on_cpu():
 
 # -- the supernet ---------------------------------------------------------------------------------
 
-SPACE = spaces.make(
-    "cell", num_cells=1, num_blocks=2, ops=("identity", "sep3x3", "conv7x7", "maxpool")
-)
+SPACE = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity", "sep3x3", "conv7x7"))
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +152,9 @@ def nets():
 
 @pytest.fixture(scope="module")
 def variables(nets):
-    """Of the masked supernet; batch norm is not the identity."""
-    drawn = init(jax.random.key(0), nets["masked"], jnp.zeros((1, 8, 8, 3)), SPACE.all_on())
-    return jax.tree.map(lambda w: w + 0.5 * jax.random.normal(jax.random.key(1), w.shape), drawn)
+    """Batch norm is not the identity."""
+    drawn = random_variables(nets["masked"], np.zeros((1, 8, 8, 3)), SPACE.all_on())
+    return jax.tree.map(lambda w: 2 * w, drawn)
 
 
 def test_all_executions_have_the_same_parameters(nets):
@@ -162,7 +167,7 @@ def test_all_executions_have_the_same_parameters(nets):
 
 def test_candidates_score_the_same(nets, variables):
     """Logits of eight candidates on the same images, and so their accuracies."""
-    images = jnp.asarray(np.random.default_rng(3).normal(size=(4, 8, 8, 3)), jnp.float32)
+    images = normal(np.random.default_rng(3), 4, 8, 8, 3)
     archs = SPACE.sample(jax.random.key(2), (8,))
     logits = {
         how: jax.jit(net.logits_of_each)(variables, images, archs) for how, net in nets.items()
@@ -174,9 +179,9 @@ def test_candidates_score_the_same(nets, variables):
 
 def test_ghost_batches_one_by_one_are_the_same_step(nets, variables):
     """Gradients, loss and metrics of four ghost batches at once, two at once, or one by one."""
+    rng = np.random.default_rng(0)
     masks = jax.tree.map(
-        lambda m: (jax.random.uniform(jax.random.key(m.shape[1]), m.shape) < 0.6) * m,
-        jax.tree.map(lambda m: jnp.stack([m] * 4), SPACE.all_on()),
+        lambda m: (rng.random((4, *m.shape)) < 0.6).astype(np.float32), SPACE.all_on()
     )
     after = {
         (how, at_once): _one_step(nets[how], variables, masks, at_once)
