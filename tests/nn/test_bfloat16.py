@@ -127,13 +127,20 @@ def test_a_step_computes_loss_and_gradients_in_float32():
 
 
 @functools.cache
+def first_variables(space):
+    """Initial weights, the same for each dtype and execution."""
+    net = space.supernet(num_classes=10, filters=4)
+    return init(rng.key(0), net, np.zeros((1, 8, 8, 3), np.float32), space.all_on())
+
+
+@functools.cache
 def logits(name, dtype, execution):
     """Float32 [8, 32, 10], of eight architectures with initial weights."""
     space = spaces.make(name, **SPACES[name])
     net = space.supernet(num_classes=10, filters=4, dtype=dtype, execution=execution)
-    images = jnp.asarray(np.random.default_rng(0).normal(size=(32, 8, 8, 3)), jnp.float32)
-    variables = init(rng.key(0), net, images[:1], space.all_on())
-    return jax.jit(net.logits_of_each)(variables, images, space.sample(rng.key(1), (8,)))
+    images = np.random.default_rng(0).normal(size=(32, 8, 8, 3)).astype(np.float32)
+    archs = space.sample(rng.key(1), (8,))
+    return jax.jit(net.logits_of_each)(first_variables(space), images, archs)
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
