@@ -12,40 +12,47 @@ from nas_jax.nn import kernels, layers
 
 
 def random(seed, *shape):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames="mutable")
+def apply(module, variables, *args, mutable=False):
+    return module.apply(variables, *args, mutable=mutable)
 
 
 def assert_same(ours, theirs, *args):
-    """Same value, and same gradient of a random functional with respect to every argument."""
-    weights = random(9, *jax.eval_shape(ours, *args).shape)
+    """Same values, and same gradients of a random functional with respect to every argument."""
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def both(f, args):
-        value, pull = jax.vjp(f, *args)
-        return value, pull(weights)
+    @jax.jit
+    def both(weights, args):
+        pulled = (jax.vjp(f, *args) for f in (ours, theirs))
+        return [(value, pull(weights)) for value, pull in pulled]
 
     def close(x, y):
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5 * max(1, np.abs(y).max()))
 
-    jax.tree.map(close, both(ours, args), both(theirs, args))
+    weights = jax.tree.map(lambda out: random(9, *out.shape), jax.eval_shape(ours, *args))
+    jax.tree.map(close, *both(weights, args))
 
 
 @pytest.fixture(params=["cpu", "cuda", "tpu"])
 def platform(request, monkeypatch):
-    """What is computed on that platform, computed here."""
+    """What is computed on that platform, computed here; no trace of another one is used."""
 
     def of_platform(*args, default, **forms):
         return forms.get(request.param, default)(*args)
 
+    jax.clear_caches()
     monkeypatch.setattr(lax, "platform_dependent", of_platform)
+    yield
+    jax.clear_caches()
 
 
 # -- convolutions ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [3, 5, 7])
 @pytest.mark.parametrize("shape", [(3, 8, 8, 4), (2, 5, 4, 3)])
-def test_depthwise(size, shape, platform):
+def test_depthwise(shape, platform):
     reference = functools.partial(
         lax.conv_general_dilated,
         window_strides=(1, 1),
@@ -53,23 +60,33 @@ def test_depthwise(size, shape, platform):
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=shape[-1],
     )
-    assert_same(
-        kernels.depthwise, reference, random(0, *shape), random(1, size, size, 1, shape[-1])
-    )
+
+    def each(function, x, by_size):
+        return [function(x, kernel) for kernel in by_size]
+
+    by_size = [random(1, size, size, 1, shape[-1]) for size in (3, 5, 7)]
+    ours, theirs = (functools.partial(each, f) for f in (kernels.depthwise, reference))
+    assert_same(ours, theirs, random(0, *shape), by_size)
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 8, 4), (1, 7, 6, 3)])
-@pytest.mark.parametrize("size", [3, 5])
-def test_with_a_stride_it_is_every_second_pixel(shape, size, platform):
-    """Value and gradients, of full and of depthwise convolutions."""
-    x = random(0, *shape)
-    for function, depth in ((kernels.depthwise, (1, shape[-1])), (kernels.conv, (shape[-1], 5))):
+def test_with_a_stride_it_is_every_second_pixel(shape, platform):
+    """Values and gradients, of full and of depthwise convolutions."""
 
-        def thinned(x, kernel, function=function):
-            return function(x, kernel)[:, ::2, ::2]
+    def strided(x, full, depthwise):
+        outs = [kernels.conv(x, kernel, stride=2) for kernel in full]
+        return outs + [kernels.depthwise(x, kernel, stride=2) for kernel in depthwise]
 
-        strided = functools.partial(function, stride=2)
-        assert_same(strided, thinned, x, random(1, size, size, *depth))
+    def thinned(x, full, depthwise):
+        outs = [kernels.conv(x, kernel) for kernel in full]
+        outs += [kernels.depthwise(x, kernel) for kernel in depthwise]
+        return [out[:, ::2, ::2] for out in outs]
+
+    full, depthwise = (
+        [random(1, size, size, *depth) for size in (3, 5)]
+        for depth in ((shape[-1], 5), (1, shape[-1]))
+    )
+    assert_same(strided, thinned, random(0, *shape), full, depthwise)
 
 
 def test_a_strided_1x1_convolution_is_of_every_second_pixel():
@@ -123,9 +140,12 @@ def reference_avg(x):
 def test_pools(shape, platform):
     # Distinct values: at a tie the gradient of a maximum is a matter of taste.
     values = np.random.default_rng(0).permutation(np.prod(shape))
-    x = jnp.asarray(values.reshape(shape), jnp.float32)
-    assert_same(kernels.max_pool, lambda x: windows(x, lax.max, -jnp.inf), x)
-    assert_same(kernels.avg_pool, reference_avg, x)
+    x = values.reshape(shape).astype(np.float32)
+    assert_same(
+        lambda x: (kernels.max_pool(x), kernels.avg_pool(x)),
+        lambda x: (windows(x, lax.max, -jnp.inf), reference_avg(x)),
+        x,
+    )
 
 
 def test_pools_ignore_the_padding():
@@ -148,31 +168,35 @@ def test_halve():
 # -- ghost batch norm -----------------------------------------------------------------------------
 
 # Two groups of one image of 1x2 pixels: means 2 and 12, variances 1 and 4.
-TINY = jnp.asarray([1.0, 3.0, 10.0, 14.0]).reshape(2, 1, 1, 2, 1)
-AFFINE = {"scale": jnp.asarray([2.0]), "offset": jnp.asarray([5.0])}
+TINY = np.float32([1, 3, 10, 14]).reshape(2, 1, 1, 2, 1)
+AFFINE = {"scale": np.float32([2]), "offset": np.float32([5])}
+
+
+def init(norm):
+    return jax.jit(norm.init)(jax.random.key(0), TINY)
 
 
 def test_ghost_batch_norm_by_hand():
-    out = layers.BatchNorm(epsilon=0.0).apply({"params": AFFINE}, TINY)
+    out = apply(layers.BatchNorm(epsilon=0.0), {"params": AFFINE}, TINY)
     # Both groups become -1, 1; twice that, plus 5.
     np.testing.assert_allclose(out.ravel(), [3, 7, 3, 7], rtol=1e-6)
     # With epsilon 5: (4 - 2)^2 / (4 + 5), so the second group is 5 -+ 2 * 2/3.
-    out = layers.BatchNorm(epsilon=5.0).apply({"params": AFFINE}, TINY)
+    out = apply(layers.BatchNorm(epsilon=5.0), {"params": AFFINE}, TINY)
     np.testing.assert_allclose(out[1].ravel(), [5 - 4 / 3, 5 + 4 / 3], rtol=1e-6)
 
 
 def test_relu_before_or_after_batch_norm_by_hand():
     x = TINY - 2  # -1, 1 and 8, 12
     after, before = (
-        layers.BatchNorm(epsilon=0.0, relu=True, relu_before=first).apply({"params": AFFINE}, x)
+        apply(layers.BatchNorm(epsilon=0.0, relu=True, relu_before=first), {"params": AFFINE}, x)
         for first in (False, True)
     )
     # Normalised -1, 1; 5 + 2 * that is positive, so a ReLU after it does nothing.
     np.testing.assert_allclose(after.ravel(), [3, 7, 3, 7], rtol=1e-6)
     np.testing.assert_allclose(before.ravel(), [3, 7, 3, 7], rtol=1e-6)  # 0, 1 become -1, 1 too
-    offset = {"params": AFFINE | {"offset": jnp.zeros(1)}}
+    offset = {"params": AFFINE | {"offset": np.zeros(1, np.float32)}}
     after, before = (
-        layers.BatchNorm(epsilon=0.0, relu=True, relu_before=first).apply(offset, x)
+        apply(layers.BatchNorm(epsilon=0.0, relu=True, relu_before=first), offset, x)
         for first in (False, True)
     )
     np.testing.assert_allclose(after.ravel(), [0, 2, 0, 2], rtol=1e-6)
@@ -182,7 +206,7 @@ def test_relu_before_or_after_batch_norm_by_hand():
 def test_ghost_batch_norm_is_batch_norm_of_each_group():
     x = 3 * random(0, 3, 4, 5, 5, 2) + np.float32([0, 1, 2]).reshape(3, 1, 1, 1, 1)
     params = {"scale": random(1, 2), "offset": random(2, 2)}
-    out = layers.BatchNorm(epsilon=1e-3).apply({"params": params}, x)
+    out = apply(layers.BatchNorm(epsilon=1e-3), {"params": params}, x)
     for group, normal in zip(np.asarray(x), out):
         mean, var = group.mean((0, 1, 2)), group.var((0, 1, 2))
         expected = params["scale"] * (group - mean) / np.sqrt(var + 1e-3) + params["offset"]
@@ -190,7 +214,7 @@ def test_ghost_batch_norm_is_batch_norm_of_each_group():
 
 
 def test_batch_statistics_are_stateless():
-    variables = layers.BatchNorm().init(jax.random.key(0), TINY)
+    variables = init(layers.BatchNorm())
     assert set(variables) == {"params"}
     np.testing.assert_array_equal(variables["params"]["scale"], [1])
     np.testing.assert_array_equal(variables["params"]["offset"], [0])
@@ -198,24 +222,24 @@ def test_batch_statistics_are_stateless():
 
 def test_running_statistics():
     norm = layers.BatchNorm(statistics="running", momentum=0.9, epsilon=0.0)
-    stats = norm.init(jax.random.key(0), TINY)["batch_stats"]
+    stats = init(norm)["batch_stats"]
     assert (stats["mean"], stats["var"]) == (0, 1)  # initialising is not an update
     variables = {"params": AFFINE, "batch_stats": stats}
 
-    out, updated = norm.apply(variables, TINY, mutable=["batch_stats"])
+    out, updated = apply(norm, variables, TINY, mutable="batch_stats")
     np.testing.assert_allclose(out.ravel(), [3, 7, 3, 7], rtol=1e-6)  # the images' own
     # Mean of the groups' means 7 and variances 2.5: .9 * 0 + .1 * 7 and .9 * 1 + .1 * 2.5.
     np.testing.assert_allclose(updated["batch_stats"]["mean"], [0.7], rtol=1e-6)
     np.testing.assert_allclose(updated["batch_stats"]["var"], [1.15], rtol=1e-6)
-    _, again = norm.apply({"params": AFFINE, **updated}, TINY, mutable=["batch_stats"])
+    _, again = apply(norm, {"params": AFFINE, **updated}, TINY, mutable="batch_stats")
     # .9 * .7 + .1 * 7
     np.testing.assert_allclose(again["batch_stats"]["mean"], [1.33], rtol=1e-6)
 
     # Reading: 2 (x - 4) / sqrt(16) + 5, whatever the images' own statistics are.
-    read = {"mean": jnp.asarray([4.0]), "var": jnp.asarray([16.0])}
-    out = norm.apply({"params": AFFINE, "batch_stats": read}, TINY)
+    read = {"mean": np.float32([4]), "var": np.float32([16])}
+    out = apply(norm, {"params": AFFINE, "batch_stats": read}, TINY)
     np.testing.assert_allclose(out.ravel(), [3.5, 4.5, 8, 10], rtol=1e-6)
-    out, untouched = norm.apply({"params": AFFINE, "batch_stats": read}, TINY, mutable=["other"])
+    out, untouched = apply(norm, {"params": AFFINE, "batch_stats": read}, TINY, mutable="other")
     np.testing.assert_allclose(out.ravel(), [3.5, 4.5, 8, 10], rtol=1e-6)
     assert "batch_stats" not in untouched
 
@@ -223,15 +247,16 @@ def test_running_statistics():
 def test_recorded_statistics_are_a_gradient():
     """As "running" statistics that are written, but by the backward pass, whatever the loss."""
     norm = layers.BatchNorm(statistics="recorded", epsilon=0.0)
-    stats = norm.init(jax.random.key(0), TINY)["batch_stats"]
+    stats = init(norm)["batch_stats"]
     assert (stats["mean"], stats["var"]) == (0, 1)
 
     def loss(params, stats, factor):
         out = norm.apply({"params": params, "batch_stats": stats}, TINY)
         return factor * jnp.sum(out), out
 
-    for factor in (1, -3):
-        (grads, now), out = jax.grad(loss, argnums=(0, 1), has_aux=True)(AFFINE, stats, factor)
+    gradient = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+    for factor in (1.0, -3.0):
+        (grads, now), out = gradient(AFFINE, stats, factor)
         np.testing.assert_allclose(out.ravel(), [3, 7, 3, 7], rtol=1e-6)  # the images' own
         np.testing.assert_allclose(now["mean"], [7], rtol=1e-6)
         np.testing.assert_allclose(now["var"], [2.5], rtol=1e-6)
@@ -268,16 +293,16 @@ def test_separable_unit_has_one_batch_norm():
 def test_units_are_bn_relu_convolution():
     x = random(0, 1, 2, 4, 4, 2)
     norm = {"scale": random(3, 2), "offset": random(4, 2)}
-    normal = jax.nn.relu(layers.BatchNorm().apply({"params": norm}, x))
+    normal = np.maximum(apply(layers.BatchNorm(), {"params": norm}, x), 0)
     kernel, per_channel = random(1, 1, 1, 2, 3), random(2, 3, 3, 1, 2)
 
-    out = layers.Conv(3, (1, 1)).apply({"params": {"kernel": kernel, "norm": norm}}, x)
-    expected = jnp.einsum("gnhwc,cd->gnhwd", normal, kernel[0, 0])
+    out = apply(layers.Conv(3, (1, 1)), {"params": {"kernel": kernel, "norm": norm}}, x)
+    expected = normal @ kernel[0, 0]
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
 
     params = {"depthwise": per_channel, "pointwise": kernel, "norm": norm}
-    out = layers.SeparableConv(3, 3).apply({"params": params}, x)
-    expected = jnp.einsum("nhwc,cd->nhwd", kernels.depthwise(normal[0], per_channel), kernel[0, 0])
+    out = apply(layers.SeparableConv(3, 3), {"params": params}, x)
+    expected = np.asarray(kernels.depthwise(normal[0], per_channel)) @ kernel[0, 0]
     np.testing.assert_allclose(out[0], expected, rtol=1e-5, atol=1e-5)
 
 
@@ -285,7 +310,7 @@ def test_units_are_bn_relu_convolution():
 def test_projection_is_the_unit_on_the_concat(statistics):
     """Parts of 2 and 3 channels, one shared by both groups; the mean comes after, not before."""
     parts = [random(0, 1, 2, 4, 4, 2), random(1, 2, 2, 4, 4, 3)]
-    whole = jnp.concatenate([jnp.concatenate([parts[0]] * 2), parts[1]], -1)
+    whole = np.concatenate([np.concatenate([parts[0]] * 2), parts[1]], -1)
     norm = functools.partial(layers.BatchNorm, statistics)
     params = {
         "kernel": random(2, 1, 1, 5, 3),
@@ -293,11 +318,11 @@ def test_projection_is_the_unit_on_the_concat(statistics):
     }
     variables = {"params": params}
     if statistics == "running":
-        variables["batch_stats"] = {"norm": {"mean": jnp.zeros(5), "var": jnp.ones(5)}}
+        variables["batch_stats"] = {"norm": {"mean": np.zeros(5), "var": np.ones(5)}}
     unit, project = layers.Conv(3, (1, 1), norm), layers.Projection(3, 1, norm)
-    expected, kept = unit.apply(variables, whole, mutable=["batch_stats"])
-    inputs = [(part, kernels.moments(part)) for part in parts]
-    out, updated = project.apply(variables, inputs, mutable=["batch_stats"])
+    expected, kept = apply(unit, variables, whole, mutable="batch_stats")
+    inputs = jax.jit(lambda parts: [(part, kernels.moments(part)) for part in parts])(parts)
+    out, updated = apply(project, variables, inputs, mutable="batch_stats")
     np.testing.assert_allclose(out, kernels.halve(expected), rtol=1e-5, atol=1e-5)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), updated, kept)
 

@@ -1,6 +1,7 @@
 """Mask samplers: which architecture each ghost batch trains."""
 
 import collections
+import functools
 import types
 
 import jax
@@ -18,9 +19,10 @@ KEY = jax.random.key(0)
 Hyper = collections.namedtuple("Hyper", ["r", "drop_share"])
 
 
-def make(name, num_groups=6, space=SPACE):
-    extremes = params_flops.extremes(space)
-    sampler = path_samplers.make(name, space, num_groups=num_groups, extremes=extremes)
+@functools.cache
+def make(name, num_groups=6):
+    extremes = params_flops.extremes(SPACE)
+    sampler = path_samplers.make(name, SPACE, num_groups=num_groups, extremes=extremes)
 
     @jax.jit
     def draw(key, step, groups):
@@ -30,17 +32,21 @@ def make(name, num_groups=6, space=SPACE):
     return draw
 
 
-def decisions(sampler, step, num_groups, space=SPACE):
-    groups = jnp.arange(num_groups)
-    return np.asarray(space.to_decisions(sampler(KEY, step, groups)))
+def decisions(sampler, step, num_groups):
+    return SPACE.to_decisions(jax.device_get(sampler(KEY, step, np.arange(num_groups))))
 
 
 def test_path_dropout_ramps_up():
     """The draw of `path_dropout.sample` with the step's key and share: 5 of 10 steps are a half."""
-    groups = jnp.arange(6)
+    groups = np.arange(6)
     drawn = make("path_dropout")(KEY, 5, groups)
-    step_key = jax.random.fold_in(KEY, 5)
-    expected = path_dropout.sample(step_key, SPACE.choices, groups, r=0.1, share=0.5)
+
+    @jax.jit
+    def sample(key):
+        step_key = jax.random.fold_in(key, 5)
+        return path_dropout.sample(step_key, SPACE.choices, groups, r=0.1, share=0.5)
+
+    expected = sample(KEY)
     jax.tree.map(np.testing.assert_array_equal, drawn, expected)
 
 
@@ -57,7 +63,7 @@ def test_architectures_are_legal_and_change(name):
 def test_a_ghost_batch_does_not_depend_on_the_others(name):
     """So devices that have only some of them draw the same."""
     sampler = make(name)
-    whole, part = (sampler(KEY, 3, groups) for groups in (jnp.arange(6), jnp.arange(2, 5)))
+    whole, part = (sampler(KEY, 3, groups) for groups in (np.arange(6), np.arange(2, 5)))
     jax.tree.map(lambda w, p: np.testing.assert_array_equal(w[2:5], p), whole, part)
 
 
@@ -90,13 +96,14 @@ def test_fair_where_a_choice_has_many_subsets():
     """Two ops of three, or one: six subsets, each once in six ghost batches."""
     one = choices.Choice("ops", 3, 1, 2)
     sampler = path_samplers.make("fair", types.SimpleNamespace(choices=[one]), num_groups=6)
-    drawn = choices.to_decisions([one], sampler(KEY, 0, jnp.arange(6), (), None))
+    draw = jax.jit(lambda key: sampler(key, 0, jnp.arange(6), (), None))
+    drawn = choices.to_decisions([one], jax.device_get(draw(KEY)))
     assert sorted(drawn[:, 0].tolist()) == [0, 1, 2, 3, 4, 5]
 
 
 def test_sandwich_has_the_largest_and_the_smallest():
     """Most parameters: 3x3 convolutions everywhere; fewest: the last op without any, pooling."""
-    masks = make("sandwich")(KEY, 4, jnp.arange(6))
+    masks = jax.device_get(make("sandwich")(KEY, 4, np.arange(6)))
     text = [
         SPACE.to_str(jax.tree.map(lambda mask, i=i: np.asarray(mask[i]), masks)) for i in range(6)
     ]
