@@ -31,8 +31,8 @@ def test_there_is_no_widest_network():
 
 
 def test_deeper_networks_are_narrower():
-    found = scaling.fit(SPACE, TEXT, max_flops=3e6, depths=(1, 2, 4), image_size=16)
-    assert [each.space.num_cells for each in found] == [2, 4, 8]
+    found = scaling.fit(SPACE, TEXT, max_flops=3e6, depths=(1, 2, 3), image_size=16)
+    assert [each.space.num_cells for each in found] == [2, 4, 6]
     assert [each.space.reduction for each in found] == [2, 2, 2]  # as many stages
     widths = [each.filters for each in found]
     assert widths == sorted(widths, reverse=True)

@@ -1,13 +1,16 @@
 """What leaves the conditional of an option, and the identity of leaves that it rests on."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from nas_jax.nn import kernels, layers, masked, skipping
+from tests.spaces.test_cell import random_variables
 
-X = jnp.asarray(np.random.default_rng(0).normal(size=(1, 2, 8, 8, 4)), jnp.float32)
+X = np.random.default_rng(0).normal(size=(1, 2, 8, 8, 4)).astype(np.float32)
 UNIT = layers.partial(layers.SeparableConv, 4, 3)
 MODULES = layers.Pair((UNIT, UNIT)), layers.Conv(4, (3, 3))
 
@@ -24,10 +27,10 @@ def conditionals(jaxpr):
 
 def test_switch_keeps_of_a_separable_pair_three_activations():
     """Beside its result both depthwise outputs and the first unit's: not its input, BN or ReLU."""
-    x = jnp.ones((1, 2, 8, 8, 4))
+    x, mask = np.ones((1, 2, 8, 8, 4), np.float32), np.ones((1, 1), np.float32)
     net = masked.MixedOp([layers.partial(layers.Pair, (UNIT, UNIT))], [0], execution="switch")
-    variables = net.init(jax.random.key(0), x, jnp.ones((1, 1)))
-    gradient = jax.grad(lambda variables: net.apply(variables, x, jnp.ones((1, 1))).sum())
+    variables = jax.eval_shape(net.init, jax.random.key(0), x, mask)
+    gradient = jax.grad(lambda variables: net.apply(variables, x, mask).sum())
     forward = next(conditionals(jax.make_jaxpr(gradient)(variables).jaxpr))
     assert sorted(out.aval.size for out in forward.outvars) == 4 * [4] + 4 * [x.size]
 
@@ -49,33 +52,38 @@ def test_leaves_of_a_pullback_that_are_inputs_keep_their_identity(traced, remate
         leaves = jax.tree.leaves(jax.vjp(function, *given)[1])
         found.extend(skipping._input_numbers(leaves, given))
 
-    (jax.jit(pull) if traced else pull)(jnp.ones((3, 3, 4, 4)), X[0])
+    (jax.jit(pull) if traced else pull)(jnp.ones((3, 3, 4, 4)), jnp.asarray(X[0]))
     assert sorted(n for n in found if n is not None) == [0, 1]
     assert None in found
 
 
-def saved_value_and_gradients(weights):
-    """Sizes of what leaves the first option's conditional; the sum and its gradients."""
+@functools.cache
+def program(identities):
+    """(Sizes of what leaves the first option's conditional; the sum and its gradients.)
+
+    `identities`: names the programs apart.
+    """
     # New functions each time, since a sum of functions that are equal is not traced again.
     functions = tuple(lambda variables, x, m=m: m.apply(variables, x) for m in MODULES)
-    variables = tuple(module.init(jax.random.key(0), X) for module in MODULES)
 
-    def run(variables, x):
+    def run(variables, x, weights):
         value, pull = jax.vjp(
             lambda *given: skipping.weighted_sum(functions, *given, weights), variables, (x, x)
         )
         return value, pull(jnp.cos(value))
 
-    forward = next(conditionals(jax.make_jaxpr(run)(variables, X).jaxpr))
-    return sorted(out.aval.size for out in forward.outvars), jax.jit(run)(variables, X)
+    given = tuple(random_variables(module, X) for module in MODULES), X
+    forward = next(conditionals(jax.make_jaxpr(run)(*given, np.ones(2, np.float32)).jaxpr))
+    compiled = jax.jit(run).lower(*given, np.ones(2, np.float32)).compile()
+    return sorted(out.aval.size for out in forward.outvars), functools.partial(compiled, *given)
 
 
 @pytest.mark.parametrize("weights", [[1.0, 1.0], [0.0, 2.0], [1.0, 0.0], [0.0, 0.0]])
 def test_without_identities_values_and_gradients_are_the_same(weights, monkeypatch):
     """Then every leaf leaves the conditional: more is written, nothing else changes."""
-    weights = jnp.asarray(weights)
-    sizes, expected = saved_value_and_gradients(weights)
+    weights = np.float32(weights)
+    sizes, run = program(identities=True)
     monkeypatch.setattr(skipping, "_input_numbers", lambda leaves, inputs: [None] * len(leaves))
-    more, same = saved_value_and_gradients(weights)
+    more, run_without = program(identities=False)
     assert sum(more) >= sum(sizes) + X.size  # the input too
-    jax.tree.map(np.testing.assert_array_equal, same, expected)
+    jax.tree.map(np.testing.assert_array_equal, run_without(weights), run(weights))

@@ -130,7 +130,7 @@ def test_cost_per_option_adds_up():
 
 @pytest.mark.parametrize("space", [MACRO, NB201, *SMALL.values()])
 def test_strings_round_trip(space):
-    archs = space.sample(jax.random.key(0), (30,))
+    archs = jax.device_get(space.sample(jax.random.key(0), (30,)))
     for i in range(30):
         arch = jax.tree.map(lambda mask, i=i: np.asarray(mask[i]), archs)
         jax.tree.map(np.testing.assert_array_equal, space.from_str(space.to_str(arch)), arch)
@@ -272,7 +272,7 @@ def test_costs_are_those_of_the_standalone_network(name):
 
 
 def test_any_width_depth_and_image_size():
-    for space, size in ((spaces.make("nasbench201", num_cells=2), 12), (MACRO, 24)):
+    for space, size in ((spaces.make("nasbench201", num_cells=1), 12), (MACRO, 24)):
         net = space.supernet(num_classes=7, filters=6)
         images = jax.ShapeDtypeStruct((2, size, size, 1), jnp.float32)
         shape = jax.eval_shape(net.init_with_output, jax.random.key(0), images, space.all_on())[0]

@@ -1,5 +1,6 @@
 """The cell space's networks: shapes, equality, running statistics. What they compute: test_cell."""
 
+import dataclasses
 import functools
 
 import flax.traverse_util
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from nas_jax import spaces
-from nas_jax.nn.init import init
+from tests.spaces.test_cell import random_variables
 
 pytestmark = pytest.mark.system
 
@@ -78,10 +79,12 @@ def test_standalone_wants_an_architecture_of_the_space():
 
 def test_masked_supernet_keeps_running_statistics():
     """Of the ops too: they are updated, and read again without a mutable collection."""
-    net = SPACE.supernet(**SIZE, bn="running")
-    variables = init(jax.random.key(0), net, IMAGES, SPACE.all_on())
+    space = dataclasses.replace(SPACE, num_cells=1)
+    net = space.supernet(**SIZE, bn="running")
+    variables = random_variables(net, IMAGES, space.all_on())
+    variables["batch_stats"] = jax.tree.map(np.zeros_like, variables["batch_stats"])
     apply = jax.jit(functools.partial(net.apply, mutable=["batch_stats"]))
-    _, updated = apply(variables, IMAGES, SPACE.all_on())
+    _, updated = apply(variables, IMAGES, space.all_on())
     norms = flax.traverse_util.flatten_dict(updated["batch_stats"], sep="/")
     moved = {name: bool(np.any(value != 0)) for name, value in norms.items() if "mean" in name}
     assert any("_ops/" in name for name in moved)

@@ -16,7 +16,7 @@ ARCHS = ["0>identity|0>identity", "0,1>sep3x3,conv7x7|1,2>conv7x7,avgpool"]
 
 
 def test_strings_round_trip():
-    archs = SPACE.sample(jax.random.key(0), (50,))
+    archs = jax.device_get(SPACE.sample(jax.random.key(0), (50,)))
     texts = set()
     for i in range(50):
         arch = jax.tree.map(lambda mask, i=i: np.asarray(mask[i]), archs)
@@ -144,8 +144,8 @@ def test_choices_of_the_space():
 
 def test_moves_stay_in_the_space():
     a, b = (SPACE.from_str(text) for text in ARCHS[:2])
-    assert SPACE.contains(SPACE.mutate(jax.random.key(0), a))
-    assert SPACE.contains(SPACE.crossover(jax.random.key(0), a, b))
+    assert SPACE.contains(jax.device_get(jax.jit(SPACE.mutate)(jax.random.key(0), a)))
+    assert SPACE.contains(jax.device_get(jax.jit(SPACE.crossover)(jax.random.key(0), a, b)))
     near = SPACE.neighbours(a)
     assert SPACE.contains(near)
     assert len(SPACE.to_decisions(near)) == 2 + 14 + 6 + 14
