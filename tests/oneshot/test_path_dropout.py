@@ -19,14 +19,15 @@ EDGES = jax.tree.leaves(spaces.make("nasbench201").choices)
 GROUPS = 20_000
 
 
+@functools.partial(jax.jit, static_argnames=("choices", "rescale"))
+def _sample(key, groups, r, share, choices, rescale=False):
+    return path_dropout.sample(key, choices, groups, r=r, share=share, rescale=rescale)
+
+
 @functools.cache
 def _draw(choices, r, share, rescale):
-    sample = jax.jit(
-        lambda key, groups: path_dropout.sample(
-            key, choices, groups, r=r, share=share, rescale=rescale
-        )
-    )
-    return [np.asarray(mask) for mask in sample(jax.random.key(0), jnp.arange(GROUPS))]
+    masks = _sample(jax.random.key(0), np.arange(GROUPS), r, share, tuple(choices), rescale)
+    return jax.device_get(masks)
 
 
 def draw(r, share=1.0, rescale=False):
@@ -117,8 +118,7 @@ def test_at_the_first_step_of_a_ramp_a_chain_drops_nothing():
 
 def test_the_last_path_belongs_to_the_number_of_a_group():
     some = np.asarray([7, 3, 19_999])
-    sample = jax.jit(lambda *args: path_dropout.sample(args[0], CHAIN, args[1], r=0.5, share=1.0))
-    found = sample(jax.random.key(0), some)
+    found = _sample(jax.random.key(0), some, 0.5, 1.0, CHAIN)
     for mask, every in zip(found, _draw(CHAIN, 0.5, 1.0, False)):
         np.testing.assert_array_equal(mask, every[some])
 
@@ -171,11 +171,11 @@ def test_paths_are_independent():
 
 def test_masks_belong_to_the_number_of_a_group():
     some = np.asarray([7, 3, 19_999])
-    sample = jax.jit(lambda *args: path_dropout.sample(args[0], NODES, args[1], r=0.1, share=1.0))
-    masks, other = (jax.device_get(sample(jax.random.key(seed), some)) for seed in (0, 1))
-    for k in FANS:
-        np.testing.assert_array_equal(masks[k], draw(0.1)[k][some])
-    assert any(np.any(masks[k] != other[k]) for k in FANS)
+    nodes = tuple(NODES.values())
+    masks, other = (_sample(jax.random.key(seed), some, 0.1, 1.0, nodes) for seed in (0, 1))
+    for k, mask in zip(FANS, masks):
+        np.testing.assert_array_equal(mask, draw(0.1)[k][some])
+    assert any(np.any(a != b) for a, b in zip(masks, other))
 
 
 def test_rescale_keeps_the_mean():
