@@ -108,7 +108,7 @@ def test_the_penalty_is_counted_by_hand():
 def test_costs_are_those_of_the_network_with_these_widths(space, text, resource):
     found = _widths(space, text, resource=resource)
     generator = np.random.default_rng(0)
-    for own in (found.full, *generator.integers(1, 9, (2, len(found.names)))):
+    for own in (found.full, *generator.integers(1, 9, (1, len(found.names)))):
         shapes = _shapes(space, text, 4, tuple(own.tolist()))
         assert found.cost(own) == _counted(space, shapes, resource)
         steps = [found.cost(own + row) for row in np.eye(len(own), dtype=int)]

@@ -68,7 +68,7 @@ def same(rtol, *trees):
 def test_batch_norm_computes_in_float32():
     """It rounds its output and the gradient of its input, and nothing else."""
     net = layers.BatchNorm(relu=True)
-    params = {"scale": jnp.asarray([0.5, 1, 2, 3]), "offset": jnp.asarray([-1.0, 0, 0, 1])}
+    params = {"scale": np.float32([0.5, 1, 2, 3]), "offset": np.float32([-1, 0, 0, 1])}
     x, g = (numbers_of_bfloat16(2, 16, 8, 8, 4, mean=mean) for mean in (3, 0.1))
 
     def computed(dtype):
@@ -90,11 +90,18 @@ def test_batch_norm_computes_in_float32():
 def test_the_head_computes_in_float32():
     """The mean over pixels, the classifier, and the gradient of its weights."""
     x = numbers_of_bfloat16(2, 16, 4, 4, 8, mean=1)
-    variables = Head(None, 10, 4).init(rng.key(0), x)
+    variables = jax.jit(Head(None, 10, 4).init)(rng.key(0), x)
 
     def computed(dtype):
-        out, pull = jax.vjp(Head(None, 10, 4, dtype=dtype).apply, variables, x)
-        return out, pull(jnp.asarray(numbers_of_bfloat16(*out.shape)))[0]
+        def run(variables):
+            return Head(None, 10, 4, dtype=dtype).apply(variables, x)
+
+        @jax.jit
+        def both(variables, g):
+            out, pull = jax.vjp(run, variables)
+            return out, pull(g)[0]
+
+        return both(variables, numbers_of_bfloat16(2 * 16, 10).reshape(2, 16, 10))
 
     same(1e-5, computed("bfloat16"), computed("float32"))  # measured: equal
 
