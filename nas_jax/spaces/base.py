@@ -323,23 +323,21 @@ def _check_counts(**counts):
 def param_shapes(
     space: Space, filters: int, num_classes: int, channels: int = 3
 ) -> dict[Path, tuple[int, ...]]:
-    """Return {path: shape} of the supernet's parameters, for images of any size."""
-    # The network with everything on has the same parameters, and no masks to trace.
+    """Return {path: shape} of parameters: the supernet's, as the network of `all_on` has them."""
     net = space.standalone(space.all_on(), num_classes=num_classes, filters=filters)
-    images = np.zeros((1, space.reduction, space.reduction, channels), np.float32)
-    return shapes_by_path(jax.eval_shape(net.init, rng.key(0), images)["params"])
+    return shapes_by_path(params_shape(net, (space.reduction, space.reduction, channels)))
 
 
 def params_shape(net: network.Network, image_shape: tuple[int, ...]) -> Any:
-    """Trace shapes and dtypes of a supernet's parameters, for images [H, W, C]."""
+    """Trace shapes and dtypes of a network's parameters, for images [H, W, C]."""
+    masks = [net.space.all_on()] if net.arch is None else []
     images = np.zeros((1, *image_shape), np.float32)
-    return jax.eval_shape(net.init, rng.key(0), images, net.space.all_on())["params"]
+    return jax.eval_shape(net.init, rng.key(0), images, *masks)["params"]
 
 
 def shapes_by_path(params: Any) -> dict[Path, tuple[int, ...]]:
     """Return {path: shape} of a network's parameters."""
-    flat = flax.traverse_util.flatten_dict(params)
-    return {path: leaf.shape for path, leaf in flat.items()}
+    return {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(params).items()}
 
 
 def identity(x: jax.Array) -> jax.Array:
