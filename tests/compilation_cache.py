@@ -17,6 +17,8 @@ import time
 import zlib
 from pathlib import Path
 
+from nas_jax.runtime import environment  # without JAX
+
 MOST_BYTES, MOST_DAYS = 2 * 2**30, 30  # of all programs together; since one was last read
 CHECKED = "checked"  # a file whose time is that of the last check for damage
 
@@ -30,8 +32,12 @@ LITTLE_OPTIMISED = (
 
 
 def flags(*, num_devices: int) -> str:
-    """Return XLA_FLAGS for tests with so many fake devices."""
-    return " ".join([f"--xla_force_host_platform_device_count={num_devices}", *LITTLE_OPTIMISED])
+    """Return XLA_FLAGS for tests with so many fake devices.
+
+    They have what `launch.py` adds, so that its processes read the programs of tests.
+    """
+    own = [f"--xla_force_host_platform_device_count={num_devices}", *LITTLE_OPTIMISED]
+    return environment.with_cpu_flags(" ".join(own))
 
 
 def folder() -> str:
