@@ -16,12 +16,23 @@ import pwd
 import jax
 import pytest
 
+from nas_jax.report import analysis
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _compiled_programs_go_with_their_file():
     """Each takes several memory maps, of which Linux allows a process 65,530; XLA then crashes."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def few_resamples():
+    """A bootstrap of 100 resamples, for tests of what is said of an interval."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MOST", "LEAST"):
+            patch.setattr(analysis, name, 100)
+        yield
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import pytest
 from nas_jax import spaces
 from nas_jax.report import analysis, page
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 SPACE = spaces.make("cell", num_cells=2, num_blocks=2, cells_per_stage=1)
 NUM_TRIALS = 40
 SECTIONS = (

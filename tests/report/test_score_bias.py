@@ -6,6 +6,8 @@ import pytest
 from nas_jax.report import score_bias
 from nas_jax.report.sections import trust as trust_lib
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 TRUTH = np.arange(40.0)
 
 

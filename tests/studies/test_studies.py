@@ -16,7 +16,7 @@ from nas_jax.studies.study import Study
 from tests import trainings
 from tests.configs import tiny_study
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("few_resamples")]
 
 STEPS = (10, 20, 30, 40)
 PAPER = "one_shot_accuracy,standalone_accuracy,symmetric_kl,other\n"
