@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nas_jax import spaces
-from nas_jax.report import analysis, page
+from nas_jax.report import page
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
@@ -116,13 +116,6 @@ def made(tmp_path_factory):
     return path.parent, path.read_text()
 
 
-@pytest.fixture
-def few_resamples(monkeypatch):
-    """Intervals of so few resamples that a report takes no time."""
-    monkeypatch.setattr(analysis, "MOST", 20)
-    monkeypatch.setattr(analysis, "LEAST", 20)
-
-
 def _section(text, title):
     return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
@@ -217,7 +210,7 @@ def test_a_report_says_that_score_and_judge_share_images(made):
 
 
 @pytest.mark.parametrize("score", ["accuracy", "trained", "kl"])
-def test_it_says_so_only_where_they_do(tmp_path, few_resamples, score):
+def test_it_says_so_only_where_they_do(tmp_path, score):
     """The divergence is taken on training images."""
     directory = make_run(tmp_path)
     _write(directory / "config.json", json.dumps({"sweep": {"score": score}}))
@@ -240,7 +233,7 @@ def test_trust(made):
     assert ["input 0", "0.00 [0.00, 0.00]"] in [row[:2] for row in rows]
 
 
-def test_published_accuracies_judge_the_scores(tmp_path, few_resamples):
+def test_published_accuracies_judge_the_scores(tmp_path):
     """The score ranks backwards what the table says, of the 30 architectures that both have."""
     directory = make_run(tmp_path)
     lines = [f'"{ARCHS[i]}",{50 + i},{40 + i}' for i in range(30)]

@@ -12,11 +12,9 @@ from tests.report.test_page import (
     _lines,
     _trial,
     _write,
-    few_resamples,
     make_run,
 )
 
-__all__ = ["few_resamples"]
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
 
