@@ -207,7 +207,8 @@ def _explained(directory: Path, stage: str) -> Iterator[None]:
         way_out = _way_out(error, stage)
         if way_out is None:
             raise
-        raise ValueError(f"--workdir={directory}: {error}; {way_out}") from error
+        what = str(error) or type(error).__name__  # a MemoryError may have no text
+        raise ValueError(f"--workdir={directory}: {what}; {way_out}") from error
 
 
 def _way_out(error, stage):

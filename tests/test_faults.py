@@ -284,6 +284,18 @@ def test_a_disk_that_fails_is_explained(tmp_path, monkeypatch, error, message):
         pipeline.run(tiny.get_config(), "report", tmp_path)
 
 
+def test_a_host_without_memory_is_explained(tmp_path, monkeypatch):
+    """Python gives that error no text."""
+
+    def run(*_):
+        raise MemoryError
+
+    monkeypatch.setitem(pipeline.STAGES, "sweep", run)
+    message = "MemoryError; sweep ran out of memory; lower "
+    with pytest.raises(ValueError, match=message):
+        pipeline.run(tiny.get_config(), "sweep", tmp_path)
+
+
 def test_a_second_process_is_refused_but_for_a_report(tmp_path, monkeypatch):
     monkeypatch.setitem(pipeline.STAGES, "report", lambda *_: None)
     with workdir.claim(tmp_path, wait=False):

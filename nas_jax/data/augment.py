@@ -17,10 +17,10 @@ def standardise(images: jax.Array, mean: tuple, std: tuple) -> jax.Array:
 
 def standardiser(data: Any) -> Callable[[jax.Array], jax.Array]:
     """Bind `standardise` to the mean and standard deviation of a `dataset.Data`."""
-    return _standardiser(data.mean, data.std)
+    return _standardiser(tuple(data.mean), tuple(data.std))
 
 
-@functools.cache  # equal functions, as programs are shared by
+@functools.cache  # so that equal trainings have equal functions, and share programs
 def _standardiser(mean, std):
     return functools.partial(standardise, mean=mean, std=std)
 

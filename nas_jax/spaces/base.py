@@ -323,7 +323,7 @@ def _check_counts(**counts):
 def param_shapes(
     space: Space, filters: int, num_classes: int, channels: int = 3
 ) -> dict[Path, tuple[int, ...]]:
-    """Return {path: shape} of parameters: the supernet's, as the network of `all_on` has them."""
+    """Return {path: shape} of the supernet's parameters, which the network of `all_on` has, too."""
     net = space.standalone(space.all_on(), num_classes=num_classes, filters=filters)
     return shapes_by_path(params_shape(net, (space.reduction, space.reduction, channels)))
 

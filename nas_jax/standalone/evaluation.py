@@ -1,6 +1,5 @@
 """The accuracy of stand-alone networks, and their result.json."""
 
-import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import numpy as np
 from nas_jax.costs import params_flops
 from nas_jax.run import Run
 from nas_jax.storage import json_files
-from nas_jax.training.layout import SHARED
 
 
 def accuracy(
@@ -35,13 +33,8 @@ def accuracy(
     """
     if net.bn != "running":
         raise ValueError(f"bn={net.bn!r} takes statistics of the images: evaluate with 'running'")
-    predict = functools.partial(_predictor(net, prepare), variables)
-    return float(accuracies(predict, batches))
-
-
-@functools.lru_cache(SHARED)  # seeds of an architecture share it
-def _predictor(net, prepare):
-    return jax.jit(lambda variables, x: jnp.argmax(net.apply(variables, prepare(x)), -1))
+    predict = jax.jit(lambda variables, x: jnp.argmax(net.apply(variables, prepare(x)), -1))
+    return float(accuracies(lambda images: predict(variables, images), batches))
 
 
 def accuracies(

@@ -34,7 +34,7 @@ from nas_jax.standalone import evaluation
 from nas_jax.storage import identity
 from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.training import train_step
-from nas_jax.training.layout import SHARED
+from nas_jax.training.layout import KEPT
 from nas_jax.training.loop import SLOWER, Task, Training
 from nas_jax.training.members import Members, of_each
 from nas_jax.training.metrics import Diverged
@@ -76,11 +76,10 @@ class Lot(Members):
 
     def predictor(self, net: Any, prepare: Callable) -> Callable:
         """Compile (states, images uint8 [n, H, W, C]) -> the most likely labels, int32 [M, n]."""
-
         return _predictor(net, prepare, self._mesh, self._one_by_one)
 
 
-@functools.lru_cache(SHARED)
+@functools.lru_cache(KEPT)
 def _predictor(net, prepare, mesh, one_by_one):
     def predict(states, images):
         def of_one(state):

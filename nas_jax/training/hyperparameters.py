@@ -6,8 +6,6 @@ and the ramp of path dropout, which depend on the step.
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -54,7 +52,6 @@ class Schedule:
             num_steps=num_steps,
             warmup_share=train.warmup_share,
         )
-        self._values = jax.jit(self._values_of)  # else each operation would be a program
         self._constant = HyperParameters(
             learning_rate=np.float32(0),
             momentum=np.float32(train.momentum),
@@ -70,16 +67,16 @@ class Schedule:
         number, place = divmod(step, LOT)
         if self._lot is None or self._lot[0] != number:
             steps = np.arange(number * LOT, (number + 1) * LOT, dtype=np.int32)
-            self._lot = number, jax.device_get(self._values(steps))
+            self._lot = number, self._values(steps)
         return self._constant._replace(**{name: v[place] for name, v in self._lot[1].items()})
 
-    def _values_of(self, steps):
+    def _values(self, steps):
         values = {"learning_rate": self._learning_rate(steps)}
         if self._dropout:
             ramp = path_dropout.ramp(steps, self._num_steps, self._dropout.schedule)
             values["drop_share"] = ramp
         return {  # a constant schedule gives one value for all steps
-            name: jnp.broadcast_to(jnp.asarray(value, jnp.float32), steps.shape)
+            name: np.broadcast_to(np.asarray(value, np.float32), steps.shape)
             for name, value in values.items()
         }
 

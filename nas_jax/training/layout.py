@@ -18,7 +18,7 @@ from nas_jax.runtime import distributed, rng
 from nas_jax.training.hyperparameters import HyperParameters, Schedule
 from nas_jax.training.train_step import TrainState
 
-SHARED = 8  # programs of a kind that are kept, for trainings whose steps are equal
+KEPT = 8  # compiled programs of a kind, for trainings whose steps are equal
 
 
 class Turn(Protocol):
@@ -120,7 +120,7 @@ class Replicated(Layout):
         """Do nothing."""
 
 
-@functools.lru_cache(SHARED)
+@functools.lru_cache(KEPT)
 def _compiled(step, devices):
     options = {"split": {"batch"}, "split_out": False, "donate": {"state"}}
     return distributed.pmap(step, devices=devices, **options)

@@ -16,7 +16,7 @@ import numpy as np
 
 from nas_jax.runtime import distributed, rng
 from nas_jax.training.hyperparameters import HyperParameters
-from nas_jax.training.layout import SHARED, Layout
+from nas_jax.training.layout import KEPT, Layout
 
 
 class Members(Layout):
@@ -27,10 +27,18 @@ class Members(Layout):
       one_by_one: whether a device computes its members one after the other. With executions that
         have conditionals it should: `vmap` would compute both sides.
       devices: None for all.
+      reported: (metrics [M]) -> what the step reports; None: the metrics of each member.
     """
 
-    def __init__(self, size: int, *, one_by_one: bool, devices: Sequence[jax.Device] | None = None):
-        self._size, self._one_by_one = size, one_by_one
+    def __init__(
+        self,
+        size: int,
+        *,
+        one_by_one: bool,
+        devices: Sequence[jax.Device] | None = None,
+        reported: Callable[[Any], Any] | None = None,
+    ):
+        self._size, self._one_by_one, self._reported = size, one_by_one, reported
         self._mesh = distributed.grid(size, devices)
         self.num_replicas = self._mesh.shape[distributed.AXIS]
 
@@ -59,9 +67,6 @@ class Members(Layout):
         """Compile the step for all members of a device."""
         return _compiled(step, self._mesh, self._one_by_one, self._reported)
 
-    # What the step reports of the metrics of all members, [M]; None: each member's.
-    _reported: Callable | None = None
-
     def hyper(self, of_one: HyperParameters) -> HyperParameters:
         """Repeat the hyper-parameters: float32 [M]."""
         ones = np.ones(self._size, np.float32)
@@ -75,7 +80,7 @@ def of_each(one_by_one: bool, function: Callable, *members: Any) -> Any:
     return jax.vmap(function)(*members)
 
 
-@functools.lru_cache(SHARED)
+@functools.lru_cache(KEPT)
 def _compiled(step, mesh, one_by_one, reported):
     def steps(states, batch, roots, hyper):
         def one(state, root, hyper):

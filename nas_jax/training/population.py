@@ -64,7 +64,8 @@ class Population(Members):
         self._net, self._data, self._examine = net, data, examine
         self._every, self._total = every, total
         self._tunes_r = tunes_r
-        super().__init__(selection.size, one_by_one=net.execution == "switch", devices=devices)
+        options = {"devices": devices, "reported": _mean_of_sound}
+        super().__init__(selection.size, one_by_one=net.execution == "switch", **options)
         self._exploit = jax.jit(selection.exploit)
         nobody = np.full(self._size, -np.inf, np.float32)
         self.first_sampler_state = factors | {ACCURACY: nobody}
@@ -88,14 +89,10 @@ class Population(Members):
         """Return distinct seeds uint32 [M]; a population of one has the seed itself."""
         return np.arange(self._size, dtype=np.uint32) + np.uint32(seed * self._size)
 
-    @property
-    def _reported(self):
-        return _mean_of_sound
-
     def hyper(self, of_one: HyperParameters) -> HyperParameters:
         """Multiply the hyper-parameters by each member's factors: float32 [M]."""
-        factors, of_each = self._factors, super().hyper(of_one)
-        return of_each._replace(
+        factors, repeated = self._factors, super().hyper(of_one)
+        return repeated._replace(
             learning_rate=of_one.learning_rate * factors["learning_rate"],
             l2=of_one.l2 * factors["l2"],
             r=path_dropout.times_factor(of_one.r, factors["r"]),

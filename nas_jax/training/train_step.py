@@ -153,7 +153,7 @@ class TrainStep:
         return loss, {"loss": loss, "accuracy": correct}
 
     def _penalties(self, params, masks, hyper):
-        used = self.space and self.space.usage(params, masks)
+        used = None if self.space is None else self.space.usage(params, masks)
         l2_usage = None if self.l2_unused else used
         terms = {"l2": hyper.l2 * optim.l2(params, l2_usage, norm_params=self.l2_norm_params)}
         if self.penalty is not None:

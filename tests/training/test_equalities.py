@@ -60,7 +60,7 @@ def test_one_device_equals_eight(whole, tmp_path):
     assert [row["step"] for row in rows] == list(range(1, 13))
     atol = 1e-5 if kind == "path_dropout" else 1e-4
     for ours, theirs in zip(rows, again, strict=True):
-        assert ours.keys() == theirs.keys()
+        assert ours.keys() == theirs.keys() > {"loss", "accuracy", "l2"}
         for name in NUMBERS & ours.keys():
             np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=atol)
     if kind == "controller":

@@ -32,7 +32,7 @@ def test_the_rate_of_each_step_is_that_of_the_schedule(name, warmup_share):
     for step in (0, 1, LOT - 1, LOT, 2 * LOT - 1, 2 * LOT, total - 1, 5):
         found = schedule.at(step).learning_rate
         assert found.dtype == np.float32
-        np.testing.assert_allclose(found, expected(step), rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(found, expected(step), rtol=1e-6, atol=1e-9)
 
 
 def test_values_by_hand():

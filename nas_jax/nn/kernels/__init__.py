@@ -7,8 +7,10 @@ convolutions, window reductions, gradients of convolutions (inside loops and con
 over all axes but one of few channels. On NVIDIA's GPUs two gradients are slow: that of a depthwise
 convolution and that of a window's maximum. `lax.platform_dependent` chooses the form for each
 device. Gradients are written out (`custom_vjp`): JAX would differentiate every form, and save more
-than is needed. Each function is traced once for equal shapes (`jit`), and then written into its
-caller (`inline`): the compiled program is the same.
+than is needed.
+
+Functions whose tracing takes long are traced once for equal shapes (`jit`), and then written into
+their caller (`inline`): the compiled program is the same.
 """
 
 from nas_jax.nn.kernels.batch_norm import moments, recorded, scale_shift
