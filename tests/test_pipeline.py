@@ -62,3 +62,21 @@ def test_folders_are_given_as_strings_or_paths(tmp_path):
     (state,) = restoration.restore(trainings.run_of(*built, here), here)
     assert state.step == 10
     assert len(json_files.read_trials(tmp_path / "sweep" / "trials.jsonl")) == 40
+
+
+@pytest.mark.parametrize(
+    ("stage", "error", "message"),
+    [
+        ("report", OSError(28, "No space left on device", "x"), "free some space"),
+        ("report", OSError(30, "Read-only file system", "x"), "use a folder that can be written"),
+        ("report", PermissionError(13, "Permission denied", "x"), "use a folder that can be"),
+        ("sweep", MemoryError(), "MemoryError; sweep ran out of memory; lower sweep"),  # no text
+    ],
+)
+def test_what_a_machine_lacks_is_explained(tmp_path, monkeypatch, stage, error, message):
+    def run(*_):
+        raise error
+
+    monkeypatch.setitem(pipeline.STAGES, stage, run)
+    with pytest.raises(ValueError, match=message):
+        pipeline.run(tiny.get_config(), stage, tmp_path)
