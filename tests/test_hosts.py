@@ -82,16 +82,9 @@ def _losses(directory):
     return [row["loss"] for row in json_files.read_jsonl(directory / "metrics.jsonl")]
 
 
-def _build(fields):
-    config = tiny.get_config()
-    with config.unlocked():
-        config.update_from_flattened_dict(fields)
-    return trainings.build(config)
-
-
 @pytest.fixture(scope="module")
 def built():
-    return _build(FIELDS)
+    return trainings.built_with(tiny.get_config(), FIELDS)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +162,7 @@ def test_members_of_a_population_live_in_both_processes(tmp_path):
     arguments = [f"--config.{k}={v}" for k, v in fields.items() if k not in FIELDS]
     directory, alone = tmp_path / "joined", tmp_path / "alone"
     assert _codes(_start(directory, "--mode=supernet", *arguments, num_devices=4)) == [0, 0]
-    trainings.fit(_build(FIELDS | fields), alone, 8)
+    trainings.fit(trainings.built_with(tiny.get_config(), FIELDS | fields), alone, 8)
     np.testing.assert_allclose(_losses(alone), _losses(directory), rtol=1e-5)
     rows, expected = (lineage.read(path / "lineage.jsonl") for path in (directory, alone))
     assert [row["parents"] for row in rows] == [row["parents"] for row in expected]

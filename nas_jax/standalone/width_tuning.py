@@ -7,12 +7,11 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from nas_jax.costs.widths import Widths, join
 from nas_jax.run import Run
-from nas_jax.runtime import distributed, rng
+from nas_jax.runtime import distributed
 from nas_jax.spaces import base
 from nas_jax.storage import json_files, schemas
 from nas_jax.training.loop import Task, Training
@@ -107,8 +106,7 @@ def _of_equal_cost(full, left, left_widths, share):
 
 def _widths_of(run, text, filters):
     net = run.standalone(text, filters=filters, bn="batch")
-    images = jax.ShapeDtypeStruct((1, *run.data.image_shape), "float32")
-    params = jax.eval_shape(net.init, rng.key(0), images)["params"]
+    params = base.params_shape(net, run.data.image_shape)
     return Widths(
         run.space,
         text,
