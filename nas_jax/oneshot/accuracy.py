@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax.oneshot import batch_statistics
+from nas_jax.oneshot import batch_statistics, schedule
 from nas_jax.runtime import distributed
 
 
@@ -71,6 +71,9 @@ class OneShotAccuracy:
 
     def __call__(self, archs: Any) -> np.ndarray:
         """Evaluate masks [N, k]."""
+        return schedule.evaluate_sorted(self._evaluate, archs)
+
+    def _evaluate(self, archs):
         archs = distributed.part(archs, self._devices)
         calibrated = self._calibrate(archs)
         counts = [

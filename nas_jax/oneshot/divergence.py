@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nas_jax.oneshot import schedule
 from nas_jax.runtime import distributed
 
 
@@ -59,5 +60,8 @@ class KLDivergence:
 
     def __call__(self, archs: Any) -> np.ndarray:
         """Evaluate masks [N, k]."""
+        return schedule.evaluate_sorted(self._evaluate, archs)
+
+    def _evaluate(self, archs):
         divergences = self._divergence(*self._common, distributed.part(archs, self._devices))
         return distributed.whole(divergences, self._devices).astype(np.float64)

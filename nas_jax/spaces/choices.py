@@ -113,6 +113,16 @@ def to_decisions(choices: Any, arch: Arch) -> jax.Array:
     return (jnp if of_jax else np).stack(decisions, -1)
 
 
+def sorted_order(archs: Arch) -> np.ndarray:
+    """Sort masks of NumPy, [N, num_options], by the first Choice, then by the second, and so on.
+
+    Returns:
+      int [N], the number of the architecture at each place. Equal ones keep their order.
+    """
+    bits = np.concatenate(jax.tree.leaves(archs), -1) != 0
+    return np.lexsort(bits.T[::-1])
+
+
 def _decision(choice, mask):
     mask = mask if isinstance(mask, jax.Array) else np.asarray(mask)
     bits = (mask != 0).astype(np.int32) << np.arange(choice.num_options, dtype=np.int32)

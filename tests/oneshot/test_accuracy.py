@@ -3,11 +3,12 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from nas_jax import spaces
-from nas_jax.oneshot import batch_statistics
+from nas_jax.oneshot import batch_statistics, schedule
 from nas_jax.oneshot.accuracy import OneShotAccuracy
 from nas_jax.oneshot.divergence import KLDivergence
 from nas_jax.standalone import evaluation
@@ -192,3 +193,18 @@ def test_running_statistics_are_one_for_all(scored, execution):
     )(archs)
     for i in (0, 7):
         assert found[i] == pytest.approx(_hit_rate(scored, _logits(scored, stats, i)))
+
+
+def test_candidates_are_evaluated_sorted_and_keep_their_places():
+    """By the first Choice, then by the second; of equal ones the first comes first."""
+    first = np.asarray([[0, 1], [1, 0], [0, 1], [0, 1]], np.float32)
+    second = np.asarray([[1, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]], np.float32)
+    seen = []
+
+    def evaluate(archs):
+        seen.append(np.concatenate(jax.tree.leaves(archs), -1) @ [0, 10, 2, 1, 0])
+        return seen[0] + [0.1, 0.2, 0.3, 0.4]
+
+    values = schedule.evaluate_sorted(evaluate, (first, {"a": jnp.asarray(second)}))
+    assert seen[0].tolist() == [11, 12, 12, 0]
+    np.testing.assert_allclose(values, [12.2, 0.4, 11.1, 12.3])
