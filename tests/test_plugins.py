@@ -1,0 +1,68 @@
+"""Objects by name: of the registry, of files and modules, and what cannot be found."""
+
+import importlib.metadata
+import math
+
+import pytest
+
+from nas_jax import plugins
+
+OWN = {"one": 1, "two": 2}
+FIELD = "config.x"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(folder, text, name="mine.py"):
+    (folder / name).write_text(text)
+
+
+def resolve(name):
+    return plugins.resolve(FIELD, name, OWN, "things")
+
+
+def test_own_names_objects_and_modules():
+    assert resolve("two") == 2
+    assert resolve(OWN) is OWN
+    assert resolve("math:pi") == math.pi
+
+
+def test_a_file_is_read_once(folder):
+    write(folder, "class Space: pass")
+    first = resolve("mine.py:Space")
+    assert first is resolve(f"{folder}/mine.py:Space")
+    assert plugins.file_of("mine.py:Space").name == "mine.py"
+    assert plugins.file_of("math:pi") is None
+
+
+def test_installed_plugins(monkeypatch):
+    point = importlib.metadata.EntryPoint("pi", "math:pi", "nas_jax.things")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
+    assert resolve("pi") == math.pi
+    with pytest.raises(ValueError, match=r"config.x='pie' is none of one, two, pi; nearest: 'pi'"):
+        resolve("pie")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tow", r"config.x='tow' is none of one, two; nearest: 'two'"),
+        ("no.py:a", r"config.x='no.py:a': there is no file .*/no.py"),
+        ("no_module:a", r"ModuleNotFoundError in .*: No module named 'no_module'"),
+        ("math:pie", r"config.x='math:pie': math has no 'pie'; nearest: 'pi'"),
+        ("mine.py:spcae", r"mine.py has no 'spcae'; nearest: 'space'"),
+        ("syntax.py:a", r"SyntaxError in .*syntax.py, line 2: invalid syntax"),
+        ("raises.py:a", r"ZeroDivisionError in .*raises.py, line 2: division by zero"),
+    ],
+)
+def test_what_cannot_be_found(folder, name, message):
+    write(folder, "space = 1")
+    write(folder, "a = 1\na b", "syntax.py")
+    write(folder, "a = 1\n1 / 0", "raises.py")
+    with pytest.raises(ValueError, match=message) as caught:
+        resolve(name)
+    assert "\n" not in str(caught.value)
