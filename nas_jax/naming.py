@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+REQUIRED = inspect.Parameter.empty  # stands for the default of a keyword that has none
+
 
 def nearest(name: object, names: Iterable[str]) -> str:
     """Return the one of `names` (one or more) that is most like `name`; case does not count."""
@@ -29,7 +31,7 @@ def check(field: str, name: object, names: Iterable[str]) -> None:
 
 
 def keywords(function: Callable) -> dict[str, Any]:
-    """Return the keyword-only parameters of a function, with their defaults."""
+    """Return the keyword-only parameters of a function, with their defaults, or `REQUIRED`."""
     parameters = inspect.signature(function).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
@@ -62,6 +64,8 @@ def check_options(
 
 
 def _check_type(field, option, value, default):
+    if default is REQUIRED:
+        return
     kinds = {float: (int, float), tuple: (tuple, list)}.get(type(default), type(default))
     if not isinstance(value, kinds):
         raise ValueError(

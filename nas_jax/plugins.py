@@ -10,8 +10,9 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
+import sysconfig
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,7 +40,114 @@ def resolve(field: str, name: Any, registry: Mapping[str, Any], kind: str) -> An
     installed = entry_points(kind)
     if name not in installed:
         naming.check(field, name, [*registry, *installed])
-    return _loaded(field, name, installed[name].load)
+    return call(field, name, installed[name].load)
+
+
+def check(field: str, name: Any, own: Iterable[str], kind: str) -> None:
+    """Check a name before anything is imported: one of `own`, a "PLACE:NAME", or installed.
+
+    Raises: ValueError, with the nearest name.
+    """
+    if name in (own := [*own]) or (isinstance(name, str) and ":" in name):
+        return
+    naming.check(field, name, [*own, *entry_points(kind)])
+
+
+def maker(field: str, name: Any, registry: Mapping[str, Any], kind: str) -> Callable:
+    """Return the function that a field names; arguments and errors as of `resolve`.
+
+    Raises: ValueError if what it names cannot be called.
+    """
+    found = resolve(field, name, registry, kind)
+    if not callable(found):
+        raise ValueError(f"{field}={name!r} is a {type(found).__name__}, and cannot be called")
+    return found
+
+
+def options_of(
+    field: str,
+    name: Any,
+    function: Callable,
+    options: Iterable[tuple[str, Any]],
+    options_field: str,
+    context: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Check options, the keyword-only arguments of a function, and return them as a dict.
+
+    Args:
+      field, name: of the config, which name the function.
+      function: what has the options.
+      options: (option, value) pairs.
+      options_field: the field that has them, for errors.
+      context: keywords that are no options, since the caller gives them.
+
+    Raises: ValueError if an option is unknown, of another type than its default, or missing.
+    """
+    keywords = naming.keywords(function)
+    defaults = {key: default for key, default in keywords.items() if key not in context}
+    naming.check_options(options_field, name, options, defaults)
+    given = dict(options)
+    for key, default in defaults.items():
+        if default is naming.REQUIRED and key not in given:
+            raise ValueError(
+                f"{field}={name!r} needs the option {key!r}: {options_field}=(({key!r}, <value>),)"
+            )
+    return given
+
+
+def make(
+    field: str,
+    name: Any,
+    registry: Mapping[str, Any],
+    kind: str,
+    *arguments: Any,
+    options: Iterable[tuple[str, Any]] = (),
+    options_field: str = "",
+    context: Mapping[str, Any] | None = None,
+) -> Any:
+    """Call the function that a field names, and return what it makes.
+
+    Args:
+      field, name, registry, kind: as of `resolve`.
+      *arguments: of the function.
+      options, options_field: as of `options_of`.
+      context: further keywords; those that the function lacks are left out.
+
+    Raises: ValueError, in one line that names field and function, if a function of a user or a
+      plug-in raises; those of `resolve` and `options_of`.
+    """
+    function, context = maker(field, name, registry, kind), context or {}
+    given = options_of(field, name, function, options, options_field, context)
+    keywords = naming.keywords(function)
+    given |= {key: value for key, value in context.items() if key in keywords}
+    if is_named(name, registry):
+        return function(*arguments, **given)
+    return call(field, name, function, *arguments, **given)
+
+
+def call(field: str, name: Any, function: Callable, *arguments: Any, **options: Any) -> Any:
+    """Call a function of a user or a plug-in.
+
+    Raises: ValueError, in one line that names field, function and place, if it raises.
+    """
+    try:
+        return function(*arguments, **options)
+    except (MemoryError, FloatingPointError):  # of the machine, or of a training that diverged
+        raise
+    except Exception as error:
+        where = f"{error.filename}, line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        where = where or _where(error)
+        what = " ".join(str(error).split()) or "no message"
+        raise ValueError(f"{field}={name!r}: {type(error).__name__} in {where}: {what}") from error
+
+
+def _where(error):
+    """Name the line that raised: the user's last one, not one of a library that it calls."""
+    frames = traceback.extract_tb(error.__traceback__)
+    libraries = sysconfig.get_paths()["purelib"], str(Path(__file__).parent)
+    own = [frame for frame in frames if not frame.filename.startswith(libraries)]
+    frame = (own or frames)[-1]
+    return f"{frame.filename}, line {frame.lineno}"
 
 
 def is_named(name: Any, registry: Mapping[str, Any]) -> bool:
@@ -64,23 +172,12 @@ def _attribute(field, name):
     load = (lambda: _of_file(path)) if path else (lambda: importlib.import_module(place))
     if path and not path.is_file():
         raise ValueError(f"{field}={name!r}: there is no file {path.absolute()}")
-    module = _loaded(field, name, load)
+    module = call(field, name, load)
     if not hasattr(module, attribute):
         own = [key for key in vars(module) if not key.startswith("_")] or ["nothing"]
         near = naming.nearest(attribute, own)
         raise ValueError(f"{field}={name!r}: {place} has no {attribute!r}; nearest: {near!r}")
     return getattr(module, attribute)
-
-
-def _loaded(field, name, load):
-    try:
-        return load()
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        where = f"{error.filename}, line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        where = where or f"{frames[-1].filename}, line {frames[-1].lineno}"
-        what = " ".join(str(error).split()) or "no message"
-        raise ValueError(f"{field}={name!r}: {type(error).__name__} in {where}: {what}") from error
 
 
 def _of_file(path: Path) -> ModuleType:

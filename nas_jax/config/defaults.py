@@ -151,7 +151,7 @@ def _add_evaluation(c: ConfigDict) -> None:
 
 
 _EVALUATION = {
-    "sweep.score": one_of("accuracy", "kl", "table", "trained"),
+    "sweep.score": one_of("accuracy", "kl", "table", "trained", or_of="evaluators"),
     "sweep.kl.num_images": at_least(1),
     "sweep.kl.num_references": at_least(1),
     "sweep.kl.r": SHARE,

@@ -14,6 +14,7 @@ class Rule(NamedTuple):
       most: the largest magnitude of a number; None: the largest of the type.
       items: type of the items of a tuple; None: any.
       names: the allowed names; (): any.
+      kind: of plug-ins, allowed beside `names` (`plugins.resolve` finds them); "": none.
     """
 
     must_be: str = ""
@@ -21,6 +22,7 @@ class Rule(NamedTuple):
     most: float | None = None
     items: type | None = None
     names: tuple[str, ...] = ()
+    kind: str = ""
 
 
 FREE = Rule()  # any number of the type
@@ -45,9 +47,9 @@ def items(kind: type) -> Rule:
     return Rule(items=kind)
 
 
-def one_of(*names: str) -> Rule:
-    """Allow these names."""
-    return Rule(names=names)
+def one_of(*names: str, or_of: str = "") -> Rule:
+    """Allow these names; with `or_of` also objects of that kind, of a user or a plug-in."""
+    return Rule(names=names, kind=or_of)
 
 
 def within(section: str, rules: dict[str, Rule]) -> dict[str, Rule]:

@@ -66,7 +66,8 @@ def add_supernet(c: ConfigDict) -> None:
     c.supernet.execution = "auto"
     # The mask sampler: the paper's "path_dropout"; "single_path" (a uniform architecture for each
     # ghost batch), "fair" (each op equally often), "sandwich" (largest, smallest, uniform); or
-    # "strategy": sweep.strategy draws them, and learns from accuracies on validation batches.
+    # "strategy": sweep.strategy draws them, and learns from accuracies on validation batches. One
+    # of your own is "FILE.py:NAME" or "MODULE:NAME", here as for every such name: docs/recipes.md.
     c.supernet.sampler = "path_dropout"
     # The training variant, see nas_jax/training/variants: "none" is the paper's training; with
     # "smash" a hypernetwork generates weights; with "morphnet" options vanish that are not worth
@@ -92,8 +93,10 @@ def add_supernet(c: ConfigDict) -> None:
 _SUPERNET = {
     "supernet.filters": at_least(1),
     "supernet.execution": one_of("auto", "masked", "switch", "dispatch"),
-    "supernet.sampler": one_of("path_dropout", "single_path", "fair", "sandwich", "strategy"),
-    "supernet.variant": one_of("none", "smash", "morphnet", "pbt"),
+    "supernet.sampler": one_of(
+        *("path_dropout", "single_path", "fair", "sandwich", "strategy"), or_of="samplers"
+    ),
+    "supernet.variant": one_of("none", "smash", "morphnet", "pbt", or_of="variants"),
     "supernet.path_dropout.r": SHARE,
     "supernet.path_dropout.schedule": one_of("linear", "constant", "none"),
     "supernet.strategy_every": at_least(1),

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from nas_jax import naming
+from nas_jax import naming, plugins
 from nas_jax.config import defaults
 from nas_jax.config.rules import FREE
 from nas_jax.config.variants import flatten
@@ -108,7 +108,9 @@ def _check_value(name, value, rule):
     for item in value if isinstance(value, tuple | list) else (value,):
         if rule.allows and not rule.allows(item):
             raise ValueError(f"config.{name}={value} must be {rule.must_be}")
-    if rule.names:
+    if rule.kind:
+        plugins.check(f"config.{name}", value, rule.names, rule.kind)
+    elif rule.names:
         naming.check(f"config.{name}", value, rule.names)
 
 

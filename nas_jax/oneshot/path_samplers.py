@@ -11,7 +11,8 @@ A sampler is called with (key, step, groups, state, hyper) and returns masks flo
 [G, num_options]. `key` is the same for all steps of a run. `groups` int32 [G] are global numbers
 of ghost batches: a ghost batch's masks depend on its number alone, not on how ghost batches are
 spread over devices. `state` is the sampler state, which these samplers lack. `hyper` has the step's
-hyper-parameters `r` and `drop_share`, see `path_dropout.sample`.
+hyper-parameters `r` and `drop_share`, see `path_dropout.sample`. Equal samplers share the compiled
+step, so they compare by value or identity, and are hashable.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nas_jax import naming
+from nas_jax import plugins
 from nas_jax.oneshot import path_dropout
 from nas_jax.runtime import rng
 from nas_jax.spaces import Space
@@ -106,7 +107,25 @@ class Sandwich:
         return jax.tree.map(with_extremes, *self.extremes, uniform)
 
 
-NAMES = ("path_dropout", "single_path", "fair", "sandwich")
+def _path_dropout(space, *, rescale):
+    return PathDropout(space, rescale)
+
+
+def _fair(space, *, num_groups):
+    return Fair(space, num_groups)
+
+
+def _sandwich(space, *, extremes):
+    return Sandwich(space, extremes())
+
+
+FIELD = "config.supernet.sampler"
+SAMPLERS = {
+    "path_dropout": _path_dropout,
+    "single_path": SinglePath,
+    "fair": _fair,
+    "sandwich": _sandwich,
+}
 
 
 def make(
@@ -114,24 +133,38 @@ def make(
     space: Space,
     *,
     num_groups: int,
-    extremes: tuple[Any, Any] | None = None,
+    extremes: Callable[[], tuple[Any, Any]] | None = None,
     rescale: bool = False,
 ) -> Sampler:
     """Make the sampler of that name.
 
     Args:
-      name: one of `NAMES`.
+      name: one of `SAMPLERS`, or a function (space) -> sampler that `plugins.resolve` finds. It is
+        given those of the other arguments that are its keywords.
       space: the search space.
       num_groups: ghost batches of a step, over all devices.
-      extremes: the largest and the smallest architecture, masks [num_options]; for "sandwich" only.
+      extremes: () -> the largest and the smallest architecture, masks [num_options].
       rescale: of `PathDropout`.
 
-    Raises: ValueError if there is no sampler of that name.
+    Raises: ValueError if there is no sampler of that name; later, in one line, if one of a user or
+      a plug-in raises or returns masks of another shape.
     """
-    naming.check("sampler", name, NAMES)
-    return {
-        "path_dropout": PathDropout(space, rescale),
-        "single_path": SinglePath(space),
-        "fair": Fair(space, num_groups),
-        "sandwich": Sandwich(space, extremes),
-    }[name]
+    context = {"num_groups": num_groups, "extremes": extremes, "rescale": rescale}
+    made = plugins.make(FIELD, name, SAMPLERS, "samplers", space, context=context)
+    return made if plugins.is_named(name, SAMPLERS) else Plugged(made, space, name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plugged:
+    """Checks what a sampler of a user or a plug-in draws; `name` is for errors."""
+
+    sampler: Sampler
+    space: Space
+    name: Any
+
+    def __call__(self, key, step, groups, state, hyper):
+        """Draw the masks; see the module."""
+        masks = plugins.call(FIELD, self.name, self.sampler, key, step, groups, state, hyper)
+        return choices_lib.shaped(
+            self.space.choices, masks, len(groups), f"{FIELD}={self.name!r} drew"
+        )

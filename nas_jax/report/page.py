@@ -85,8 +85,8 @@ def _headline(results):
     }
     return [
         f"The best of {len(results.ranked):,} architectures is **`{best['arch']}`**: "
-        f"{metric.name} {metric.factor * best['value']:.2f} {metric.unit}"
-        f"{shared if count > 1 else ''}.",
+        f"{metric.name} {metric.factor * best['value']:.2f}"
+        f"{metric.unit and f' {metric.unit}'}{shared if count > 1 else ''}.",
         f"Trained alone it reaches {', '.join(sorted(alone))}."
         if alone
         else "It was not trained alone.",

@@ -23,7 +23,7 @@ class RankingMetric(NamedTuple):
 
     Attributes:
       name: in reports.
-      unit: in which reports print it.
+      unit: in which reports print it; "": none.
       factor: from a trial's value to that unit.
       on_valid: whether it is taken on validation images, as are the accuracies of the protocol
         "short".
@@ -37,7 +37,7 @@ class RankingMetric(NamedTuple):
     @property
     def label(self) -> str:
         """Name an axis or a column."""
-        return f"{self.name} ({self.unit})"
+        return f"{self.name} ({self.unit})" if self.unit else self.name
 
     @property
     def is_accuracy(self) -> bool:
@@ -51,6 +51,11 @@ RANKING_METRICS = {  # by sweep.score
     "table": RankingMetric("accuracy in the table", "%", 100, False),
     "trained": RankingMetric("accuracy after a short training", "%", 100, True),
 }
+
+
+def ranking_metric(score: str) -> RankingMetric:
+    """Return the metric of `sweep.score`; values of a plug-in are reported as they are."""
+    return RANKING_METRICS.get(score) or RankingMetric(f"value of {score}", "", 1, False)
 
 
 class Network(NamedTuple):
@@ -101,7 +106,7 @@ class RunResults:
         self._table = table or self.config.get("table")
         self.latency = self._json("latency.json", schemas.LATENCY)
         name = self.config.get("sweep", {}).get("score", "accuracy")
-        self.ranking_metric, self.searched_table = RANKING_METRICS[name], name == "table"
+        self.ranking_metric, self.searched_table = ranking_metric(name), name == "table"
         self.metrics = _thinned(directory / "metrics.jsonl")
         self.trials = json_files.read_trials(directory / "trials.jsonl")
         self.lineage = lineage.read(directory / "lineage.jsonl")

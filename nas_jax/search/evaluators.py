@@ -8,6 +8,9 @@ kl        minus the KL divergence between its predictions and those of nearly al
           same weights
 table     the accuracy that a table lists
 trained   the accuracy after a short training of the candidate alone (`short_training`)
+
+One of a user or a plug-in is a function (run) -> evaluator. If it has a keyword `weights`, it is
+given those of a checkpoint of the supernet (`checkpoints.Weights`), once for each checkpoint.
 """
 
 import dataclasses
@@ -20,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nas_jax import plugins
 from nas_jax.data import augment
 from nas_jax.oneshot import batch_statistics, path_dropout
 from nas_jax.oneshot.accuracy import OneShotAccuracy
@@ -29,9 +33,11 @@ from nas_jax.runtime import rng
 from nas_jax.search.short_training import ShortTraining
 from nas_jax.spaces import Space
 from nas_jax.spaces.tabular import Table
+from nas_jax.storage.checkpoints import Weights
 from nas_jax.training import restoration, supernet
 from nas_jax.training.hyperparameters import Schedule
 
+FIELD = "config.sweep.score"
 Evaluator = Callable[[Any], np.ndarray]
 
 
@@ -67,8 +73,10 @@ def make(run: Run, directory: str | Path, step: int | None = None) -> Evaluation
         return Evaluation(TableAccuracy(run.space, run.table))
     if kind == "trained":
         return Evaluation(ShortTraining(run, directory))
+    if not supernet.needs_supernet(kind):
+        return Evaluation(Plugged(run))
     weights = restoration.restore(run, directory, run.config.sweep.num_checkpoints, step)
-    make_one = _minus_divergence if kind == "kl" else _one_shot_accuracy
+    make_one = {"kl": _minus_divergence, "accuracy": _one_shot_accuracy}.get(kind, Plugged)
     last, read_out = weights[0], run.variant.read_out
     return Evaluation(
         Mean([make_one(run, each) for each in weights]),
@@ -76,6 +84,36 @@ def make(run: Run, directory: str | Path, step: int | None = None) -> Evaluation
         last.sampler_state if run.config.supernet.sampler == "strategy" else (),
         read_out and jax.device_get(read_out(last.params)),
     )
+
+
+class Plugged:
+    """The evaluator of a user or a plug-in; its values are checked, and its errors name it."""
+
+    def __init__(self, run: Run, weights: Weights | None = None):
+        self._name = run.config.sweep.score
+        context = {} if weights is None else {"weights": weights}
+        self._evaluator = plugins.make(FIELD, self._name, {}, "evaluators", run, context=context)
+        if not callable(self._evaluator):
+            kind = type(self._evaluator).__name__
+            raise ValueError(
+                f"{FIELD}={self._name!r} made a {kind}; an evaluator is called with masks [N, k]"
+            )
+
+    def __call__(self, archs: Any) -> np.ndarray:
+        """Evaluate masks [N, k]: float [N]."""
+        values = plugins.call(FIELD, self._name, self._evaluator, archs)
+        try:
+            values = np.asarray(values, np.float64)
+        except (TypeError, ValueError):
+            kind = type(values).__name__
+            raise ValueError(f"{FIELD}={self._name!r} gave a {kind}, not numbers") from None
+        wanted = len(jax.tree.leaves(archs)[0])
+        if values.shape != (wanted,):
+            raise ValueError(
+                f"{FIELD}={self._name!r} gave values of shape {list(values.shape)} for {wanted} "
+                f"architectures; they must be [{wanted}]"
+            )
+        return values
 
 
 @dataclasses.dataclass(frozen=True)

@@ -241,6 +241,31 @@ def contains(choices: Any, arch: Arch) -> bool:
     return bool(np.all(np.asarray(to_decisions(choices, arch)) >= 0))
 
 
+def shaped(choices: Any, archs: Any, n: int, what: str) -> Arch:
+    """Check that masks from outside have the tree of `choices` and shapes [n, num_options].
+
+    They may be traced; what is on is not read.
+
+    Args:
+      choices: the space's tree of Choices.
+      archs: the masks.
+      n: number of architectures.
+      what: who gave the masks, for errors.
+
+    Returns: the masks, float32.
+
+    Raises: ValueError that names the Choice.
+    """
+    if jax.tree.structure(archs) != jax.tree.structure(choices):
+        given = str(jax.tree.structure(archs)).removeprefix("PyTreeDef")
+        raise ValueError(f"{what} {given}; masks have the tree of space.choices")
+    for choice, mask in zip(jax.tree.leaves(choices), jax.tree.leaves(archs)):
+        found, wanted = list(np.shape(mask)), [n, choice.num_options]
+        if found != wanted:
+            raise ValueError(f"{what} masks {found} of {choice.name!r}; they must be {wanted}")
+    return jax.tree.map(lambda mask: jnp.asarray(mask, jnp.float32), archs)
+
+
 # -- of the options that are left -----------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Search strategies, by name: a file each.
+"""Search strategies, by name: a file each. Those of users and plug-ins are checked (`plugged`).
 
 A strategy's options are the keyword arguments of its `make`, except those of `CONTEXT`.
 """
@@ -6,13 +6,14 @@ A strategy's options are the keyword arguments of its `make`, except those of `C
 from collections.abc import Iterable
 from typing import Any
 
-from nas_jax import naming
+from nas_jax import plugins
 from nas_jax.spaces import Space
 from nas_jax.strategies import (
     enas,
     evolution,
     exhaustive,
     optuna_samplers,
+    plugged,
     random_search,
 )
 from nas_jax.strategies.base import Strategy, ask_allowed, compiled
@@ -25,6 +26,7 @@ STRATEGIES = {
     "random_search": random_search.make,
 }
 
+FIELD = "config.sweep.strategy"
 # Keywords that a search gives to every `make` that has them. costs: masks [n, k] ->
 # {"params": [n], "flops": [n], "latency_ms": [n]}; cost_names: the costs that are counted.
 CONTEXT = ("costs", "cost_names")
@@ -37,7 +39,7 @@ def check(name: str, options: Iterable[tuple[str, Any]] = ()) -> None:
     """Check the name and the options of a strategy.
 
     Args:
-      name: one of `STRATEGIES`.
+      name: one of `STRATEGIES`, or one that `plugins.resolve` finds.
       options: (option, value) pairs.
 
     Raises: ValueError, with the nearest name, if there is no such strategy or option.
@@ -48,10 +50,8 @@ def check(name: str, options: Iterable[tuple[str, Any]] = ()) -> None:
             f"--config.supernet.variant={name} (its options: supernet.variant_options) and "
             "--config.sweep.strategy=random_search"
         )
-    naming.check("config.sweep.strategy", name, STRATEGIES)
-    keywords = naming.keywords(STRATEGIES[name])
-    defaults = {key: default for key, default in keywords.items() if key not in CONTEXT}
-    naming.check_options("config.sweep.options", name, options, defaults)
+    made_by = plugins.maker(FIELD, name, STRATEGIES, "strategies")
+    plugins.options_of(FIELD, name, made_by, options, "config.sweep.options", CONTEXT)
 
 
 def make(
@@ -60,7 +60,7 @@ def make(
     """Make the strategy of that name.
 
     Args:
-      name: one of `STRATEGIES`.
+      name: one of `STRATEGIES`, one that `plugins.resolve` finds, or a function as theirs.
       space: to search in.
       options: (option, value) pairs.
       **context: see `CONTEXT`; keywords that the strategy lacks are left out.
@@ -68,9 +68,11 @@ def make(
     Raises: ValueError if there is no such strategy, or if an option is unknown or out of its range.
     """
     check(name, options)
-    keywords = naming.keywords(STRATEGIES[name])
-    context = {key: value for key, value in context.items() if key in keywords}
-    return STRATEGIES[name](space, **dict(options), **context)
+    given = {"options": options, "options_field": "config.sweep.options", "context": context}
+    made = plugins.make(FIELD, name, STRATEGIES, "strategies", space, **given)
+    if plugins.is_named(name, STRATEGIES):
+        return made
+    return plugged.checked(made, space, FIELD, name)
 
 
 __all__ = ["STRATEGIES", "Strategy", "ask_allowed", "check", "compiled", "make"]

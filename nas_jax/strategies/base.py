@@ -25,12 +25,14 @@ class Strategy(NamedTuple):
       on_host: False: JAX traces `ask` and `tell` once, and a supernet can be trained on the
         architectures that they ask for. True: they are plain Python, and the state may grow. The
         first architectures that they ask for must not depend on n (those of later calls may).
+      check: (masks [n, k]) -> None; raises a ValueError if one is not legal. None: they are.
     """
 
     init: Callable[[Any], Any]
     ask: Callable[[Any, Any, int], Any]
     tell: Callable[[Any, Any, Any], Any]
     on_host: bool = False
+    check: Callable[[Any], None] | None = None
 
 
 def compiled(strategy: Strategy) -> Strategy:
@@ -79,6 +81,13 @@ def ask_allowed(
 
 def _ask(strategy, key, state, n, attempt):
     """Ask for n architectures, others at every attempt."""
+    archs = _asked(strategy, key, state, n, attempt)
+    if strategy.check:
+        strategy.check(archs)
+    return archs
+
+
+def _asked(strategy, key, state, n, attempt):
     if strategy.on_host:
         archs = strategy.ask(key, state, n * (attempt + 1))
         return jax.device_get(jax.tree.map(lambda mask: mask[n * attempt :], archs))

@@ -163,7 +163,7 @@ class Store:
             return len(rows) >= jobs[directory].sweep.num_candidates
 
         def do(directory, config):
-            has_supernet = config.sweep.score not in supernet_lib.NEED_NO_SUPERNET
+            has_supernet = supernet_lib.needs_supernet(config.sweep.score)
             supernet = self.supernet(config) if has_supernet else None
             sweep.search(self.run(config, directory), supernet)
             if has_supernet:

@@ -80,7 +80,7 @@ class Study:
                 f"{label}, seed {config.seed}": config
                 for label, several in configs.items()
                 for config in several
-                if config.sweep.score not in supernet.NEED_NO_SUPERNET
+                if supernet.needs_supernet(config.sweep.score)
             }
         )
         trials = iter(self.store.search([c for several in configs.values() for c in several]))

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from nas_jax import strategies
+from nas_jax import naming, plugins, strategies
 from nas_jax.costs import params_flops
 from nas_jax.data import augment
 from nas_jax.oneshot import accuracy, path_samplers
@@ -21,7 +21,18 @@ from nas_jax.training.population import Population
 
 logger = logging.getLogger(__name__)
 
-NEED_NO_SUPERNET = ("table", "trained")  # values of `sweep.score` that need no supernet
+SCORES = {"accuracy": True, "kl": True, "table": False, "trained": False}  # need a supernet?
+
+
+def needs_supernet(score: str) -> bool:
+    """Say whether an evaluator, of `sweep.score`, needs a trained supernet.
+
+    One of a user or a plug-in does if its maker has a keyword `weights`.
+    """
+    if score in SCORES:
+        return SCORES[score]
+    make = plugins.maker("config.sweep.score", score, {}, "evaluators")
+    return "weights" in naming.keywords(make)
 
 
 def train(run: Run) -> None:
@@ -31,7 +42,7 @@ def train(run: Run) -> None:
       has fewer steps than `supernet.strategy_every`, or if no candidate keeps to the constraints.
     """
     config = run.config
-    if config.sweep.score in NEED_NO_SUPERNET:
+    if not needs_supernet(config.sweep.score):
         logger.info("no supernet: sweep.score=%r needs none", config.sweep.score)
         return
     every, asked = config.supernet.train.checkpoint_every, config.sweep.num_checkpoints
@@ -110,14 +121,11 @@ def sampler(run: Run) -> path_samplers.Sampler:
     config = run.config.supernet
     if config.sampler == "strategy":
         return StrategySampler(run.strategy)
-    extremes = None
-    if config.sampler == "sandwich":
-        extremes = params_flops.extremes(run.space, config.filters)
     return path_samplers.make(
         config.sampler,
         run.space,
         num_groups=config.train.batch_size // config.train.ghost_batch_size,
-        extremes=extremes,
+        extremes=functools.partial(params_flops.extremes, run.space, config.filters),
         rescale=config.path_dropout.rescale,
     )
 

@@ -21,7 +21,7 @@ Hyper = collections.namedtuple("Hyper", ["r", "drop_share"])
 
 @functools.cache
 def make(name, num_groups=6):
-    extremes = params_flops.extremes(SPACE)
+    extremes = functools.partial(params_flops.extremes, SPACE)
     sampler = path_samplers.make(name, SPACE, num_groups=num_groups, extremes=extremes)
 
     @jax.jit
@@ -59,7 +59,7 @@ def test_architectures_are_legal_and_change(name):
     assert not np.array_equal(first, next_step)
 
 
-@pytest.mark.parametrize("name", path_samplers.NAMES)
+@pytest.mark.parametrize("name", path_samplers.SAMPLERS)
 def test_a_ghost_batch_does_not_depend_on_the_others(name):
     """So devices that have only some of them draw the same."""
     sampler = make(name)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from nas_jax import naming
+from nas_jax import plugins
 from nas_jax.oneshot.training_variant import OPTIONS, TrainingVariant
 from nas_jax.spaces import Space
 from nas_jax.training.variants import hypernetwork, morphnet, pbt
@@ -19,6 +19,7 @@ def plain(space: Space) -> TrainingVariant:
     return TrainingVariant()
 
 
+FIELD = "config.supernet.variant"
 VARIANTS = {
     "none": plain,
     "smash": hypernetwork.make,
@@ -31,16 +32,17 @@ def make(name: str, space: Space, options: Iterable[tuple[str, Any]] = ()) -> Tr
     """Make the variant of that name.
 
     Args:
-      name: one of `VARIANTS`.
+      name: one of `VARIANTS`, or one that `plugins.resolve` finds.
       space: the search space.
       options: (option, value) pairs.
 
     Raises: ValueError if no variant has the name, or an option is unknown or out of its range.
     """
-    naming.check("config.supernet.variant", name, VARIANTS)
-    keywords = naming.keywords(VARIANTS[name])
-    naming.check_options(OPTIONS, name, options, keywords)
-    return VARIANTS[name](space, **dict(options))
+    given = {"options": options, "options_field": OPTIONS}
+    made = plugins.make(FIELD, name, VARIANTS, "variants", space, **given)
+    if not isinstance(made, TrainingVariant):
+        raise ValueError(f"{FIELD}={name!r} made a {type(made).__name__}, not a TrainingVariant")
+    return made
 
 
 def of(settings: ConfigDict, space: Space) -> TrainingVariant:

@@ -1,0 +1,201 @@
+"""Strategies, samplers, evaluators and variants of a user's file: they run, or are refused."""
+
+import jax
+import numpy as np
+import pytest
+
+from nas_jax import spaces, strategies
+from nas_jax.oneshot import path_samplers
+from nas_jax.training import supernet, variants
+from tests import trainings
+from tests.configs import tiny
+
+SPACE = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity", "sep3x3"))
+MINE = '''
+import jax, jax.numpy as jnp, numpy as np
+from nas_jax.strategies import Strategy, random_search
+from nas_jax.oneshot.training_variant import TrainingVariant
+
+class Climb:
+    """Asks for neighbours of the best."""
+    on_host = True
+    def __init__(self, space, *, first: int = 4):
+        self.space, self.first = space, first
+    def init(self, key):
+        return ()
+    def ask(self, key, state, n):
+        return self.space.sample(key, (n,))
+    def tell(self, state, archs, scores):
+        return state
+
+def illegal(space):
+    return random_search.make(space)._replace(
+        ask=lambda key, state, n: jax.tree.map(lambda x: 0 * x, space.sample(key, (n,))))
+def one_more(space):
+    return random_search.make(space)._replace(
+        ask=lambda key, state, n: space.sample(key, (n + 1,)))
+def no_masks(space):
+    return random_search.make(space)._replace(ask=lambda key, state, n: jnp.ones(n))
+def no_strategy(space):
+    return 3
+def raises(space):
+    return {}["x"]
+def raises_later(space):
+    return random_search.make(space)._replace(ask=lambda key, state, n: 1 / 0)
+def needs(space, *, size):
+    return random_search.make(space)
+
+def whole(space):
+    def sampler(key, step, groups, state, hyper):
+        return jax.tree.map(lambda m: jnp.tile(m, (len(groups), 1)), space.all_on())
+    return sampler
+def one_group(space, *, num_groups):
+    return lambda key, step, groups, state, hyper: space.all_on()
+def raising(space):
+    return lambda *given: {}["x"]
+
+def variant(space, *, strength: float = 1.0):
+    return TrainingVariant(penalty=lambda params, usage: strength)
+def no_variant(space):
+    return None
+
+def few_options(run):
+    return lambda archs: -sum(np.sum(m, -1) for m in jax.tree.leaves(archs))
+def first_weight(run, *, weights):
+    value = float(jax.tree.leaves(weights.params)[0].ravel()[0])
+    return lambda archs: np.full(len(jax.tree.leaves(archs)[0]), value)
+def too_few(run):
+    return lambda archs: [0.5]
+def words(run):
+    return lambda archs: ["good"] * len(jax.tree.leaves(archs)[0])
+def no_evaluator(run):
+    return 1.0
+'''
+
+
+@pytest.fixture(autouse=True)
+def mine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(MINE)
+
+
+def _asked(name, options=()):
+    strategy = strategies.compiled(strategies.make(name, SPACE, options))
+    state = strategy.init(jax.random.key(0))
+    everything = lambda archs: np.ones(len(jax.tree.leaves(archs)[0]), bool)  # noqa: E731
+    archs = strategies.ask_allowed(jax.random.key(1), strategy, state, 3, everything)
+    strategy.tell(state, archs, np.zeros(3))
+    return archs
+
+
+def test_a_strategy_of_a_file_is_asked():
+    assert SPACE.contains(_asked("mine.py:Climb", (("first", 3),)))
+
+
+def test_a_strategy_may_be_given_as_an_object():
+    assert SPACE.contains(_asked(strategies.STRATEGIES["random_search"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("illegal", (), "asked for an architecture that is none of the space"),
+        ("one_more", (), r"asked for masks \[4, 2\] of '.*'; they must be \[3, 2\]"),
+        ("no_masks", (), r"asked for \(\*\); masks have the tree of space.choices"),
+        ("no_strategy", (), r"made a int, which has no init\(\)"),
+        ("raises", (), r"KeyError in .*mine.py, line \d+: 'x'"),
+        ("raises_later", (), r"ZeroDivisionError in .*mine.py, line \d+: division by zero"),
+        ("Climb", (("frist", 3),), "'frist' is no option of mine.py:Climb, .* nearest: first"),
+        ("Climb", (("first", "x"),), "first='x' must be int"),
+        ("needs", (), r"needs the option 'size': config.sweep.options=\(\('size', <value>\),\)"),
+        ("np", (), "is a module, and cannot be called"),
+    ],
+)
+def test_a_strategy_that_does_not_fit_is_refused_by_name(name, options, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        _asked(f"mine.py:{name}", options)
+    assert "config.sweep." in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def _drawn(name):
+    sampler = path_samplers.make(f"mine.py:{name}", SPACE, num_groups=2)
+    groups = np.arange(2)
+    return sampler(jax.random.key(0), 0, groups, (), None)
+
+
+def test_a_sampler_of_a_file_draws():
+    assert all(np.all(mask == np.ones((2, 2))) for mask in jax.tree.leaves(_drawn("whole")))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("one_group", r"sampler='mine.py:one_group' drew masks \[2\] of .*must be \[2, 2\]"),
+        ("raising", "sampler='mine.py:raising': KeyError in .*mine.py, line"),
+    ],
+)
+def test_a_sampler_that_does_not_fit_is_refused_by_name(name, message):
+    with pytest.raises(ValueError, match=message):
+        _drawn(name)
+
+
+def test_a_variant_of_a_file_is_made_and_another_thing_refused():
+    made = variants.make("mine.py:variant", SPACE, (("strength", 2.0),))
+    assert made.penalty({}, {}) == 2
+    with pytest.raises(ValueError, match="no_variant' made a NoneType, not a TrainingVariant"):
+        variants.make("mine.py:no_variant", SPACE)
+
+
+def _swept(directory, name, **fields):
+    fields = {**trainings.SMALL, "sweep.num_candidates": 8, "sweep.score": name, **fields}
+    built = trainings.built_with(tiny.get_config(), fields)
+    if supernet.needs_supernet(name):
+        supernet.train(trainings.run_of(*built, directory))
+    return trainings.swept(*built, directory)
+
+
+def test_an_evaluator_of_a_file_scores_without_a_supernet(tmp_path):
+    fields = {"sweep.strategy": "mine.py:Climb", "sweep.options": (("first", 3),)}
+    rows = _swept(tmp_path, "mine.py:few_options", **fields)
+    assert len(rows) == 8
+    for row in rows:  # minus the options that are on
+        arch = SPACE.from_str(row["arch"])
+        assert row["value"] == -sum(np.sum(mask) for mask in jax.tree.leaves(arch))
+        assert row["one_shot_accuracy"] is None
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.system
+def test_an_evaluator_of_a_file_is_given_the_weights_of_each_checkpoint(tmp_path):
+    rows = _swept(tmp_path, "mine.py:first_weight", **{"sweep.num_checkpoints": 2})
+    assert len({row["value"] for row in rows}) == 1
+    assert np.isfinite(rows[0]["value"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("too_few", r"'mine.py:too_few' gave values of shape \[1\] for 8 arch.*must be \[8\]"),
+        ("words", "'mine.py:words' gave a list, not numbers"),
+        ("no_evaluator", r"made a float; an evaluator is called with masks \[N, k\]"),
+    ],
+)
+def test_an_evaluator_that_does_not_fit_is_refused_by_name(tmp_path, name, message):
+    with pytest.raises(ValueError, match=message):
+        _swept(tmp_path, f"mine.py:{name}")
+
+
+@pytest.mark.parametrize(
+    ("field", "name", "message"),
+    [
+        ("sweep.score", "acuracy", "sweep.score='acuracy' is none of .*nearest: 'accuracy'"),
+        ("supernet.sampler", "fare", "nearest: 'fair'"),
+        ("supernet.variant", "pbd", "nearest: 'pbt'"),
+        ("sweep.strategy", "evolve", "nearest: 'evolution'"),
+        ("sweep.strategy", "other.py:x", "there is no file .*other.py"),
+    ],
+)
+def test_a_misspelt_name_is_refused_with_the_nearest(field, name, message):
+    with pytest.raises(ValueError, match=message):
+        trainings.built_with(tiny.get_config(), {field: name})
