@@ -44,7 +44,7 @@ def build_run(config: ConfigDict, workdir: str | Path) -> Run:
     """
     check_fields(config)
     environment.start()
-    config = config.copy_and_resolve_references()
+    config = with_space_fields(config)
     space = spaces.make(**config.space.to_dict())
     _check_widths(config, space)
     if config.data.image_size:
@@ -83,6 +83,7 @@ def check_fields(config: ConfigDict) -> None:
 
     Raises: ValueError that names the field, its value and what is allowed.
     """
+    config = with_space_fields(config)
     space = config.get("space")
     complete = all_fields(space.get("name") if isinstance(space, ConfigDict) else None)
     validation.config(config, complete)
@@ -91,6 +92,28 @@ def check_fields(config: ConfigDict) -> None:
         with _naming_the_variant(label):
             validation.config(variant, complete)
             strategies.check(variant.sweep.strategy, variant.sweep.options)
+
+
+def with_space_fields(config: ConfigDict) -> ConfigDict:
+    """Copy a config; its section `space` gets the fields of the named space that it lacks.
+
+    A section that has all fields of the default space, and another name, was the default's: the
+    fields that the named space does not have are left out.
+
+    Raises: ValueError if there is no such space.
+    """
+    config = config.copy_and_resolve_references()
+    section, default = config.get("space"), defaults.default().space
+    if not isinstance(section, ConfigDict) or not isinstance(section.get("name"), str):
+        return config
+    fields = spaces.defaults(section.name)
+    left = set(section) - {"name", *fields} if set(default) <= set(section) else ()
+    if left and section.name != default.name:
+        logger.info("config.space is now %r; without %s", section.name, ", ".join(sorted(left)))
+        section = {field: value for field, value in section.items() if field not in left}
+    with config.unlocked():
+        config.space = ConfigDict({"name": section["name"], **fields, **section})
+    return config
 
 
 def all_fields(space_name: str) -> ConfigDict:

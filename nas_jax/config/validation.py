@@ -92,6 +92,8 @@ def _check_type(name, value, default, rule):
 
     A number may also not be too large, since later checks of it would take for ever.
     """
+    if default is None:  # of a user's own space
+        return
     kinds = {float: (int, float), tuple: (tuple, list)}.get(type(default), type(default))
     if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool):
         kind = type(default).__name__

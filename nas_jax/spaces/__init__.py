@@ -1,9 +1,11 @@
-"""Search spaces, by name."""
+"""Search spaces by name: this package's, a plug-in's, or a class of a module or file."""
 
 import dataclasses
+import sys
+import traceback
 from typing import Any
 
-from nas_jax import naming
+from nas_jax import plugins
 from nas_jax.spaces.base import Space, arch_id
 from nas_jax.spaces.cell import CellSpace
 from nas_jax.spaces.nasbench201 import NasBench201Space
@@ -14,33 +16,105 @@ SPACES = {
     "nasbench201": NasBench201Space,
     "nasbench_macro": NasBenchMacroSpace,
 }
+_FIELD = "space.name"
 
 
-def make(name: str, **fields) -> Space:
-    """Make the search space of that name; fields are those of its class.
+def make(name: str | Space, **fields) -> Space:
+    """Make the search space of a name; fields are those of its class.
 
-    Raises: ValueError for an unknown name (with the nearest that exists) or an unknown field.
+    Args:
+      name: one of `SPACES`, the entry point of an installed plug-in (group `nas_jax.spaces`),
+        "FILE.py:CLASS", "PACKAGE.MODULE:CLASS", or a `Space`, which is copied with these fields.
+      **fields: of the class, a frozen dataclass. Lists, as of a JSON file, become tuples.
+
+    Raises: ValueError, in one line, for an unknown name (with the nearest that exists), an unknown
+      field, or a plug-in that raises.
     """
     existing = defaults(name)
     for field in fields:
         if field not in existing:
-            raise ValueError(
-                f"space.{field} is no field of {name!r}, which has {', '.join(existing)}"
-            )
-    return _class(name)(**fields)
+            what = name if isinstance(name, str) else type(name).__name__
+            has = f"which has {', '.join(existing)}" if existing else "which has none"
+            raise ValueError(f"space.{field} is no field of {what!r}, {has}")
+    fields = {field: _hashable(value) for field, value in fields.items()}
+    if isinstance(name, Space):
+        return dataclasses.replace(name, **fields) if fields else name
+    made = _class(name)
+    if made in SPACES.values():
+        return made(**fields)
+    return _in_one_line(name, lambda: made(**fields))
 
 
-def defaults(name: str) -> dict[str, Any]:
-    """Return the fields of the space of that name, with their defaults.
+def defaults(name: str | Space) -> dict[str, Any]:
+    """Return the fields of the space of that name, with their defaults; of a `Space`, its own.
 
-    Raises: ValueError if there is no such space.
+    Raises: ValueError, in one line, if there is no such space, or a field has no default.
     """
-    return {field.name: field.default for field in dataclasses.fields(_class(name))}
+    if isinstance(name, Space):
+        given = dataclasses.fields(name) if dataclasses.is_dataclass(name) else ()
+        return {field.name: getattr(name, field.name) for field in given if field.init}
+    return {field.name: _default(name, field) for field in dataclasses.fields(_class(name))}
+
+
+def as_fields(space: Space) -> dict[str, Any]:
+    """Return the section `space` of a config, a dict, that makes an equal space.
+
+    Raises: ValueError if its class cannot be found by a name.
+    """
+    kind = type(space)
+    own = [name for name, made in SPACES.items() if made is kind]
+    name = own[0] if own else _name_of(kind)
+    if _class(name) is not kind:
+        raise ValueError(
+            f"{_FIELD}: the class {kind.__qualname__} is not found as {name!r}: define it at the "
+            "top of a module or file"
+        )
+    return {"name": name, **defaults(space)}
+
+
+def _name_of(found: Any) -> str:
+    """Return the name "FILE.py:NAME" or "MODULE:NAME" by which a class or function is found."""
+    module = sys.modules[found.__module__]
+    of_file = found.__module__.startswith("nas_jax_file_")
+    return f"{module.__file__ if of_file else found.__module__}:{found.__qualname__}"
 
 
 def _class(name):
-    naming.check("space.name", name, SPACES)
-    return SPACES[name]
+    found = plugins.resolve(_FIELD, name, SPACES, "spaces")
+    is_space = isinstance(found, type) and issubclass(found, Space)
+    if not is_space or not dataclasses.is_dataclass(found) or not found.__hash__:
+        raise ValueError(
+            f"{_FIELD}={name!r} must be a class: a frozen dataclass, below nas_jax.spaces.Space"
+        )
+    return found
 
 
-__all__ = ["SPACES", "Space", "arch_id", "defaults", "make"]
+def _default(name, field):
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    if field.default is dataclasses.MISSING:
+        raise ValueError(f"{_FIELD}={name!r}: its field {field.name!r} needs a default")
+    return field.default
+
+
+def _hashable(value):
+    """Turn lists into tuples: a config and a JSON file give lists, and a space is hashed."""
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
+
+
+def _in_one_line(name, make_space):
+    """Call a plug-in. A ValueError is about its fields; another error says where it came from."""
+    try:
+        return make_space()
+    except ValueError:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        what = " ".join(str(error).split()) or "no message"
+        raise ValueError(
+            f"{_FIELD}={name!r}: {type(error).__name__} in {frame.filename}, line {frame.lineno}: "
+            f"{what}"
+        ) from error
+
+
+__all__ = ["SPACES", "Space", "arch_id", "as_fields", "defaults", "make"]
