@@ -5,14 +5,13 @@ python launch.py --config=configs/morphnet.py:digits    about eight minutes on t
 python launch.py --config=configs/morphnet.py           CIFAR-10, for an accelerator
 """
 
-from configs import cifar, digits
 from nas_jax import config as config_lib
 
 
 def get_config(variant=""):
     """The search of the other config; its best are trained with tuned and with narrowed widths."""
     config_lib.check_variant(__file__, variant, ("digits", ""))
-    c = digits.get_config() if variant == "digits" else cifar.get_config()
+    c = config_lib.load(variant or "cifar")
     c.supernet.variant = "morphnet"
     c.retrain.final.filters = c.retrain.final.filters[:1]
     c.retrain.final.groups.tuned = 2

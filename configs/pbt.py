@@ -7,7 +7,6 @@
 The best of them is searched at random. The schedule that was found is in report/report.md.
 """
 
-from configs import cifar, digits
 from nas_jax import config as config_lib
 
 VARIANTS = ("digits", "")
@@ -16,7 +15,7 @@ VARIANTS = ("digits", "")
 def get_config(variant=""):
     """The settings of the data set's own config, which the first hyper-parameters lie around."""
     config_lib.check_variant(__file__, variant, VARIANTS)
-    c = digits.get_config() if variant == "digits" else cifar.get_config()
+    c = config_lib.load(variant or "cifar")
     c.supernet.variant = "pbt"
     c.supernet.variant_options = (("population", 8),)
     c.supernet.strategy_every = 100

@@ -6,17 +6,15 @@ import logging
 import os
 from unittest import mock
 
-from absl.testing import flagsaver
-
 import launch
 
 
 def main(*arguments) -> tuple[int, str]:
-    """(exit code, what it printed to stderr); flags, log levels and environment stay."""
+    """(exit code, what it printed to stderr); log levels and environment stay."""
     loggers = [logging.getLogger(name) for name in ("nas_jax", "absl", "asyncio")]
     levels = [logger.level for logger in loggers]
     errors = io.StringIO()
-    with flagsaver.flagsaver(), mock.patch.dict(os.environ), contextlib.redirect_stderr(errors):
+    with mock.patch.dict(os.environ), contextlib.redirect_stderr(errors):
         try:
             code = launch.main(["launch.py", *map(str, arguments)])
         finally:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nas_jax import config as config_lib
+from nas_jax.config import variants
 from tests import launching
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +32,7 @@ def launch(*arguments, python=()):
 def test_help_shows_modes_and_examples_without_loading_jax(arguments):
     done = launch(*arguments, python=("-X", "importtime"))
     assert done.returncode == 0
-    assert "python launch.py --config=configs/digits.py" in done.stdout
+    assert "python launch.py --config=digits" in done.stdout
     assert all(f"  {mode}  " in done.stdout for mode in config_lib.MODES)
     assert {"--config:", "--mode:", "--workdir:"} <= set(done.stdout.split())
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
@@ -62,6 +63,12 @@ DIGITS = "--config=configs/digits.py"
         ((DIGITS, "--config.supernet.filters=0"), "config.supernet.filters=0 must be 1 or more"),
         ((DIGITS, "--mode=serch"), "serch.*search"),
         ((DIGITS, "--workdr=x"), "workdr"),
+        (("--config=digit",), "--config='digit' is none of cifar, digits, .*; nearest: 'digits'$"),
+        (("--config=studies/rank",), "nearest: 'studies/ranking'$"),
+        (
+            (DIGITS, "--config.space.ops=('identity',)", "--config.space.ops=('sep3x3',)"),
+            "--config.space.ops is given twice; give all items at once",
+        ),
         ((DIGITS, "--config.data.image_size=15"), "of 15x15 pixels .*data.image_size"),
         ((DIGITS, "--config.data.image_size=15", "seed=1"), "seed=1"),  # lacks its dashes
         (("--config=configs/nothing.py",), "configs/nothing.py"),
@@ -99,6 +106,40 @@ def test_what_can_be_read_as_a_whole_number_is_one(tmp_path):
     assert (config["supernet"]["train"]["l2"], config["space"]["tied"]) == (1.0, False)
     assert config["retrain"]["short"]["filters"] == [4, 8]
     assert config["data"]["digits"] == {"clutter": 2, "noise": 0.5}
+
+
+def test_help_explains_every_field_and_leaves_none_out():
+    """In the words of the comments in nas_jax/config; trainings have the same fields."""
+    shown = launch("--help").stdout
+    fields = dict(variants.flatten(config_lib.default()))
+    alike = tuple(f"retrain.{protocol}." for protocol in ("short.train", "final.train", "final"))
+    listed = [name for name in fields if not name.startswith(alike)]
+    assert all(f"\n  {name} = " in shown for name in listed)
+    assert "  data.name = 'cifar10'  (text)\n      \"digits\" (embedded)" in shown
+    assert "  supernet.train.base_lr = 0.1  (number, 0 or more)\n      at a batch of 1024" in shown
+    assert "network.dtype = 'auto'  (one of auto, float32, bfloat16, float16)" in shown
+    assert re.search(
+        r"retrain.final.train: the fields of supernet.train, here num_steps=0, num_epochs=300",
+        shown,
+    )
+    # Two lines above the field, and one beside it.
+    assert "Seed of the order of a split's fixed images" in shown
+    assert "Steps between two rounds" in shown
+
+
+def test_a_config_is_named_or_a_file_from_any_folder(tmp_path):
+    """With its variant; the workdir has its name."""
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from nas_jax import config\n\ndef get_config():\n  return config.load('smash:digits')"
+    )
+    for given in (mine, "smash:digits"):
+        workdir = tmp_path / f"run-{str(given)[-3:]}"
+        arguments = f"--config={given}", "--mode=report", f"--workdir={workdir}"
+        code, errors = launching.main(*arguments, "--config.supernet.train.batch_size=128")
+        assert code == 0, errors
+        config = json.loads((workdir / "config.json").read_text())
+        assert (config["supernet"]["variant"], config["data"]["name"]) == ("smash", "digits")
 
 
 def test_a_workdir_of_another_config_is_refused(tmp_path):

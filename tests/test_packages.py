@@ -24,6 +24,7 @@ ORDER = (  # from the bottom up
     "build tables",
     "studies",
     "pipeline",
+    "cli",
 )
 ROW = {name: row for row, names in enumerate(ORDER) for name in names.split()}
 CONFIG_DICT_FROM = ROW["run"]  # below, keyword arguments; and in `config`

@@ -1,10 +1,12 @@
-"""A wheel of the checkout holds the whole package, and works away from the checkout."""
+"""A wheel of the checkout holds the package and its configs, and works away from the checkout."""
 
 import importlib.metadata
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
@@ -55,31 +57,62 @@ def can_build():
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Built in a copy: a build leaves files behind, and takes up what an earlier one left."""
-    copy = tmp_path_factory.mktemp("checkout")
-    for name in NEEDED:
-        shutil.copy(ROOT / name, copy)
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "nas_jax", copy / "nas_jax", ignore=ignored)
-    isolation = ["--no-build-isolation"] if can_build() else []
-    built = pip("wheel", "--no-deps", *isolation, "--wheel-dir=dist", ".", cwd=copy)
-    if built.returncode and any(words in built.stderr for words in NO_INDEX):
-        pytest.skip("no wheel can be built: setuptools 70.1 is neither installed nor to be fetched")
-    assert built.returncode == 0, built.stderr
+    copy = copied(tmp_path_factory.mktemp("checkout"))
+    built(pip("wheel", "--no-deps", *isolation(), "--wheel-dir=dist", ".", cwd=copy))
     (path,) = (copy / "dist").glob("*.whl")
     return path
 
 
+def copied(folder):
+    """A copy to build in: a build leaves files behind, and takes up what an earlier one left."""
+    folder.mkdir(exist_ok=True)
+    for name in NEEDED:
+        shutil.copy(ROOT / name, folder)
+    for name in ("nas_jax", "configs"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    return folder
+
+
+def isolation():
+    return ["--no-build-isolation"] if can_build() else []
+
+
+def built(done):
+    if done.returncode and any(words in done.stderr for words in NO_INDEX):
+        pytest.skip("nothing can be built: setuptools 70.1 is neither installed nor to be fetched")
+    assert done.returncode == 0, done.stderr
+
+
 def files_of_source():
-    files = (path for path in (ROOT / "nas_jax").rglob("*") if path.is_file())
-    return {f.relative_to(ROOT).as_posix() for f in files if "__pycache__" not in f.parts}
+    """As they are installed: the configs inside the package."""
+    files = [path for name in ("nas_jax", "configs") for path in (ROOT / name).rglob("*")]
+    names = {f.relative_to(ROOT).as_posix() for f in files if f.is_file()}
+    kept = {name for name in names if "__pycache__" not in name}
+    return {name if name.startswith("nas_jax") else f"nas_jax/{name}" for name in kept}
+
+
+def environment(folder):
+    """A new virtual environment, which sees what this Python has installed, but for the project."""
+    venv.create(folder, symlinks=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "others.pth").write_text(sysconfig.get_path("purelib"))  # its own .pth are not read
+    return folder / "bin" / "python", site
+
+
+def command(python, *arguments, cwd):
+    """The console script of an environment, as a user starts it."""
+    gone = ("PYTHONPATH", "PYTHONSAFEPATH")
+    kept = {name: value for name, value in os.environ.items() if name not in gone}
+    script = [python.parent / "nas-jax", *arguments]
+    return subprocess.run(script, cwd=cwd, env=kept, capture_output=True, text=True, timeout=300)
 
 
 def test_it_holds_all_files_of_the_package_and_no_others(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     package = {name for name in names if ".dist-info/" not in name}
     assert package == files_of_source()
-    assert "nas_jax/py.typed" in package
+    assert {"nas_jax/py.typed", "nas_jax/configs/studies/final.py"} <= package
 
 
 def test_a_supernet_runs_where_it_is_installed(wheel, tmp_path):
@@ -95,3 +128,37 @@ def test_a_supernet_runs_where_it_is_installed(wheel, tmp_path):
     assert shape == "(2, 10)"
     assert Path(file) == installed / "nas_jax" / "__init__.py"
     assert (installed / "nas_jax" / "py.typed").is_file()
+
+
+MINE = """
+from nas_jax import config
+
+def get_config():
+    c = config.load("studies/base:small")
+    c.seed = -7
+    return c
+"""
+MINE_GIVEN = ["--config=mine.py", "--workdir=run"]
+
+
+@pytest.mark.parametrize("editable", [False, True])
+def test_the_command_finds_its_configs_and_a_users_own(request, tmp_path, editable):
+    """From any folder, and no package `configs` is installed."""
+    python, site = environment(tmp_path / "environment")
+    if editable:
+        source = ["-e", str(copied(tmp_path / "checkout"))]
+        done = pip(
+            f"--python={python}", "install", "--no-deps", *isolation(), *source, cwd=tmp_path
+        )
+        built(done)
+    else:
+        wheel = str(request.getfixturevalue("wheel"))
+        done = pip(f"--python={python}", "install", "--no-deps", wheel, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert not (site / "configs").exists()
+    (tmp_path / "mine.py").write_text(MINE)
+    for arguments, seed in ((["--config=cifar:small", "--config.seed=-1"], -1), (MINE_GIVEN, -7)):
+        used = command(python, *arguments, cwd=tmp_path)
+        assert used.returncode == 2
+        assert used.stderr == f"nas-jax: error: config.seed={seed} must be 0 or more\n"
+    assert "supernet.train.base_lr = 0.1" in command(python, "--help", cwd=tmp_path).stdout

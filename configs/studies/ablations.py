@@ -3,15 +3,18 @@
 python launch.py --config=configs/studies/ablations.py[:small] --mode=study
 """
 
-from configs import studies
+from nas_jax import config as config_lib
 
 
 def get_config(variant=""):
-    """See `configs/studies/__init__.py`."""
-    c = studies.get_config(__file__, variant, "supernets", "removal")
+    """See `configs/studies/base.py`."""
+    config_lib.check_variant(__file__, variant, ("small", ""))
+    c = config_lib.load(f"studies/base:{variant}")
+    c.study.parts = ("supernets", "removal")
     train = c.supernet.train
     size, batch = train.ghost_batch_size, train.batch_size
-    c.study.variants = studies.ramp_and(
+    c.study.variants = (
+        ("ramp to r = 0.1",),
         ("another seed", ("seed", 1)),
         *(_ghosts(n, batch // n) for n in (size // 2, size * 2, size * 4)),
         *(

@@ -3,14 +3,17 @@
 python launch.py --config=configs/studies/dropout_rate.py[:small] --mode=study
 """
 
-from configs import studies
+from nas_jax import config as config_lib
 
 
 def get_config(variant=""):
-    """See `configs/studies/__init__.py`."""
-    c = studies.get_config(__file__, variant, "supernets")
-    c.study.variants = studies.ramp_and(
-        *(_constant(r, short=variant != "small") for r in (1e-6, 0.01, 0.3))
+    """See `configs/studies/base.py`."""
+    config_lib.check_variant(__file__, variant, ("small", ""))
+    c = config_lib.load(f"studies/base:{variant}")
+    c.study.parts = ("supernets",)
+    c.study.variants = (
+        ("ramp to r = 0.1",),
+        *(_constant(r, short=variant != "small") for r in (1e-6, 0.01, 0.3)),
     )
     c.study.paper_columns = (
         "one_shot_accuracy",

@@ -3,9 +3,12 @@
 python launch.py --config=configs/studies/final.py[:small] --mode=study
 """
 
-from configs import studies
+from nas_jax import config as config_lib
 
 
 def get_config(variant=""):
-    """See `configs/studies/__init__.py`."""
-    return studies.get_config(__file__, variant, "final")
+    """See `configs/studies/base.py`."""
+    config_lib.check_variant(__file__, variant, ("small", ""))
+    c = config_lib.load(f"studies/base:{variant}")
+    c.study.parts = ("final",)
+    return c

@@ -5,7 +5,6 @@ python launch.py --config=configs/studies/hypernetwork.py:small --mode=study    
 python launch.py --config=configs/studies/hypernetwork.py --mode=study           CIFAR-10
 """
 
-from configs import digits, studies
 from nas_jax import config as config_lib
 
 
@@ -13,7 +12,7 @@ def get_config(variant=""):
     """As many training steps for each: shared and generated weights, two ways to sample."""
     config_lib.check_variant(__file__, variant, ("digits", "small", ""))
     if variant == "digits":
-        c = digits.get_config()
+        c = config_lib.load("digits")
         c.study.pool = "runs/pool-digits"
         c.study.parts = ("supernets",)
         c.supernet.train.num_steps = 1500  # fewer, and single paths have hardly learnt
@@ -21,7 +20,8 @@ def get_config(variant=""):
         c.retrain.short.groups.random = 48
         c.retrain.short.groups.stratified = 32
     else:
-        c = studies.get_config(__file__, variant, "supernets")
+        c = config_lib.load(f"studies/base:{variant}")
+        c.study.parts = ("supernets",)
     single_path = ("supernet.sampler", "single_path")
     smash = ("supernet.variant", "smash")
     c.study.variants = (

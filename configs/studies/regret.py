@@ -6,16 +6,15 @@ python launch.py --config=configs/studies/regret.py:nasbench_macro --mode=study
 The tables and CIFAR-10 as for configs/nasbench201.py and configs/nasbench_macro.py.
 """
 
-from configs import nasbench201, nasbench_macro
 from nas_jax import config as config_lib
 
-BENCHMARKS = {"nasbench201": nasbench201, "nasbench_macro": nasbench_macro}
+BENCHMARKS = ("nasbench201", "nasbench_macro")
 
 
 def get_config(variant="nasbench201"):
     """300 queries in rounds of ten; populations are small, as so few queries want them."""
-    config_lib.check_variant(__file__, variant, tuple(BENCHMARKS))
-    c = BENCHMARKS[variant].get_config()
+    config_lib.check_variant(__file__, variant, BENCHMARKS)
+    c = config_lib.load(variant)
     c.study.pool = "runs/pool-tables"
     c.study.parts = ("regret",)
     c.study.num_seeds = 20

@@ -9,7 +9,6 @@ are scored while the supernet trains, and so do populations; the others spend as
 candidates, or on a longer training. The members of a population share what one supernet has.
 """
 
-from configs import digits, studies
 from nas_jax import config as config_lib
 
 
@@ -17,11 +16,11 @@ def get_config(variant=""):
     """The best architectures of every search are trained alone: two of five seeds each."""
     config_lib.check_variant(__file__, variant, ("digits", "small", ""))
     if variant == "digits":
-        c = digits.get_config()
+        c = config_lib.load("digits")
         c.study.pool = "runs/pool-digits"
         c.sweep.batch_size = 64
     else:
-        c = studies.get_config(__file__, variant)
+        c = config_lib.load(f"studies/base:{variant}")
     if variant == "small":
         c.supernet.strategy_every = 20
     c.study.parts = ("strategies",)

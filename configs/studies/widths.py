@@ -7,14 +7,13 @@ python launch.py --config=configs/studies/widths.py --mode=study           CIFAR
 The searches are those of random search in strategies.py, which a pool has already if that was run.
 """
 
-from configs.studies import strategies
 from nas_jax import config as config_lib
 
 
 def get_config(variant=""):
     """The two best of each of five searches."""
     config_lib.check_variant(__file__, variant, ("digits", "small", ""))
-    c = strategies.get_config(variant)
+    c = config_lib.load(f"studies/strategies:{variant}")
     c.study.parts = ("widths",)
     c.study.variants = c.study.variants[:1]
     c.retrain.final.groups.tuned = 2

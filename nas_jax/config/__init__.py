@@ -1,9 +1,10 @@
-"""The config: its fields, their defaults and rules, and variants of a config.
+"""The config: its fields, their defaults and rules, variants of a config, files of configs.
 
-It imports nothing heavy, so that `launch.py --help` and the error of a wrong field do not wait for
+It imports nothing heavy, so that `nas-jax --help` and the error of a wrong field do not wait for
 JAX.
 """
 
 from nas_jax.config.defaults import MODES, STAGES, check_variant, default, retrain_nothing
+from nas_jax.config.files import load
 
-__all__ = ["MODES", "STAGES", "check_variant", "default", "retrain_nothing"]
+__all__ = ["MODES", "STAGES", "check_variant", "default", "load", "retrain_nothing"]

@@ -12,7 +12,7 @@ from nas_jax.config import trained_networks
 from nas_jax.config.rules import ABOVE_0, FREE, LONG, SHARE, at_least, at_most, items, one_of
 
 STAGES = ("supernet", "sweep", "retrain", "report")  # of a search
-MODES = (*STAGES, "search", "study")
+MODES = (*STAGES, "search", "study", "check")
 
 
 def default() -> ConfigDict:
@@ -209,7 +209,7 @@ def check_variant(file: str, given: str, variants: tuple[str, ...]) -> None:
     """
     if given not in variants:
         allowed = " or ".join(repr(variant) if variant else "none" for variant in variants)
-        raise ValueError(f"--config=configs/{Path(file).name}:{given}: the variant is {allowed}")
+        raise ValueError(f"--config={Path(file).name}:{given}: the variant is {allowed}")
 
 
 def retrain_nothing(config: ConfigDict) -> None:

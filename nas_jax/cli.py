@@ -1,0 +1,235 @@
+"""One-shot neural architecture search: train a supernet, evaluate candidates, retrain the best.
+
+  {0} --config=digits                                 the whole search, embedded data
+  {0} --config=cifar --mode=supernet                  the paper's supernet on CIFAR-10
+  {0} --config=cifar:small                            a search for a CPU
+  {0} --config=nasbench_macro:small                   judged by published accuracies
+  {0} --config=mine.py --config.seed=1 --workdir=runs/seed1
+  {0} --config=mine.py --mode=check                   what it will take, before it runs
+
+Modes (each resumes where it was stopped; none repeats what is there):
+  supernet  train the one-shot model with path dropout    -> checkpoints/, metrics.jsonl
+  sweep     evaluate candidates on validation images      -> trials.jsonl
+  retrain   train chosen architectures from scratch       -> retrain/
+  report    tables and figures of all of it               -> report/report.md
+  search    the four above in order (the default)
+  study     an experiment of the paper: a config studies/NAME (its default)
+  check     say what is wrong, and what a run will take; write nothing
+
+Any field of the config can be set: --config.supernet.train.base_lr=0.2
+Exit codes: 0 done, 1 the training diverged, 2 wrong input or too little memory or disk, 130 Ctrl-C,
+143 SIGTERM (with a checkpoint). Whatever ended it, the same command goes on from there.
+"""
+
+import logging
+import os
+import re
+import sys
+import textwrap
+import traceback
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from nas_jax import config as config_lib
+from nas_jax.config import field_list, files, validation
+from nas_jax.config.variants import flatten
+from nas_jax.runtime import environment
+from nas_jax.runtime.preemption import Interrupted
+
+_HELP = {"--help", "-h", "-help", "--helpfull"}
+
+
+class _Parser(flags.ArgumentParser):
+    """The parser of all fields of one type; its error says in words what they must be."""
+
+    def __init__(self, parse, words):
+        self._parse, self._words = parse, words
+
+    def parse(self, argument):
+        try:
+            return self._parse(argument)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"must be {self._words}") from error
+
+
+def _whole(argument):
+    """Parse an int; 1e6 and 40.0 are allowed."""
+    try:
+        return flags.IntegerParser().parse(argument)
+    except ValueError:
+        if not float(argument).is_integer():
+            raise
+        return int(float(argument))
+
+
+for _type, _parse, _words in (
+    (int, _whole, "a whole number"),
+    (float, flags.FloatParser().parse, "a number"),
+    (bool, flags.BooleanParser().parse, "true or false"),
+):
+    config_flags.register_flag_parser_for_type(_type, _Parser(_parse, _words))
+
+
+def _flags(fields):
+    """Define the flags; the config's reads the list `fields`, arguments that set its fields."""
+    values = flags.FlagValues()
+    about = {
+        "config": "A config that comes with nas_jax, by name, or FILE.py; NAME:variant.",
+        "mode": "What to do; default: see above.",
+        "distributed": "One of several processes of a run.",
+        "workdir": "Folder of the run; default: runs/<config name>.",
+    }
+    config_flags.DEFINE_config_file(
+        "config", None, about["config"], flag_values=values, sys_argv=fields
+    )
+    flags.DEFINE_enum("mode", None, config_lib.MODES, about["mode"], flag_values=values)
+    flags.DEFINE_bool("distributed", False, about["distributed"], flag_values=values)
+    flags.DEFINE_string("workdir", None, about["workdir"], flag_values=values)
+    return values
+
+
+def _parse_arguments(argv):
+    """Read the config's file, check which fields are set, then set them; return the flags."""
+    argv, fields = _with_path(argv), []
+    values = _flags(fields)
+    others = values(argv, known_only=True)[1:]
+    if values.config is None:
+        raise ValueError(
+            f"--config is missing, e.g. --config=digits; there are {', '.join(files.names())}, "
+            "and files of your own"
+        )
+    _check_fields(others, dict(flatten(values.config)))
+    fields.extend(argv)
+    stray = values(argv)[1:]
+    if stray:
+        raise ValueError(f"{stray[0]!r} is no flag; fields are set by --config.{stray[0]}")
+    return values
+
+
+def _with_path(argv):
+    """Replace the name of a config by the path of its file."""
+    argv = list(argv)
+    for i, argument in enumerate(argv):
+        flag, equals, given = argument.partition("=")
+        if flag in ("--config", "-config") and equals:
+            argv[i] = f"{flag}={files.path_of(given)}"
+        elif flag in ("--config", "-config") and i + 1 < len(argv):
+            argv[i + 1] = files.path_of(argv[i + 1])
+    return argv
+
+
+def _check_fields(arguments, fields):
+    """Check that the fields that arguments set exist, and that no tuple is given twice.
+
+    The flags would join the two tuples; of other fields the last value counts.
+    """
+    seen = set()
+    for argument in arguments:
+        given = re.fullmatch(r"--?(?:no)?config\.([^=]+)=?(.*)", argument, re.DOTALL)
+        if not given:
+            continue
+        if not given[2].startswith("{"):  # a whole section
+            validation.field_name(given[1], fields)
+        if given[1] in seen and isinstance(fields.get(given[1]), tuple):
+            raise ValueError(
+                f"--config.{given[1]} is given twice; give all items at once, as "
+                f"--config.{given[1]}={str(fields[given[1]])!r}"
+            )
+        seen.add(given[1])
+
+
+def _default_workdir(values):
+    path, _, variant = config_flags.get_config_filename(values["config"]).partition(":")
+    return Path("runs", "-".join(filter(None, (Path(path).stem, variant))))
+
+
+def _run_joined(values, fail):
+    """Run as one of several processes.
+
+    JAX would make this process wait for the others at its end, and the others for this one. So
+    after a failure it exits at once, which ends the others.
+    """
+    try:
+        from nas_jax.runtime import distributed
+
+        distributed.initialize()
+    except ValueError as error:
+        return fail(error, 2)
+    if not distributed.is_lead():
+        logging.getLogger("nas_jax").setLevel(logging.WARNING)
+    code = 1
+    try:
+        code = _run(values, fail)
+    except Exception:
+        traceback.print_exc()
+    if code:
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _run(values, fail):
+    try:
+        from nas_jax import pipeline  # imports JAX, and --help must be quick
+
+        workdir = values.workdir or _default_workdir(values)
+        pipeline.run(values.config, values.mode, workdir)
+    except KeyboardInterrupt as stop:
+        return 143 if isinstance(stop, Interrupted) else 130
+    except FloatingPointError as error:
+        return fail(error, 1)
+    except ValueError as error:
+        return fail(error, 2)
+    return 0
+
+
+def _last_words(error):
+    """Return the bare message of an error that the flags wrap in another, or in a traceback."""
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    text = str(error.args[0] if isinstance(error, KeyError) else error)
+    if "Traceback" in text:  # of the config's file
+        flag, text = text.partition(": ")[0], text.rstrip().rpartition("\n")[2].partition(": ")[2]
+        if "get_config() takes" in text:
+            text = f"{flag}: it has no variants; leave out the colon and what follows"
+    return text.removeprefix("flag ")
+
+
+def _print_help(program):
+    command = "python launch.py" if program == "launch.py" else program
+    print(__doc__.format(command))
+    for flag in _flags([]).get_flags_for_module(__name__):
+        print(f"--{flag.name}: {flag.help}")
+    print(f"\n{textwrap.fill('Configs: ' + ', '.join(files.names()), 100)}\n\n{field_list.text()}")
+
+
+def _set_up_logging():
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S"
+    )
+    logging.getLogger("nas_jax").setLevel(logging.INFO)
+    for library in ("absl", "asyncio"):  # Orbax logs at length what it then raises
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse flags and run; return the exit code. `argv` begins with the name of the command."""
+    argv = argv or sys.argv
+    program = Path(argv[0]).name
+
+    def fail(error, code):
+        print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return code
+
+    if len(argv) < 2 or _HELP & set(argv):
+        _print_help(program)
+        return 0
+    _set_up_logging()
+    environment.configure()
+    try:
+        values = _parse_arguments(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        return fail(_last_words(error), 2)
+    return (_run_joined if values.distributed else _run)(values, fail)

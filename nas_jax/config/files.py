@@ -1,0 +1,69 @@
+"""Config files: those that come with the package, by name, and a user's own, by path."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+from ml_collections import ConfigDict
+
+from nas_jax import naming
+
+
+def folder() -> Path:
+    """Return the folder of the configs that come with the package.
+
+    It is `nas_jax/configs` where the package is installed, and `configs` in a checkout.
+    """
+    package = Path(__file__).parents[1]
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def names() -> list[str]:
+    """List the names of these configs, such as "digits" and "studies/final"."""
+    root = folder()
+    paths = (path.relative_to(root).with_suffix("") for path in root.rglob("*.py"))
+    return sorted(path.as_posix() for path in paths if path.name != "__init__")
+
+
+def path_of(given: str) -> str:
+    """Return "FILE.py" or "FILE.py:variant" of what --config names.
+
+    Args:
+      given: a name of `names`, or the path of a file that ends in .py; each may end in ":variant".
+
+    Raises: ValueError if there is no such config (with the nearest), or no such file.
+    """
+    name, colon, variant = given.partition(":")
+    if not name.endswith(".py"):
+        naming.check("--config", name, names())
+        return f"{folder() / name}.py{colon}{variant}"
+    if not Path(name).expanduser().is_file():
+        raise ValueError(
+            f"--config={given}: there is no file {name}; the configs that come with nas_jax have "
+            f"names without .py: {', '.join(names())}"
+        )
+    return f"{Path(name).expanduser()}{colon}{variant}"
+
+
+def load(given: str) -> ConfigDict:
+    """Return the config of a name or a file, each of which may end in ":variant".
+
+    Configs are made of others by it: it works in a checkout, where the package is installed, and
+    in a file that is loaded by its path.
+
+    Raises: ValueError as of `path_of`, or if the config has no such variant.
+    """
+    path, colon, variant = path_of(given).partition(":")
+    module = _module(Path(path))
+    if not hasattr(module, "get_config"):
+        raise ValueError(f"--config={given}: {path} has no function get_config")
+    return module.get_config(*([variant] if colon else []))
+
+
+def _module(path: Path) -> ModuleType:
+    """Run a config's file; each time anew, so that a file that was changed is read again."""
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
