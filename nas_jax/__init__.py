@@ -4,6 +4,7 @@ The public names are modules:
 
     config             every field of a run, with defaults
     build, pipeline    make a `Run` of a config; run its stages in a folder
+    data               `from_arrays`, a data set of arrays
     spaces             search spaces, whose `supernet` and `standalone` make Flax modules
     masked             `init` of those modules, and the layers on which masks act
     one_shot_accuracy  evaluate many architectures with a supernet's weights
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "build": "nas_jax.build",
     "config": "nas_jax.config",
+    "data": "nas_jax.data",
     "latency": "nas_jax.costs.latency",
     "masked": "nas_jax.nn.masked",
     "one_shot_accuracy": "nas_jax.oneshot.accuracy",

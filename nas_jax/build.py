@@ -50,7 +50,9 @@ def build_run(config: ConfigDict, workdir: str | Path) -> Run:
     if config.data.image_size:
         space.check_image_size(config.data.image_size)  # before a data set is read in vain
     _training_variant(config, space)  # as soon as it can be checked
-    run = assemble(config, _load(config.data), workdir)
+    data = _load(config.data)
+    config = _with_no_more_images_than_there_are(config, data)
+    run = assemble(config, data, workdir)
     if config.sweep.strategy == "exhaustive":
         run = _with_no_more_than_there_are(run)
     validation.sizes(config, space, run.data, jax.device_count(), _shared_trainings(config))
@@ -164,6 +166,25 @@ def _load(section):
     for name in ("data_dir", "image_size"):
         fields[name] = fields[name] or None
     return loading.load(**fields, **(digits if fields["name"] == "digits" else {}))
+
+
+def _with_no_more_images_than_there_are(config, data):
+    """Lower `sweep.num_images` to the validation images of a set of the user's own.
+
+    A config file has the number of its own set, and such a set may be small.
+    """
+    most = data.num_images("valid")
+    if data.origins is None or config.sweep.num_images <= most:
+        return config
+    config = config.copy_and_resolve_references()
+    sweep = config.sweep
+    sweep.batch_size = min(sweep.batch_size, most)
+    sweep.num_images = most // sweep.batch_size * sweep.batch_size
+    logger.info(
+        "sweep.num_images is %d and sweep.batch_size %d: the validation split has %d images",
+        *(sweep.num_images, sweep.batch_size, most),
+    )
+    return config
 
 
 def _training_variant(config, space):

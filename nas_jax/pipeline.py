@@ -90,7 +90,9 @@ def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
         with _explained(directory, mode), distributed.lead_first("workdir"):
             mine = stack.enter_context(_claim(directory, mode))
             if distributed.is_lead():
-                workdir.open_workdir(directory, run.config.to_dict(), _inputs(run, mode))
+                inputs, facts = _inputs(run, mode), run.data.facts()
+                workdir.open_workdir(directory, run.config.to_dict(), inputs, facts)
+                workdir.write_splits(directory, run.data.origins_by_split())
         say = functools.partial(workdir.set_status, directory) if mine else _say_nothing
         for stage in config_lib.STAGES if mode == "search" else (mode,):
             recorded = _recorded(functools.partial(say, stage=stage))

@@ -9,7 +9,17 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from nas_jax.config import trained_networks
-from nas_jax.config.rules import ABOVE_0, FREE, LONG, SHARE, at_least, at_most, items, one_of
+from nas_jax.config.rules import (
+    ABOVE_0,
+    FREE,
+    LONG,
+    SHARE,
+    Rule,
+    at_least,
+    at_most,
+    items,
+    one_of,
+)
 
 STAGES = ("supernet", "sweep", "retrain", "report")  # of a search
 MODES = (*STAGES, "search", "study", "check")
@@ -36,12 +46,23 @@ def default() -> ConfigDict:
 def _add_data(c: ConfigDict) -> None:
     """Add the section `data`: the images and their splits."""
     c.data = ConfigDict()
-    c.data.name = "cifar10"  # "digits" (embedded), "imagenet2012", or any TFDS classification set
+    # "digits" (embedded), "imagenet2012" or any TFDS classification set; images of your own are
+    # "folder:PATH" or "npz:PATH" (docs/data.md).
+    c.data.name = "cifar10"
     c.data.data_dir = ""  # the TFDS folder; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets
     c.data.image_size = 32  # pixels; images are resized to it (0: as they are)
-    c.data.train = "train[:45000]"  # TFDS split strings; the three may not overlap
+    # TFDS split strings, for sets of TFDS and digits; the three may not overlap. A folder or a file
+    # of arrays has its own splits, or data.fractions.
+    c.data.train = "train[:45000]"
     c.data.valid = "train[45000:]"  # to evaluate candidates
     c.data.test = "test"  # read once, by final networks
+    c.data.image_key = "image"  # of TFDS: the feature that is the image
+    c.data.label_key = "label"  # and the one that is the class
+    # Of a folder or a file of arrays: what train, valid and test get of each class, where the set
+    # itself does not say. Valid ranks candidates, so it is no small part.
+    c.data.fractions = (0.6, 0.2, 0.2)
+    c.data.split_seed = 0  # of that drawing
+    c.data.memory_gb = 4.0  # a folder whose images take more (10^9 bytes) is streamed; 0: always
     # Seed of the order of a split's fixed images, which evaluate candidates and calibrate
     # statistics. The order is random since a set may be stored by class; -1: as it is stored.
     c.data.shuffle_seed = 0
@@ -52,6 +73,9 @@ def _add_data(c: ConfigDict) -> None:
 
 _DATA = {
     "data.image_size": at_least(0, most=4096),
+    "data.fractions": Rule("above 0 and below 1", lambda value: 0 < value < 1, items=float),
+    "data.split_seed": at_least(0),
+    "data.memory_gb": at_least(0),
     "data.shuffle_seed": FREE,
     "data.digits.clutter": at_least(0, most=100),
     "data.digits.noise": at_least(0),

@@ -5,8 +5,6 @@ C channels.
 """
 
 import abc
-import bisect
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -18,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from nas_jax.data import imaging
+from nas_jax.data.records import SPLITS, decode, reading
 
 NUM_THREADS, NUM_PREFETCHED = 16, 512  # images decoded at once; images decoded ahead of use
-SPLITS = ("train", "valid", "test")  # records are numbered through them
 FOREVER = 2**31  # batches, more than any training takes
 NUM_SAMPLED = 100  # images that the fingerprint of a streamed set reads
 
@@ -43,6 +41,8 @@ class Data(abc.ABC):
       sizes: numbers of images of train, valid and test.
       shuffle_seed: decides the order in which `fixed` takes the images of a split, as many sets are
         stored sorted by class; -1 keeps the stored order.
+      origins: of a set of the user's own, what each record was: a file's path within its folder, or
+        the number in its array. None for other sets.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Data(abc.ABC):
     std: tuple[float, ...]
     sizes: tuple[int, int, int]
     shuffle_seed: int
+    origins: Sequence[str] | Sequence[int] | None = dataclasses.field(default=None, kw_only=True)
 
     @property
     def num_classes(self) -> int:
@@ -77,6 +78,23 @@ class Data(abc.ABC):
     @abc.abstractmethod
     def _content(self) -> Iterator[Any]:
         """Yield the buffers that the fingerprint digests."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what describes the set in a file of a run: classes, sizes, shape, mean and std."""
+        return {
+            "class_names": self.class_names,
+            "sizes": dict(zip(SPLITS, self.sizes)),
+            "image_shape": self.image_shape,
+            "mean": self.mean,
+            "std": self.std,
+        }
+
+    def origins_by_split(self) -> dict[str, list] | None:
+        """Return {split: `origins` of its records}; None if the set has none."""
+        if self.origins is None:
+            return None
+        parts = (self._records(split) for split in SPLITS)
+        return {s: list(self.origins[r.start : r.stop]) for s, r in zip(SPLITS, parts)}
 
     def num_images(self, split: str) -> int:
         """Count the images of a split: "train", "valid", "train+valid" or "test".
@@ -175,48 +193,6 @@ class Data(abc.ABC):
         """
 
 
-@contextlib.contextmanager
-def reading(record: int, sizes: Sequence[int]) -> Iterator[None]:
-    """Name the record in errors that are raised inside the block.
-
-    Args:
-      record: its number, counted through train, valid and test.
-      sizes: numbers of images of these three.
-
-    Raises:
-      ValueError: an error was raised inside; decoders of damaged images raise errors of many kinds.
-        One line names the split, the record's number in it, and the way out.
-    """
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, MemoryError) or getattr(error, "errno", None):
-            raise  # the machine's fault, not the record's
-        which = bisect.bisect(list(itertools.accumulate(sizes)), record)
-        field, number = f"data.{SPLITS[which]}", record - sum(sizes[:which])
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(
-            f"{field}: record {number} (counted from 0): {reason}; mend it, or start a new run "
-            f"without it: {field} can be the sum of two slices"
-        ) from error
-
-
-def decode(row: dict[str, Any], channels: int, num_classes: int) -> tuple[Any, np.int32]:
-    """Decode a record: a Pillow image of so many channels, and a label, int32 [].
-
-    Args:
-      row: {"image": bytes of an image file, "label": int}.
-      channels: C.
-      num_classes: labels must be in 0 .. num_classes - 1.
-
-    Raises: ValueError for another label; errors of many kinds for a damaged image.
-    """
-    label = int(row["label"])
-    if not 0 <= label < num_classes:
-        raise ValueError(f"its label is {label}, not in 0..{num_classes - 1}")
-    return imaging.open_image(row["image"], channels), np.int32(label)
-
-
 @functools.lru_cache(maxsize=4)  # threads may be in two epochs at once
 def _order(num_images, seeds):
     return np.random.default_rng(seeds).permutation(num_images)
@@ -243,6 +219,30 @@ class InMemory(Data):
             yield {"image": self.images[records], "label": self.labels[records]}
 
 
+def in_memory(
+    name: str,
+    class_names: Sequence[str],
+    sizes: tuple[int, int, int],
+    shuffle_seed: int,
+    images: np.ndarray,
+    labels: np.ndarray,
+    origins: Sequence[Any] | None = None,
+) -> InMemory:
+    """Make a data set in memory; mean and std are those of the training images."""
+    stats = moments(images[: sizes[0]])
+    shape = images.shape[1:]
+    names, arrays = tuple(class_names), (images, labels)
+    return InMemory(name, names, shape, *stats, sizes, shuffle_seed, *arrays, origins=origins)
+
+
+def moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation [C] of uint8 images [N, H, W, C], scaled to [0, 1]."""
+    mean = images.mean(0, dtype=np.float64).mean((0, 1))
+    square = np.square(images, dtype=np.uint16).mean(0, dtype=np.float64).mean((0, 1))
+    std = np.sqrt(np.maximum(square - mean**2, 1))  # at least a grey level: a divisor
+    return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Streamed(Data):
     """A data set of encoded images, which are decoded when they are read.
@@ -254,14 +254,26 @@ class Streamed(Data):
     images the shorter side becomes H * 256 / 224, and the centre is kept.
 
     Attributes:
-      source: `source[i]` is {"image": bytes of an image file, "label": int}.
+      source: `source[i]` is a row as of `decode`.
+      files: the path of each record, where each has a file of its own.
+      digest: of what the fingerprint tells apart beside a sample of the images.
     """
 
     source: Sequence[dict[str, Any]]
+    files: Sequence[Any] | None = None
+    digest: bytes = b""
+
+    def measured(self, num_images: int) -> "Streamed":
+        """Return the set with mean and std of so many random training images, or of all."""
+        size = self.sizes[0]
+        chosen = np.sort(_order(size, (0,))[:num_images])
+        mean, std = moments(next(self._read(lambda number: (chosen, None), range(1)))["image"])
+        return dataclasses.replace(self, mean=mean, std=std)
 
     def _content(self):
+        yield self.digest
         for record in np.linspace(0, sum(self.sizes) - 1, NUM_SAMPLED).astype(int).tolist():
-            with reading(record, self.sizes):
+            with reading(record, self.sizes, self.files):
                 row = self.source[record]
             yield from (row["image"], np.int64(row["label"]).tobytes())
 
@@ -281,7 +293,7 @@ class Streamed(Data):
 
     def _decode(self, record, seed):
         height, width, channels = self.image_shape
-        with reading(record, self.sizes):
+        with reading(record, self.sizes, self.files):
             image, label = decode(self.source[record], channels, self.num_classes)
         if seed is None:
             box = imaging.centre_box(*image.size, height / (height * 256 // 224))

@@ -12,7 +12,7 @@ NUM_ORIGINALS = {"train": 1197, "valid": 300, "test": 300}
 # Ten images of each held-out original: then chance in a measured accuracy is small beside the
 # differences between architectures.
 NUM_IMAGES = {"train": 6000, "valid": 3000, "test": 3000}
-OPTIONS = ("clutter", "noise")
+OPTIONS = ("clutter", "noise", "seed")
 DIGIT_SIZE = 8  # pixels
 FRAGMENT_SIZE = 4  # pixels: strokes are visible, but no digit
 

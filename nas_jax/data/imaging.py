@@ -10,12 +10,14 @@ import numpy as np
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # channels -> Pillow's name
 BILINEAR = 2  # Pillow's number; Pillow averages over all pixels where an image becomes smaller
+MOST_MAGNIFIED = 4  # what an image's shorter side may grow by
+ORIENTATION = 0x0112  # EXIF tag; from 5 on width and height are exchanged
 _LARGEST = 2**16 - 1  # whole number of 16 bits
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
 
-def open_image(encoded: bytes, channels: int) -> Any:
+def open_image(encoded: bytes, channels: int, upright: bool = False) -> Any:
     """Decode an image to 8 bits and so many channels.
 
     As in TensorFlow, 16 bits become value // 256, and transparency is dropped unless 4 channels are
@@ -25,6 +27,7 @@ def open_image(encoded: bytes, channels: int) -> Any:
     Args:
       encoded: the bytes of an image file.
       channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+      upright: whether to turn (and mirror) the image as its EXIF data say.
 
     Returns:
       A Pillow image of mode "L", "RGB" or "RGBA".
@@ -33,13 +36,15 @@ def open_image(encoded: bytes, channels: int) -> Any:
       ValueError: the bytes are no image, or its pixels are no whole numbers of 16 bits. Pillow
         raises errors of many other kinds where a file is damaged.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         image = Image.open(io.BytesIO(encoded))
     except UnidentifiedImageError as error:  # its text quotes an address in memory
         raise ValueError(f"{len(encoded)} bytes are no image that Pillow knows") from error
     image.load()
+    if upright:
+        image = ImageOps.exif_transpose(image)
     if image.mode[0] in "IF":  # one channel of 16- or 32-bit integers, or of floats
         image = Image.fromarray(_high_byte(np.asarray(image)))
     return image.convert(MODES[channels])
@@ -56,6 +61,22 @@ def _high_byte(pixels):
             f"0..{_LARGEST} (or 8 bits)"
         )
     return (pixels // 256).astype(np.uint8)
+
+
+def check_size(width: int, height: int, size: int) -> None:
+    """Refuse an image that is tiny for `size`. Raises: ValueError if it had to grow too much."""
+    if min(width, height) * MOST_MAGNIFIED < size:
+        raise ValueError(
+            f"{width} x {height} pixels are too few for data.image_size={size}, as an image may "
+            f"grow by {MOST_MAGNIFIED} at most; lower data.image_size, or leave it out"
+        )
+
+
+def square(image: Any) -> Any:
+    """Cut the largest square of a Pillow image from its centre."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image if image.size == (side, side) else image.crop((left, top, left + side, top + side))
 
 
 def resize(image: Any, channels: int, size: int | None) -> np.ndarray:

@@ -15,6 +15,11 @@ from typing import Any
 ABSENT = {
     "retrain.compile": "each",
     "data.shuffle_seed": -1,
+    "data.image_key": "image",
+    "data.label_key": "label",
+    "data.fractions": [0.6, 0.2, 0.2],
+    "data.split_seed": 0,
+    "data.memory_gb": 4.0,
     "supernet.other_data": False,
     "supernet.variant": "none",
     "supernet.variant_options": [],  # as JSON has it
@@ -32,6 +37,8 @@ FORMER_LEAVES = ("opt_state.1.1.count",)
 FORMER_STRATEGIES = ("morphnet", "pbt", "smash")
 # Fields that name a place. Its content is compared instead (data.json).
 PLACES = ("data.data_dir", "study.pool", "study.paper_points")
+# Prefixes of `data.name` after which a place follows.
+PLACED = ("folder:", "npz:")
 TABLE = "table"  # a file: its name counts, its folder does not
 CHECKS = ("supernet.other_data",)  # fields that only decide what is refused
 
@@ -86,8 +93,8 @@ def without_former(config: Mapping, prefix: str = "", also: Collection[str] = ()
 def decisive(config: Mapping) -> dict:
     """Copy a config and keep what decides the results of a run.
 
-    Paths become '', the path of a table its file name, and fields that only decide what is refused
-    are left out.
+    Paths become '', 'folder:PATH' becomes 'folder:', the path of a table its file name, and fields
+    that only decide what is refused are left out.
     """
     kept = copy.deepcopy(dict(config))
     for name in PLACES:
@@ -98,6 +105,9 @@ def decisive(config: Mapping) -> dict:
         section, field = _section(kept, name)
         if section is not None:
             section.pop(field, None)
+    section, field = _section(kept, "data.name")
+    if section is not None and str(section.get(field)).startswith(PLACED):
+        section[field] = section[field].partition(":")[0] + ":"
     if isinstance(kept.get(TABLE), str):
         kept[TABLE] = PurePath(kept[TABLE]).name
     return kept

@@ -3,9 +3,10 @@
 import contextlib
 import fcntl
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from nas_jax.storage import compatibility, file_paths, json_files, schemas
@@ -34,7 +35,12 @@ def claim(directory: Path, wait: bool) -> Iterator[bool]:
         yield True
 
 
-def open_workdir(workdir: Path, config: dict, inputs: dict[str, str | None]) -> None:
+def open_workdir(
+    workdir: Path,
+    config: dict,
+    inputs: dict[str, str | None],
+    facts: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
     """Make a workdir, or check that an existing one belongs to this config and these inputs.
 
     A field that config.json lacks has the value that reproduces runs from before that field. Where
@@ -46,6 +52,7 @@ def open_workdir(workdir: Path, config: dict, inputs: dict[str, str | None]) -> 
       inputs: for data.json, the inputs from outside that decide the results here: "fingerprint" of
         the images, the "order" in which they are taken, and "table", a digest of its file or None;
         also which form of a method is used (`compatibility.mended`).
+      facts: for data.json of a new workdir, what else is said of the images; it is not compared.
 
     Raises: ValueError that names the fields that differ and proposes another workdir.
     """
@@ -62,7 +69,7 @@ def open_workdir(workdir: Path, config: dict, inputs: dict[str, str | None]) -> 
             )
     else:
         json_files.write_json(path, config)
-    _check_inputs(workdir, inputs)
+    _check_inputs(workdir, inputs, facts)
     json_files.write_json(workdir / "versions.json", versions())
 
 
@@ -79,10 +86,10 @@ _OTHER_INPUTS = {  # what it means if a field of data.json differs
 }
 
 
-def _check_inputs(workdir, inputs):
+def _check_inputs(workdir, inputs, facts):
     path = workdir / "data.json"
     if not path.exists():
-        json_files.write_json(path, inputs)
+        json_files.write_json(path, {**inputs, **facts})
         return
     there = json_files.read_json(path, schemas.DATA)
     for name, here in inputs.items():
@@ -91,6 +98,13 @@ def _check_inputs(workdir, inputs):
                 f"--workdir={workdir} holds a run {_OTHER_INPUTS[name]} use another folder: "
                 f"--workdir={next_free(workdir)}"
             )
+
+
+def write_splits(workdir: Path, origins: Mapping[str, list] | None) -> None:
+    """Write splits.json, once: {split: file or number of each record}; nothing for None."""
+    path = workdir / "splits.json"
+    if origins is not None and not path.exists():
+        json_files.write_json(path, origins)
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> Iterable[str]:

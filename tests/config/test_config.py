@@ -153,7 +153,7 @@ BAD_FIELDS = [
     (
         "data",
         1,
-        "config.data is a section, which has data_dir, digits, image_size, .*data.data_dir",
+        "config.data is a section, which has data_dir, digits, fractions, .*data.data_dir",
     ),
     # too small
     ("supernet.filters", 0, "supernet.filters=0 must be 1 or more"),

@@ -14,7 +14,7 @@ from PIL import Image
 from nas_jax import config as config_lib
 from nas_jax import pipeline, spaces
 from nas_jax.costs import params_flops
-from nas_jax.data import dataset, imaging, loading
+from nas_jax.data import dataset, imaging, loading, records
 from nas_jax.storage import json_files
 from tests import trainings
 from tests.configs import tiny
@@ -268,7 +268,7 @@ def test_a_record_that_cannot_be_used_is_named(tmp_path, kind, split, number, na
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error")])
 def test_what_the_machine_lacks_is_no_records_fault(error):
-    with pytest.raises(type(error)) as raised, dataset.reading(0, (1, 1, 1)):
+    with pytest.raises(type(error)) as raised, records.reading(0, (1, 1, 1)):
         raise error
     assert raised.value is error
 
