@@ -36,7 +36,16 @@ def _chunk(kind, content):
 
 
 def write_tfds(
-    root, name, version, splits, *, suffix="array_record", label=None, num_classes=10, channels=None
+    root,
+    name,
+    version,
+    splits,
+    *,
+    suffix="array_record",
+    label=None,
+    num_classes=10,
+    channels=None,
+    keys=("image", "label"),
 ):
     """Write {split: (images or their bytes, labels)} as a prepared TFDS set, without TensorFlow."""
     import tensorflow_datasets as tfds
@@ -44,10 +53,10 @@ def write_tfds(
 
     channels = channels or splits["train"][0][0].shape[-1]
     features = {
-        "image": tfds.features.Image(shape=(None, None, channels)),
-        "label": label or tfds.features.ClassLabel(num_classes=num_classes),
+        keys[0]: tfds.features.Image(shape=(None, None, channels)),
+        keys[1]: label or tfds.features.ClassLabel(num_classes=num_classes),
     }
-    stored = {**features, "label": np.int64}  # any number, whatever the classes are
+    stored = {**features, keys[1]: np.int64}  # any number, whatever the classes are
     serialize = tfds.features.FeaturesDict(stored).serialize_example
     folder = Path(root) / name / version
     folder.mkdir(parents=True)
@@ -56,7 +65,7 @@ def write_tfds(
         writer = ArrayRecordWriter(str(path), "group_size:1")
         for image, number in zip(images, labels):
             encoded = image if isinstance(image, bytes) else png(image)
-            writer.write(serialize({"image": encoded, "label": number}))
+            writer.write(serialize(dict(zip(keys, (encoded, number)))))
         writer.close()
     infos = [
         tfds.core.SplitInfo(name=split, shard_lengths=[len(labels)], num_bytes=0)

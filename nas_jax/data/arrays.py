@@ -1,5 +1,6 @@
 """Arrays as a data set: from Python, or of a file that `numpy.savez` wrote."""
 
+import contextlib
 import hashlib
 import logging
 import zipfile
@@ -84,19 +85,34 @@ def load(path: str, **options: Any) -> InMemory:
 
 
 def _arrays(file):
+    if not zipfile.is_zipfile(file):
+        raise ValueError("it is no file of numpy.savez, which holds arrays by name")
+    with _damage_explained(), np.load(file, allow_pickle=False) as stored:
+        for key in stored.files:
+            naming.check("an array", key, ARRAYS)
+        missing = [key for key in ARRAYS[:2] if key not in stored.files]
+        if missing:
+            raise ValueError(f"it has no array {missing[0]!r}; it needs images and labels")
+        return {key: _array(stored, key) for key in stored.files}
+
+
+def _array(stored, key):
     try:
-        opened = np.load(file, allow_pickle=False)
-        if isinstance(opened, np.ndarray):
-            raise ValueError("it is a single array, of numpy.save; write it by numpy.savez")
-        with opened as stored:
-            for key in stored.files:
-                naming.check("an array", key, ARRAYS)
-            missing = [key for key in ARRAYS[:2] if key not in stored.files]
-            if missing:
-                raise ValueError(f"it has no array {missing[0]!r}; it needs images and labels")
-            return {key: stored[key] for key in stored.files}
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"it cannot be read ({' '.join(str(error).split())})") from error
+        return stored[key]
+    except ValueError as error:  # NumPy's text tells how to read objects all the same
+        raise ValueError(f"its array {key!r} is damaged, or holds objects") from error
+
+
+@contextlib.contextmanager
+def _damage_explained():
+    """Turn the many kinds of error that a damaged file raises into a ValueError."""
+    try:
+        yield
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"it cannot be read ({reason}); write it anew") from error
 
 
 def _check_images(images):
@@ -152,7 +168,7 @@ def _split(given, num_images):
         which[given == name] = number
     wrong = np.flatnonzero(which < 0)
     if wrong.size:
-        naming.check(f"split[{wrong[0]}]", given[wrong[0]], SPLITS)
+        naming.check(f"split[{wrong[0]}]", str(given[wrong[0]]), SPLITS)
     return which
 
 

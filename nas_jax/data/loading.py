@@ -1,5 +1,6 @@
 """Data sets by name: embedded digits, sets of TFDS, and a user's own folder or arrays."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,10 +9,13 @@ import numpy as np
 from nas_jax import naming
 from nas_jax.data import arrays, dataset, digits, folders, split_strings, splits, tfds_sets
 from nas_jax.data.dataset import Data
+from nas_jax.data.records import SPLITS
 from nas_jax.data.tfds_sets import STREAMED
 
 __all__ = ["STREAMED", "load"]
 DIGITS_IMAGE_SIZE = 16
+
+logger = logging.getLogger(__name__)
 
 
 def load(
@@ -62,13 +66,23 @@ def load(
     drawn = {"fractions": fractions, "split_seed": split_seed}
     kind, _, path = name.partition(":")
     if kind == "folder":
-        return folders.load(path, memory_gb=memory_gb, **common, **drawn)
+        return _said(folders.load(path, memory_gb=memory_gb, **common, **drawn))
     if kind == "npz":
-        return arrays.load(path, **common, **drawn)
+        return _said(arrays.load(path, **common, **drawn))
     specs = {"train": train, "valid": valid, "test": test}
     if name == "digits":
         return _load_digits(specs, shuffle_seed, image_size or DIGITS_IMAGE_SIZE, options)
     return tfds_sets.load(name, specs, data_dir=data_dir, keys=(image_key, label_key), **common)
+
+
+def _said(data):
+    """Log what was read of a set of the user's own."""
+    parts = ", ".join(f"{split} {size}" for split, size in zip(SPLITS, data.sizes))
+    logger.info(
+        "%s  %d images of %d classes: %s; %d x %d pixels, %d channel(s)",
+        *(data.name, sum(data.sizes), data.num_classes, parts, *data.image_shape),
+    )
+    return data
 
 
 def _check(name, image_size, shuffle_seed, fractions, options):

@@ -181,3 +181,23 @@ def test_a_small_set_is_read_as_it_is_or_refused(tmp_path_factory, made, seed):
         got, classes = data.fixed(split, len(numbers))
         np.testing.assert_array_equal(got, expected[numbers][order])
         np.testing.assert_array_equal(classes, labels[numbers][order])
+
+
+# -- features of other names ----------------------------------------------------------------------
+
+
+def test_features_of_other_names_are_read_by_their_keys(tmp_path):
+    images, labels = noise(20, 4, 4), np.arange(20) % 5
+    for name, keys in {"own": ("image", "label"), "other": ("picture", "species")}.items():
+        splits = {"train": (images, labels)}
+        write_tfds(tmp_path, name, "1.0.0", splits, num_classes=5, keys=keys)
+    slices = {"train": "train[:10]", "valid": "train[10:15]", "test": "train[15:]"}
+    options = {**slices, "image_size": None}
+    own = load(tmp_path, **options)
+    other = load(tmp_path, "other", **options, image_key="picture", label_key="species")
+    assert other.fingerprint == own.fingerprint
+    assert other.class_names == own.class_names
+    with pytest.raises(ValueError, match=r"features picture, species, .*data\.image_key and"):
+        load(tmp_path, "other", **options)
+    with pytest.raises(ValueError, match="8-bit image 'picture' and a class 'name'"):
+        load(tmp_path, "other", **options, image_key="picture", label_key="name")

@@ -87,6 +87,10 @@ def test_a_run_goes_on_with_the_values_with_which_it_was_begun(monkeypatch, ther
     ("there", "here", "said"),
     [
         ({"data": {"data_dir": "/a"}}, {"data": {"data_dir": "/b"}}, None),
+        ({"data": {"name": "folder:/a"}}, {"data": {"name": "folder:b"}}, None),
+        ({"data": {"name": "npz:/a.npz"}}, {"data": {"name": "npz:b.npz"}}, None),
+        ({"data": {"name": "folder:a"}}, {"data": {"name": "npz:a"}}, "data.name is 'folder:' the"),
+        ({"data": {"name": "a"}}, {"data": {"name": "b"}}, "data.name is 'a' there and 'b' here"),
         ({"study": {"pool": "a"}}, {"study": {"pool": "b"}}, None),
         ({"table": "/a/t.csv"}, {"table": "t.csv"}, None),
         # what is checked does not matter either

@@ -77,6 +77,7 @@ READERS = {
     "config.study.pool": lambda path: _build(**{"study.pool": path}),
     "config.study.paper_points": lambda path: _build(**{"study.paper_points": path}),
     "table": lambda path: tabular.load(path, MACRO),
+    "data.name": lambda path: loading.load(f"npz:{path}"),
     "data.data_dir": lambda path: loading.load("mnist", data_dir=path),
     "$NAS_BENCH_DIR": lambda path: tabular.load("x.csv", MACRO),
     "$TFDS_DATA_DIR": lambda path: loading.load("mnist"),
