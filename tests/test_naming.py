@@ -10,7 +10,7 @@ from nas_jax.costs import widths
 from nas_jax.nn import execution, layers, network
 from nas_jax.oneshot import path_dropout, path_samplers
 from nas_jax.report import results
-from nas_jax.spaces import base
+from nas_jax.spaces import params as params_lib
 from nas_jax.storage import schemas
 from nas_jax.training import optim, supernet, variants
 
@@ -46,7 +46,7 @@ def _sampler(name):
 
 
 def _widths(resource):
-    text, shapes = SPACE.to_str(SPACE.all_on()), base.param_shapes(SPACE, 4, 10)
+    text, shapes = SPACE.to_str(SPACE.all_on()), params_lib.param_shapes(SPACE, 4, 10)
     return widths.Widths(SPACE, text, shapes, image_size=8, resource=resource)
 
 

@@ -1,6 +1,5 @@
 """Parameters and multiply-adds of architectures, linear in the masks, without building networks."""
 
-import functools
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,7 +9,8 @@ import numpy as np
 
 from nas_jax.spaces import base
 from nas_jax.spaces import choices as choices_lib
-from nas_jax.spaces.image_size import ImageSize, height_and_width
+from nas_jax.spaces import params as params_lib
+from nas_jax.spaces.image_size import ImageSize
 
 
 class Cost(NamedTuple):
@@ -43,8 +43,8 @@ def of(
 
     Raises: ValueError if images of that size cannot be reduced evenly.
     """
-    size = height_and_width(image_size)
-    costs = total(space, _table(space, filters, size, num_classes, channels), archs)
+    size = {"filters": filters, "num_classes": num_classes, "channels": channels}
+    costs = total(space, params_lib.per_option(space, image_size, **size), archs)
     return Cost(costs[..., 0], costs[..., 1])
 
 
@@ -80,7 +80,7 @@ def on_images(space: base.Space, archs: Any, filters: int, data: Any) -> Cost:
 
 def of_network(space: base.Space, params: Any, image_size: ImageSize) -> Cost:
     """Compute the cost of the network with these parameters, whatever its widths."""
-    shapes = base.shapes_by_path(params)
+    shapes = params_lib.shapes_by_path(params)
     flops = (space.multiply_adds(path, shape, image_size) for path, shape in shapes.items())
     return Cost(np.asarray(sum(map(math.prod, shapes.values()))), np.asarray(sum(flops)))
 
@@ -107,8 +107,8 @@ def per_option(
       {name of a Choice: cost int64 [num_options], over all cells}, and by None the cost int64 [] of
       the part that all architectures have.
     """
-    size = height_and_width(image_size)
-    table = _table(space, filters, size, num_classes, channels)
+    size = {"filters": filters, "num_classes": num_classes, "channels": channels}
+    table = params_lib.per_option(space, image_size, **size)
     return {name: Cost(rows[..., 0], rows[..., 1]) for name, rows in table.items()}
 
 
@@ -117,7 +117,7 @@ def extremes(space: base.Space, filters: int = 16) -> tuple[Any, Any]:
 
     Among equals the last subset counts: a space lists an op that passes nothing before the others.
     """
-    table = per_option(space, filters=filters, image_size=space.reduction)
+    table = per_option(space, filters=filters, image_size=space.example_size)
     archs = []
     for sign in (1, -1):
         decisions = [
@@ -130,16 +130,3 @@ def extremes(space: base.Space, filters: int = 16) -> tuple[Any, Any]:
 
 def _last_argmax(values):
     return len(values) - 1 - np.argmax(values[::-1])
-
-
-@functools.cache
-def _table(space, filters, image_size, num_classes, channels):
-    """Tabulate (params, flops): int64 [num_options, 2] by Choice's name; [2] by None for all."""
-    table = {c.name: np.zeros((c.num_options, 2), np.int64) for c in jax.tree.leaves(space.choices)}
-    table[None] = np.zeros(2, np.int64)
-    shapes = base.param_shapes(space, filters, num_classes, channels)
-    for path, shape in shapes.items():
-        costs = math.prod(shape), space.multiply_adds(path, shape, image_size)
-        name, option = space.owner(path) or (None, slice(None))
-        table[name][option] += np.asarray(costs)
-    return table

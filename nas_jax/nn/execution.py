@@ -12,7 +12,7 @@ dispatch  gather the groups that use an option, compute it for them, and scatter
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -73,8 +73,24 @@ def scaled(y: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def _masked(functions, params, inputs, weights):
-    options = zip(functions, params, inputs, weights.T)
-    return sum(scaled(f(p, x), weight) for f, p, x, weight in options)
+    outputs = (f(p, x) for f, p, x in zip(functions, params, inputs))
+    return sum(map(scaled, of_one_shape(outputs), weights.T))
+
+
+def of_one_shape(outputs: Iterable[jax.Array]) -> Iterator[jax.Array]:
+    """Yield the outputs of options [G or 1, n, H, W, C], which are to be summed.
+
+    Raises: ValueError if their shapes differ.
+    """
+    first = None
+    for j, y in enumerate(outputs):
+        first = first or y.shape[1:]
+        if y.shape[1:] != first:
+            raise ValueError(
+                f"ops that are summed must give one shape, but option 0 gives {first} (images, "
+                f"height, width, channels), and option {j} {y.shape[1:]}"
+            )
+        yield y
 
 
 def _switch(functions, params, inputs, weights):

@@ -5,9 +5,11 @@ H height, W width, C channels in, D channels out. Activations are [G, n, H, W, C
 normalises each group over (n, H, W).
 """
 
+import contextlib
+import contextvars
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -36,7 +38,21 @@ def he_normal(fan_in: int):
 @functools.cache
 def he_scale(fan_in: int):
     """Make an initialiser to the standard deviation of `he_normal`; see `nas_jax.nn.init`."""
-    return nn.initializers.constant((2.0 / fan_in) ** 0.5)
+    constant = nn.initializers.constant((2.0 / fan_in) ** 0.5)
+    return lambda *args: constant(*args) * _multiplier.get()
+
+
+_multiplier = contextvars.ContextVar("multiplier", default=1)
+
+
+@contextlib.contextmanager
+def scales_multiplied(by: jax.Array) -> Iterator[None]:
+    """Multiply, in the block, what initialisers of `he_scale` give."""
+    token = _multiplier.set(by)
+    try:
+        yield
+    finally:
+        _multiplier.reset(token)
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:

@@ -66,7 +66,7 @@ class MixedOp(nn.Module):
         """Map x [G or 1, n, H, W, C] under mask [G, num_options] -> [G, n, H, W, C]."""
         options = [self.builders[j](name=str(j)) for j in self.on]
         if mask is None:
-            return sum(option(x) for option in options)
+            return sum(execution.of_one_shape(_named(*each, x) for each in zip(self.on, options)))
         return _weighted_sum(self, options, [(x,)] * len(options), mask)
 
 
@@ -151,6 +151,14 @@ def _weighted_sum(module, options, inputs, mask):
     else:
         functions, params = zip(*map(_pure, options))
     return execution.weighted_sum(name, functions, params, inputs, mask)
+
+
+def _named(number, option, x):
+    """Call an option in the scope of its number, which a module's parameters have by themselves."""
+    if isinstance(option, nn.Module):
+        return option(x)
+    with jax.named_scope(str(number)):
+        return option(x)
 
 
 def _pure(option):

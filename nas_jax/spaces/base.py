@@ -1,15 +1,14 @@
 """The base of all search spaces: what follows from a space's Choices and its parameter scopes.
 
-A space is a frozen dataclass (hashable). Its file defines the abstract members, and may override
-those before the line "The rest is final".
+A space is a frozen dataclass (hashable). Its file defines `choices` and `network`, and may override
+the other members before the line "The rest is final".
 """
 
 import abc
-import functools
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -18,18 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax.nn import network
-from nas_jax.runtime import rng
 from nas_jax.spaces import choices as choices_lib
+from nas_jax.spaces import params as params_lib
+from nas_jax.spaces import strings
 from nas_jax.spaces.image_size import ImageSize, height_and_width
 
 Arch = choices_lib.Arch
-Path = tuple[str, ...]  # the scopes of a parameter, then its name
-Op = Callable[..., Callable[[jax.Array], jax.Array]]
-"""Builder of a candidate operation: op(features, *, name, norm, kernel_init) returns a module or
-function [G, n, H, W, C] -> [G, n, H, W, features]; `norm` and `kernel_init` as in `nn.layers`. A
-space may also give `hidden`, the channels between an op's layers (None: the op chooses), and
-`stride`, by which the op reduces height and width."""
+Path = params_lib.Path
 
 
 class Layer(NamedTuple):
@@ -56,38 +50,44 @@ class Space(abc.ABC):
         """The tree of `Choice` records; their names are the scopes of their parameters."""
 
     @abc.abstractmethod
+    def network(self, *, num_classes: int, filters: int, arch: str | None, **options) -> nn.Module:
+        """Make the module: the supernet if `arch` is None, else one with only the ops of `arch`.
+
+        It is a `nas_jax.nn.network.Network`, whose docstring has the options.
+        """
+
+    # What follows from these two, and may be overridden.
+
+    def option_names(self, choice: choices_lib.Choice) -> tuple[str, ...]:
+        """Name a Choice's options; equal names are the same option of different Choices.
+
+        By default they are numbers.
+        """
+        return tuple(map(str, range(choice.num_options)))
+
     def to_str(self, arch: Arch) -> str:
         """Write the canonical string of one architecture, or of `all_on`.
 
+        By default, '|' parts Choices, and ',' their options: see `nas_jax.spaces.strings`.
+
         Raises: ValueError if the masks have a batch axis; `to_strs` takes many.
         """
+        return strings.write(self.choices, self.option_names, arch)
 
-    @abc.abstractmethod
     def parse(self, text: str) -> Any:
         """Read which options a string names: the tree of Choices with a tuple at each leaf.
 
         Raises: ValueError if an option does not exist, or if the number of Choices differs.
         """
-
-    @abc.abstractmethod
-    def network(self, *, num_classes: int, filters: int, arch: str | None, **options) -> nn.Module:
-        """Make the module: the supernet if `arch` is None, else one with only the ops of `arch`."""
-
-    @abc.abstractmethod
-    def reduction_at(self, path: Path) -> int:
-        """Return the factor by which height and width are reduced where that path's kernel works.
-
-        The classifier's kernel is not asked for.
-        """
+        return strings.read(self.choices, self.option_names, text)
 
     @property
-    @abc.abstractmethod
-    def reduction(self) -> int:
-        """The factor by which the network reduces the height and width of images in all."""
+    def reduction(self) -> int | None:
+        """The factor by which the network reduces images, whose sides must be multiples of it.
 
-    @abc.abstractmethod
-    def option_names(self, choice: choices_lib.Choice) -> tuple[str, ...]:
-        """Name a Choice's options; equal names are the same option of different Choices."""
+        None: it takes images of any size, or refuses them when it is traced.
+        """
+        return None
 
     def deepened(self, depth: int) -> "Space":
         """Return the space with `depth` cells a stage and the same architectures.
@@ -173,14 +173,21 @@ class Space(abc.ABC):
         return widths
 
     def check_image_size(self, image_size: ImageSize) -> None:
-        """Check that the network can reduce images of that size evenly, else raise a ValueError."""
+        """Check that the network takes images of that size, else raise a ValueError."""
         height, width = height_and_width(image_size)
-        if height % self.reduction or width % self.reduction:
+        if not self.reduction:
+            params_lib.check_traceable(self, (height, width))
+        elif height % self.reduction or width % self.reduction:
             raise ValueError(
                 f"images of {height}x{width} pixels (height x width): both must be multiples of "
                 f"{self.reduction}, by which this space's networks (config.space) reduce them; set "
                 "data.image_size to one"
             )
+
+    @property
+    def example_size(self) -> int:
+        """Side of images for what hardly depends on their size, pixels."""
+        return self.reduction or params_lib.EXAMPLE_SIZE
 
     def from_str(self, text: str) -> Arch:
         """Return masks float32 [num_options] of a canonical string, that of `all_on` included.
@@ -259,26 +266,19 @@ class Space(abc.ABC):
         """Return (Choice's name, option) that owns a parameter; None: every network uses it."""
         names = {choice.name for choice in jax.tree.leaves(self.choices)}
         for scope, below in itertools.pairwise(path):
-            if scope in names:
+            if scope in names and below.isdigit():
                 return scope, int(below)
         return None
 
     def multiply_adds(self, path: Path, shape: tuple[int, ...], image_size: ImageSize) -> int:
         """Count the multiply-adds of an array of parameters on one image; only kernels have any.
 
-        Raises: ValueError if images of that size cannot be reduced evenly.
-        """
-        return math.prod(shape) * self.positions(path, image_size) if len(shape) > 1 else 0
+        `shape` may have other widths than the supernet's: a kernel is used at as many places.
 
-    def positions(self, path: Path, image_size: ImageSize) -> int:
-        """Count the places at which the kernel of that path is applied to one image.
-
-        Raises: ValueError if images of that size cannot be reduced evenly.
+        Raises: ValueError if the network does not take images of that size.
         """
-        self.check_image_size(image_size)
-        if path[0] == network.CLASSIFIER:
-            return 1
-        return math.prod(side // self.reduction_at(path) for side in height_and_width(image_size))
+        found = params_lib.traced(self, image_size, **params_lib.REFERENCE)
+        return found.flops.get(path, 0) * math.prod(shape) // math.prod(found.shapes[path])
 
     def usage(self, params: Any, arch: Arch) -> Any:
         """Return the share of groups that use each parameter: float32 [], a tree like `params`.
@@ -317,32 +317,6 @@ def _check_counts(**counts):
     for name, count in counts.items():
         if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
             raise ValueError(f"{name}={count!r} must be a whole number from 1 on")
-
-
-@functools.cache
-def param_shapes(
-    space: Space, filters: int, num_classes: int, channels: int = 3
-) -> dict[Path, tuple[int, ...]]:
-    """Return {path: shape} of the supernet's parameters, which the network of `all_on` has, too."""
-    net = space.standalone(space.all_on(), num_classes=num_classes, filters=filters)
-    return shapes_by_path(params_shape(net, (space.reduction, space.reduction, channels)))
-
-
-def params_shape(net: network.Network, image_shape: tuple[int, ...]) -> Any:
-    """Trace shapes and dtypes of a network's parameters, for images [H, W, C]."""
-    masks = [net.space.all_on()] if net.arch is None else []
-    images = np.zeros((1, *image_shape), np.float32)
-    return jax.eval_shape(net.init, rng.key(0), images, *masks)["params"]
-
-
-def shapes_by_path(params: Any) -> dict[Path, tuple[int, ...]]:
-    """Return {path: shape} of a network's parameters."""
-    return {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(params).items()}
-
-
-def identity(x: jax.Array) -> jax.Array:
-    """Return x: the op that does nothing."""
-    return x
 
 
 def arch_id(text: str) -> str:

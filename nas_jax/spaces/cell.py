@@ -17,35 +17,12 @@ import jax
 
 from nas_jax.nn import kernels, masked, network
 from nas_jax.nn import layers as layers_lib
-from nas_jax.spaces import base
+from nas_jax.spaces import base, strings
 from nas_jax.spaces import choices as choices_lib
+from nas_jax.spaces import ops as ops_lib
 from nas_jax.spaces.choices import Choice
 
-
-def _pair(units, features, *, hidden=None, name, **unit):
-    """Make two units, with `hidden` channels between them; None: as many as after them."""
-    widths = hidden or features, features
-    builders = [layers_lib.partial(kind, n, size, **unit) for (kind, size), n in zip(units, widths)]
-    return layers_lib.Pair(tuple(builders), name=name)
-
-
-def _separable(size):
-    return functools.partial(_pair, ((layers_lib.SeparableConv, size),) * 2)
-
-
-# The paper's seven ops in its order. It does not give the pooling window; here: 3x3, stride 1.
-OPS: dict[str, base.Op] = {
-    "identity": lambda features, **_: base.identity,
-    "sep3x3": _separable(3),
-    "sep5x5": _separable(5),
-    "sep7x7": _separable(7),
-    "conv7x7": functools.partial(_pair, ((layers_lib.Conv, (1, 7)), (layers_lib.Conv, (7, 1)))),
-    "maxpool": lambda features, **_: kernels.max_pool,
-    "avgpool": lambda features, **_: kernels.avg_pool,
-}
-PAPER_OPS = tuple(OPS)[:7]  # the default of a space, whatever ops are added
-# Ops that pass their input on: no parameters, as many channels.
-PASSING = ("identity", "maxpool", "avgpool")
+PAPER_OPS = tuple(ops_lib.PAPER_OPS)  # the default of a space
 INPUT_NAMES = ("previous cell", "cell before")
 
 
@@ -58,7 +35,7 @@ class CellSpace(base.Space):
       num_blocks: choice blocks of a cell.
       cells_per_stage: after so many cells the resolution halves and the width doubles.
       stem_stride: 1, 2 or 4, by which the stems reduce images (the paper names none for ImageNet).
-      ops: names out of `OPS`; a name may come again (to measure growth).
+      ops: names or functions, see `ops.find`; an op may come again (to measure growth).
       tied: whether all cells have the same architecture, as in the paper; else each has its own.
     """
 
@@ -66,7 +43,7 @@ class CellSpace(base.Space):
     num_blocks: int = 4
     cells_per_stage: int = 2
     stem_stride: int = 1
-    ops: tuple[str, ...] = PAPER_OPS
+    ops: tuple[str | ops_lib.Op, ...] = PAPER_OPS
     tied: bool = True
 
     def __post_init__(self):
@@ -82,8 +59,7 @@ class CellSpace(base.Space):
             limit = choices_lib.MAX_OPTIONS
             raise ValueError(f"space.ops has {len(self.ops)} ops; 1 to {limit} are possible")
         for op in self.ops:
-            if op not in OPS:
-                raise ValueError(f"space.ops has {op!r}, which is none of {', '.join(OPS)}")
+            ops_lib.find(op), ops_lib.label(op)  # each raises
 
     @functools.cached_property
     def choices(self) -> tuple:
@@ -179,11 +155,13 @@ class CellSpace(base.Space):
     @functools.cached_property
     def _op_names(self) -> tuple[str, ...]:
         """Names of the ops; an op that comes again is numbered."""
-        seen = [self.ops[:j].count(op) for j, op in enumerate(self.ops)]
-        return tuple(f"{op}#{n + 1}" if n else op for op, n in zip(self.ops, seen))
+        return strings.distinct(tuple(map(ops_lib.label, self.ops)))
 
     def layers(self, text: str) -> list[base.Layer]:
-        """List the layers; see `base.Space.layers`."""
+        """List the layers, of the paper's ops alone; see `base.Space.layers`."""
+        for op in self.ops:
+            if op not in PAPER_OPS:
+                raise ValueError(f"space.ops has {op!r}: the widths of its layers are not known")
         layers = [base.Layer((stem,), (), stem) for stem in ("stem1", "stem2")]
         outputs, on = [("stem1",), ("stem2",)], self.indices(text)
         for cell in range(self.num_cells):
@@ -201,11 +179,11 @@ class CellSpace(base.Space):
         for choice, chosen in zip(self.of_cell(self.choices, cell), on):
             inputs, ops_ = ((scope, choice[field].name) for field in ("inputs", "ops"))
             joined, mixed = "/".join(inputs), "/".join(ops_)
-            passed = any(self.ops[j] in PASSING for j in chosen["ops"])
+            passed = any(self.ops[j] in ops_lib.PASSING for j in chosen["ops"])
             layers += [_layer((*inputs, str(j)), (tensors[j],), joined) for j in chosen["inputs"]]
             tensors.append(joined if passed else mixed)
             for j in chosen["ops"]:
-                if self.ops[j] not in PASSING:
+                if self.ops[j] not in ops_lib.PASSING:
                     op, between = (*ops_, str(j)), f"{mixed}/{j}"
                     layers.append(_layer((*op, "unit0"), (joined,), between))
                     layers.append(_layer((*op, "unit1"), (between,), tensors[-1]))
@@ -229,15 +207,6 @@ class CellSpace(base.Space):
     def stage(self, cell: int) -> int:
         """Return the stage of a cell, 0 for the stems (cells -1 and -2)."""
         return max(cell, 0) // self.cells_per_stage
-
-    def reduction_at(self, path: base.Path) -> int:
-        """Return that of the cell, projections included; see `base.Space.reduction_at`."""
-        scope = path[0]
-        if scope.startswith("stem"):
-            return min(self.stem_stride, 2)
-        if scope == "final":
-            return self.reduction
-        return self.stem_stride * 2 ** self.stage(int(scope.removeprefix("cell")))
 
     @property
     def reduction(self) -> int:
@@ -323,8 +292,11 @@ class Cell(nn.Module):
         """
         width = self._width(name, width)
         return [
-            functools.partial(
-                OPS[op], width, hidden=self._width(f"{name}/{j}", self.features), **self.unit
+            ops_lib.bound(
+                ops_lib.find(op),
+                width,
+                hidden=self._width(f"{name}/{j}", self.features),
+                **self.unit,
             )
             for j, op in enumerate(self.space.ops)
         ]

@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 
 from nas_jax.nn import kernels, layers, masked, network
-from nas_jax.spaces import base
+from nas_jax.spaces import base, ops
 from nas_jax.spaces import choices as choices_lib
 from nas_jax.spaces.choices import Choice
 
-OPS: dict[str, base.Op] = {
+OPS: dict[str, ops.Op] = {
     "none": lambda features, **_: jnp.zeros_like,
-    "skip_connect": lambda features, **_: base.identity,
+    "skip_connect": lambda features, **_: ops.identity,
     "nor_conv_1x1": functools.partial(layers.ConvNorm, kernel_size=(1, 1), relu_before=True),
     "nor_conv_3x3": functools.partial(layers.ConvNorm, kernel_size=(3, 3), relu_before=True),
     "avg_pool_3x3": lambda features, **_: kernels.avg_pool,
@@ -126,11 +126,6 @@ class NasBench201Space(base.Space):
     def network(self, *, num_classes, filters, arch, **options) -> nn.Module:
         """Make the module; see `base.Space.network`."""
         return CellsNetwork(self, num_classes, filters, arch, **options)
-
-    def reduction_at(self, path: base.Path) -> int:
-        """Return the reduction of the stage; see `base.Space.reduction_at`."""
-        scope = path[0]
-        return 1 if scope == "stem" else 2 ** int(scope.removeprefix("stage").partition("_")[0])
 
     @property
     def reduction(self) -> int:

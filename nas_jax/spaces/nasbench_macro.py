@@ -12,52 +12,14 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
+from nas_jax.nn import chain, masked, network
 from nas_jax.nn import layers as layers_lib
-from nas_jax.nn import masked, network
-from nas_jax.spaces import base
+from nas_jax.spaces import base, ops
 from nas_jax.spaces import choices as choices_lib
 from nas_jax.spaces.choices import Choice
 
-
-def _identity(features, *, stride, hidden=None, **unit):
-    """Make the identity, or a strided 1x1 convolution where the shape changes."""
-    if stride == 1:
-        return base.identity
-    return layers_lib.ConvNorm(features, (1, 1), stride, **unit)
-
-
-class InvertedResidual(nn.Module):
-    """MobileNetV2's block: 1x1, depthwise, 1x1, and a shortcut where the shape stays the same.
-
-    The first 1x1 convolution gives `hidden` channels; None: `expansion` times as many as enter.
-    """
-
-    features: int
-    stride: int
-    expansion: int
-    size: int
-    norm: Any = layers_lib.BatchNorm
-    kernel_init: Any = layers_lib.he_normal
-    hidden: int | None = None
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Map [G, n, H, W, C] -> [G, n, H/stride, W/stride, features]."""
-        unit = {"norm": self.norm, "kernel_init": self.kernel_init}
-        hidden = self.hidden or self.expansion * x.shape[-1]
-        y = layers_lib.ConvNorm(hidden, (1, 1), relu=True, **unit, name="expand")(x)
-        y = layers_lib.DepthwiseNorm(self.size, self.stride, relu=True, **unit, name="depthwise")(y)
-        y = layers_lib.ConvNorm(self.features, (1, 1), **unit, name="project")(y)
-        return x + y if x.shape == y.shape else y
-
-
-OPS: dict[str, base.Op] = {
-    "identity": _identity,
-    "mb3_k3": functools.partial(InvertedResidual, expansion=3, size=3),
-    "mb6_k5": functools.partial(InvertedResidual, expansion=6, size=5),
-}
+OPS: dict[str, ops.Op] = {name: ops.OPS[name] for name in ("identity", "mb3_k3", "mb6_k5")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,15 +88,6 @@ class NasBenchMacroSpace(base.Space):
         """Say whether a layer is its stage's first, which halves the resolution."""
         return layer == 0 or self.stage(layer) > self.stage(layer - 1)
 
-    def reduction_at(self, path: base.Path) -> int:
-        """Return that of the layer, or of its input for `expand`; see `base.Space.reduction_at`."""
-        scope = path[0]
-        if scope in ("stem", "head"):
-            return 1 if scope == "stem" else self.reduction
-        layer = int(scope.removeprefix("layer"))
-        enters = "expand" in path and self.reduces(layer)
-        return 2 ** (self.stage(layer) + (0 if enters else 1))
-
     def layers(self, text: str) -> list[base.Layer]:
         """List the layers; see `base.Space.layers`.
 
@@ -166,7 +119,7 @@ class NasBenchMacroSpace(base.Space):
         return 2 ** len(self.stages)
 
 
-class MacroNetwork(network.Network):
+class MacroNetwork(chain.ChainNetwork):
     """Supernet (`arch` None) or stand-alone network of the chain space; see `base.Space`."""
 
     def setup(self):
@@ -187,70 +140,18 @@ class MacroNetwork(network.Network):
         width = widths.get("head", self.space.head * self.filters)
         self.head = layers_lib.ConvNorm(width, (1, 1), relu=True, **unit)
 
-    def __call__(self, images: jax.Array, arch: base.Arch | None = None) -> jax.Array:
-        """Map images [B, H, W, C] or [G or 1, n, H, W, C] to logits float32 [B, K] or [G, n, K]."""
-        images, masks, leading = masked.to_groups(images, arch)
-        x = self.enter(images)
-        for i in range(len(self.space.choices)):
-            x = self.layer(i, x, None if masks is None else masks[i])
-        return self.leave(x).reshape(*leading, -1)
-
-    @nn.nowrap
-    def one_after_the_other(self, variables: Any, images: jax.Array, archs: Any) -> jax.Array:
-        """Return logits as `network.Network.one_after_the_other`, sharing the first layers.
-
-        A layer is computed again only if its op, or that of an earlier layer, differs from the
-        architecture before. So give sorted architectures.
-        """
-        return _sharing_prefixes(self, variables, images, archs)
-
-    # The links of the chain are methods, since `_sharing_prefixes` calls them one by one.
-
     def enter(self, images: jax.Array) -> jax.Array:
-        """Map images [G or 1, n, H, W, C] to the first layer's input, which all share."""
+        """Map images to the first layer's input; see `chain.ChainNetwork.enter`."""
         return self.stem(images.astype(self.dtype))
 
     def layer(self, number: int, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-        """Map x [G or 1, n, H, W, C] under mask [G, 3] to that layer's output."""
+        """Map x under mask [G, 3] to a layer's output; see `chain.ChainNetwork.layer`."""
         return getattr(self, self.space.choices[number].name)(x, mask)
 
     @nn.compact
     def leave(self, x: jax.Array) -> jax.Array:
-        """Map the last layer's output to logits float32 [G, n, K]."""
+        """Map the last layer's output to logits; see `chain.ChainNetwork.leave`."""
         return self.logits(self.head(x))
-
-
-def _sharing_prefixes(net, variables, images, archs):
-    """Compute logits [g, n, K]; `archs` has a mask [g, k] for each layer."""
-
-    def call(method, *args):
-        return net.apply(variables, *args, method=method)
-
-    changed = jnp.stack([jnp.any(mask[1:] != mask[:-1], -1) for mask in archs], -1)
-    first = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.argmax(changed, -1).astype(jnp.int32)])
-    start = call("enter", images[None])
-
-    def layer(i, x, mask, old=None):
-        return call("layer", i, x, mask)
-
-    def outputs(arch):
-        kept = [start]
-        for i, mask in enumerate(arch):
-            kept.append(layer(i, kept[-1], mask[None]))
-        return kept[1:]
-
-    def next_arch(before, given):
-        arch, first = given
-        kept = [start]
-        for i, mask in enumerate(arch):
-            inputs = kept[-1], mask[None], before[i]
-            anew = functools.partial(layer, i)
-            kept.append(jax.lax.cond(i >= first, anew, lambda x, mask, old: old, *inputs))
-        return kept[1:], call("leave", kept[-1])[0]
-
-    shapes = jax.eval_shape(outputs, jax.tree.map(lambda mask: mask[0], archs))
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    return jax.lax.scan(next_arch, nothing, (archs, first))[1]
 
 
 def _are_stages(value):

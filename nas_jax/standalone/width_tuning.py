@@ -12,7 +12,7 @@ import numpy as np
 from nas_jax.costs.widths import Widths, join
 from nas_jax.run import Run
 from nas_jax.runtime import distributed
-from nas_jax.spaces import base
+from nas_jax.spaces import params as params_lib
 from nas_jax.storage import json_files, schemas
 from nas_jax.training.loop import Task, Training
 
@@ -106,11 +106,11 @@ def _of_equal_cost(full, left, left_widths, share):
 
 def _widths_of(run, text, filters):
     net = run.standalone(text, filters=filters, bn="batch")
-    params = base.params_shape(net, run.data.image_shape)
+    params = params_lib.params_shape(net, run.data.image_shape)
     return Widths(
         run.space,
         text,
-        base.shapes_by_path(params),
+        params_lib.shapes_by_path(params),
         image_size=run.data.image_shape[:2],
         resource=run.config.retrain.widths.resource,
     )

@@ -6,7 +6,7 @@ import jax
 
 from nas_jax.run import Run
 from nas_jax.runtime import rng
-from nas_jax.spaces.base import params_shape
+from nas_jax.spaces.params import params_shape
 from nas_jax.storage.checkpoints import Weights
 from nas_jax.storage.trained import Trained
 from nas_jax.training import population

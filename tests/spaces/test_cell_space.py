@@ -120,7 +120,7 @@ def test_arch_id():
         ("cell", {"num_blocks": 16}, "space.num_blocks=16: at most 15"),
         ("cell", {"cells_per_stage": 0}, "space.cells_per_stage=0 must be 1 or more"),
         ("cell", {"stem_stride": 3}, "space.stem_stride=3 must be 1, 2 or 4"),
-        ("cell", {"ops": ("conv3x3",)}, "space.ops has 'conv3x3', which is none of identity, "),
+        ("cell", {"ops": ("conv3x3",)}, "space.ops='conv3x3' is none of identity, "),
     ],
 )
 def test_bad_space(name, fields, message):

@@ -10,7 +10,7 @@ import pytest
 
 from nas_jax import spaces
 from nas_jax.nn import layers, masked
-from nas_jax.spaces import base
+from nas_jax.spaces import params as params_lib
 from nas_jax.training import variants
 from nas_jax.training.variants import hypernetwork
 from tests import trainings
@@ -43,7 +43,7 @@ def test_parameters_are_counted_by_hand(made):
     """Only what is generated is larger than in the one-shot model, and only by its basis."""
     _, variables, _ = made
     params = flax.traverse_util.flatten_dict(variables["params"])
-    plain = base.param_shapes(SPACE, 4, 10)
+    plain = params_lib.param_shapes(SPACE, 4, 10)
     generated = {p: s for p, s in plain.items() if len(s) == 4 and s[:2] == (1, 1)}
     # three layers of two blocks of two 1x1 kernels, two strided identities, and the head
     assert len(generated) == 3 * 2 * 2 + 2 + 1

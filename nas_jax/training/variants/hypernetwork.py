@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from nas_jax.nn import layers, masked, network
 from nas_jax.oneshot.training_variant import TrainingVariant, check_range
 from nas_jax.spaces import Space, base
+from nas_jax.spaces import params as params_lib
 
 
 class HyperNetwork(network.Network):
@@ -57,7 +58,7 @@ class HyperNetwork(network.Network):
     def _generated(self, images):
         """List the paths of the kernels that are generated."""
         channels = images.shape[-1]
-        shapes = base.param_shapes(self.space, self.filters, self.num_classes, channels)
+        shapes = params_lib.param_shapes(self.space, self.filters, self.num_classes, channels)
         return [p for p, shape in shapes.items() if len(shape) == 4 and shape[:2] == (1, 1)]
 
     def _params(self, images):

@@ -10,7 +10,8 @@ import jax
 
 from nas_jax.costs import widths
 from nas_jax.oneshot.training_variant import OPTIONS, TrainingVariant, check_range
-from nas_jax.spaces import Space, base
+from nas_jax.spaces import Space
+from nas_jax.spaces import params as params_lib
 from nas_jax.storage import schemas
 
 
@@ -53,5 +54,5 @@ def make(
 
 def _of_all(space, params, resource):
     """Make the widths of the supernet; relative costs hardly depend on the size of images."""
-    text, shapes = space.to_str(space.all_on()), base.shapes_by_path(params)
-    return widths.Widths(space, text, shapes, image_size=space.reduction, resource=resource)
+    text, shapes = space.to_str(space.all_on()), params_lib.shapes_by_path(params)
+    return widths.Widths(space, text, shapes, image_size=space.example_size, resource=resource)
