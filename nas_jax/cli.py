@@ -35,7 +35,7 @@ from ml_collections import config_flags
 from nas_jax import config as config_lib
 from nas_jax.config import field_list, files, validation
 from nas_jax.config.variants import flatten
-from nas_jax.runtime import environment
+from nas_jax.runtime import environment, run_log
 from nas_jax.runtime.preemption import Interrupted
 
 _HELP = {"--help", "-h", "-help", "--helpfull"}
@@ -175,7 +175,8 @@ def _run(values, fail):
         from nas_jax import pipeline  # imports JAX, and --help must be quick
 
         workdir = values.workdir or _default_workdir(values)
-        pipeline.run(values.config, values.mode, workdir)
+        with run_log.with_bar():
+            pipeline.run(values.config, values.mode, workdir)
     except KeyboardInterrupt as stop:
         return 143 if isinstance(stop, Interrupted) else 130
     except FloatingPointError as error:

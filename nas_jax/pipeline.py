@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from nas_jax import build, naming
+from nas_jax import build, naming, plan
 from nas_jax import config as config_lib
-from nas_jax.runtime import distributed, environment, preemption
+from nas_jax.runtime import distributed, environment, preemption, progress, run_log
 from nas_jax.search import sweep
 from nas_jax.spaces import tabular
 from nas_jax.standalone import retrain
@@ -93,15 +93,29 @@ def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
                 inputs, facts = _inputs(run, mode), run.data.facts()
                 workdir.open_workdir(directory, run.config.to_dict(), inputs, facts)
                 workdir.write_splits(directory, run.data.origins_by_split())
+        parts = plan.of(run, mode)
+        if mine:
+            stack.enter_context(run_log.kept(directory))
+            _announce(run, mode, parts)
+        stack.enter_context(progress.metered({part.name: part.work for part in parts}))
         say = functools.partial(workdir.set_status, directory) if mine else _say_nothing
         for stage in config_lib.STAGES if mode == "search" else (mode,):
             recorded = _recorded(functools.partial(say, stage=stage))
+            progress.begin(stage)
             with _on_sigterm(), _explained(directory, stage), recorded:
                 if distributed.is_lead() or stage not in SHARED:
                     STAGES[stage](run)
                 preemption.check()
                 distributed.barrier(stage)
         say("done", stage=mode)
+
+
+def _announce(run, mode, parts):
+    """Log what will happen."""
+    logger.info("%s", plan.headline(run, mode))
+    for part in parts:
+        logger.info("  %-14s %s", part.name, part.what)
+    logger.info("  this log is kept in %s", run.workdir / run_log.FILE)
 
 
 def check(config: ConfigDict) -> None:

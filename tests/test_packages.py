@@ -21,7 +21,7 @@ ORDER = (  # from the bottom up
     "training",
     "report search",
     "standalone",
-    "build tables",
+    "build tables plan",
     "studies",
     "pipeline",
     "cli",

@@ -15,7 +15,7 @@ import numpy as np
 
 from nas_jax import strategies
 from nas_jax.run import Run
-from nas_jax.runtime import distributed, preemption, rng
+from nas_jax.runtime import distributed, preemption, progress, rng
 from nas_jax.search import evaluators
 from nas_jax.spaces import choices as choices_lib
 from nas_jax.storage import json_files, schemas
@@ -48,7 +48,7 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
     run.constraints.check()
     evaluation = evaluators.make(run, supernet or run.workdir)
     lines, size = _lines(path, resumed), sweep.candidates_per_batch
-    progress = _Progress(resumed, sweep.num_candidates)
+    log = _Log(resumed, sweep.num_candidates)
     allows = _constraints(run, evaluation.left)
     state = evaluation.strategy_state or _first_state(run, allows, evaluation.left)
     for number, first in enumerate(range(0, sweep.num_candidates, size)):
@@ -63,11 +63,15 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
         is_new = len(rows) < wanted
         if is_new:  # or cut short: then it is evaluated again, and the missing lines are added
             num_there = len(rows)
-            rows = evaluators.rows(run, evaluation, archs)[:wanted]
+            with progress.part(
+                first / sweep.num_candidates, (first + wanted) / sweep.num_candidates
+            ):
+                rows = evaluators.rows(run, evaluation, archs)[:wanted]
+                progress.done(1)
             if distributed.is_lead():
                 json_files.append_jsonl(path, rows[num_there:])
         values = [row["value"] for row in rows]
-        progress.add(values, is_new)
+        log.add(values, is_new)
         if len(values) == size:  # the last round may be smaller; nothing is asked after it
             state = run.strategy.tell(state, archs, np.asarray(values, np.float64))
 
@@ -94,7 +98,7 @@ def _check_same(space, archs, old, first):
             )
 
 
-class _Progress:
+class _Log:
     """Logs how far the sweep is, and how long it will take."""
 
     def __init__(self, resumed, total):
@@ -113,12 +117,13 @@ class _Progress:
         done, best = self._done, self._best
         per_second = (done - self._resumed) / (time.perf_counter() - self._began)
         logger.info(
-            "sweep  %d/%d architectures  best %s  %.1f a second  %.0f s left",
+            "sweep  %d/%d architectures  best %s  %.1f a second  %s left%s",
             done,
             self._total,
             "none" if best is None else f"{best:.4f}",
             per_second,
-            (self._total - done) / per_second,
+            progress.duration((self._total - done) / per_second),
+            progress.left(),
         )
 
 

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from nas_jax.costs import widths
 from nas_jax.data import augment
 from nas_jax.run import Run
-from nas_jax.runtime import distributed
+from nas_jax.runtime import distributed, progress
 from nas_jax.spaces import arch_id
 from nas_jax.standalone import evaluation, selection, together, width_tuning
 from nas_jax.standalone.together import Job, Together
@@ -61,11 +61,23 @@ def retrain(run: Run) -> None:
         todo = [lot for lot in lots(every, trainer.size) if not all(map(evaluation.is_done, lot))]
         distributed.barrier(protocol)  # all have seen the same
         index, count = distributed.process()
-        for lot in todo[index::count]:
-            trainer.train(root, lot)
+        _train_lots(protocol, trainer, root, todo[index::count], len(every))
         distributed.barrier(protocol)
         if distributed.is_lead():  # lots that were cut for another number of devices
             shutil.rmtree(root / together.LOTS, ignore_errors=True)
+
+
+def _train_lots(protocol, trainer, root, lots, total):
+    """Train lots, and say which of `total` networks each has."""
+    progress.begin(f"retrain.{protocol}")
+    first = total - sum(map(len, lots)) + 1
+    for lot in lots:
+        last = first + len(lot) - 1
+        which = f"network {first}" if first == last else f"networks {first} to {last}"
+        logger.info("retrain %s  %s of %d%s", protocol, which, total, progress.left())
+        with progress.part((first - 1) / total, last / total):
+            trainer.train(root, lot)
+        first = last + 1
 
 
 def keep_or_choose(path: Path, config: ConfigDict, protocol: str) -> str:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
+from nas_jax.runtime import progress
 from nas_jax.storage import json_files
 
 logger = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ class Progress:
         else:
             self._timed += 1
             jax.block_until_ready(self._pending[-1 - MAX_AHEAD : -MAX_AHEAD])
+        progress.done(step / self._total)
         if step % self._log_every and step != self._total:
             return False
         rows = jax.device_get(self._pending)
@@ -119,14 +121,15 @@ class Progress:
         left = (self._total - step) * self._batch_size / speed
         loss, accuracy = (np.nanmean(self._means[name]) for name in ("loss", "accuracy"))
         logger.info(
-            "%s  step %d/%d  loss %.3f  accuracy %.1f %%  %.0f images/s  %s left",
+            "%s  step %d/%d  loss %.3f  accuracy %.1f %%  %.0f images/s  %s left%s",
             self._name,
             step,
             self._total,
             loss,
             100 * accuracy,
             speed * self._num_networks,
-            f"{left / 60:.0f} min" if left > 120 else f"{left:.0f} s",
+            progress.duration(left),
+            progress.left(),
         )
         self._pending, self._extra, self._timed, self._since = [], {}, 0, now
 

@@ -1,0 +1,129 @@
+"""The plan of a run: what each stage will do, in words and in multiply-adds.
+
+The multiply-adds are estimates: they compare stages, so that the time of one tells that of the
+next. A training is counted as three forward passes.
+"""
+
+import dataclasses
+
+import jax
+from ml_collections import ConfigDict
+
+from nas_jax.config import STAGES
+from nas_jax.costs import params_flops
+from nas_jax.run import Run, count_steps
+from nas_jax.runtime import rng
+from nas_jax.standalone import retrain, together
+from nas_jax.training.supernet import NEED_NO_SUPERNET
+
+TRAINING = 3  # forward passes that a step of training costs: forward, and two products backward
+_SAMPLED = 64  # architectures whose mean stands for the space's
+_ONE_PATH = ("single_path", "fair", "strategy")  # samplers that use few ops at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A part of a run that takes time.
+
+    Attributes:
+      name: "supernet", "sweep", "retrain.short", "retrain.final" or "report".
+      what: what it does, in words and numbers.
+      work: multiply-adds, estimated; 0 where that says nothing.
+    """
+
+    name: str
+    what: str
+    work: float = 0.0
+
+
+def of(run: Run, mode: str) -> list[Part]:
+    """Return the parts of a mode, in order; of a study one, since its store has some of it."""
+    if mode == "study":
+        return [
+            Part("study", f"{', '.join(run.config.study.parts)}, store {run.config.study.pool}")
+        ]
+    stages = STAGES if mode == "search" else (mode,)
+    makers = {"supernet": _supernet, "sweep": _sweep, "retrain": _retrain, "report": _report}
+    return [part for stage in stages for part in makers[stage](run)]
+
+
+def headline(run: Run, mode: str) -> str:
+    """Say in one line what is run, on what, where."""
+    data, devices = run.data, jax.devices()
+    height, width, channels = data.image_shape
+    sizes = ", ".join(
+        f"{size:,} {name}" for name, size in zip(("train", "valid", "test"), data.sizes)
+    )
+    return (
+        f"{mode} of {run.config.space.name!r} ({run.space.count():,} architectures) on "
+        f"{data.name}: {sizes} images of {height}x{width}x{channels}, {data.num_classes} classes; "
+        f"{len(devices)} x {devices[0].device_kind}; workdir {run.workdir}"
+    )
+
+
+def networks(settings: ConfigDict) -> int:
+    """Count the networks of a protocol; groups may share some, so there may be fewer."""
+    groups = sum(settings.groups[name] for name in settings.groups)
+    return groups * len(settings.filters) * settings.num_seeds
+
+
+def _supernet(run):
+    settings = run.config.supernet
+    if run.config.sweep.score in NEED_NO_SUPERNET:
+        return [Part("supernet", f"none: sweep.score={run.config.sweep.score!r} needs none")]
+    members = dict(settings.variant_options).get("population", 1) if run.variant.selection else 1
+    steps, size, filters = run.supernet_steps, settings.train.batch_size, settings.filters
+    all_on = run.network.execution == "masked" or settings.sampler not in _ONE_PATH
+    work = TRAINING * steps * size * _flops(run, filters, all_on) * members
+    many = f"{members} supernets, each " if members > 1 else ""
+    what = f"{many}{steps:,} steps of {size} images, F = {filters}, {settings.sampler}"
+    return [Part("supernet", what, work)]
+
+
+def _sweep(run):
+    sweep, filters = run.config.sweep, run.config.supernet.filters
+    one = _flops(run, filters, run.network.execution == "masked")
+    images = {"kl": sweep.kl.num_images, "table": 0}.get(sweep.score, sweep.num_images)
+    if sweep.score == "trained":
+        train = run.config.retrain.short.train
+        steps = count_steps(train, run.data.num_images("train"))
+        images += TRAINING * steps * train.batch_size
+    if sweep.bn == "recalibrate":
+        images += sweep.calibration_images
+    what = (
+        f"{sweep.num_candidates:,} candidates of {sweep.strategy} by {sweep.score!r}, on "
+        f"{sweep.num_images:,} images"
+    )
+    return [Part("sweep", what, sweep.num_candidates * images * one)]
+
+
+def _retrain(run):
+    return [_protocol(run, protocol) for protocol in retrain.PROTOCOLS]
+
+
+def _protocol(run, protocol):
+    settings = run.config.retrain[protocol]
+    count, name = networks(settings), f"retrain.{protocol}"
+    if not count:
+        return Part(name, "no networks")
+    how = together.choose(run.config, protocol)
+    steps = count_steps(settings.train, run.data.num_images(retrain.SPLITS[protocol][0]))
+    all_on = how == "together" and run.network.execution == "masked"
+    one = sum(_flops(run, filters, all_on) for filters in settings.filters)
+    work = TRAINING * steps * settings.train.batch_size * one * count / len(settings.filters)
+    widths = ", ".join(map(str, settings.filters))
+    many = "1 network" if count == 1 else f"up to {count} networks"
+    what = (
+        f"{many} ({how}), each {steps:,} steps of {settings.train.batch_size} images, F = {widths}"
+    )
+    return Part(name, what, work)
+
+
+def _report(run):
+    return [Part("report", f"{run.workdir / 'report' / 'report.md'}")]
+
+
+def _flops(run, filters, all_on):
+    """Return multiply-adds for an image: of all options, or the mean of random architectures."""
+    archs = run.space.all_on() if all_on else run.space.sample(rng.key(0), (_SAMPLED,))
+    return float(params_flops.on_images(run.space, archs, filters, run.data).flops.mean())
