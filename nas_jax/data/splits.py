@@ -61,23 +61,29 @@ def arrange(
     split = split.copy()
     if len(drawn) > 1:
         shares = np.asarray(fractions, np.float64)[drawn]
+        shares, carried = shares / shares.sum(), np.zeros(len(drawn))
         for label in range(len(class_names)):
             records = np.flatnonzero((split == 0) & (labels == label))
-            counts = _counts(len(records), shares / shares.sum())
+            counts = _counts(len(records), shares, carried)
+            carried += len(records) * shares - counts
             order = np.random.default_rng((seed, label)).permutation(records)
             split[order] = np.repeat(drawn, counts)
     sizes = tuple(np.bincount(split, minlength=3).tolist())
     return np.argsort(split, kind="stable"), sizes
 
 
-def _counts(num_images, shares):
-    """Divide images by shares: whole numbers, the largest remainders are rounded up, 1 at least."""
+def _counts(num_images, shares, carried):
+    """Divide images by shares, to within one image, into whole numbers of 1 or more.
+
+    Remainders are rounded up where most is left, with what earlier classes left (`carried`): so
+    the sums over the classes are right, too.
+    """
     exact = num_images * shares
     counts = np.maximum(np.floor(exact + 1e-9).astype(int), 1)
-    while counts.sum() != num_images:
-        missing = num_images - counts.sum()
-        which = np.argmax(exact - counts) if missing > 0 else np.argmax(counts)
-        counts[which] += np.sign(missing)
+    while (missing := num_images - counts.sum()) > 0:
+        counts[np.argmax(np.where(counts < exact, exact - counts + carried, -np.inf))] += 1
+    for _ in range(-missing):
+        counts[np.argmax(np.where(counts > 1, counts - exact, -np.inf))] -= 1
     return counts
 
 
