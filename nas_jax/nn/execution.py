@@ -80,15 +80,16 @@ def _masked(functions, params, inputs, weights):
 def of_one_shape(outputs: Iterable[jax.Array]) -> Iterator[jax.Array]:
     """Yield the outputs of options [G or 1, n, H, W, C], which are to be summed.
 
-    Raises: ValueError if their shapes differ.
+    Raises: ValueError if their shapes or dtypes differ.
     """
     first = None
     for j, y in enumerate(outputs):
-        first = first or y.shape[1:]
-        if y.shape[1:] != first:
+        given = f"{y.dtype} {y.shape[1:]}"
+        first = first or given
+        if given != first:
             raise ValueError(
-                f"ops that are summed must give one shape, but option 0 gives {first} (images, "
-                f"height, width, channels), and option {j} {y.shape[1:]}"
+                "ops that are summed must give one shape and dtype (images, height, width, "
+                f"channels), but the first gives {first}, and that at place {j} {given}"
             )
         yield y
 

@@ -8,11 +8,14 @@ from typing import Any
 from nas_jax import plugins
 from nas_jax.spaces.base import Space, arch_id
 from nas_jax.spaces.cell import CellSpace
+from nas_jax.spaces.chains import ChainSpace
+from nas_jax.spaces.checks import check
 from nas_jax.spaces.nasbench201 import NasBench201Space
 from nas_jax.spaces.nasbench_macro import NasBenchMacroSpace
 
 SPACES = {
     "cell": CellSpace,
+    "chain": ChainSpace,
     "nasbench201": NasBench201Space,
     "nasbench_macro": NasBenchMacroSpace,
 }
@@ -56,6 +59,18 @@ def defaults(name: str | Space) -> dict[str, Any]:
     return {field.name: _default(name, field) for field in dataclasses.fields(_class(name))}
 
 
+def chain(*, stages: Any, ops: Any, stem_stride: int = 1, head: int = 0) -> ChainSpace:
+    """Make a chain of mixed ops, such as MobileNet's.
+
+        mobile = spaces.chain(stages=((2, 1, 1), (3, 2, 2), (3, 4, 2)), ops=("mb3_k3", "mb6_k5"))
+
+    Arguments are those of `chains.ChainSpace`.
+
+    Raises: ValueError, in one line, if a stage or an op is none.
+    """
+    return ChainSpace(stages, ops, stem_stride, head)
+
+
 def as_fields(space: Space) -> dict[str, Any]:
     """Return the section `space` of a config, a dict, that makes an equal space.
 
@@ -69,7 +84,14 @@ def as_fields(space: Space) -> dict[str, Any]:
             f"{_FIELD}: the class {kind.__qualname__} is not found as {name!r}: define it at the "
             "top of a module or file"
         )
-    return {"name": name, **defaults(space)}
+    return {"name": name, **{field: _named(value) for field, value in defaults(space).items()}}
+
+
+def _named(value):
+    """Put the names of functions and classes, such as of ops, in their place."""
+    if isinstance(value, tuple):
+        return tuple(map(_named, value))
+    return _name_of(value) if callable(value) and hasattr(value, "__qualname__") else value
 
 
 def _name_of(found: Any) -> str:
@@ -117,4 +139,4 @@ def _in_one_line(name, make_space):
         ) from error
 
 
-__all__ = ["SPACES", "Space", "arch_id", "as_fields", "defaults", "make"]
+__all__ = ["SPACES", "Space", "arch_id", "as_fields", "chain", "check", "defaults", "make"]

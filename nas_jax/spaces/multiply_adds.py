@@ -21,6 +21,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 IMAGES = -1  # the source of what depends on the images; parameters are numbered from 0
 _Sources = frozenset[int]
 _NONE: _Sources = frozenset()
+_PROGRAMS = (Jaxpr, ClosedJaxpr)
 _PRODUCTS = ("dot_general", "conv_general_dilated")
 
 
@@ -37,9 +38,10 @@ class Tally:
         return self.of_params.total() + self.of_scopes.total()
 
     def add(self, flops: int, operands: Sequence[_Sources], scope: tuple[str, ...]) -> None:
-        """Add those of a product, if it depends on the images."""
-        if not any(IMAGES in sources for sources in operands):
-            return
+        """Add those of a product of activations; these are a constant where nothing comes in."""
+        from_images = any(IMAGES in sources for sources in operands)
+        if not from_images and all(operands) == any(operands):
+            return  # of initial values, or of parameters alone
         kernels = [sources for sources in operands if sources and IMAGES not in sources]
         numbers = [number for sources in kernels for number in sources]
         whole = sum(self.sizes[number] for number in numbers)
@@ -79,26 +81,32 @@ def _walk(jaxpr, given, tally, times, scope, named=None):
         return _NONE if isinstance(var, Literal) else known.get(var, _NONE)
 
     for eqn in jaxpr.eqns:
-        below = (*scope, *filter(None, str(eqn.source_info.name_stack).split("/")))
-        outs = _equation(eqn, list(map(sources, eqn.invars)), tally, times, below)
+        outs = _equation(eqn, list(map(sources, eqn.invars)), tally, times, scope)
         known.update((v, named.get(v, out)) for v, out in zip(eqn.outvars, outs))
     return list(map(sources, jaxpr.outvars))
 
 
 def _equation(eqn, ins, tally, times, scope):
     name, params = eqn.primitive.name, eqn.params
+    if name not in _PRODUCTS and not any(map(_has_program, params.values())):
+        return [frozenset().union(*ins)] * len(eqn.outvars)
+    scope = (*scope, *filter(None, str(eqn.source_info.name_stack).split("/")))
     if name in _PRODUCTS:
         tally.add(times * _flops(eqn), ins[:2], scope)
     elif name == "cond":
         return _conditional(params, ins[1:], tally, times, scope)
     elif name == "scan":
         return _scan(params, ins, tally, times, scope)
-    elif inner := [p for p in params.values() if isinstance(p, Jaxpr | ClosedJaxpr)]:
+    elif inner := [p for p in params.values() if isinstance(p, _PROGRAMS)]:
         program = getattr(inner[0], "jaxpr", inner[0])
         if len(inner) == 1 and len(program.invars) == len(ins):
             return _walk(program, ins, tally, times, scope)
         _refuse_products(inner, name, scope)
     return [frozenset().union(*ins)] * len(eqn.outvars)
+
+
+def _has_program(param):
+    return isinstance(param[0] if isinstance(param, tuple) and param else param, _PROGRAMS)
 
 
 def _flops(eqn):
