@@ -78,11 +78,23 @@ def on_images(space: base.Space, archs: Any, filters: int, data: Any) -> Cost:
     return of(space, archs, filters=filters, **image_options(data))
 
 
-def of_network(space: base.Space, params: Any, image_size: ImageSize) -> Cost:
-    """Compute the cost of the network with these parameters, whatever its widths."""
+def of_network(
+    space: base.Space, params: Any, image_size: ImageSize, *, text: str = "", filters: int = 16
+) -> Cost:
+    """Compute the cost of the network with these parameters, whatever its widths.
+
+    Args:
+      space: the search space.
+      params: of the network.
+      image_size: pixels, (height, width) or the side of a square.
+      text: string of the architecture; needed if ops multiply activations by activations.
+      filters: F, for those products.
+    """
     shapes = params_lib.shapes_by_path(params)
-    flops = (space.multiply_adds(path, shape, image_size) for path, shape in shapes.items())
-    return Cost(np.asarray(sum(map(math.prod, shapes.values()))), np.asarray(sum(flops)))
+    flops = sum(space.multiply_adds(path, shape, image_size) for path, shape in shapes.items())
+    if text:
+        flops += params_lib.without_kernel(space, text, image_size, filters)
+    return Cost(np.asarray(sum(map(math.prod, shapes.values()))), np.asarray(flops))
 
 
 def image_options(data: Any) -> dict[str, Any]:

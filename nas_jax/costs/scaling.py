@@ -70,25 +70,41 @@ def fit(
 
 
 def _widest(space, text, max_params, max_flops, multiple, size):
-    cost_at = _in_filters(space, space.from_str(text), size)
+    arch = space.from_str(text)
 
-    def fits(number):
-        costs = zip(cost_at(number * multiple), (max_params, max_flops))
-        return all(budget is None or cost <= budget for cost, budget in costs)
+    def exact(filters):
+        costs = params_flops.of(space, arch, filters=filters, **size)
+        return int(costs.params), int(costs.flops)
 
-    if not fits(1):
-        params, flops = cost_at(multiple)
+    def fits(costs):
+        limits = zip(costs, (max_params, max_flops))
+        return all(budget is None or cost <= budget for cost, budget in limits)
+
+    # Costs are mostly a polynomial in F. Those of an op that rounds its widths are not: then each
+    # width is traced.
+    for cost_at in (_in_filters(space, arch, size), exact):
+        number = _most(lambda n, cost_at=cost_at: fits(cost_at(n * multiple)))
+        filters = max(number, 1) * multiple
+        if cost_at(filters) == exact(filters):
+            break
+    if not number:
+        params, flops = exact(multiple)
         raise ValueError(
             f"with F = {multiple} the network has {params:,} parameters and {flops:,} "
             "multiply-adds already, more than the budget"
         )
-    low, high = 1, 2
-    while fits(high):  # ends, since costs grow with F
+    return Scaled(space, filters, *exact(filters))
+
+
+def _most(fits):
+    """Return the largest number that fits, 0 if 1 does not; ends, since costs grow with F."""
+    low, high = 0, 1
+    while fits(high):
         low, high = high, 2 * high
     while high - low > 1:  # it fits at low and not at high
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
-    return Scaled(space, low * multiple, *cost_at(low * multiple))
+    return low
 
 
 def _in_filters(space, arch, size):

@@ -249,10 +249,8 @@ def _counted(net):
 
 def _check_gradients(subject):
     net, space, text = subject.net, subject.space, subject.texts[0]
-    network_alone, own = (
-        space.standalone(text, **subject.options),
-        space.subnet(subject.params, text),
-    )
+    net_alone = space.standalone(text, **subject.options)
+    own = space.subnet(subject.params, text)
 
     def loss(logits):
         return jnp.sum(logits * subject.weights)

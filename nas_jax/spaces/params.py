@@ -117,6 +117,16 @@ def per_option(
     return table
 
 
+def without_kernel(space: Any, text: str, image_size: ImageSize, filters: int) -> int:
+    """Count the multiply-adds of an architecture's products without a kernel, on one image."""
+    if not traced(space, image_size, **REFERENCE).others:
+        return 0
+    found = traced(space, image_size, **{**REFERENCE, "filters": filters})
+    indices = jax.tree.structure(space.choices).flatten_up_to(space.indices(text))
+    on = {(c.name, j) for c, own in zip(jax.tree.leaves(space.choices), indices) for j in own}
+    return sum(n for scope, n in found.others.items() if space.owner(scope) in on | {None})
+
+
 def param_shapes(
     space: Any, filters: int, num_classes: int, channels: int = 3
 ) -> dict[Path, tuple[int, ...]]:

@@ -14,7 +14,7 @@ RESERVED = ",|@"  # '@' parts a string from the widths of its network
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Number the names that come again: ('conv', 'conv') -> ('conv', 'conv#2')."""
+    """Give a number to names that come again: ('conv', 'conv') -> ('conv', 'conv#2')."""
     seen = [list(names[:j]).count(name) for j, name in enumerate(names)]
     return tuple(f"{name}#{n + 1}" if n else name for name, n in zip(names, seen))
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax.costs import params_flops
+from nas_jax.costs import params_flops, widths
 from nas_jax.run import Run
 from nas_jax.storage import json_files
 
@@ -87,7 +87,8 @@ def write_result(
       seconds: how long training and evaluation took; of a lot, its part.
     """
     arch, filters, seed = job
-    costs = params_flops.of_network(run.space, params, run.data.image_shape[:2])
+    size, text = run.data.image_shape[:2], widths.split(arch)[0]
+    costs = params_flops.of_network(run.space, params, size, text=text, filters=filters)
     final = protocol == "final"
     result = {
         "arch": arch,
