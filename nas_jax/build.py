@@ -14,7 +14,7 @@ from nas_jax import spaces, strategies
 from nas_jax.config import defaults, validation, variants
 from nas_jax.costs import params_flops
 from nas_jax.costs.constraints import Constraints
-from nas_jax.data import loading
+from nas_jax.data import augment, loading
 from nas_jax.data.dataset import Data
 from nas_jax.nn import execution
 from nas_jax.nn.network import NetworkOptions, default_dtype
@@ -24,6 +24,7 @@ from nas_jax.spaces import tabular
 from nas_jax.standalone import together
 from nas_jax.storage import file_paths
 from nas_jax.strategies import exhaustive
+from nas_jax.training import losses, optim
 from nas_jax.training import variants as variants_lib
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ def build_run(config: ConfigDict, workdir: str | Path) -> Run:
     if config.data.image_size:
         space.check_image_size(config.data.image_size)  # before a data set is read in vain
     _training_variant(config, space)  # as soon as it can be checked
+    _check_recipes(config)
     data = _load(config.data)
     config = _with_no_more_images_than_there_are(config, data)
     run = assemble(config, data, workdir)
@@ -202,6 +204,14 @@ def _training_variant(config, space):
             "and draws nothing for it; choose another for one of the two"
         )
     return made
+
+
+def _check_recipes(config):
+    """Check the names and options of optimisers, losses and augmentations."""
+    for section in (config.supernet, config.retrain.short, config.retrain.final):
+        optim.of(section.train)
+        losses.named(section.train)
+        augment.function(section.train.augment.fn)
 
 
 def _check_of_study(config, run):

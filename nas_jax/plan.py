@@ -14,7 +14,7 @@ from nas_jax.costs import params_flops
 from nas_jax.run import Run, count_steps
 from nas_jax.runtime import rng
 from nas_jax.standalone import retrain, together
-from nas_jax.training.supernet import NEED_NO_SUPERNET
+from nas_jax.training.supernet import needs_supernet
 
 TRAINING = 3  # forward passes that a step of training costs: forward, and two products backward
 _SAMPLED = 64  # architectures whose mean stands for the space's
@@ -69,7 +69,7 @@ def networks(settings: ConfigDict) -> int:
 
 def _supernet(run):
     settings = run.config.supernet
-    if run.config.sweep.score in NEED_NO_SUPERNET:
+    if not needs_supernet(run.config.sweep.score):
         return [Part("supernet", f"none: sweep.score={run.config.sweep.score!r} needs none")]
     members = dict(settings.variant_options).get("population", 1) if run.variant.selection else 1
     steps, size, filters = run.supernet_steps, settings.train.batch_size, settings.filters

@@ -43,14 +43,14 @@ def resolve(field: str, name: Any, registry: Mapping[str, Any], kind: str) -> An
     return call(field, name, installed[name].load)
 
 
-def check(field: str, name: Any, own: Iterable[str], kind: str) -> None:
-    """Check a name before anything is imported: one of `own`, a "PLACE:NAME", or installed.
+def check(field: str, name: Any, names: Iterable[str], kind: str) -> None:
+    """Check a name before anything is imported: one of `names`, a "PLACE:NAME", or installed.
 
     Raises: ValueError, with the nearest name.
     """
-    if name in (own := [*own]) or (isinstance(name, str) and ":" in name):
+    if name in (names := [*names]) or (isinstance(name, str) and ":" in name):
         return
-    naming.check(field, name, [*own, *entry_points(kind)])
+    naming.check(field, name, [*names, *entry_points(kind)])
 
 
 def maker(field: str, name: Any, registry: Mapping[str, Any], kind: str) -> Callable:
@@ -93,6 +93,15 @@ def options_of(
                 f"{field}={name!r} needs the option {key!r}: {options_field}=(({key!r}, <value>),)"
             )
     return given
+
+
+def hashable(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Return options as (option, value) pairs in which lists, which a config has, are tuples."""
+
+    def fixed(value):
+        return tuple(map(fixed, value)) if isinstance(value, list | tuple) else value
+
+    return tuple((key, fixed(value)) for key, value in options.items())
 
 
 def make(

@@ -106,7 +106,7 @@ def test_a_config_allows_what_the_code_knows():
     """A config is checked before anything is imported, so its names stand there once more."""
     names = {field: rule.names for field, rule in defaults.RULES.items()}
     assert names["supernet.sampler"] == (*path_samplers.SAMPLERS, "strategy")
-    assert names["sweep.score"] == (*results.RANKING_METRICS,) == (*supernet.SCORES,)
+    assert names["sweep.score"] == (*results.RANKING_METRICS,) == (*supernet.EVALUATORS,)
     assert names["supernet.variant"] == (*variants.VARIANTS,)
     assert names["sweep.bn"] == ("batch", "recalibrate", "running")
     assert names["supernet.execution"] == ("auto", *execution.NAMES)

@@ -2,7 +2,9 @@
 
 from ml_collections import ConfigDict
 
-from nas_jax.config.rules import PART, SHARE, at_least, one_of, within
+from nas_jax.config.rules import PART, SHARE, Rule, at_least, one_of, within
+
+MOST_WEIGHT = 1e6  # of a class
 
 
 def _train() -> ConfigDict:
@@ -13,6 +15,10 @@ def _train() -> ConfigDict:
     t.num_steps = 0
     t.num_epochs = 0.0
     t.base_lr = 0.1  # at a batch of 1024; scaled linearly with the batch
+    # "sgd", or "adamw" (its base_lr is lower, 1e-3 or so, and it decays weights itself, in place of
+    # l2). The options are keyword arguments of the optimiser: (("weight_decay", 0.05),).
+    t.optimizer = "sgd"
+    t.optimizer_options = ()
     t.schedule = "cosine"  # "constant", "step"; not in the paper
     t.warmup_share = 0.05  # of the steps; not in the paper
     t.momentum = 0.9
@@ -21,11 +27,20 @@ def _train() -> ConfigDict:
     t.l2 = 1e-4  # on parameters that a ghost batch uses; the coefficient is not in the paper
     t.l2_norm_params = False  # batch norm's scales and offsets too; not in the paper
     t.l2_unused = False  # also on parameters that it does not use; the paper warns of it
+    t.loss = "cross_entropy"  # or "focal", with the option "gamma"
+    t.loss_options = ()
+    # A weight for each class, (1.0, 2.5); or ("balanced",): all classes count alike; (): all are 1.
+    t.class_weights = ()
     t.label_smoothing = 0.0  # not in the paper
+    # Decay of moving means of the weights, 0.999 or so, which are evaluated in place of the last
+    # weights; 0: none are kept. Not in the paper.
+    t.ema = 0.0
     t.augment = ConfigDict()  # not in the paper
     t.augment.flip = True
     t.augment.crop_padding = 4  # pixels
     t.augment.cutout = 0  # side in pixels
+    t.augment.fn = "none"  # or a function of yours, "FILE.py:NAME", which comes first
+    t.augment.mixup = 0.0  # alpha: shares of mixed images are of Beta(alpha, alpha); 0: none
     t.log_every = 100  # steps
     t.checkpoint_every = 1000  # steps, a multiple of log_every; 0: at the end only
     t.keep_checkpoints = 2
@@ -35,20 +50,32 @@ def _train() -> ConfigDict:
     return t
 
 
+def _is_class_weight(item):
+    if isinstance(item, str):
+        return item == "balanced"
+    return isinstance(item, int | float) and 0 < item <= MOST_WEIGHT
+
+
 _TRAIN = {
     "batch_size": at_least(1),
     "ghost_batch_size": at_least(2),  # one image has no batch statistics
     "num_steps": at_least(0),
     "num_epochs": at_least(0),
     "base_lr": at_least(0),
+    "optimizer": one_of("sgd", "adamw", or_of="optimizers"),
     "schedule": one_of("cosine", "constant", "step"),
     "warmup_share": SHARE,
     "momentum": SHARE,
     "clip_norm": at_least(0),
     "l2": at_least(0),
+    "loss": one_of("cross_entropy", "focal", or_of="losses"),
+    "class_weights": Rule("positive numbers, or 'balanced' alone", _is_class_weight),
     "label_smoothing": SHARE,
+    "ema": SHARE,
     "augment.crop_padding": at_least(0),
     "augment.cutout": at_least(0),
+    "augment.fn": one_of("none", or_of="augmentations"),
+    "augment.mixup": at_least(0),
     "log_every": at_least(1),
     "checkpoint_every": at_least(0),
     "keep_checkpoints": at_least(1),

@@ -134,6 +134,11 @@ def _check_training(name, given):
             f"config.{name}.checkpoint_every={train.checkpoint_every} is not a multiple of "
             f"log_every={train.log_every} (a resumed run must log the same means)"
         )
+    if "balanced" in train.class_weights and len(train.class_weights) > 1:
+        raise ValueError(
+            f"config.{name}.class_weights={tuple(train.class_weights)} must be positive numbers, "
+            "or 'balanced' alone"
+        )
 
 
 def _check_choices(given):
@@ -218,7 +223,14 @@ def sizes(
     splits = ("train", "train", "train+valid")
     for name, split in zip(_TRAININGS, splits):
         devices = num_devices if name in shared else 1
-        _check_batch(name, _section(given, name), split, data.num_images(split), devices)
+        train = _section(given, name)
+        _check_batch(name, train, split, data.num_images(split), devices)
+        weights = tuple(train.class_weights)
+        if weights not in ((), ("balanced",)) and len(weights) != data.num_classes:
+            raise ValueError(
+                f"config.{name}.class_weights={weights} must be {data.num_classes} numbers, one "
+                "for each class"
+            )
     _check_sweep(given.sweep, data.num_images("valid"), num_devices)
     _check_training_images(given.sweep, data.num_images("train"))
 

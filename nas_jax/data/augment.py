@@ -8,6 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nas_jax import plugins
+
+FIELD = "train.augment.fn"
+_NONE = "none"  # of `train.augment.fn`
+
 
 def standardise(images: jax.Array, mean: tuple, std: tuple) -> jax.Array:
     """Standardise pixels uint8 [..., C] to float32, (x / 255 - mean) / std per channel."""
@@ -25,14 +30,74 @@ def _standardiser(mean, std):
     return functools.partial(standardise, mean=mean, std=std)
 
 
-def preparation(data: Any, **options: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """Return (keys, images uint8) -> standardised, augmented images; options: of `augment`."""
-    return _preparation(standardiser(data), **options)
+def preparation(
+    data: Any, *, fn: Any = _NONE, **options: Any
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Return (keys, images uint8) -> standardised, augmented images.
+
+    Args:
+      data: a `dataset.Data`.
+      fn: "none", or what `plugins.resolve` finds: a function (keys [B], images float32 [B, H, W, C]
+        in [0, 1]) -> images of the same form, which comes first.
+      **options: of `augment`.
+
+    Raises: ValueError if there is no such function.
+    """
+    return _preparation(standardiser(data), fn, function(fn), **options)
+
+
+def function(name: Any) -> Callable | None:
+    """Return the function that `train.augment.fn` names; None for "none".
+
+    Raises: ValueError if there is none.
+    """
+    return None if name == _NONE else plugins.maker(FIELD, name, {_NONE: None}, "augmentations")
 
 
 @functools.cache
-def _preparation(standardised, **options):
-    return lambda keys, images: augment(keys, standardised(images), **options)
+def _preparation(standardised, name, function, **options):
+    def prepare(keys, images):
+        if function is not None:
+            images = _transformed(keys, images, name, function)
+        return augment(keys, standardised(images), **options)
+
+    return prepare
+
+
+def _transformed(keys, images, name, function):
+    """Apply a user's or a plug-in's function; pixels stay in [0, 255]."""
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)  # `augment` consumes `keys`
+    made = plugins.call(FIELD, name, function, keys, images.astype(jnp.float32) / 255)
+    if jnp.shape(made) != images.shape:
+        raise ValueError(
+            f"{FIELD}={name!r} made images {list(jnp.shape(made))} of images "
+            f"{list(images.shape)}; their shape must stay"
+        )
+    return 255 * made
+
+
+def mixup_shares(keys: jax.Array, alpha: float) -> jax.Array:
+    """Draw the share of each image in its mixture (Zhang et al., ICLR 2018).
+
+    Args:
+      keys: [B], consumed.
+      alpha: of Beta(alpha, alpha). The larger share is the image's own.
+
+    Returns: float32 [B] in [1/2, 1].
+    """
+    shares = jax.vmap(lambda key: jax.random.beta(key, alpha, alpha))(keys)
+    return jnp.maximum(shares, 1 - shares)
+
+
+def mixed(values: jax.Array, shares: jax.Array) -> jax.Array:
+    """Mix values [G, n, ...] with those of the image before, in the same ghost batch.
+
+    Args:
+      values: images, or their classes.
+      shares: float32 [G, n], of an image's own value.
+    """
+    shares = shares.reshape(*shares.shape, *[1] * (values.ndim - shares.ndim))
+    return shares * values + (1 - shares) * jnp.roll(values, 1, 1)
 
 
 def augment(

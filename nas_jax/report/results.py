@@ -53,9 +53,9 @@ RANKING_METRICS = {  # by sweep.score
 }
 
 
-def ranking_metric(score: str) -> RankingMetric:
+def ranking_metric(evaluator: str) -> RankingMetric:
     """Return the metric of `sweep.score`; values of a plug-in are reported as they are."""
-    return RANKING_METRICS.get(score) or RankingMetric(f"value of {score}", "", 1, False)
+    return RANKING_METRICS.get(evaluator) or RankingMetric(f"value of {evaluator}", "", 1, False)
 
 
 class Network(NamedTuple):

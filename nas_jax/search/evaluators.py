@@ -92,7 +92,9 @@ class Plugged:
     def __init__(self, run: Run, weights: Weights | None = None):
         self._name = run.config.sweep.score
         context = {} if weights is None else {"weights": weights}
-        self._evaluator = plugins.make(FIELD, self._name, {}, "evaluators", run, context=context)
+        self._evaluator = plugins.make(
+            FIELD, self._name, supernet.EVALUATORS, "evaluators", run, context=context
+        )
         if not callable(self._evaluator):
             kind = type(self._evaluator).__name__
             raise ValueError(

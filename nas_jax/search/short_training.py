@@ -86,7 +86,8 @@ class ShortTraining:
         except FloatingPointError as error:  # a failed candidate; the search goes on
             logger.warning("%s", error)
             return math.nan
-        variables = distributed.replicate({"params": jax.device_get(state.params)}, self._devices)
+        params = jax.device_get(state.variables["params"])
+        variables = distributed.replicate({"params": params}, self._devices)
         size, correct = self._config.sweep.batch_size, 0
         masks = jax.tree.map(lambda mask: np.asarray(mask)[None, None], arch)
         for first in range(0, len(self._images), size):

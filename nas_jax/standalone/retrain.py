@@ -183,7 +183,7 @@ def train_one(
     state = training.fit(directory, seed=seed)
     accuracy = evaluation.accuracy(
         net.clone(bn="running"),
-        {"params": state.params, "batch_stats": state.batch_stats},
+        state.variables,
         data.in_order(judged_by, run.config.retrain.eval_batch_size),
         prepare=augment.standardiser(data),
     )

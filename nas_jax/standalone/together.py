@@ -33,7 +33,6 @@ from nas_jax.runtime import distributed, rng
 from nas_jax.standalone import evaluation
 from nas_jax.storage import identity
 from nas_jax.storage.checkpoints import Checkpoints
-from nas_jax.training import train_step
 from nas_jax.training.layout import KEPT
 from nas_jax.training.loop import SLOWER, Task, Training
 from nas_jax.training.members import Members, of_each
@@ -49,7 +48,10 @@ Job = tuple[str, int, int]  # architecture, filters, seed
 
 
 class Lot(Members):
-    """The layout of M stand-alone networks; `take` says which, before each training."""
+    """The layout of M stand-alone networks; `take` says which, before each training.
+
+    `create` is that of the `Training`, which is made with the layout.
+    """
 
     def __init__(self, init: StandaloneInit, size: int, **options):
         super().__init__(size, **options)
@@ -61,7 +63,7 @@ class Lot(Members):
 
     def first_state(self, new, seed):
         """Draw the weights of each network as if it were trained alone."""
-        states = [train_step.create(self._init(rng.key(seed), a), a) for a in self._archs]
+        states = [self.create(self._init(rng.key(seed), arch), arch) for arch in self._archs]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *states)
 
     def _seeds(self, seed):
@@ -83,8 +85,7 @@ class Lot(Members):
 def _predictor(net, prepare, mesh, one_by_one):
     def predict(states, images):
         def of_one(state):
-            variables = {"params": state.params, "batch_stats": state.batch_stats}
-            logits = net.apply(variables, prepare(images), state.sampler_state)
+            logits = net.apply(state.variables, prepare(images), state.sampler_state)
             return jnp.argmax(logits, -1)
 
         return of_each(one_by_one, of_one, states)
@@ -182,6 +183,7 @@ class _Lots:
             space=run.space,
         )
         self._training = Training(task, self._train, run.data, devices, layout=self._lot)
+        self._lot.create = self._training.create
 
     def train(self, directory: Path, jobs: Mapping[Path, Job]) -> list[Path]:
         """Train networks; write their results and last checkpoints; return those that diverged.
@@ -255,11 +257,16 @@ def _now():
 def _of_network(space, text, state: TrainState) -> TrainState:
     """Cut out what the stand-alone network of an architecture has of a member's state."""
 
+    forms = [jax.tree.structure(tree) for tree in (state.params, state.batch_stats)]
+
+    def is_of_all(tree):
+        return isinstance(tree, dict) and jax.tree.structure(tree) in forms
+
     def cut(tree):
-        return space.subnet(tree, text) if isinstance(tree, dict) else tree
+        return space.subnet(tree, text) if is_of_all(tree) else tree
 
     state = state._replace(sampler_state=())
-    whole = jax.tree.map(cut, state, is_leaf=lambda tree: isinstance(tree, dict))
+    whole = jax.tree.map(cut, state, is_leaf=is_of_all)
     return whole._replace(sampler_state={})
 
 

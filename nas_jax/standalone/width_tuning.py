@@ -73,7 +73,7 @@ def tune(
     net = run.standalone(text, filters=filters, bn="batch")
     task = Task("widths", net, "train", penalty=penalty)
     state = Training(task, run.config.retrain.short.train, run.data).fit(directory, seed=seed)
-    left_text, left_widths = full.read_out(state.params, settings.threshold)
+    left_text, left_widths = full.read_out(state.variables["params"], settings.threshold)
     left = _widths_of(run, left_text, filters)
     row = {"arch": text, "filters": filters, "seed": seed, "resource": settings.resource}
     row |= _of_equal_cost(full, left, left_widths, settings.share)

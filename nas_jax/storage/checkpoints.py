@@ -156,7 +156,7 @@ class Checkpoints:
         return _read(self._manager, step, like, self._identity)[0]
 
     def weights(self, step: int, params: Any, sampler_state: Any) -> Weights:
-        """Read the weights of a regular step, as NumPy arrays.
+        """Read the weights of a regular step, as NumPy arrays; moving means, if there are any.
 
         Args:
           step: a step that was saved.
@@ -166,7 +166,8 @@ class Checkpoints:
         """
         path, saved, _ = _saved(self._manager, step, self._identity)
         like = {"params": params, "policy": sampler_state}
-        part = {name: saved[name] for name in like}
+        kept = saved.get("average") or saved
+        part = {"params": kept["params"], "policy": saved["policy"]}
         _check_fits(path, _forms(part), _forms(like))
         arrays = _in_form_of(like, part)
         return Weights(step, arrays["params"], arrays["policy"])

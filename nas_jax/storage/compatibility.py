@@ -24,6 +24,18 @@ ABSENT = {
     "supernet.variant": "none",
     "supernet.variant_options": [],  # as JSON has it
 }
+_TRAININGS = ("supernet.train", "retrain.short.train", "retrain.final.train")
+_RECIPE = {  # of a training
+    "optimizer": "sgd",
+    "optimizer_options": [],
+    "loss": "cross_entropy",
+    "loss_options": [],
+    "class_weights": [],
+    "ema": 0.0,
+    "augment.fn": "none",
+    "augment.mixup": 0.0,
+}
+ABSENT |= {f"{train}.{name}": value for train in _TRAININGS for name, value in _RECIPE.items()}
 # Field -> (its former default, the field that config.json lacks in runs with that default).
 FORMER_DEFAULTS = {
     "retrain.selection.top_pool": (100, "data.shuffle_seed"),

@@ -23,7 +23,7 @@ from nas_jax.storage import file_paths, identity, json_files
 from nas_jax.storage.checkpoints import Checkpoints, Resumed
 from nas_jax.storage.identity import Identity
 from nas_jax.storage.trained import Trained
-from nas_jax.training import train_step
+from nas_jax.training import losses, optim, train_step
 from nas_jax.training.hyperparameters import Schedule
 from nas_jax.training.layout import Layout, Replicated, Turn
 from nas_jax.training.metrics import Diverged, Progress
@@ -210,7 +210,7 @@ class Training:
                 variables = init(rng.key(seed), self.task.net, *args)
             else:
                 variables = {"params": params}
-            state = train_step.create(variables, sampler_state)
+            state = self.create(variables, sampler_state)
             return jax.tree.map(np.array, state)  # copies: the first step reuses their memory
 
         return self._layout.first_state(new, seed)
@@ -226,21 +226,32 @@ class Training:
         """Shapes and dtypes of the state; nothing is computed."""
         first = self.task.sampler_state
         variables = jax.eval_shape(self.task.net.init, rng.key(0), *self._init_inputs(first))
-        create = functools.partial(train_step.create, sampler_state=first)
+        create = functools.partial(self.create, sampler_state=first)
         return self._layout.shape_of(jax.eval_shape(create, variables))
 
     def _init_inputs(self, sampler_state):
         images = np.zeros((1, *self._data.image_shape), np.float32)
         return images, *self.task.init_args(sampler_state)
 
+    def create(self, variables: Any, sampler_state: Any = None) -> TrainState:
+        """Make the state before the first step from given variables."""
+        options = {"optimizer": self._optimizer, "averages": self._train.ema > 0}
+        return train_step.create(variables, sampler_state, **options)
+
+    @functools.cached_property
+    def _optimizer(self):
+        return optim.of(self._train)
+
     @functools.cached_property
     def _step(self):
         """The compiled step."""
         task, train = self.task, self._train
+        augmentation = train.augment.to_dict()
+        mixup = augmentation.pop("mixup")
         num_groups = train.batch_size // train.ghost_batch_size // self._layout.num_replicas
         step = TrainStep(
             task.net,
-            prepare=augment.preparation(self._data, **train.augment.to_dict()),
+            prepare=augment.preparation(self._data, **augmentation),
             num_groups=num_groups,
             groups_at_once=1 if task.net.execution == "switch" else num_groups,
             sampler=task.sampler,
@@ -251,5 +262,9 @@ class Training:
             l2_unused=train.l2_unused,
             nesterov=train.nesterov,
             clips=train.clip_norm > 0,
+            optimizer=self._optimizer,
+            loss=losses.of(train, self._data, task.split),
+            mixup=mixup,
+            ema=train.ema,
         )
         return self._layout.compile(step)

@@ -1,12 +1,21 @@
-"""SGD with Nesterov momentum and its learning-rate schedules (paper, section 4)."""
+"""Optimisers, by `train.optimizer`, and the schedules of their learning rate (paper, section 4).
 
+The paper's is SGD with Nesterov momentum. One of a user or a plug-in is a function (learning_rate)
+-> optax.GradientTransformation. Its options are keyword-only; if it has keywords `momentum` and
+`nesterov`, it is given those of `train`. The learning rate is an input of the compiled step, so the
+transformation uses the number and does not keep it in its state.
+"""
+
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from nas_jax import naming
+from nas_jax import naming, plugins
 
 SCHEDULES = ("cosine", "constant", "step")
 REFERENCE_BATCH = 1024  # the paper's 0.1 belongs to it
@@ -59,8 +68,116 @@ def sgd(
       nesterov: whether the momentum is Nesterov's.
       clip_norm: gradients are first scaled to a global norm of at most this; None: not at all.
     """
-    clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
-    return optax.chain(clip, optax.sgd(learning_rate, momentum, nesterov))
+    return SGD.at(learning_rate, momentum=momentum, nesterov=nesterov, clip_norm=clip_norm)
+
+
+def adamw(
+    learning_rate: jax.Array,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 1e-4,
+) -> optax.GradientTransformation:
+    """Make AdamW (Loshchilov and Hutter, ICLR 2019).
+
+    Its weight decay falls on all parameters, used or not, and comes beside `train.l2`.
+
+    Args:
+      learning_rate: float32 [].
+      b1, b2: decay of the means of gradients and of their squares; in [0, 1).
+      eps: added to the root of the latter.
+      weight_decay: of the weights, times the learning rate.
+    """
+    return optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay)
+
+
+def _sgd(learning_rate, *, momentum, nesterov):
+    """Make SGD without clipping."""
+    return optax.sgd(learning_rate, momentum, nesterov)
+
+
+FIELD = "train.optimizer"
+OPTIMIZERS = {"sgd": _sgd, "adamw": adamw}
+_CONTEXT = ("momentum", "nesterov")
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """An optimiser with its options; equal ones share the compiled step.
+
+    Attributes:
+      name: in errors.
+      make: (learning_rate, **options) -> optax.GradientTransformation.
+      options: (option, value) pairs.
+    """
+
+    name: str = "sgd"
+    make: Callable[..., optax.GradientTransformation] = _sgd
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def _is_plugin(self):
+        return not plugins.is_named(self.name, OPTIMIZERS)
+
+    def at(
+        self, learning_rate: Any, *, momentum: Any, nesterov: bool, clip_norm: Any
+    ) -> optax.GradientTransformation:
+        """Return the transformation for the numbers of a step; arguments as of `sgd`."""
+        keywords = naming.keywords(self.make)
+        context = {"momentum": momentum, "nesterov": nesterov}
+        given = dict(self.options) | {k: v for k, v in context.items() if k in keywords}
+        made = plugins.call(FIELD, self.name, self.make, learning_rate, **given)
+        if not isinstance(made, optax.GradientTransformation):
+            raise ValueError(
+                f"{FIELD}={self.name!r} made a {type(made).__name__}, not an "
+                "optax.GradientTransformation"
+            )
+        clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
+        return optax.chain(clip, made)
+
+    def first_state(self, params: Any) -> Any:
+        """Make the state before the first step, for float32 params; it depends on no number."""
+        init = self.at(0.0, momentum=0.0, nesterov=True, clip_norm=None).init
+        if self._is_plugin:
+            return jax.jit(init)(params)
+        shapes = jax.eval_shape(init, params)  # all zeros; each would be a program on a device
+        return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def check(self) -> None:
+        """Check that updates follow the learning rate, which comes after the state is made.
+
+        Raises: ValueError, in one line that names the optimiser.
+        """
+        params = {"scope": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
+        state, updates = self.first_state(params), []
+        for learning_rate in (0.0, 1.0):
+            made = self.at(learning_rate, momentum=0.9, nesterov=True, clip_norm=None)
+            updates.append(plugins.call(FIELD, self.name, made.update, params, state, params)[0])
+        if all(map(np.array_equal, *map(jax.tree.leaves, updates))):
+            raise ValueError(
+                f"{FIELD}={self.name!r} makes the same update at any learning rate: use the "
+                "number that it is given, as optax.scale(-learning_rate) does, and keep it in no "
+                "state (optax.inject_hyperparams does)"
+            )
+
+
+SGD = Optimizer()
+
+
+def of(train: Any) -> Optimizer:
+    """Make the optimiser of a `train` section of the config.
+
+    Raises: ValueError, in one line, if there is none, if an option does not fit, or if it is a
+      user's or a plug-in's and raises or makes something else.
+    """
+    name, options = train.optimizer, train.optimizer_options
+    make = plugins.maker(FIELD, name, OPTIMIZERS, "optimizers")
+    given = plugins.options_of(FIELD, name, make, options, "train.optimizer_options", _CONTEXT)
+    made = Optimizer(name, make, plugins.hashable(given))
+    if not plugins.is_named(name, OPTIMIZERS):
+        made.check()
+    return made
 
 
 def l2(params, usage, *, norm_params: bool) -> jax.Array:

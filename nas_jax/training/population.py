@@ -116,7 +116,9 @@ class Population(Members):
     def __call__(self, step, state, root):
         """Evaluate the members, replace the worst, and write a line of lineage.jsonl."""
         key, factors = rng.stream(root, "strategy", step), self._factors
-        accuracies = np.asarray(self._accuracies(state.params, *self._examine(key, step)))
+        accuracies = np.asarray(
+            self._accuracies(state.variables["params"], *self._examine(key, step))
+        )
         parents = np.arange(self._size)
         if step < self._total:
             old = {name: factors[name] for name in factors if name != ACCURACY}

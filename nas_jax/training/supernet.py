@@ -21,17 +21,17 @@ from nas_jax.training.population import Population
 
 logger = logging.getLogger(__name__)
 
-SCORES = {"accuracy": True, "kl": True, "table": False, "trained": False}  # need a supernet?
+EVALUATORS = {"accuracy": True, "kl": True, "table": False, "trained": False}  # need a supernet?
 
 
-def needs_supernet(score: str) -> bool:
+def needs_supernet(evaluator: str) -> bool:
     """Say whether an evaluator, of `sweep.score`, needs a trained supernet.
 
     One of a user or a plug-in does if its maker has a keyword `weights`.
     """
-    if score in SCORES:
-        return SCORES[score]
-    make = plugins.maker("config.sweep.score", score, {}, "evaluators")
+    if evaluator in EVALUATORS:
+        return EVALUATORS[evaluator]
+    make = plugins.maker("config.sweep.score", evaluator, EVALUATORS, "evaluators")
     return "weights" in naming.keywords(make)
 
 
@@ -168,7 +168,7 @@ class StrategyTurn:
         key = rng.stream(root, "strategy", step)
         archs, images, labels = self._examine(key, step, of_strategy)
         part = distributed.part(archs, self._devices)
-        correct = self._count({"params": state.params}, {}, images, labels, part)
+        correct = self._count({"params": state.variables["params"]}, {}, images, labels, part)
         accuracies = distributed.whole(correct, self._devices) / len(labels)
         of_strategy = self._strategy.tell(of_strategy, archs, accuracies)
         of_strategy = distributed.replicate(of_strategy, self._devices)

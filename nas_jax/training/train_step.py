@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from nas_jax.data import augment
 from nas_jax.runtime import distributed, rng
 from nas_jax.spaces import Space
-from nas_jax.training import optim
+from nas_jax.training import losses, optim
 from nas_jax.training.hyperparameters import HyperParameters
 
 
@@ -28,22 +29,37 @@ class TrainState(NamedTuple):
     batch_stats: Any  # float32; empty where batch norm is stateless
     opt_state: Any
     sampler_state: Any  # such as a controller's weights; {} if the sampler has none
+    average: Any  # moving means of {"params", "batch_stats"}; {} if none are kept
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The params and batch_stats to evaluate with: their moving means, if they are kept."""
+        return self.average or {"params": self.params, "batch_stats": self.batch_stats}
 
 
-# For `init` only: the optimiser's state does not depend on these numbers, which every step sets.
-_UNSET_SGD = optim.sgd(0.0, momentum=0.0, nesterov=True, clip_norm=None)
+def create(
+    variables: Any,
+    sampler_state: Any = None,
+    *,
+    optimizer: optim.Optimizer = optim.SGD,
+    averages: bool = False,
+) -> TrainState:
+    """Make the state before the first step; what is not given is zero, in the host's memory.
 
-
-def create(variables: Any, sampler_state: Any = None) -> TrainState:
-    """Make the state before the first step; what is not given is zero, in the host's memory."""
-    params = variables["params"]
-    shapes = jax.eval_shape(_UNSET_SGD.init, params)  # each array would be a program on a device
+    Args:
+      variables: params, and batch_stats if there are any.
+      sampler_state: the first; None: the sampler has none.
+      optimizer: of the training.
+      averages: whether moving means of the variables are kept; they begin with the variables.
+    """
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
     return TrainState(
         np.zeros((), np.int32),
         params,
-        variables.get("batch_stats", {}),
-        jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes),
+        batch_stats,
+        optimizer.first_state(params),
         {} if sampler_state is None else sampler_state,
+        {"params": params, "batch_stats": batch_stats} if averages else {},
     )
 
 
@@ -74,6 +90,10 @@ class TrainStep:
       l2_unused: whether L2 also falls on parameters that a group does not use.
       nesterov: whether the momentum is Nesterov's.
       clips: whether gradients are scaled to a global norm of at most `clip_norm`.
+      optimizer: of the weights.
+      loss: of the logits.
+      mixup: images of a ghost batch are mixed by shares of Beta(mixup, mixup); 0: not at all.
+      ema: decay of the moving means of the variables, if the state has any.
     """
 
     net: nn.Module
@@ -88,6 +108,10 @@ class TrainStep:
     l2_unused: bool = False
     nesterov: bool = True
     clips: bool = False
+    optimizer: optim.Optimizer = optim.SGD
+    loss: losses.Loss = losses.CROSS_ENTROPY
+    mixup: float = 0.0
+    ema: float = 0.0
 
     def __call__(
         self, state: TrainState, batch: Any, root: jax.Array, hyper: HyperParameters
@@ -98,28 +122,38 @@ class TrainStep:
         """
         if state.batch_stats and getattr(self.net, "bn", None) != "recorded":
             raise ValueError("a network with batch_stats is trained with bn='recorded'")
-        images, labels = self._ghost_batches(state, batch, root)
+        images, labels, shares = self._ghost_batches(state, batch, root)
         masks = self._masks(state, root, hyper)
-        of_loss = jax.grad(self._cross_entropy, argnums=(0, 1), has_aux=True)
+        of_loss = jax.grad(self._loss, argnums=(0, 1), has_aux=True)
         of_loss = functools.partial(of_loss, state.params, state.batch_stats, hyper.label_smoothing)
-        (grads, now), metrics = _mean(of_loss, (images, labels, masks), self.groups_at_once)
+        (grads, now), metrics = _mean(of_loss, (images, labels, shares, masks), self.groups_at_once)
         of_penalties = jax.grad(self._penalties, has_aux=True)
         penalty_grads, terms = of_penalties(state.params, masks, hyper)
         grads, metrics = jax.tree.map(jnp.add, grads, penalty_grads), metrics | terms
         grads, metrics, now = distributed.mean((grads, metrics, now))
         if self.per_use:
             grads = _per_use(grads, distributed.mean(self.space.usage(state.params, masks)))
-        updates, opt_state = self._sgd(hyper).update(grads, state.opt_state, state.params)
+        updates, opt_state = self._at(hyper).update(grads, state.opt_state, state.params)
         params, step = optax.apply_updates(state.params, updates), state.step + 1
         batch_stats = jax.tree.map(self._moving_mean, state.batch_stats, now)
-        return TrainState(step, params, batch_stats, opt_state, state.sampler_state), metrics
+        average = self._averaged(state, {"params": params, "batch_stats": batch_stats})
+        sampler_state = state.sampler_state
+        return TrainState(step, params, batch_stats, opt_state, sampler_state, average), metrics
+
+    def _averaged(self, state, now):
+        """Return the moving means; early ones are over the steps so far, not the first weights."""
+        if not state.average:
+            return {}
+        steps = state.step.astype(jnp.float32)
+        decay = jnp.minimum(self.ema, (1 + steps) / (10 + steps))
+        return jax.tree.map(lambda kept, x: decay * kept + (1 - decay) * x, state.average, now)
 
     def _moving_mean(self, kept, now):
         momentum = self.net.bn_momentum
         return momentum * kept + (1 - momentum) * now
 
-    def _sgd(self, hyper):
-        return optim.sgd(
+    def _at(self, hyper):
+        return self.optimizer.at(
             hyper.learning_rate,
             momentum=hyper.momentum,
             nesterov=self.nesterov,
@@ -127,14 +161,22 @@ class TrainStep:
         )
 
     def _ghost_batches(self, state, batch, root):
-        """Augment the images and split the batch: images [G, n, H, W, C], labels [G, n]."""
+        """Augment the images and split the batch: images [G, n, H, W, C], labels [G, n].
+
+        Mixed images have shares [G, n] of their own; without mixup these are None.
+        """
         num_images = batch["label"].shape[0]
         first = distributed.replica_index() * num_images
-        keys = rng.stream(root, "augment", state.step)
-        keys = rng.each(keys, first + jnp.arange(num_images, dtype=jnp.int32))
+        numbers = first + jnp.arange(num_images, dtype=jnp.int32)
+        keys = rng.each(rng.stream(root, "augment", state.step), numbers)
         images = self.prepare(keys, batch["image"])
         images = images.reshape(self.num_groups, -1, *images.shape[1:])
-        return images, batch["label"].reshape(self.num_groups, -1)
+        labels = batch["label"].reshape(self.num_groups, -1)
+        if not self.mixup:
+            return images, labels, None
+        keys = rng.each(rng.stream(root, "mixup", state.step), numbers)
+        shares = augment.mixup_shares(keys, self.mixup).reshape(labels.shape)
+        return augment.mixed(images, shares), labels, shares
 
     def _masks(self, state, root, hyper):
         if self.sampler is None:
@@ -144,11 +186,13 @@ class TrainStep:
         key = rng.named(root, "masks")
         return self.sampler(key, state.step, groups, state.sampler_state, hyper)
 
-    def _cross_entropy(self, params, batch_stats, smoothing, images, labels, masks):
+    def _loss(self, params, batch_stats, smoothing, images, labels, shares, masks):
         variables = {"params": params, "batch_stats": batch_stats}
         logits = self.net.apply(variables, images, masks)
-        targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
-        loss = jnp.mean(optax.softmax_cross_entropy(logits, targets))
+        classes = jax.nn.one_hot(labels, logits.shape[-1])
+        if shares is not None:
+            classes = augment.mixed(classes, shares)
+        loss = self.loss(logits, classes, smoothing)
         correct = jnp.mean((jnp.argmax(logits, -1) == labels).astype(jnp.float32))
         return loss, {"loss": loss, "accuracy": correct}
 
