@@ -29,6 +29,9 @@ def default() -> ConfigDict:
     """Return the paper's settings for CIFAR-10; fields that the paper leaves open say so."""
     c = ConfigDict()
     c.seed = 0  # of all training; the sweep has its own
+    # What candidates and stand-alone networks are judged by, one for both, as the report compares
+    # them: "accuracy", "balanced_accuracy" (mean over classes) or "macro_f1".
+    c.metric = "accuracy"
     _add_data(c)
     _add_space(c)
     # A file of published stand-alone accuracies, to compare the candidates' values with: see
@@ -211,6 +214,7 @@ _STUDY = {
 
 RULES = {  # by the full name of the field; every number has one
     "seed": at_least(0),
+    "metric": one_of("accuracy", "balanced_accuracy", "macro_f1"),
     **_DATA,
     **_SPACE,
     **_NETWORK,

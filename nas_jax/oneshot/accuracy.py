@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax.oneshot import batch_statistics, schedule
+from nas_jax.oneshot import batch_statistics, class_metrics, schedule
 from nas_jax.runtime import distributed
 
 
@@ -36,6 +36,7 @@ class OneShotAccuracy:
       prepare: images uint8 [n, H, W, C] -> float32, standardised.
       calibration: uint8 [c, n, H, W, C], c batches of training images, or None.
       devices: None for all devices.
+      metric: one of `class_metrics.METRICS`, which values are instead of accuracies.
 
     Raises: ValueError if `batch_size` does not divide M: padding would change the statistics.
     """
@@ -51,15 +52,16 @@ class OneShotAccuracy:
         prepare: Callable[[jax.Array], jax.Array],
         calibration: np.ndarray | None = None,
         devices: Sequence[jax.Device] | None = None,
+        metric: str = "accuracy",
     ):
         if len(images) % batch_size:
             raise ValueError(
                 f"sweep.num_images={len(images)} is not a multiple of sweep.batch_size={batch_size}"
             )
-        self._devices, self._num_images = devices, len(images)
+        self._devices, self._num_images, self._metric = devices, len(images), metric
         fixed = calibration is not None or "batch_stats" in variables
         evaluated = net.clone(bn="running") if fixed else net
-        self._correct = compiled_correct(evaluated, prepare=prepare, devices=devices)
+        self._correct = compiled_correct(evaluated, prepare=prepare, devices=devices, metric=metric)
         self._variables = distributed.replicate(variables, devices)
         self._batches = [
             distributed.replicate((images[i : i + batch_size], labels[i : i + batch_size]), devices)
@@ -80,7 +82,8 @@ class OneShotAccuracy:
             self._correct(self._variables, calibrated, *batch, archs) for batch in self._batches
         ]
         total = np.sum(jax.device_get(counts), 0)
-        return distributed.whole(total, self._devices) / self._num_images
+        answers = distributed.whole(total, self._devices)
+        return class_metrics.of_answers(self._metric, answers, self._num_images)
 
 
 def _no_calibration(archs):
@@ -100,8 +103,13 @@ def _calibration(net, prepare, variables, batches, devices):
     return lambda archs: gather(variables, batches, archs)
 
 
-def correct(net: nn.Module, prepare: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
+def correct(
+    net: nn.Module, prepare: Callable[[jax.Array], jax.Array], metric: str = "accuracy"
+) -> Callable[..., jax.Array]:
     """Make (variables, per_arch, images, labels, archs) -> correct answers float32 [g], pure.
+
+    For another metric than the accuracy these are counts of each class, float32 [g, 3, K]
+    (`class_metrics.class_counts`).
 
     A candidate whose logits are not all finite gets NaN. All candidates (masks [g, k]) see the same
     `images` uint8 [n, H, W, C] and `labels` int32 [n]. `per_arch` has the variables [g, ...] that
@@ -110,8 +118,11 @@ def correct(net: nn.Module, prepare: Callable[[jax.Array], jax.Array]) -> Callab
 
     def count(variables, per_arch, images, labels, archs):
         logits = net.logits_of_each(variables, prepare(images), archs, per_arch)
-        correct = jnp.sum(jnp.argmax(logits, -1) == labels, -1)
-        return jnp.where(jnp.all(jnp.isfinite(logits), (-2, -1)), correct, jnp.nan)
+        predicted, finite = jnp.argmax(logits, -1), jnp.all(jnp.isfinite(logits), (-2, -1))
+        if metric != "accuracy":
+            counts = class_metrics.class_counts(predicted, labels, logits.shape[-1])
+            return jnp.where(finite[:, None, None], counts, jnp.nan)
+        return jnp.where(finite, jnp.sum(predicted == labels, -1), jnp.nan)
 
     return count
 
@@ -121,15 +132,16 @@ def compiled_correct(
     *,
     prepare: Callable[[jax.Array], jax.Array],
     devices: Sequence[jax.Device] | None = None,
+    metric: str = "accuracy",
 ) -> Callable[..., jax.Array]:
     """Compile `correct` for all devices: masks, `per_arch` and the counts are [D, g, ...].
 
     Equal networks and preparations share the compiled function.
     """
-    return _compiled(net, prepare, devices and tuple(devices))
+    return _compiled(net, prepare, devices and tuple(devices), metric)
 
 
 @functools.lru_cache(8)
-def _compiled(net, prepare, devices):
-    split = {"per_arch", "archs"}
-    return distributed.pmap(correct(net, prepare), split=split, split_out=True, devices=devices)
+def _compiled(net, prepare, devices, metric):
+    split, answers = {"per_arch", "archs"}, correct(net, prepare, metric)
+    return distributed.pmap(answers, split=split, split_out=True, devices=devices)

@@ -8,7 +8,7 @@ from nas_jax.costs import params_flops
 from nas_jax.report import analysis, figures, markdown, score_bias
 from nas_jax.report.results import RunResults, columns, sizes
 from nas_jax.report.sections import SECTIONS
-from nas_jax.report.sections.networks import ACCURACY
+from nas_jax.report.sections.networks import IMAGES
 from nas_jax.run import Run
 from nas_jax.spaces import Space
 from nas_jax.storage import file_paths, json_files
@@ -77,8 +77,8 @@ def _headline(results):
     best, count, metric = results.best[0], len(results.best), results.ranking_metric
     shared = f", which {count:,} of them share: which comes first is drawn by lot"
     alone = {
-        f"{network.accuracy:.2f} % {ACCURACY[protocol][:-4]} with F = {filters}"
-        for protocol in ACCURACY
+        f"{network.accuracy:.2f} % {images} {metric.judge} with F = {filters}"
+        for protocol, images in IMAGES.items()
         for (filters, _), networks in getattr(results, protocol).items()
         for network in networks
         if network.arch == best["arch"]
@@ -90,6 +90,11 @@ def _headline(results):
         f"Trained alone it reaches {', '.join(sorted(alone))}."
         if alone
         else "It was not trained alone.",
+        *(
+            [f"What is called stand-alone accuracy below is the {metric.judge}."]
+            if metric.judge != "accuracy"
+            else []
+        ),
         *(_rank_words(*key, group) for key, group in results.samples.items() if key[1] in SPEAKING),
         *(_top_words(f, results.final) for f, name in results.final if name == "top"),
     ]

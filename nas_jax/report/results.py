@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nas_jax.costs import params_flops
+from nas_jax.oneshot import class_metrics
 from nas_jax.spaces import Space, tabular
 from nas_jax.storage import json_files, schemas
 from nas_jax.training import lineage
@@ -25,6 +26,7 @@ class RankingMetric(NamedTuple):
       name: in reports.
       unit: in which reports print it; "": none.
       factor: from a trial's value to that unit.
+      judge: in words, what stand-alone networks are judged by.
       on_valid: whether it is taken on validation images, as are the accuracies of the protocol
         "short".
     """
@@ -33,6 +35,7 @@ class RankingMetric(NamedTuple):
     unit: str
     factor: float
     on_valid: bool
+    judge: str = "accuracy"
 
     @property
     def label(self) -> str:
@@ -53,15 +56,26 @@ RANKING_METRICS = {  # by sweep.score
 }
 
 
-def ranking_metric(evaluator: str) -> RankingMetric:
-    """Return the metric of `sweep.score`; values of a plug-in are reported as they are."""
-    return RANKING_METRICS.get(evaluator) or RankingMetric(f"value of {evaluator}", "", 1, False)
+def ranking_metric(evaluator: str, metric: str = "accuracy") -> RankingMetric:
+    """Return the metric of a sweep; values of a plug-in are reported as they are.
+
+    Args:
+      evaluator: `sweep.score`.
+      metric: `config.metric`.
+    """
+    unknown = RankingMetric(f"value of {evaluator}", "", 1, False)
+    ranking, words = RANKING_METRICS.get(evaluator, unknown), class_metrics.METRICS[metric]
+    named = ranking.name
+    if evaluator in ("accuracy", "trained"):
+        named = named.replace("accuracy", words)
+    return ranking._replace(name=named, judge=words)
 
 
 class Network(NamedTuple):
     """A stand-alone network; accuracies in per cent, one per seed; `valid` of a table alone.
 
-    `one_shot` is its value in the sweep, in the unit of the ranking metric.
+    They are what `config.metric` names. `one_shot` is its value in the sweep, in the unit of the
+    ranking metric.
     """
 
     arch: str
@@ -106,7 +120,9 @@ class RunResults:
         self._table = table or self.config.get("table")
         self.latency = self._json("latency.json", schemas.LATENCY)
         name = self.config.get("sweep", {}).get("score", "accuracy")
-        self.ranking_metric, self.searched_table = ranking_metric(name), name == "table"
+        self._metric = self.config.get("metric", "accuracy")
+        self.ranking_metric = ranking_metric(name, self._metric)
+        self.searched_table = name == "table"
         self.metrics = _thinned(directory / "metrics.jsonl")
         self.trials = json_files.read_trials(directory / "trials.jsonl")
         self.lineage = lineage.read(directory / "lineage.jsonl")
@@ -171,7 +187,7 @@ class RunResults:
     def _groups(self, protocol):
         selection = self._json(f"retrain/{protocol}/selection.json", schemas.SELECTION)
         paths = (self.directory / "retrain" / protocol).glob("F*/*/seed*/result.json")
-        return grouped(map(read_result, paths), selection, self._one_shot)
+        return grouped(map(read_result, paths), selection, self._one_shot, self._metric)
 
 
 def read_result(path: Path) -> dict:
@@ -204,6 +220,7 @@ def grouped(
     results: Iterable[dict],
     selection: Mapping[str, Sequence[str]],
     scores: Mapping[str, float],
+    metric: str = "accuracy",
 ) -> dict[tuple[int, str], list[Network]]:
     """Join stand-alone networks, by (filters, group), from the rows of result.json.
 
@@ -211,11 +228,12 @@ def grouped(
       results: rows, one for each network and seed.
       selection: architectures of each group.
       scores: of the architectures that have one, in the score's unit.
+      metric: `config.metric`, by which the networks are judged.
     """
     repeated: dict[tuple, list] = {}
     for row in results:
         repeated.setdefault((row["filters"], row["arch"]), []).append(row)
-    networks = {key: _network(rows, scores) for key, rows in repeated.items()}
+    networks = {key: _network(rows, scores, metric) for key, rows in repeated.items()}
     groups = {
         (filters, name): [networks[filters, a] for a in archs if (filters, a) in networks]
         for filters in sorted({filters for filters, _ in networks})
@@ -225,9 +243,9 @@ def grouped(
     return {key: group for key, group in groups.items() if group}
 
 
-def _network(rows, scores):
+def _network(rows, scores, metric):
     rows = sorted(rows, key=lambda row: row["seed"])
-    pairs = [(row["valid_accuracy"], row["test_accuracy"]) for row in rows]
+    pairs = [(row.get(f"valid_{metric}"), row.get(f"test_{metric}")) for row in rows]
     accuracies = [100 * (test if valid is None else valid) for valid, test in pairs]
     arch, params, flops = (rows[0][field] for field in ("arch", "params", "flops"))
     return Network(arch, params, flops, accuracies, scores.get(arch))

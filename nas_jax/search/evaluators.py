@@ -3,7 +3,8 @@
 An evaluator is called with masks [N, k], where N is a multiple of the number of devices. It returns
 values float [N], the higher the better, NaN for a failure.
 
-accuracy  one-shot accuracy, with weights from the supernet's checkpoints
+accuracy  one-shot accuracy, or another `config.metric`, with weights from the supernet's
+          checkpoints
 kl        minus the KL divergence between its predictions and those of nearly all paths, with the
           same weights
 table     the accuracy that a table lists
@@ -157,6 +158,7 @@ def _one_shot_accuracy(run, weights):
         batch_size=sweep.batch_size,
         prepare=prepare,
         calibration=calibration,
+        metric=run.config.metric,
     )
 
 
@@ -210,7 +212,7 @@ def rows(run: Run, evaluation: Evaluation, archs: Any) -> list[dict]:
     values = evaluation.evaluator(archs).tolist()
     values = [value if math.isfinite(value) else None for value in values]
     archs, common = jax.device_get(archs), _common(run, evaluation)
-    is_one_shot = common["score"] in ("accuracy", "table")
+    is_one_shot = common["score"] in ("accuracy", "table") and run.config.metric == "accuracy"
     costs = run.constraints.costs(archs)
     return [
         {

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from nas_jax.data import augment
-from nas_jax.oneshot import path_samplers
+from nas_jax.oneshot import class_metrics, path_samplers
 from nas_jax.oneshot.accuracy import compiled_correct
 from nas_jax.run import Run
 from nas_jax.runtime import distributed
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 class ShortTraining:
     """The evaluator that trains candidates, by `retrain.short.train` and `supernet.filters`.
 
-    Its values are accuracies [N] in [0, 1] on validation images, with batch statistics. The
+    Its values are `config.metric`, [N] in [0, 1], on validation images, with batch statistics. The
     training of a candidate lies in candidates/<arch id> of `directory`, and is not repeated.
     """
 
@@ -54,6 +54,7 @@ class ShortTraining:
             self._net,
             prepare=augment.standardiser(run.data),
             devices=self._devices,
+            metric=run.config.metric,
         )
 
     def __call__(self, archs: Any) -> np.ndarray:
@@ -93,7 +94,8 @@ class ShortTraining:
         for first in range(0, len(self._images), size):
             part = slice(first, first + size)
             correct += self._correct(variables, {}, self._images[part], self._labels[part], masks)
-        return float(np.squeeze(correct)) / len(self._images)
+        metric, correct = self._config.metric, np.asarray(correct)[0, 0]
+        return float(class_metrics.of_answers(metric, correct, len(self._images)))
 
 
 def nearest(space: Space, arch: Any, trials: list[dict]) -> str:

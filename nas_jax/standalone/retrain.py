@@ -181,7 +181,7 @@ def train_one(
     num_devices = math.gcd(train.batch_size // train.ghost_batch_size, len(local))
     training = Training(task, train, data, local[:num_devices])
     state = training.fit(directory, seed=seed)
-    accuracy = evaluation.accuracy(
+    counts = evaluation.class_counts(
         net.clone(bn="running"),
         state.variables,
         data.in_order(judged_by, run.config.retrain.eval_batch_size),
@@ -193,8 +193,8 @@ def train_one(
         directory,
         (text, filters, seed),
         params=state.params,
-        accuracy=accuracy,
+        counts=counts,
         epochs=training.total * train.batch_size / data.num_images(trained_on),
         seconds=time.perf_counter() - began,
     )
-    logger.info("retrain %s  accuracy %.2f %%", protocol, 100 * accuracy)
+    logger.info("retrain %s  %s", protocol, evaluation.in_words(run, counts))

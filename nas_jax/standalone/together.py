@@ -199,30 +199,31 @@ class _Lots:
             logger.warning("%s", error)
             shutil.rmtree(directory)
             return list(jobs)
-        accuracies, state = self._accuracies(state), distributed.fetch(state)
+        counts, state = self._counts(state), distributed.fetch(state)
         diverged = []
         for number, (path, job) in enumerate(jobs.items()):
             if evaluation.is_done(path):  # before this run was killed
                 continue
             one = jax.tree.map(lambda leaf, i=number: leaf[i], state)
             if all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(one.params)):
-                self._write(path, job, one, float(accuracies[number]), (_now() - began) / len(jobs))
+                self._write(path, job, one, counts[number], (_now() - began) / len(jobs))
             else:
                 diverged.append(path)
         shutil.rmtree(directory)
         return diverged
 
-    def _accuracies(self, state):
+    def _counts(self, state):
         data = self._run.data
         batches = data.in_order(self._splits[1], self._run.config.retrain.eval_batch_size)
-        return evaluation.accuracies(functools.partial(self._predict, state), batches)
+        predict = functools.partial(self._predict, state)
+        return evaluation.counts_of_each(predict, batches, data.num_classes)
 
     @functools.cached_property
     def _predict(self):
         net = self._net.clone(bn="running")
         return self._lot.predictor(net, augment.standardiser(self._run.data))
 
-    def _write(self, path, job, state, accuracy, seconds):
+    def _write(self, path, job, state, counts, seconds):
         run, (text, filters, seed) = self._run, job
         own = _of_network(run.space, text, state)
         net = run.standalone(text, filters=filters, bn="recorded")
@@ -236,14 +237,14 @@ class _Lots:
             path,
             job,
             params=own.params,
-            accuracy=accuracy,
+            counts=counts,
             epochs=self._training.total * self._train.batch_size / num_images,
             seconds=seconds,
         )
         logger.info(
-            "retrain %s  accuracy %.2f %%  F = %d, seed %d  %s",
+            "retrain %s  %s  F = %d, seed %d  %s",
             self._protocol,
-            100 * accuracy,
+            evaluation.in_words(run, counts),
             filters,
             seed,
             text,

@@ -57,6 +57,8 @@ def check(config: ConfigDict) -> None:
             f"config.sweep.score={config.sweep.score!r}, but this study ranks by {evaluator!r} "
             "(the part 'regret' by 'table', all others by 'accuracy')"
         )
+    if config.metric != "accuracy":
+        raise ValueError(f"config.metric={config.metric!r}, but studies compare by 'accuracy'")
     if config.sweep.latency.num_archs:
         raise ValueError(
             "config.sweep.latency.num_archs must be 0 in a study: each search would measure other "

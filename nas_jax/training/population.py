@@ -21,7 +21,7 @@ import numpy as np
 
 from nas_jax.data import augment
 from nas_jax.data.dataset import Data
-from nas_jax.oneshot import accuracy, path_dropout
+from nas_jax.oneshot import accuracy, class_metrics, path_dropout
 from nas_jax.oneshot.training_variant import Selection
 from nas_jax.runtime import distributed, rng
 from nas_jax.storage import json_files
@@ -45,6 +45,7 @@ class Population(Members):
       every: steps between two turns.
       total: steps of the training; the turn after the last step only evaluates.
       tunes_r: whether path dropout's r is one of the hyper-parameters.
+      metric: of `class_metrics.METRICS`, by which members are selected.
       devices: None for all.
     """
 
@@ -59,11 +60,12 @@ class Population(Members):
         every: int,
         total: int,
         tunes_r: bool,
+        metric: str = "accuracy",
         devices: Sequence[jax.Device] | None = None,
     ):
         self._net, self._data, self._examine = net, data, examine
         self._every, self._total = every, total
-        self._tunes_r = tunes_r
+        self._tunes_r, self._metric = tunes_r, metric
         options = {"devices": devices, "reported": _mean_of_sound}
         super().__init__(selection.size, one_by_one=net.execution == "switch", **options)
         self._exploit = jax.jit(selection.exploit)
@@ -136,11 +138,15 @@ class Population(Members):
     @functools.cached_property
     def _accuracies(self):
         """Compiled (params, masks, images, labels) -> float32 [M]; NaN for a failure."""
-        count = accuracy.correct(self._net, prepare=augment.standardiser(self._data))
+        prepare, metric = augment.standardiser(self._data), self._metric
+        count = accuracy.correct(self._net, prepare, metric)
 
         def accuracies(params, archs, images, labels):
             def of_one(params):
-                return jnp.mean(count({"params": params}, {}, images, labels, archs)) / len(labels)
+                answers = count({"params": params}, {}, images, labels, archs)
+                if metric != "accuracy":
+                    return jnp.mean(class_metrics.of_counts(metric, answers))
+                return jnp.mean(answers) / len(labels)
 
             return distributed.all_members(
                 distributed.mean(of_each(self._one_by_one, of_one, params))

@@ -12,7 +12,7 @@ import jax
 from nas_jax import naming, plugins, strategies
 from nas_jax.costs import params_flops
 from nas_jax.data import augment
-from nas_jax.oneshot import accuracy, path_samplers
+from nas_jax.oneshot import accuracy, class_metrics, path_samplers
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
 from nas_jax.strategies import random_search
@@ -109,6 +109,7 @@ def _population(run, task, devices):
         every=config.strategy_every,
         total=run.supernet_steps,
         tunes_r=config.sampler == "path_dropout",
+        metric=run.config.metric,
         devices=devices,
     )
 
@@ -155,7 +156,10 @@ class StrategyTurn:
         self._strategy, self._devices = run.strategy, devices
         self._every = run.config.supernet.strategy_every
         prepare = augment.standardiser(run.data)
-        self._count = accuracy.compiled_correct(net, prepare=prepare, devices=devices)
+        self._count = accuracy.compiled_correct(
+            net, prepare=prepare, devices=devices, metric=run.config.metric
+        )
+        self._metric = run.config.metric
         self._examine = _Examination(run, functools.partial(_ask, run, run.strategy))
 
     def is_due(self, step: int) -> bool:
@@ -169,7 +173,8 @@ class StrategyTurn:
         archs, images, labels = self._examine(key, step, of_strategy)
         part = distributed.part(archs, self._devices)
         correct = self._count({"params": state.variables["params"]}, {}, images, labels, part)
-        accuracies = distributed.whole(correct, self._devices) / len(labels)
+        answers = distributed.whole(correct, self._devices)
+        accuracies = class_metrics.of_answers(self._metric, answers, len(labels))
         of_strategy = self._strategy.tell(of_strategy, archs, accuracies)
         of_strategy = distributed.replicate(of_strategy, self._devices)
         return state._replace(sampler_state=of_strategy), {"asked_accuracy": accuracies.mean()}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from nas_jax.report import analysis, figures, markdown
 from nas_jax.report.results import Network, RunResults, columns
-from nas_jax.report.sections.networks import ACCURACY, BARS, SIZES, labelled, over_seeds, points
+from nas_jax.report.sections.networks import BARS, SIZES, axis, labelled, over_seeds, points
 
 FINAL = """Mean ± sd over the n architectures of a group; seeds are averaged first, and their own
 sd (pooled) stands apart where there are several. All-on is no architecture of the space."""
@@ -13,13 +13,13 @@ sd (pooled) stands apart where there are several. All-on is no architecture of t
 
 def write(results: RunResults) -> str:
     """List accuracies and sizes of the groups of final networks."""
-    return table(results.final)
+    return table(results.final, results.ranking_metric.judge)
 
 
-def table(groups: Mapping[tuple[int, str], list[Network]]) -> str:
-    """List accuracies and sizes of networks by (filters, group)."""
+def table(groups: Mapping[tuple[int, str], list[Network]], judge: str = "accuracy") -> str:
+    """List accuracies and sizes of networks by (filters, group); `judge` as in `RankingMetric`."""
     rows = [_row(filters, name, group) for (filters, name), group in groups.items()]
-    header = ("F", "group", "n", ACCURACY["final"], "sd over seeds (%)", *SIZES)
+    header = ("F", "group", "n", axis("final", judge), "sd over seeds (%)", *SIZES)
     return f"{FINAL}\n\n{markdown.table(header, rows)}"
 
 
@@ -47,6 +47,6 @@ def accuracy_and_size(results: RunResults) -> str:
     for (_, name), group in getattr(results, protocol).items():
         groups.setdefault(_label(name), []).extend(group)
     samples = labelled({name: points(group, "params", 1e-6) for name, group in groups.items()})
-    labels = SIZES[0], f"stand-alone {ACCURACY[protocol]}"
+    labels = SIZES[0], f"stand-alone {axis(protocol, results.ranking_metric.judge)}"
     figures.groups(results.out / "cost.png", samples, *labels)
     return f"![Accuracy against parameters](cost.png)\n\n{BARS}"

@@ -5,9 +5,14 @@ from collections.abc import Iterable, Mapping
 from nas_jax.report import analysis, figures
 from nas_jax.report.results import Network, columns
 
-ACCURACY = {"short": "validation accuracy (%)", "final": "test accuracy (%)"}  # by protocol
+IMAGES = {"short": "validation", "final": "test"}  # that judge the networks of a protocol
 SIZES = ("parameters (M)", "multiply-adds (M)")
 BARS = "Error bars, where there are several seeds, are their sd."
+
+
+def axis(protocol: str, judge: str = "accuracy") -> str:
+    """Name an axis or a column of networks; `judge` as in `RankingMetric`."""
+    return f"{IMAGES[protocol]} {judge} (%)"
 
 
 def over_seeds(networks: Iterable[Network]) -> analysis.OverSeeds:

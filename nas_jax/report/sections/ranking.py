@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nas_jax.report import analysis, figures, markdown, score_bias
 from nas_jax.report.results import SIZE_RANKERS, Network, RankingMetric, RunResults, columns
-from nas_jax.report.sections.networks import ACCURACY, BARS, labelled, over_seeds, points
+from nas_jax.report.sections.networks import BARS, axis, labelled, over_seeds, points
 
 RANKING = """Correlation of what ranks architectures with their stand-alone accuracy (mean over
 seeds), with 95 % intervals of a bootstrap over the n architectures (5,000 at a time where there are
@@ -61,7 +61,7 @@ def _panels(out, metric, samples, where):
     }
     if not (panels := labelled(by_sample)):
         return f"None of the networks with {where} has a score."
-    truth = ACCURACY["final" if where == "published" else "short"]
+    truth = axis("short", metric.judge) if where != "published" else axis("final")
     name = f"ranking_{where.replace(' = ', '')}.png"
     figures.panels(out / name, [panels], metric.label, f"stand-alone {truth}")
     return f"![Score and stand-alone accuracy, {where}]({name})"
