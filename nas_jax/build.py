@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from nas_jax import spaces, strategies
 from nas_jax.config import defaults, validation, variants
-from nas_jax.costs import params_flops
+from nas_jax.costs import latency_table, params_flops
 from nas_jax.costs.constraints import Constraints
 from nas_jax.data import augment, loading
 from nas_jax.data.dataset import Data
@@ -144,13 +144,15 @@ def assemble(config: ConfigDict, data: Data, workdir: str | Path) -> Run:
     table = tabular.load(config.table, space) if config.table else None
     if table:
         table.check_data(config.data.name)
-    network = _network_options(config)
+    network, timed = _network_options(config), sweep.latency.to_dict()
+    named = timed.pop("table")
     constraints = Constraints(
         space,
         filters=config.supernet.filters,
         images=params_flops.image_options(data),
         limits=sweep.constraints.to_dict(),
-        timed={**sweep.latency.to_dict(), "dtype": network.dtype},
+        timed={**timed, "dtype": network.dtype},
+        latencies=latency_table.read(space, named) if named else None,
         directory=workdir,
         table=table if sweep.score == "table" else None,
     )

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from nas_jax import build, naming, plan
 from nas_jax import config as config_lib
+from nas_jax.costs import latency_table
 from nas_jax.runtime import distributed, environment, preemption, progress, run_log
 from nas_jax.search import sweep
 from nas_jax.spaces import tabular
@@ -166,6 +167,8 @@ def _inputs(run, mode):
     methods = compatibility.mended(config.space.name, config.supernet.sampler, config.sweep.score)
     if mode in SHARED:  # a report takes any results; a study's store checks its own
         methods = {}
+    elif run.constraints.latencies is not None:
+        methods["latency"] = latency_table.digest(run.constraints.latencies)
     return {"fingerprint": data.fingerprint, "order": data.order, "table": table, **methods}
 
 

@@ -176,10 +176,15 @@ def _check_choices(given):
 
 def _check_strategy(sweep, supernet):
     num_archs = sweep.latency.num_archs
-    if sweep.constraints.max_latency and not num_archs:
+    if sweep.latency.table and num_archs:
+        raise ValueError(
+            f"config.sweep.latency.table={sweep.latency.table!r} gives latencies, so "
+            f"sweep.latency.num_archs={num_archs} must be 0"
+        )
+    if sweep.constraints.max_latency and not num_archs and not sweep.latency.table:
         raise ValueError(
             f"config.sweep.constraints.max_latency={sweep.constraints.max_latency} needs "
-            "sweep.latency.num_archs, the architectures to time: 100 or so"
+            "sweep.latency.num_archs, the architectures to time: 100 or so; or sweep.latency.table"
         )
     if 0 < num_archs < MIN_TIMED:
         raise ValueError(

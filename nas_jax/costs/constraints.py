@@ -29,6 +29,7 @@ class Constraints:
       limits: {name of `COSTS`: the most that is allowed; 0: no limit}.
       timed: {"num_archs", "batch_size", "dtype"} of `latency.per_option`; `num_archs` 0: latencies
         are not measured.
+      latencies: of a target device, as `latency_table.read` gives them; None: there are none.
       directory: has latency.json, so that latencies are measured once.
       table: if given, only its architectures are allowed.
     """
@@ -43,7 +44,9 @@ class Constraints:
         timed: Mapping[str, Any],
         directory: Path,
         table: Table | None = None,
+        latencies: Mapping[str | None, np.ndarray] | None = None,
     ):
+        self.latencies = latencies
         self._space, self._filters, self._images, self._timed = space, filters, images, timed
         self._path, self._table = directory / "latency.json", table
         self._limits = {name: limit for name, limit in limits.items() if limit}
@@ -56,7 +59,9 @@ class Constraints:
             field: {name: getattr(cost, field) for name, cost in counted.items()}
             for field in params_flops.Cost._fields
         }
-        if self._timed["num_archs"]:
+        if self.latencies is not None:
+            costs["latency_ms"] = self.latencies
+        elif self._timed["num_archs"]:
             timed = {"filters": self._filters, **self._timed, **self._images}
             with distributed.lead_first("latency"):  # all processes use one measurement
                 costs["latency_ms"] = latency.per_option(self._space, self._path, **timed)
@@ -89,12 +94,13 @@ class Constraints:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the costs that `costs` gives; nothing is measured for them."""
-        return ("params", "flops", *(["latency_ms"] if self._timed["num_archs"] else []))
+        has_latency = self.latencies is not None or self._timed["num_archs"]
+        return ("params", "flops", *(["latency_ms"] if has_latency else []))
 
     def costs(self, archs: Any) -> dict[str, list]:
         """Add up params, flops (multiply-adds) and latency_ms of masks [n, k], [n] each.
 
-        latency_ms has None if latencies are not measured.
+        latency_ms has None if there are no latencies.
         """
         sums = {
             name: params_flops.total(self._space, per_option, archs).tolist()

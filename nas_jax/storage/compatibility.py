@@ -14,6 +14,7 @@ from typing import Any
 # Field -> the value that reproduces what runs did before the field existed.
 ABSENT = {
     "metric": "accuracy",
+    "sweep.latency.table": "",
     "retrain.compile": "each",
     "data.shuffle_seed": -1,
     "data.image_key": "image",

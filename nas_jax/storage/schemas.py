@@ -68,7 +68,7 @@ RESULT = {
 }
 DATA = {
     "fingerprint": TEXT,
-    **dict.fromkeys(("order", "table", "path_dropout", "trained"), TEXT.optional()),
+    **dict.fromkeys(("order", "table", "latency", "path_dropout", "trained"), TEXT.optional()),
 }
 SELECTION = {str: [TEXT]}
 COMPILE = {"compile": Kind("together or each", lambda x: x in ("together", "each"))}

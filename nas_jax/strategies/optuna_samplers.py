@@ -83,7 +83,7 @@ def _check_objectives(objectives, cost_names):
     if "latency_ms" in objectives and "latency_ms" not in cost_names:
         raise ValueError(
             "config.sweep.options: the objective 'latency_ms' needs sweep.latency.num_archs, the "
-            "architectures to time"
+            "architectures to time, or sweep.latency.table"
         )
 
 

@@ -64,6 +64,8 @@ def check(config: ConfigDict) -> None:
             "config.sweep.latency.num_archs must be 0 in a study: each search would measure other "
             "latencies"
         )
+    if config.sweep.latency.table:
+        raise ValueError("config.sweep.latency.table must be '' in a study, which has no latencies")
     _check_strategies(parts, config.retrain.final, config.study.num_seeds)
     if not config.space.get("tied", True):
         raise ValueError(

@@ -36,6 +36,7 @@ def write(results: RunResults) -> str:
             TEXT,
             *_limits(results.config.get("sweep", {}).get("constraints", {})),
             *_latency(results.latency),
+            *_table_of_latencies(results.config.get("sweep", {}).get("latency", {}).get("table")),
             _table(results, known, fronts["params"]),
         ]
     )
@@ -56,6 +57,11 @@ def _latency(timed):
         )
     if timed and latency.is_poor(timed):
         yield f"**These estimates are poor, and so is a search by them: {latency.REMEDY}.**"
+
+
+def _table_of_latencies(name):
+    if name:
+        yield f"Latencies are those of a target device: `{name}`."
 
 
 def _table(results, known, front):
