@@ -199,3 +199,18 @@ def test_an_evaluator_that_does_not_fit_is_refused_by_name(tmp_path, name, messa
 def test_a_misspelt_name_is_refused_with_the_nearest(field, name, message):
     with pytest.raises(ValueError, match=message):
         trainings.built_with(tiny.get_config(), {field: name})
+
+
+@pytest.mark.system
+def test_a_strategy_of_a_file_draws_the_masks_of_the_supernet(tmp_path):
+    """It is told macro F1, as the sweep's values are."""
+    (tmp_path / "drawing.py").write_text(
+        "from nas_jax.strategies import evolution\n"
+        "def mine(space, *, population: int = 4):\n"
+        "    return evolution.make(space, population=population, tournament=2)\n"
+    )
+    fields = {"sweep.strategy": "drawing.py:mine", "supernet.sampler": "strategy"}
+    fields |= {"metric": "macro_f1", "supernet.train.num_steps": 10}
+    rows = _swept(tmp_path, "accuracy", **fields)
+    assert len(rows) == 8
+    assert all(0 <= row["value"] <= 1 for row in rows)

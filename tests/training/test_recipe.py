@@ -236,6 +236,20 @@ def test_a_recipe_learns_and_resumes_to_the_bit(tmp_path, recipe):
 
 
 @pytest.mark.system
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_a_population_learns_with_adamw_and_moving_means_and_resumes(tmp_path, metric):
+    fields = {"supernet.variant": "pbt", "supernet.variant_options": (("population", 2),)}
+    recipe = {"optimizer": "adamw", "base_lr": 0.1, "ema": 0.9}
+    fields |= {f"supernet.train.{name}": value for name, value in recipe.items()}
+    fields |= trainings.SMALL | {"metric": metric}
+    built = trainings.built_with(tiny.get_config(), fields)
+    state, rows = trainings.fit(built, tmp_path / "whole")
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert np.isfinite(state.sampler_state["score"]).all()
+    trainings.assert_resumes(built, tmp_path / "killed", state, rows)
+
+
+@pytest.mark.system
 def test_moving_means_are_what_is_evaluated(tmp_path):
     """By hand from the weights of each step: the decay begins with (1 + t) / (10 + t)."""
     built = _built(ema=0.15, num_steps=3, log_every=1, checkpoint_every=1, keep_checkpoints=3)
