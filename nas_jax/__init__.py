@@ -13,10 +13,18 @@ The public names are modules:
     latency, scaling   milliseconds on this machine; depth and width for a budget
     runtime            `configure` XLA and its cache, outside `launch.py`
 
-Importing the package is cheap: a module brings JAX when its name is first used.
+A search from Python (docs/python.md): `search`, or its stages `train_supernet`, `sweep`, `retrain`,
+`write_report`; `check` what it takes, `read` what a folder has. All return `Results`, whose best is
+an `Architecture`.
+
+Importing the package is cheap: a name brings JAX when it is first used.
 """
 
 import importlib
+import sys
+from types import ModuleType
+
+from nas_jax import search
 
 __version__ = "0.1.0"
 
@@ -36,10 +44,41 @@ _PUBLIC = {
 }
 _FORMER = {"cost": "nas_jax.costs.params_flops", "supernet": "nas_jax.nn.masked"}
 
-__all__ = ["__version__", *_PUBLIC]
+_FUNCTIONS = {  # and classes, by name
+    "Architecture": "nas_jax.report.architecture",
+    **dict.fromkeys(
+        ("Results", "check", "read", "retrain", "sweep", "train_supernet", "write_report"),
+        "nas_jax.api",
+    ),
+}
+
+__all__ = ["__version__", *_PUBLIC, *_FUNCTIONS, "search"]
+
+
+class _Search(ModuleType):
+    """The package `nas_jax.search`, which is also a function: that of `nas_jax.api`."""
+
+    def __call__(self, config, space=None, data=None, workdir=None, *, fields=None):
+        """Train a supernet, evaluate candidates, train the best alone, write a report.
+
+        See `nas_jax.api.search`.
+        """
+        return _attribute("nas_jax.api", "search")(config, space, data, workdir, fields=fields)
+
+
+search.__class__ = _Search
+
+
+def _attribute(path, name):
+    """Return a function of a module; JAX reads its settings when it is imported, so set them."""
+    if "jax" not in sys.modules:
+        importlib.import_module("nas_jax.runtime.environment").configure()
+    return getattr(importlib.import_module(path), name)
 
 
 def __getattr__(name):
+    if name in _FUNCTIONS:
+        return _attribute(_FUNCTIONS[name], name)
     path = {**_PUBLIC, **_FORMER}.get(name)
     if path is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -47,4 +86,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted({*globals(), *_PUBLIC})
+    return sorted({*globals(), *_PUBLIC, *_FUNCTIONS})

@@ -4,13 +4,15 @@ import contextlib
 import dataclasses
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from nas_jax import spaces, strategies
+from nas_jax import given, spaces, strategies
 from nas_jax.config import defaults, validation, variants
 from nas_jax.costs import latency_table, params_flops
 from nas_jax.costs.constraints import Constraints
@@ -20,7 +22,7 @@ from nas_jax.nn import execution
 from nas_jax.nn.network import NetworkOptions, default_dtype
 from nas_jax.run import Run
 from nas_jax.runtime import environment
-from nas_jax.spaces import tabular
+from nas_jax.spaces import Space, tabular
 from nas_jax.standalone import together
 from nas_jax.storage import file_paths
 from nas_jax.strategies import exhaustive
@@ -30,7 +32,9 @@ from nas_jax.training import variants as variants_lib
 logger = logging.getLogger(__name__)
 
 
-def build_run(config: ConfigDict, workdir: str | Path) -> Run:
+def build_run(
+    config: ConfigDict, workdir: str | Path, *, space: Space | None = None, data: Data | None = None
+) -> Run:
     """Check a config and build its run, before anything compiles.
 
     The run has a copy of the config. For an exhaustive search its `sweep.num_candidates` is at most
@@ -39,22 +43,25 @@ def build_run(config: ConfigDict, workdir: str | Path) -> Run:
     Args:
       config: of the run; it is not changed.
       workdir: the folder of the run, which need not exist.
+      space, data: objects to use instead of what the config names; None: what it names.
 
     Raises: ValueError that names the field, its value and what is allowed; or an error of
       `environment.start`.
     """
-    check_fields(config)
+    config = given.recorded(config, space, data)
+    check_fields(config, space)
     environment.start()
-    config = with_space_fields(config)
-    space = spaces.make(**config.space.to_dict())
+    if space is None:
+        config = with_space_fields(config)
+        space = spaces.make(**config.space.to_dict())
     _check_widths(config, space)
     if config.data.image_size:
         space.check_image_size(config.data.image_size)  # before a data set is read in vain
     _training_variant(config, space)  # as soon as it can be checked
     _check_recipes(config)
-    data = _load(config.data)
+    data = data or _load(config.data)
     config = _with_no_more_images_than_there_are(config, data)
-    run = assemble(config, data, workdir)
+    run = assemble(config, data, workdir, space)
     if config.sweep.strategy == "exhaustive":
         run = _with_no_more_than_there_are(run)
     validation.sizes(config, space, run.data, jax.device_count(), _shared_trainings(config))
@@ -82,14 +89,33 @@ def _shared_trainings(config):
     return ["supernet.train", *(["retrain.short.train"] if is_short else [])]
 
 
-def check_fields(config: ConfigDict) -> None:
+def space_of(config: Mapping[str, Any]) -> Space:
+    """Make the search space of a config, nested plain data as config.json has it.
+
+    Raises: ValueError if there is no such space, or it was an object.
+    """
+    fields = {name: _tuple(value) for name, value in config["space"].items()}
+    return spaces.make(**fields)
+
+
+def _tuple(value):
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value
+
+
+def check_fields(config: ConfigDict, space: Space | None = None) -> None:
     """Check a config and each variant of a study, as far as that needs neither data nor space.
+
+    `space` is an object that the config names (`given.recorded`); None: the config names a class.
 
     Raises: ValueError that names the field, its value and what is allowed.
     """
-    config = with_space_fields(config)
-    space = config.get("space")
-    complete = all_fields(space.get("name") if isinstance(space, ConfigDict) else None)
+    if space is not None:
+        complete = defaults.default()
+        complete.space = config.space
+    else:
+        config = with_space_fields(config)
+        section = config.get("space")
+        complete = all_fields(section.get("name") if isinstance(section, ConfigDict) else None)
     validation.config(config, complete)
     strategies.check(config.sweep.strategy, config.sweep.options)
     for label, variant in _variants(config).items():
@@ -133,14 +159,16 @@ def all_fields(space_name: str) -> ConfigDict:
     return complete
 
 
-def assemble(config: ConfigDict, data: Data, workdir: str | Path) -> Run:
-    """Make the run of a checked config, from images that were read.
+def assemble(
+    config: ConfigDict, data: Data, workdir: str | Path, space: Space | None = None
+) -> Run:
+    """Make the run of a checked config, from images that were read, and perhaps a space.
 
     Raises: ValueError if the strategy or the training variant cannot be made, or the table does
       not fit.
     """
     workdir = file_paths.local(workdir, "--workdir")
-    space, sweep = spaces.make(**config.space.to_dict()), config.sweep
+    space, sweep = space or spaces.make(**config.space.to_dict()), config.sweep
     table = tabular.load(config.table, space) if config.table else None
     if table:
         table.check_data(config.data.name)

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from nas_jax import build, naming, plan
+from nas_jax import build, given, naming, plan, preview
 from nas_jax import config as config_lib
 from nas_jax.costs import latency_table
+from nas_jax.data.dataset import Data
+from nas_jax.run import Run
 from nas_jax.runtime import distributed, environment, preemption, progress, run_log
 from nas_jax.search import sweep
-from nas_jax.spaces import tabular
+from nas_jax.spaces import Space, tabular
 from nas_jax.standalone import retrain
 from nas_jax.storage import compatibility, file_paths, json_files, schemas, workdir
 from nas_jax.training import supernet
@@ -62,13 +64,24 @@ _MEMORY = {
 _FULL, _READ_ONLY = (errno.ENOSPC, errno.EDQUOT), (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
+def run(
+    config: ConfigDict,
+    mode: str | None,
+    directory: str | Path,
+    *,
+    space: Space | None = None,
+    data: Data | None = None,
+) -> Run:
     """Run the stages of a mode in a folder; finished work is not done again.
 
     Args:
       config: of the run.
-      mode: one of `config.MODES`; None: "study" where the config is one, else "search".
+      mode: one of `config.MODES`; None: "study" where the config is one, else "search". "check"
+        prints what the run will take, and writes nothing.
       directory: the workdir.
+      space, data: objects to use instead of what the config names; None: what it names.
+
+    Returns: the run, as it was built.
 
     Raises:
       ValueError: the input is wrong; the workdir is another config's, in use or cannot be written;
@@ -77,11 +90,14 @@ def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
       Interrupted: SIGTERM came; the next call goes on from there.
     """
     directory = file_paths.local(directory, "--workdir")
-    config = _as_begun(config, directory)
-    check(config)
+    config = _as_begun(given.recorded(config, space, data), directory)
+    check(config, space)
     mode = _mode(config, mode)
     environment.start(build.num_cpu_devices(config))
-    run = build.build_run(config, directory)
+    run = build.build_run(config, directory, space=space, data=data)
+    if mode == "check":
+        _preview(run)
+        return run
     if mode == "study" and distributed.process()[1] > 1:
         raise ValueError(
             "--distributed: a study is shared by its pool; start the same command on every machine "
@@ -109,6 +125,16 @@ def run(config: ConfigDict, mode: str | None, directory: str | Path) -> None:
                 preemption.check()
                 distributed.barrier(stage)
         say("done", stage=mode)
+    return run
+
+
+def _preview(run):
+    """Print what the run will take, and check that it may begin, or go on, in its folder."""
+    mode = "study" if run.config.study.parts else "search"
+    workdir.check(run.workdir, run.config.to_dict(), _inputs(run, mode))
+    text = preview.text(run, mode)
+    if distributed.is_lead():
+        print(text)
 
 
 def _announce(run, mode, parts):
@@ -119,24 +145,29 @@ def _announce(run, mode, parts):
     logger.info("  this log is kept in %s", run.workdir / run_log.FILE)
 
 
-def check(config: ConfigDict) -> None:
-    """Check a config without its data. Raises: ValueError that names the field and the way out."""
-    build.check_fields(config)
+def check(config: ConfigDict, space: Space | None = None) -> None:
+    """Check a config without its data; `space` as of `build.check_fields`.
+
+    Raises: ValueError that names the field and the way out.
+    """
+    build.check_fields(config, space)
     if config.study.parts:
         _check_study(config)
 
 
-def _mode(config, given):
+def _mode(config, mode):
     """Return the given mode, or else the one that the config is for."""
-    if given is not None:
-        naming.check("--mode", given, config_lib.MODES)
+    if mode is not None:
+        naming.check("--mode", mode, config_lib.MODES)
+    if mode == "check":
+        return mode
     if not config.study.parts:
-        if given == "study":
+        if mode == "study":
             _check_study(config)  # raises
-        return given or "search"
-    if given not in (None, "study"):
+        return mode or "search"
+    if mode not in (None, "study"):
         raise ValueError(
-            f"--mode={given}, but config.study.parts={tuple(config.study.parts)}: the config is a "
+            f"--mode={mode}, but config.study.parts={tuple(config.study.parts)}: the config is a "
             "study; leave --mode out, or use a config without study.parts"
         )
     return "study"

@@ -150,3 +150,36 @@ def test_a_workdir_of_another_config_is_refused(tmp_path):
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"launch.py: error: --workdir={tmp_path / 'run'} holds a run of another")
     assert line.endswith(f"--workdir={tmp_path / 'run-2'}")
+
+
+def test_a_check_says_what_a_run_takes_and_writes_nothing(tmp_path, capsys):
+    given = "--config=tests/configs/tiny.py", f"--workdir={tmp_path / 'run'}", "--mode=check"
+    code, errors = launching.main(*given)
+    assert (code, errors) == (0, "")
+    assert not (tmp_path / "run").exists()
+    shown = capsys.readouterr().out
+    for line in (
+        "  supernet.train.batch_size = 32",
+        "  supernet       40 steps of 32 images, F = 4, path_dropout",
+        "  retrain.short  up to 2 networks (together), each 20 steps of 32 images, F = 4",
+        "  supernet: 2,098 parameters",
+    ):
+        assert line in shown
+    assert re.search(r"a training step of the supernet: \d+ MiB while it runs", shown)
+    assert re.search(
+        r"sweep +about \d+ s: 8 candidates on 64 images took \d+ ms, the median", shown
+    )
+    assert re.search(r"in all +about \d+ s, and \d+ s to compile 6 large programs", shown)
+
+
+def test_a_check_finds_what_a_run_would(tmp_path):
+    (tmp_path / "config.json").write_text('{"seed": 5}')
+    for arguments, message in (
+        ([], f"--workdir={tmp_path} holds a run of another config"),
+        (["--config.sweep.batch_size=60"], "config.sweep.num_images=128 is not a multiple of"),
+    ):
+        given = "--config=tests/configs/tiny.py", f"--workdir={tmp_path}", "--mode=check"
+        code, errors = launching.main(*given, *arguments)
+        assert code == 2
+        assert errors.startswith(f"launch.py: error: {message}")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

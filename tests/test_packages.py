@@ -21,10 +21,11 @@ ORDER = (  # from the bottom up
     "training",
     "report search",
     "standalone",
+    "given",
     "build tables plan",
-    "studies",
+    "studies preview",
     "pipeline",
-    "cli",
+    "api cli",
 )
 ROW = {name: row for row, names in enumerate(ORDER) for name in names.split()}
 CONFIG_DICT_FROM = ROW["run"]  # below, keyword arguments; and in `config`

@@ -56,21 +56,27 @@ def open_workdir(
 
     Raises: ValueError that names the fields that differ and proposes another workdir.
     """
+    check(workdir, config, inputs)
+    contents = {"config.json": json_files.finite(config), "data.json": {**inputs, **facts}}
+    for name, content in contents.items():
+        if not (workdir / name).exists():
+            json_files.write_json(workdir / name, content)
+    json_files.write_json(workdir / "versions.json", versions())
+
+
+def check(workdir: Path, config: dict, inputs: dict[str, str | None]) -> None:
+    """Check that a workdir is of this config and these inputs, or none yet; see `open_workdir`."""
     path = workdir / "config.json"
-    config = json_files.finite(config)
     if path.exists():
         there = json_files.read_json(path, schemas.OBJECT)
-        differing = list(differences(_comparable(there), _comparable(config)))
+        differing = list(differences(_comparable(there), _comparable(json_files.finite(config))))
         if differing:
             raise ValueError(
                 f"--workdir={workdir} holds a run of another config: {'; '.join(differing[:5])}"
                 f"{' ...' if len(differing) > 5 else ''}. Keep it and use another folder: "
                 f"--workdir={next_free(workdir)}"
             )
-    else:
-        json_files.write_json(path, config)
-    _check_inputs(workdir, inputs, facts)
-    json_files.write_json(workdir / "versions.json", versions())
+    _check_inputs(workdir, inputs)
 
 
 def _comparable(config):
@@ -87,10 +93,9 @@ _OTHER_INPUTS = {  # what it means if a field of data.json differs
 }
 
 
-def _check_inputs(workdir, inputs, facts):
+def _check_inputs(workdir, inputs):
     path = workdir / "data.json"
     if not path.exists():
-        json_files.write_json(path, {**inputs, **facts})
         return
     there = json_files.read_json(path, schemas.DATA)
     for name, here in inputs.items():

@@ -3,9 +3,12 @@
 import dataclasses
 import functools
 import logging
+import statistics
+import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -32,6 +35,20 @@ from nas_jax.training.train_step import TrainState, TrainStep
 logger = logging.getLogger(__name__)
 
 SLOWER = 0.1  # factor on the learning rate, applied once more at every restart
+
+
+class Trial(NamedTuple):
+    """What a program takes.
+
+    Attributes:
+      seconds: of one run of it, the median of some.
+      compilation: seconds of tracing and compiling, or of reading it from the cache.
+      memory: XLA's own count, see `jax.stages.Compiled.memory_analysis`; None where it has none.
+    """
+
+    seconds: float
+    compilation: float
+    memory: Any
 
 
 def _no_arguments(sampler_state):
@@ -214,6 +231,24 @@ class Training:
             return jax.tree.map(np.array, state)  # copies: the first step reuses their memory
 
         return self._layout.first_state(new, seed)
+
+    def trial(self, num_steps: int, seed: int) -> Trial:
+        """Compile the step, and time some after a first one; no file stays."""
+        layout, schedule, size = self._layout, self._schedule(1.0), self._train.batch_size
+        first = self._first_state(seed, None, None)
+        with tempfile.TemporaryDirectory() as folder:
+            layout.begin(Path(folder), 0, first, schedule)
+        state, root = layout.place(first, seed)
+        batches = layout.batches(self._data, self.task.split, size, seed, 0)
+        hyper, batch, began = layout.hyper(schedule.at(0)), next(batches), time.perf_counter()
+        compiled = self._step.lower(state, batch, root, hyper).compile()
+        compilation, seconds = time.perf_counter() - began, []
+        for _ in range(num_steps + 1):
+            began = time.perf_counter()
+            state, _ = jax.block_until_ready(compiled(state, batch, root, hyper))
+            batch = next(batches)  # as a training reads it, in the same time
+            seconds.append(time.perf_counter() - began)
+        return Trial(statistics.median(seconds[1:]), compilation, compiled.memory_analysis())
 
     def trained(self, directory: str | Path) -> Trained:
         """Return what reads the weights that a finished `fit` left in `directory`."""

@@ -1,0 +1,189 @@
+"""What a run will take, without running it: `--mode=check`.
+
+One training step and one round of candidates are compiled and timed, on this machine, with random
+weights. XLA itself counts their memory. The rest is estimated from multiply-adds (`plan`).
+"""
+
+import math
+import statistics
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from nas_jax import plan
+from nas_jax.config.variants import flatten
+from nas_jax.costs import params_flops
+from nas_jax.data import augment
+from nas_jax.oneshot import accuracy
+from nas_jax.run import Run
+from nas_jax.runtime import distributed, rng
+from nas_jax.runtime.progress import duration
+from nas_jax.spaces.base import params_shape
+from nas_jax.training import supernet
+from nas_jax.training.loop import Trial
+
+TIMED = 5  # training steps, and passes of a round
+_MIB = 2**20
+
+
+class _Line(NamedTuple):
+    """What a part takes: seconds of work and of compilation (None: unknown), and why."""
+
+    seconds: float | None
+    compilation: float
+    how: str
+
+
+def text(run: Run, mode: str) -> str:
+    """Say what a run of a mode will take: config, sizes, memory, programs, time.
+
+    Nothing is written, and no training but a few steps in memory is done.
+    """
+    parts = plan.of(run, mode)
+    lines = ["Config, as it is resolved:"]
+    lines += [f"  {name} = {value!r}" for name, value in flatten(run.config)]
+    lines += [f"  (computed in {run.network.dtype.name}, execution {run.network.execution!r})"]
+    lines += ["", "What it will do:", f"  {plan.headline(run, mode)}"]
+    lines += [f"  {part.name:<14} {part.what}" for part in parts]
+    lines += ["", "Sizes:", *_sizes(run)]
+    if mode == "study":
+        return "\n".join([*lines, "", "A study's time depends on what its store has already."])
+    trials = _measured(run)
+    lines += ["", "Memory, by XLA's own count for each device:", *_memory(trials)]
+    lines += ["", "Time:", *_times(run, parts, trials)]
+    return "\n".join(lines)
+
+
+def _sizes(run):
+    filters = run.config.supernet.filters
+    leaves = jax.tree.leaves(params_shape(run.supernet(), run.data.image_shape))
+    total = sum(math.prod(leaf.shape) for leaf in leaves)
+    sampled = run.space.sample(rng.key(0), (256,))
+    costs = params_flops.on_images(run.space, sampled, filters, run.data)
+    low, high = (np.quantile(costs.params, q) for q in (0.05, 0.95))
+    least, most = (np.quantile(costs.flops, q) for q in (0.05, 0.95))
+    return [
+        f"  supernet: {total:,} parameters",
+        f"  architectures, F = {filters} (90 % of 256 random ones): {low:,.0f} to {high:,.0f} "
+        f"parameters, {least / 1e6:,.2f} to {most / 1e6:,.2f} million multiply-adds an image",
+    ]
+
+
+def _measured(run) -> dict[str, Trial]:
+    """Compile and time a step of the supernet, and a pass of a round of candidates."""
+    if run.config.sweep.score in supernet.NEED_NO_SUPERNET:
+        return {}
+    trials = {"supernet": supernet.training(run).trial(TIMED, run.config.seed)}
+    if run.config.sweep.score == "accuracy":
+        trials["sweep"] = _scoring(run)
+    return trials
+
+
+def _scoring(run):
+    sweep, net = run.config.sweep, run.supernet()
+    images, labels = run.data.fixed("valid", sweep.batch_size)
+    shape = params_shape(net, run.data.image_shape)
+    generator = np.random.default_rng(0)  # any weights take as long
+    params = jax.tree.map(
+        lambda leaf: generator.normal(0, 0.1, leaf.shape).astype(np.float32), shape
+    )
+    archs = distributed.part(run.space.sample(rng.key(1), (sweep.candidates_per_batch,)))
+    count = accuracy.compiled_correct(net, prepare=augment.standardiser(run.data))
+    arguments = distributed.replicate(({"params": params}, {}, images, labels))
+    began = time.perf_counter()
+    compiled = count.lower(*arguments, archs).compile()
+    compilation, seconds = time.perf_counter() - began, []
+    for _ in range(TIMED):
+        began = time.perf_counter()
+        jax.block_until_ready(compiled(*arguments, archs))
+        seconds.append(time.perf_counter() - began)
+    return Trial(statistics.median(seconds), compilation, compiled.memory_analysis())
+
+
+def _memory(trials):
+    if not trials:
+        return ["  not counted: there is no supernet"]
+    names = {"supernet": "a training step of the supernet", "sweep": "a round of candidates"}
+    lines = []
+    for name, trial in trials.items():
+        memory = trial.memory
+        if memory is None:
+            lines.append(f"  {names[name]}: this device's XLA does not say")
+            continue
+        inputs = memory.argument_size_in_bytes / _MIB
+        lines.append(
+            f"  {names[name]}: {memory.temp_size_in_bytes / _MIB:,.0f} MiB while it runs, beside "
+            f"{inputs:,.0f} MiB of weights and images"
+        )
+    return lines
+
+
+def _times(run, parts, trials):
+    lines, seconds, compilation, unknown, programs = [], 0.0, 0.0, [], 0
+    for part in parts:
+        count = _programs(run, part)
+        line = _time(run, part, trials, parts, count)
+        programs += count
+        compilation += line.compilation
+        if line.seconds is None:
+            unknown.append(part.name)
+        else:
+            seconds += line.seconds
+        shown = "unknown" if line.seconds is None else f"about {duration(line.seconds)}"
+        lines.append(f"  {part.name:<14} {shown}: {line.how}")
+    apart = f", and what {', '.join(unknown)} takes" if unknown else ""
+    lines.append(
+        f"  in all         about {duration(seconds)}, and {duration(compilation)} to compile "
+        f"{programs} large programs, or to read those of an earlier run from the cache{apart}"
+    )
+    return lines
+
+
+def _programs(run, part) -> int:
+    """Count the large programs of a part: steps, evaluations, statistics."""
+    if not part.work:
+        return 0
+    if part.name == "sweep":
+        return 2 if run.config.sweep.bn != "batch" or run.config.sweep.score == "trained" else 1
+    if not part.name.startswith("retrain."):
+        return 1
+    settings = run.config.retrain[part.name.removeprefix("retrain.")]
+    each = "(each)" in part.what
+    return 2 * (plan.networks(settings) if each else len(settings.filters))
+
+
+def _time(run, part, trials, parts, programs) -> _Line:
+    trial = trials.get(part.name)
+    if part.name == "supernet" and trial:
+        seconds = run.supernet_steps * trial.seconds
+        how = (
+            f"a step took {_short(trial.seconds)}, the median of {TIMED} at the start, when few "
+            f"paths are off; compiled in {trial.compilation:.0f} s"
+        )
+        return _Line(seconds, trial.compilation, how)
+    if part.name == "sweep" and trial:
+        sweep = run.config.sweep
+        passes = math.ceil(sweep.num_candidates / sweep.candidates_per_batch)
+        passes *= sweep.num_images // sweep.batch_size
+        how = (
+            f"{sweep.candidates_per_batch} candidates on {sweep.batch_size} images took "
+            f"{_short(trial.seconds)}, the median of {TIMED}; compiled in {trial.compilation:.0f} s"
+        )
+        if sweep.bn != "batch":
+            how += "; calibration is not in it"
+        return _Line(passes * trial.seconds, programs * trial.compilation, how)
+    if not part.work:
+        return _Line(0.0, 0.0, part.what if part.name != "report" else "not counted")
+    known = trials.get("supernet")
+    trained = sum(p.work for p in parts if p.name == "supernet")
+    if known is None or not trained:
+        return _Line(None, 0.0, "nothing of it was timed")
+    seconds = part.work / trained * run.supernet_steps * known.seconds
+    how = "estimated from multiply-adds, at the speed of the supernet's training"
+    return _Line(seconds, programs / 2 * known.compilation, how)
+
+
+def _short(seconds):
+    return f"{1000 * seconds:.0f} ms" if seconds < 2 else f"{seconds:.1f} s"
