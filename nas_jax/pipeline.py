@@ -103,13 +103,17 @@ def run(
             "--distributed: a study is shared by its pool; start the same command on every machine "
             "without it, on one file system"
         )
+    _run_stages(run, mode)
+    return run
+
+
+def _run_stages(run, mode):
+    directory = run.workdir
     with contextlib.ExitStack() as stack:
         with _explained(directory, mode), distributed.lead_first("workdir"):
             mine = stack.enter_context(_claim(directory, mode))
             if distributed.is_lead():
-                inputs, facts = _inputs(run, mode), run.data.facts()
-                workdir.open_workdir(directory, run.config.to_dict(), inputs, facts)
-                workdir.write_splits(directory, run.data.origins_by_split())
+                _open(run, mode)
         parts = plan.of(run, mode)
         if mine:
             stack.enter_context(run_log.kept(directory))
@@ -125,7 +129,13 @@ def run(
                 preemption.check()
                 distributed.barrier(stage)
         say("done", stage=mode)
-    return run
+
+
+def _open(run, mode):
+    """Make the workdir, or check that it is this run's."""
+    inputs, facts = _inputs(run, mode), run.data.facts()
+    workdir.open_workdir(run.workdir, run.config.to_dict(), inputs, facts)
+    workdir.write_splits(run.workdir, run.data.origins_by_split())
 
 
 def _preview(run):

@@ -20,7 +20,7 @@ from nas_jax.oneshot import accuracy
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
 from nas_jax.runtime.progress import duration
-from nas_jax.spaces.base import params_shape
+from nas_jax.spaces.params import params_shape
 from nas_jax.training import supernet
 from nas_jax.training.loop import Trial
 
