@@ -293,13 +293,14 @@ class Cell(nn.Module):
         width = self._width(name, width)
         return [
             ops_lib.bound(
-                ops_lib.find(op),
-                width,
-                hidden=self._width(f"{name}/{j}", self.features),
-                **self.unit,
+                ops_lib.find(op), width, hidden=self._hidden(f"{name}/{j}", op), **self.unit
             )
             for j, op in enumerate(self.space.ops)
         ]
+
+    def _hidden(self, name, op):
+        """Return the channels between the layers of an op of the paper; others choose."""
+        return self._width(name, self.features if op in PAPER_OPS else None)
 
     def _width(self, name, default):
         return self.widths.get(f"{self.name}/{name}", default)
