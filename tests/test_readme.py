@@ -1,5 +1,6 @@
 """The code of README.md and docs/usage.md runs as it stands, and so does what they said before."""
 
+import logging
 import os
 import re
 import subprocess
@@ -69,6 +70,19 @@ def test_python_code_runs_as_it_stands(document, tmp_path, monkeypatch):
     for block in blocks:
         exec(compile(block, document, "exec"), names)
     assert not list(tmp_path.iterdir())  # what a reader tries out leaves no files
+
+
+@pytest.mark.system
+def test_python_code_of_the_page_on_python_runs(tmp_path, monkeypatch):
+    """Its searches, too, in the folders that it names."""
+    monkeypatch.chdir(tmp_path)
+    logger = logging.getLogger("nas_jax")
+    before, names = logger.level, {}
+    for block in BLOCK.findall((ROOT / "docs" / "python.md").read_text(encoding="utf-8")):
+        exec(compile(block, "docs/python.md", "exec"), names)
+    logger.setLevel(before)
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["first", "halves"]
+    assert names["found"].workdir.name == "halves"
 
 
 def test_code_of_the_former_readme_runs():
