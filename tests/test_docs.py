@@ -20,7 +20,7 @@ DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docs/**/*.ipynb"))
 )
-OUTPUTS = ("report.md",)  # a run writes it into its own folder
+OUTPUTS = ("report.md", "log.txt")  # a run writes it into its own folder
 LINK = re.compile(r"\]\(([^)\s]+)[^)]*\)|(?:src|href)=\"([^\"]+)\"|^\[[^\]]+\]:\s+(\S+)", re.M)
 NAMED = re.compile(r"[\w./{},*-]*[\w}*]\.(?:py|md|cfg|toml|txt|ipynb|sh|ya?ml)\b")
 BRACES = re.compile(r"\{([^{}]*)\}")

@@ -61,14 +61,16 @@ def retrain(run: Run) -> None:
         todo = [lot for lot in lots(every, trainer.size) if not all(map(evaluation.is_done, lot))]
         distributed.barrier(protocol)  # all have seen the same
         index, count = distributed.process()
-        _train_lots(protocol, trainer, root, todo[index::count], len(every))
+        mine = todo[index::count]
+        elsewhere = sum(map(len, todo)) - sum(map(len, mine))
+        _train_lots(protocol, trainer, root, mine, len(every) - elsewhere)
         distributed.barrier(protocol)
         if distributed.is_lead():  # lots that were cut for another number of devices
             shutil.rmtree(root / together.LOTS, ignore_errors=True)
 
 
 def _train_lots(protocol, trainer, root, lots, total):
-    """Train lots, and say which of `total` networks each has."""
+    """Train lots, the last of `total` networks of this process, and say which each has."""
     progress.begin(f"retrain.{protocol}")
     first = total - sum(map(len, lots)) + 1
     for lot in lots:
