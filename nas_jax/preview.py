@@ -73,7 +73,7 @@ def _sizes(run):
 
 def _measured(run) -> dict[str, Trial]:
     """Compile and time a step of the supernet, and a pass of a round of candidates."""
-    if run.config.sweep.score in supernet.NEED_NO_SUPERNET:
+    if not supernet.needs_supernet(run.config.sweep.score):
         return {}
     trials = {"supernet": supernet.training(run).trial(TIMED, run.config.seed)}
     if run.config.sweep.score == "accuracy":
@@ -90,7 +90,8 @@ def _scoring(run):
         lambda leaf: generator.normal(0, 0.1, leaf.shape).astype(np.float32), shape
     )
     archs = distributed.part(run.space.sample(rng.key(1), (sweep.candidates_per_batch,)))
-    count = accuracy.compiled_correct(net, prepare=augment.standardiser(run.data))
+    prepare = augment.standardiser(run.data)
+    count = accuracy.compiled_correct(net, prepare=prepare, metric=run.config.metric)
     arguments = distributed.replicate(({"params": params}, {}, images, labels))
     began = time.perf_counter()
     compiled = count.lower(*arguments, archs).compile()
