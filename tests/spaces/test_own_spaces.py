@@ -8,6 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from nas_jax import build, spaces
+from nas_jax.spaces import ops
 from nas_jax.spaces.cell import CellSpace
 from tests import trainings
 from tests.configs import tiny
@@ -143,3 +144,12 @@ def test_a_file_is_run_once(folder):
     spaces.make("my_space.py:Small")
     assert len(set(sys.modules) - before) <= 1
     assert type(spaces.make("my_space.py:Small")) is type(spaces.make("my_space.py:Small"))
+
+
+def test_ops_that_are_functions_get_names_in_a_config():
+    """A config holds no functions, so a class or function is written by its name."""
+    space = spaces.chain(stages=(1,), ops=("identity", ops.Reduced))
+    section = spaces.as_fields(space)
+    assert section["ops"] == ("identity", "nas_jax.spaces.ops:Reduced")
+    again = spaces.make(**section)
+    assert again.option_names(again.choices[0]) == ("identity", "Reduced")
