@@ -5,14 +5,14 @@ import numpy as np
 import nas_jax
 from nas_jax import data
 
-# Few steps and candidates: about a minute. Leave this out for the whole search.
+# Few steps and candidates, no stand-alone networks. Leave this out for the whole search.
 QUICK = {
     "space.num_cells": 1,
     "supernet.train.num_steps": 50,
     "sweep.num_candidates": 32,
     "sweep.candidates_per_batch": 16,
-    "retrain.short.groups.random": 2,
-    "retrain.short.groups.stratified": 0,
+    "retrain.short.num_seeds": 0,
+    "retrain.final.num_seeds": 0,
 }
 
 
@@ -30,4 +30,4 @@ if __name__ == "__main__":
     images, labels = stripes(2100)
     own = data.from_arrays(images, labels, name="stripes")
     found = nas_jax.search("digits", data=own, workdir="runs/own_arrays", fields=QUICK)
-    print(found.best, *found.networks, found.paths["report"], sep="\n")
+    print(repr(found.best), found.paths["report"], sep="\n")

@@ -12,14 +12,14 @@ from PIL import Image, ImageDraw
 
 import nas_jax
 
-# Few steps and candidates: about a minute. Leave this out for the whole search.
+# Few steps and candidates, no stand-alone networks. Leave this out for the whole search.
 QUICK = {
     "space.num_cells": 1,
     "supernet.train.num_steps": 50,
     "sweep.num_candidates": 32,
     "sweep.candidates_per_batch": 16,
-    "retrain.short.groups.random": 2,
-    "retrain.short.groups.stratified": 0,
+    "retrain.short.num_seeds": 0,
+    "retrain.final.num_seeds": 0,
 }
 
 
@@ -48,4 +48,4 @@ if __name__ == "__main__":
         draw_shapes(folder)
     fields = QUICK | {"data.name": f"folder:{folder}"}
     found = nas_jax.search("digits", workdir="runs/own_folder", fields=fields)
-    print(found.best, *found.networks, found.paths["report"], sep="\n")
+    print(repr(found.best), found.paths["report"], sep="\n")

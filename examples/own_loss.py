@@ -9,14 +9,14 @@ import optax
 
 import nas_jax
 
-# Few steps and candidates: about a minute. Leave this out for the whole search.
+# Few steps and candidates, no stand-alone networks. Leave this out for the whole search.
 QUICK = {
     "space.num_cells": 1,
     "supernet.train.num_steps": 50,
     "sweep.num_candidates": 32,
     "sweep.candidates_per_batch": 16,
-    "retrain.short.groups.random": 2,
-    "retrain.short.groups.stratified": 0,
+    "retrain.short.num_seeds": 0,
+    "retrain.final.num_seeds": 0,
 }
 
 
@@ -39,4 +39,4 @@ if __name__ == "__main__":
         fields[f"{training}.base_lr"] = 0.016  # at a batch of 1,024: 0.001 at 64
         fields[f"{training}.l2"] = 0.0
     found = nas_jax.search("digits", workdir="runs/own_loss", fields=fields)
-    print(found.best, *found.networks, found.paths["report"], sep="\n")
+    print(repr(found.best), found.paths["report"], sep="\n")

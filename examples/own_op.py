@@ -6,13 +6,14 @@ import jax.numpy as jnp
 import nas_jax
 from nas_jax import spaces
 
-# Few steps and candidates: about a minute. Leave this out for the whole search.
+# Few steps and candidates, no stand-alone networks. Leave this out for the whole search.
 QUICK = {
     "supernet.train.num_steps": 50,
+    "supernet.train.base_lr": 1.6,  # inverted residuals add up
     "sweep.num_candidates": 8,
     "sweep.candidates_per_batch": 8,
-    "retrain.short.groups.random": 2,
-    "retrain.short.groups.stratified": 0,
+    "retrain.short.num_seeds": 0,
+    "retrain.final.num_seeds": 0,
 }
 
 
@@ -44,4 +45,4 @@ if __name__ == "__main__":
     # Two stages of one and two layers: the second halves the resolution and doubles the width.
     chain = spaces.chain(stages=(1, 2), ops=("identity", "mb3_k3", SqueezeExcite))
     found = nas_jax.search("digits", chain, workdir="runs/own_op", fields=QUICK)
-    print(found.best, *found.networks, found.paths["report"], sep="\n")
+    print(repr(found.best), found.paths["report"], sep="\n")

@@ -5,10 +5,10 @@ that the command reads has other names.
 """
 
 import dataclasses
-from typing import Any
 
 from ml_collections import ConfigDict
 
+from nas_jax import plugins
 from nas_jax.data.dataset import Data
 from nas_jax.spaces import SPACES, Space
 
@@ -46,24 +46,11 @@ def _name(space):
     for name, kind in SPACES.items():
         if type(space) is kind:
             return name
-    return _path(type(space))
+    return plugins.name_of(type(space))
 
 
 def _fields(space):
     if not dataclasses.is_dataclass(space):
         return {}
     fields = dataclasses.fields(space)
-    return {field.name: _plain(getattr(space, field.name)) for field in fields}
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON can hold, and what is equal for equal values in another process."""
-    if isinstance(value, tuple | list):
-        return tuple(map(_plain, value))
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return _path(value) if hasattr(value, "__qualname__") else repr(value)
-
-
-def _path(value):
-    return f"{value.__module__}:{value.__qualname__}"
+    return {field.name: plugins.plain(getattr(space, field.name)) for field in fields}

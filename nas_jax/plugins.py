@@ -19,6 +19,8 @@ from typing import Any
 
 from nas_jax import naming
 
+_FILE = "nas_jax_file_"  # how the module of a user's file is named, before a digest of its path
+
 
 def resolve(field: str, name: Any, registry: Mapping[str, Any], kind: str) -> Any:
     """Return the object that a field of the config names.
@@ -169,6 +171,22 @@ def entry_points(kind: str) -> dict[str, importlib.metadata.EntryPoint]:
     return {point.name: point for point in importlib.metadata.entry_points(group=f"nas_jax.{kind}")}
 
 
+def name_of(found: Any) -> str:
+    """Return the name "FILE.py:NAME" or "MODULE:NAME" by which a class or function is found."""
+    module = sys.modules[found.__module__]
+    of_file = found.__module__.startswith(_FILE)
+    return f"{module.__file__ if of_file else found.__module__}:{found.__qualname__}"
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: classes and functions by name, others by their repr."""
+    if isinstance(value, tuple | list):
+        return tuple(map(plain, value))
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return name_of(value) if hasattr(value, "__qualname__") else repr(value)
+
+
 def file_of(name: Any) -> Path | None:
     """Return the file that a name "FILE.py:NAME" reads; None for other names."""
     place = name.rpartition(":")[0] if isinstance(name, str) else ""
@@ -192,7 +210,7 @@ def _attribute(field, name):
 def _of_file(path: Path) -> ModuleType:
     """Import a file once: its classes stay the same, so equal objects stay equal."""
     path = path.resolve()
-    name = f"nas_jax_file_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    name = f"{_FILE}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
         module = importlib.util.module_from_spec(spec)

@@ -1,22 +1,15 @@
 """A wheel of the checkout holds the package and its configs, and works away from the checkout."""
 
-import importlib.metadata
-import os
-import shutil
-import subprocess
-import sys
-import sysconfig
-import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests import wheels
+from tests.wheels import ROOT, built, command, copied, environment, isolation, pip, run
+
 pytestmark = pytest.mark.system
 
-ROOT = Path(__file__).parents[1]
-NEEDED = ("pyproject.toml", "setup.cfg", "README.md", "LICENSE")  # beside the package, to build it
-NO_INDEX = ("No matching distribution found", "Could not find a version")  # as pip says it
 USE = """
 import sys, jax, nas_jax
 space = nas_jax.spaces.make("cell", num_cells=1, num_blocks=1)
@@ -28,60 +21,9 @@ print(nas_jax.__file__)
 """
 
 
-def run(*command, cwd, **environment):
-    """Run Python in a folder, with nothing of the checkout on its path."""
-    gone = ("PYTHONPATH", "PYTHONSAFEPATH")
-    kept = {name: value for name, value in os.environ.items() if name not in gone}
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=cwd,
-        env=kept | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def pip(*arguments, cwd):
-    return run("-m", "pip", "--disable-pip-version-check", "--retries=0", *arguments, cwd=cwd)
-
-
-def can_build():
-    """Whether this Python's own setuptools makes wheels, so that pip need not fetch another."""
-    try:
-        version = importlib.metadata.version("setuptools")
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return tuple(map(int, version.split(".")[:2])) >= (70, 1)
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    copy = copied(tmp_path_factory.mktemp("checkout"))
-    built(pip("wheel", "--no-deps", *isolation(), "--wheel-dir=dist", ".", cwd=copy))
-    (path,) = (copy / "dist").glob("*.whl")
-    return path
-
-
-def copied(folder):
-    """A copy to build in: a build leaves files behind, and takes up what an earlier one left."""
-    folder.mkdir(exist_ok=True)
-    for name in NEEDED:
-        shutil.copy(ROOT / name, folder)
-    for name in ("nas_jax", "configs"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    return folder
-
-
-def isolation():
-    return ["--no-build-isolation"] if can_build() else []
-
-
-def built(done):
-    if done.returncode and any(words in done.stderr for words in NO_INDEX):
-        pytest.skip("nothing can be built: setuptools 70.1 is neither installed nor to be fetched")
-    assert done.returncode == 0, done.stderr
+    return wheels.build(tmp_path_factory.mktemp("checkout"))
 
 
 def files_of_source():
@@ -90,22 +32,6 @@ def files_of_source():
     names = {f.relative_to(ROOT).as_posix() for f in files if f.is_file()}
     kept = {name for name in names if "__pycache__" not in name}
     return {name if name.startswith("nas_jax") else f"nas_jax/{name}" for name in kept}
-
-
-def environment(folder):
-    """A new virtual environment, which sees what this Python has installed, but for the project."""
-    venv.create(folder, symlinks=True)
-    (site,) = folder.glob("lib/python*/site-packages")
-    (site / "others.pth").write_text(sysconfig.get_path("purelib"))  # its own .pth are not read
-    return folder / "bin" / "python", site
-
-
-def command(python, *arguments, cwd):
-    """The console script of an environment, as a user starts it."""
-    gone = ("PYTHONPATH", "PYTHONSAFEPATH")
-    kept = {name: value for name, value in os.environ.items() if name not in gone}
-    script = [python.parent / "nas-jax", *arguments]
-    return subprocess.run(script, cwd=cwd, env=kept, capture_output=True, text=True, timeout=300)
 
 
 def test_it_holds_all_files_of_the_package_and_no_others(wheel):

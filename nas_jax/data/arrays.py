@@ -87,7 +87,7 @@ def load(path: str, **options: Any) -> InMemory:
 def _arrays(file):
     if not zipfile.is_zipfile(file):
         raise ValueError("it is no file of numpy.savez, which holds arrays by name")
-    with _damage_explained(), np.load(file, allow_pickle=False) as stored:
+    with _damage_explained(), np.load(file) as stored:
         for key in stored.files:
             naming.check("an array", key, ARRAYS)
         missing = [key for key in ARRAYS[:2] if key not in stored.files]

@@ -1,7 +1,6 @@
 """Search spaces by name: this package's, a plug-in's, or a class of a module or file."""
 
 import dataclasses
-import sys
 import traceback
 from typing import Any
 
@@ -78,27 +77,16 @@ def as_fields(space: Space) -> dict[str, Any]:
     """
     kind = type(space)
     own = [name for name, made in SPACES.items() if made is kind]
-    name = own[0] if own else _name_of(kind)
+    name = own[0] if own else plugins.name_of(kind)
     if _class(name) is not kind:
         raise ValueError(
             f"{_FIELD}: the class {kind.__qualname__} is not found as {name!r}: define it at the "
             "top of a module or file"
         )
-    return {"name": name, **{field: _named(value) for field, value in defaults(space).items()}}
-
-
-def _named(value):
-    """Put the names of functions and classes, such as of ops, in their place."""
-    if isinstance(value, tuple):
-        return tuple(map(_named, value))
-    return _name_of(value) if callable(value) and hasattr(value, "__qualname__") else value
-
-
-def _name_of(found: Any) -> str:
-    """Return the name "FILE.py:NAME" or "MODULE:NAME" by which a class or function is found."""
-    module = sys.modules[found.__module__]
-    of_file = found.__module__.startswith("nas_jax_file_")
-    return f"{module.__file__ if of_file else found.__module__}:{found.__qualname__}"
+    return {
+        "name": name,
+        **{field: plugins.plain(value) for field, value in defaults(space).items()},
+    }
 
 
 def _class(name):

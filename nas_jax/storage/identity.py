@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nas_jax import plugins
 from nas_jax.storage import compatibility
 
 logger = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ def of(net: Any, data: Any, **kept: Any) -> Identity:
     space = {field.name: getattr(net.space, field.name) for field in dataclasses.fields(net.space)}
     network = {
         "space": type(net.space).__name__,
-        **{f"space.{name}": value for name, value in space.items()},
+        **{f"space.{name}": plugins.plain(value) for name, value in space.items()},
         **{f"network.{name}": getattr(net, name) for name in NETWORK},
         "architecture": net.arch,
         "number of classes": data.num_classes,
