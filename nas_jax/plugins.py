@@ -171,11 +171,11 @@ def entry_points(kind: str) -> dict[str, importlib.metadata.EntryPoint]:
     return {point.name: point for point in importlib.metadata.entry_points(group=f"nas_jax.{kind}")}
 
 
-def name_of(found: Any) -> str:
+def name_of(value: Any) -> str:
     """Return the name "FILE.py:NAME" or "MODULE:NAME" by which a class or function is found."""
-    module = sys.modules[found.__module__]
-    of_file = found.__module__.startswith(_FILE)
-    return f"{module.__file__ if of_file else found.__module__}:{found.__qualname__}"
+    module = sys.modules[value.__module__]
+    of_file = value.__module__.startswith(_FILE)
+    return f"{module.__file__ if of_file else value.__module__}:{value.__qualname__}"
 
 
 def plain(value: Any) -> Any:

@@ -85,7 +85,8 @@ def test_results_are_those_that_were_asked_for(done):
         "r=0.1 at 0.5",
         "r=0.1 at 1",
     ]
-    (share,) = rows(done / "scoring" / "bandwidth.jsonl")
+    shares = rows(done / "scoring" / "bandwidth.jsonl")  # PyTorch's, too, where it is installed
+    (share,) = (row for row in shares if row["case"].startswith("masked"))
     assert share["share"]["xla"] > share["share"]["least"] > 0
     (training,) = rows(done / "supernet" / "training.jsonl")
     assert training["step"] == 20
