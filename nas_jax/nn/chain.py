@@ -1,5 +1,6 @@
 """Networks that are a chain of layers under masks: neighbouring architectures share beginnings."""
 
+import abc
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -18,17 +19,17 @@ class ChainNetwork(network.Network):
     `one_after_the_other` calls them one by one.
     """
 
+    @abc.abstractmethod
     def enter(self, images: jax.Array) -> jax.Array:
         """Map images [G or 1, n, H, W, C] to the first layer's input, which all share."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def layer(self, number: int, x: jax.Array, mask: jax.Array | None) -> jax.Array:
         """Map x [G or 1, n, H, W, C] under mask [G, num_options] to that layer's output."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def leave(self, x: jax.Array) -> jax.Array:
         """Map the last layer's output to logits float32 [G, n, K]."""
-        raise NotImplementedError
 
     def __call__(self, images: jax.Array, arch: Any = None) -> jax.Array:
         """Map images [B, H, W, C] or [G or 1, n, H, W, C] to logits float32 [B, K] or [G, n, K]."""
