@@ -96,7 +96,7 @@ def _equation(eqn, ins, tally, times, scope):
     elif name == "cond":
         return _conditional(params, ins[1:], tally, times, scope)
     elif name == "scan":
-        return _scan(params, ins, tally, times, scope)
+        return _scan(eqn, ins, tally, times, scope)
     elif inner := [p for p in params.values() if isinstance(p, _PROGRAMS)]:
         program = getattr(inner[0], "jaxpr", inner[0])
         if len(inner) == 1 and len(program.invars) == len(ins):
@@ -129,16 +129,23 @@ def _conditional(params, ins, tally, times, scope):
     return [frozenset().union(*each) for each in zip(*outs)]
 
 
-def _scan(params, ins, tally, times, scope):
-    program, first = params["jaxpr"].jaxpr, params["num_consts"]
-    last = first + params["num_carry"]
+def _scan(eqn, ins, tally, times, scope):
+    program = getattr(eqn.params["jaxpr"], "jaxpr", eqn.params["jaxpr"])
+    # Constants, carry, then what is sliced, which has an axis more outside. JAX names their numbers
+    # in a way of its own in each version.
+    last = len(ins) - _sliced(eqn.invars, program.invars)
+    first = last - (len(eqn.outvars) - _sliced(eqn.outvars, program.outvars))
     while True:  # until what a turn passes on has all its sources
         outs = _walk(program, ins, Tally(tally.sizes), 1, scope)
         carry = [a | b for a, b in zip(ins[first:last], outs)]
         if carry == ins[first:last]:
             break
         ins = [*ins[:first], *carry, *ins[last:]]
-    return _walk(program, ins, tally, times * params["length"], scope)
+    return _walk(program, ins, tally, times * eqn.params["length"], scope)
+
+
+def _sliced(outside, inside):
+    return sum(a.aval.ndim > b.aval.ndim for a, b in zip(outside, inside, strict=True))
 
 
 def _refuse_products(inner, name, scope):
