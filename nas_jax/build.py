@@ -54,6 +54,7 @@ def build_run(
     if space is None:
         config = with_space_fields(config)
         space = spaces.make(**config.space.to_dict())
+    _check_names(space)
     _check_widths(config, space)
     if config.data.image_size:
         space.check_image_size(config.data.image_size)  # before a data set is read in vain
@@ -69,6 +70,14 @@ def build_run(
         with _naming_the_variant(label):
             _check_of_study(variant, run)
     return run
+
+
+def _check_names(space):
+    """Check that no two Choices share a name, by which costs and L2 find parameters."""
+    names = [choice.name for choice in jax.tree.leaves(space.choices)]
+    if len(set(names)) < len(names):
+        name = max(names, key=names.count)
+        raise ValueError(f"config.space: several Choices are called {name!r}; see spaces.check")
 
 
 def num_cpu_devices(config: ConfigDict) -> int:

@@ -30,7 +30,7 @@ import traceback
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from nas_jax import config as config_lib
 from nas_jax.config import field_list, files, validation
@@ -99,6 +99,10 @@ def _parse_arguments(argv):
         raise ValueError(
             f"--config is missing, e.g. --config=digits; there are {', '.join(files.names())}, "
             "and files of your own"
+        )
+    if not isinstance(values.config, ConfigDict):
+        raise ValueError(
+            "--config: get_config() must return a ConfigDict, such as nas_jax.config.default()"
         )
     _check_fields(others, dict(flatten(values.config)))
     fields.extend(argv)
@@ -198,6 +202,13 @@ def _last_words(error):
     return text.removeprefix("flag ")
 
 
+def _place(error):
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}, line {frame.lineno}"
+
+
 def _print_help(program):
     command = "python launch.py" if program == "launch.py" else program
     print(__doc__.format(command))
@@ -233,4 +244,6 @@ def main(argv: list[str] | None = None) -> int:
         values = _parse_arguments(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         return fail(_last_words(error), 2)
+    except Exception as error:  # of the config's file
+        return fail(f"--config: {type(error).__name__} in {_place(error)}: {error}", 2)
     return (_run_joined if values.distributed else _run)(values, fail)

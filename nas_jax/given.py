@@ -28,6 +28,10 @@ def recorded(
     for name, value, kind in (("space", space, Space), ("data", data, Data)):
         if value is not None and not isinstance(value, kind):
             raise ValueError(f"{name}={value!r:.60} must be a {kind.__module__}.{kind.__name__}")
+    if space is not None and not _is_value(space):
+        raise ValueError(
+            f"space: {type(space).__name__} must be a frozen dataclass whose fields have a hash"
+        )
     if space is not None and config.study.parts:
         raise ValueError("space: a study makes the spaces of its variants; name it in config.space")
     with config.unlocked():
@@ -54,3 +58,11 @@ def _fields(space):
         return {}
     fields = dataclasses.fields(space)
     return {field.name: plugins.plain(getattr(space, field.name)) for field in fields}
+
+
+def _is_value(space):
+    try:
+        hash(space)
+    except TypeError:
+        return False
+    return dataclasses.is_dataclass(space)

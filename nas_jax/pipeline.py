@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from nas_jax import build, given, naming, plan, preview
+from nas_jax import build, given, naming, plan, plugins, preview
 from nas_jax import config as config_lib
 from nas_jax.costs import latency_table
 from nas_jax.data.dataset import Data
@@ -96,7 +96,8 @@ def run(
     environment.start(build.num_cpu_devices(config))
     run = build.build_run(config, directory, space=space, data=data)
     if mode == "check":
-        _preview(run)
+        with _explained(directory, "supernet"):
+            _preview(run)
         return run
     if mode == "study" and distributed.process()[1] > 1:
         raise ValueError(
@@ -208,8 +209,11 @@ def _inputs(run, mode):
     methods = compatibility.mended(config.space.name, config.supernet.sampler, config.sweep.score)
     if mode in SHARED:  # a report takes any results; a study's store checks its own
         methods = {}
-    elif run.constraints.latencies is not None:
-        methods["latency"] = latency_table.digest(run.constraints.latencies)
+    else:
+        if run.constraints.latencies is not None:
+            methods["latency"] = latency_table.digest(run.constraints.latencies)
+        if code := plugins.digest_of_files(config.to_dict()):
+            methods["code"] = code
     return {"fingerprint": data.fingerprint, "order": data.order, "table": table, **methods}
 
 

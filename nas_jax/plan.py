@@ -71,7 +71,7 @@ def _supernet(run):
     settings = run.config.supernet
     if not needs_supernet(run.config.sweep.score):
         return [Part("supernet", f"none: sweep.score={run.config.sweep.score!r} needs none")]
-    members = dict(settings.variant_options).get("population", 1) if run.variant.selection else 1
+    members = run.variant.selection.size if run.variant.selection else 1
     steps, size, filters = run.supernet_steps, settings.train.batch_size, settings.filters
     all_on = run.network.execution == "masked" or settings.sampler not in _ONE_PATH
     work = TRAINING * steps * size * _flops(run, filters, all_on) * members
@@ -88,6 +88,8 @@ def _sweep(run):
         train = run.config.retrain.short.train
         steps = count_steps(train, run.data.num_images("train"))
         images += TRAINING * steps * train.batch_size
+    if needs_supernet(sweep.score):
+        images *= sweep.num_checkpoints
     if sweep.bn == "recalibrate":
         images += sweep.calibration_images
     what = (

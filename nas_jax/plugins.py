@@ -5,12 +5,15 @@ augmentations. A plug-in is installed as an entry point of the group `nas_jax.<k
 `nas_jax.spaces`.
 """
 
+import functools
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
 import sysconfig
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -19,6 +22,7 @@ from typing import Any
 
 from nas_jax import naming
 
+_importing = threading.RLock()
 _FILE = "nas_jax_file_"  # how the module of a user's file is named, before a digest of its path
 
 
@@ -184,13 +188,31 @@ def plain(value: Any) -> Any:
         return tuple(map(plain, value))
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, functools.partial):
+        options = (f"{name}={plain(option)!r}" for name, option in sorted(value.keywords.items()))
+        return f"{plain(value.func)}({', '.join([*map(repr, map(plain, value.args)), *options])})"
     return name_of(value) if hasattr(value, "__qualname__") else repr(value)
 
 
 def file_of(name: Any) -> Path | None:
     """Return the file that a name "FILE.py:NAME" reads; None for other names."""
     place = name.rpartition(":")[0] if isinstance(name, str) else ""
-    return Path(place).expanduser() if place.endswith(".py") else None
+    return Path(os.path.expanduser(place)) if place.endswith(".py") else None
+
+
+def digest_of_files(config: Mapping[str, Any]) -> str | None:
+    """Digest the files that a nested config names by "FILE.py:NAME"; None if it names none."""
+    files = sorted({path for value in _leaves(config) if (path := file_of(value))})
+    contents = [path.read_bytes() for path in files if path.is_file()]
+    return hashlib.sha256(b"\0".join(contents)).hexdigest()[:16] if contents else None
+
+
+def _leaves(tree):
+    if isinstance(tree, Mapping | tuple | list):
+        for value in tree.values() if isinstance(tree, Mapping) else tree:
+            yield from _leaves(value)
+    else:
+        yield tree
 
 
 def _attribute(field, name):
@@ -208,16 +230,18 @@ def _attribute(field, name):
 
 
 def _of_file(path: Path) -> ModuleType:
-    """Import a file once: its classes stay the same, so equal objects stay equal."""
+    """Import a file, again only if it was changed: equal objects of one content stay equal."""
     path = path.resolve()
-    name = f"{_FILE}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-    return sys.modules[name]
+    content = str(path).encode() + b"\0" + path.read_bytes()
+    name = f"{_FILE}{hashlib.sha256(content).hexdigest()[:12]}"
+    with _importing:  # so that no thread gets a half of it
+        if name not in sys.modules:
+            spec = importlib.util.spec_from_file_location(name, path)
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module
+            try:
+                spec.loader.exec_module(module)
+            except BaseException:
+                del sys.modules[name]
+                raise
+        return sys.modules[name]

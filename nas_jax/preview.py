@@ -163,11 +163,13 @@ def _time(run, part, trials, parts, programs) -> _Line:
             f"a step took {_short(trial.seconds)}, the median of {TIMED} at the start, when few "
             f"paths are off; compiled in {trial.compilation:.0f} s"
         )
+        if run.config.supernet.sampler == "strategy" or run.variant.selection:
+            how += "; evaluations between steps are not in it"
         return _Line(seconds, trial.compilation, how)
     if part.name == "sweep" and trial:
         sweep = run.config.sweep
         passes = math.ceil(sweep.num_candidates / sweep.candidates_per_batch)
-        passes *= sweep.num_images // sweep.batch_size
+        passes *= sweep.num_images // sweep.batch_size * sweep.num_checkpoints
         how = (
             f"{sweep.candidates_per_batch} candidates on {sweep.batch_size} images took "
             f"{_short(trial.seconds)}, the median of {TIMED}; compiled in {trial.compilation:.0f} s"

@@ -48,6 +48,21 @@ def test_a_mode_that_does_not_fit_is_refused_and_the_run_stays_as_it_was(
     assert {path: path.stat().st_mtime_ns for path in reported.rglob("*")} == before
 
 
+def test_a_run_knows_the_code_of_a_users_file(tmp_path, monkeypatch):
+    """Changed code is other results: another folder, or the old code."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "mine.py"
+    file.write_text("def one(run):\n    return lambda archs: [0.0] * len(archs[0]['ops'])\n")
+    config = tiny.get_config()
+    config.sweep.score = "mine.py:one"
+    pipeline.run(config, "report", "run")
+    pipeline.run(config, "report", "run")  # a report takes any results
+    pipeline.run(config, "supernet", "other")
+    file.write_text(file.read_text().replace("0.0", "1.0"))
+    with pytest.raises(ValueError, match=r"other holds a run with other code: .* changed since"):
+        pipeline.run(config, "supernet", "other")
+
+
 def test_folders_are_given_as_strings_or_paths(tmp_path):
     """To every stage, as `stages.run` takes them."""
     config, here, there = tiny.get_config(), f"{tmp_path}/supernet", f"{tmp_path}/sweep"

@@ -1,5 +1,6 @@
 """Objects by name: of the registry, of files and modules, and what cannot be found."""
 
+import functools
 import importlib.metadata
 import math
 
@@ -66,3 +67,20 @@ def test_what_cannot_be_found(folder, name, message):
     with pytest.raises(ValueError, match=message) as caught:
         resolve(name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_was_changed_is_read_again(folder):
+    """Its digest is another, too; a file that is not named does not count."""
+    write(folder, "size = 1")
+    config = {"space": {"name": "mine.py:size", "ops": ("a", "b")}}
+    first = plugins.digest_of_files(config)
+    assert resolve("mine.py:size") == 1
+    write(folder, "size = 2")
+    assert resolve("mine.py:size") == 2
+    assert plugins.digest_of_files(config) not in (None, first)
+    assert plugins.digest_of_files({"space": {"name": "cell"}}) is None
+
+
+def test_values_are_named_alike_in_every_process():
+    function = functools.partial(math.pow, 2, y=(3, math.exp))
+    assert plugins.plain((function, math.pi)) == ("math:pow(2, y=(3, 'math:exp'))", math.pi)

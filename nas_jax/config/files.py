@@ -1,6 +1,8 @@
 """Config files: those that come with the package, by name, and a user's own, by path."""
 
 import importlib.util
+import inspect
+import os
 from pathlib import Path
 from types import ModuleType
 
@@ -38,12 +40,13 @@ def path_of(given: str) -> str:
     if not name.endswith(".py"):
         naming.check("--config", name, names())
         return f"{folder() / name}.py{colon}{variant}"
-    if not Path(name).expanduser().is_file():
+    path = os.path.expanduser(name)
+    if not Path(path).is_file():
         raise ValueError(
             f"--config={given}: there is no file {name}; the configs that come with nas_jax have "
             f"names without .py: {', '.join(names())}"
         )
-    return f"{Path(name).expanduser()}{colon}{variant}"
+    return f"{path}{colon}{variant}"
 
 
 def load(given: str) -> ConfigDict:
@@ -58,6 +61,8 @@ def load(given: str) -> ConfigDict:
     module = _module(Path(path))
     if not hasattr(module, "get_config"):
         raise ValueError(f"--config={given}: {path} has no function get_config")
+    if colon and not inspect.signature(module.get_config).parameters:
+        raise ValueError(f"--config={given}: it has no variants; leave out the colon and the rest")
     return module.get_config(*([variant] if colon else []))
 
 

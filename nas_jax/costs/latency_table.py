@@ -81,28 +81,33 @@ def _of_object(found, title):
         raise ValueError(
             f"{title} gives a {what} without 'options_ms', an object of {{choice: {{option: ms}}}}"
         )
+    for key in found:
+        naming.check(f"{title}: key", key, ("base_ms", "options_ms"))
     return found.get("base_ms", 0), found["options_ms"]
 
 
 def _of_csv(columns):
-    texts, base, options = [columns.texts(name) for name in ("choice", "option")], 0, {}
+    texts, base, options = [columns.texts(name) for name in ("choice", "option")], None, {}
     for line, number in columns.numbers("ms", schemas.AMOUNT).items():
         choice, option = (text[line].strip() for text in texts)
         if not choice and not option:
+            if base is not None:
+                raise ValueError(f"{columns.title}, line {line}: the part of all comes twice")
             base = number
             continue
         row = options.setdefault(choice, {})
         if option in row:
             raise ValueError(f"{columns.title}, line {line}: {choice} has {option!r} twice")
         row[option] = number
-    return base, options
+    return base or 0, options
 
 
 def _of_choice(space, choice, row, where):
     names = space.option_names(choice)
     row = row.tolist() if isinstance(row, np.ndarray) else row
     if isinstance(row, Sequence) and not isinstance(row, str) and len(row) == len(names):
-        row = dict(enumerate(row))
+        values = enumerate(row)
+        return np.asarray([_milliseconds(v, f"{where}: {names[j]}") for j, v in values], np.float64)
     if not isinstance(row, Mapping):
         raise ValueError(f"{where} must be {len(names)} numbers, or {{option: ms}}, not {row!r}")
     numbers = {str(number): number for number in range(len(names))}

@@ -82,7 +82,7 @@ def _widest(space, text, max_params, max_flops, multiple, size):
 
     # Costs are mostly a polynomial in F. Those of an op that rounds its widths are not: then each
     # width is traced.
-    for cost_at in (_in_filters(space, arch, size), exact):
+    for cost_at in filter(None, (_in_filters(space, arch, size), exact)):
         number = _most(lambda n, cost_at=cost_at: fits(cost_at(n * multiple)))
         filters = max(number, 1) * multiple
         if cost_at(filters) == exact(filters):
@@ -108,13 +108,15 @@ def _most(fits):
 
 
 def _in_filters(space, arch, size):
-    """Return F -> (params, flops).
+    """Return F -> (params, flops); None if costs fall as F grows, so they are no polynomial.
 
     A kernel's inputs and outputs are both multiples of F, so costs are polynomials of degree two in
     F. Three widths determine them.
     """
     at = [params_flops.of(space, arch, filters=filters, **size) for filters in (1, 2, 3)]
     newton = [(int(a), int(b - a), int(c - 2 * b + a)) for a, b, c in zip(*at)]
+    if min(slope for _, *slopes in newton for slope in slopes) < 0:
+        return None
 
     def cost_at(filters):
         x = filters - 1

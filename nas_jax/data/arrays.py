@@ -212,5 +212,8 @@ def _warn_of_repeated(name, pixels, order, sizes):
 def _resized(image, channels, image_size):
     from PIL import Image
 
-    made = Image.fromarray(image[..., 0] if channels == 1 else image)
-    return imaging.resize(imaging.square(made), channels, image_size)
+    if channels == 3:
+        return imaging.resize(imaging.square(Image.fromarray(image)), 3, image_size)
+    # One by one: of four channels Pillow would take the last for transparency.
+    bands = (imaging.square(Image.fromarray(image[..., i])) for i in range(channels))
+    return np.concatenate([imaging.resize(band, 1, image_size) for band in bands], -1)

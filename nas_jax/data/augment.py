@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_jax import plugins
+from nas_jax.runtime import rng
 
 FIELD = "train.augment.fn"
 _NONE = "none"  # of `train.augment.fn`
@@ -66,7 +67,7 @@ def _preparation(standardised, name, function, **options):
 
 def _transformed(keys, images, name, function):
     """Apply a user's or a plug-in's function; pixels stay in [0, 255]."""
-    keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)  # `augment` consumes `keys`
+    keys = jax.vmap(lambda key: rng.named(key, FIELD))(keys)  # none of those that `augment` splits
     made = plugins.call(FIELD, name, function, keys, images.astype(jnp.float32) / 255)
     if jnp.shape(made) != images.shape:
         raise ValueError(

@@ -71,6 +71,7 @@ def load(
     source, origins = Files(files, labels), [file.relative_to(root).as_posix() for file in files]
     if len(files) * float(np.prod(shape)) <= memory_gb * 1e9:
         images = _decode_all(source, shape, image_size)
+        imaging.check_brightness(name, images)
         return dataset.in_memory(*described, images, labels, origins)
     if image_size is None:
         raise ValueError(

@@ -4,6 +4,7 @@ H and W are an image's height and width in pixels, C is its number of channels.
 """
 
 import io
+import logging
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ BILINEAR = 2  # Pillow's number; Pillow averages over all pixels where an image 
 MOST_MAGNIFIED = 4  # what an image's shorter side may grow by
 ORIENTATION = 0x0112  # EXIF tag; from 5 on width and height are exchanged
 _LARGEST = 2**16 - 1  # whole number of 16 bits
+
+logger = logging.getLogger(__name__)
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
@@ -61,6 +64,26 @@ def _high_byte(pixels):
             f"0..{_LARGEST} (or 8 bits)"
         )
     return (pixels // 256).astype(np.uint8)
+
+
+def check_brightness(name: str, images: np.ndarray) -> None:
+    """Refuse a set of black images, and warn of a nearly black one.
+
+    12 bits stored in 16 keep only four bits in the high byte, and 8 bits keep none.
+    """
+    brightest = images.max()
+    if not brightest:
+        raise ValueError(
+            f"data.name={name!r}: every pixel is 0; of images of more than 8 bits the high byte of "
+            "16 is read: store them as 8 bits, or times 256"
+        )
+    if brightest < 16:
+        logger.warning(
+            "data.name=%r: no pixel is above %d of 255. If these are values of 12 bits in 16-bit "
+            "images, of which the high byte is read: store them times 16",
+            name,
+            brightest,
+        )
 
 
 def check_size(width: int, height: int, size: int) -> None:

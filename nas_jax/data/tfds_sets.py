@@ -58,21 +58,9 @@ def load(
         return Streamed(builder.name, tuple(label.names), *pixels, sizes, shuffle_seed, source)
     with _damage_explained(builder):
         images, labels = _read_all(source, sizes, channels, label.num_classes, image_size)
-    _warn_of_dim(builder.name, images)
+    imaging.check_brightness(builder.name, images)
     split_strings.check_classes(specs, sizes, labels, label.names)
     return dataset.in_memory(builder.name, label.names, sizes, shuffle_seed, images, labels)
-
-
-def _warn_of_dim(name, images):
-    """Warn of nearly black images: 12 bits stored in 16 keep only four bits in the high byte."""
-    brightest = images.max()
-    if brightest < 16:
-        logger.warning(
-            "data.name=%r: no pixel is above %d of 255. If these are values of 12 bits in 16-bit "
-            "images, of which the high byte is read: store them times 16",
-            name,
-            brightest,
-        )
 
 
 def _builder(name, data_dir, keys):

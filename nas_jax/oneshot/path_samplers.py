@@ -151,7 +151,16 @@ def make(
     """
     context = {"num_groups": num_groups, "extremes": extremes, "rescale": rescale}
     made = plugins.make(FIELD, name, SAMPLERS, "samplers", space, context=context)
-    return made if plugins.is_named(name, SAMPLERS) else Plugged(made, space, name)
+    if plugins.is_named(name, SAMPLERS):
+        return made
+    try:
+        hash(made)
+    except TypeError as error:
+        raise ValueError(
+            f"{FIELD}={name!r} made a {type(made).__name__} without a hash; write "
+            "@dataclasses.dataclass(frozen=True)"
+        ) from error
+    return Plugged(made, space, name)
 
 
 @dataclasses.dataclass(frozen=True)

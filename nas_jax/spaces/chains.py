@@ -152,7 +152,17 @@ class Chain(chain.ChainNetwork):
 
     def layer(self, number: int, x: jax.Array, mask: jax.Array | None) -> jax.Array:
         """Map x under mask to a layer's output; see `chain.ChainNetwork.layer`."""
-        return getattr(self, self.space.choices[number].name)(x, mask)
+        y = getattr(self, self.space.choices[number].name)(x, mask)
+        multiple, stride = self.space.shapes[number]
+        shape = [-(-side // stride) for side in x.shape[2:4]]
+        shape.append(y.shape[-1] if self.widths else multiple * self.filters)
+        if list(y.shape[2:]) != shape:
+            raise ValueError(
+                f"layer {number}: ops {', '.join(map(ops_lib.label, self.space.ops))} give "
+                f"{list(y.shape[2:])}, not {shape} (height, width, channels); an op must heed "
+                "`features` and `stride`"
+            )
+        return y
 
     @nn.compact
     def leave(self, x: jax.Array) -> jax.Array:

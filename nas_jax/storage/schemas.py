@@ -68,7 +68,9 @@ RESULT = {
 }
 DATA = {
     "fingerprint": TEXT,
-    **dict.fromkeys(("order", "table", "latency", "path_dropout", "trained"), TEXT.optional()),
+    **dict.fromkeys(
+        ("order", "table", "latency", "code", "path_dropout", "trained"), TEXT.optional()
+    ),
 }
 SELECTION = {str: [TEXT]}
 COMPILE = {"compile": Kind("together or each", lambda x: x in ("together", "each"))}

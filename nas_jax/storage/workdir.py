@@ -87,6 +87,7 @@ _OTHER_INPUTS = {  # what it means if a field of data.json differs
     "fingerprint": "on other images: the data set has changed since. Put the old one back, or",
     "order": "whose images are taken in another order;",
     "table": "that another table judges: its file has changed since. Put the old one back, or",
+    "code": "with other code: a file that the config names has changed since. Undo that, or",
     "latency": "with other latencies: their table has changed since. Put the old one back, or",
     "path_dropout": "of an earlier version, which dropped paths of this space in another way;",
     "trained": "of an earlier version, which initialised candidates in another way;",

@@ -24,7 +24,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from nas_jax import build
+from nas_jax import build, plugins
 from nas_jax.data import dataset
 from nas_jax.report import results
 from nas_jax.run import Run
@@ -101,6 +101,8 @@ class Store:
             same = (path for path in root.glob("*/config.json") if _is_of(path, parts))
             directory = next(same, directory / "config.json").parent
         inputs = {"fingerprint": self.data.fingerprint, **inputs}
+        if code := plugins.digest_of_files(parts):
+            inputs["code"] = code
         workdir.open_workdir(directory, parts, inputs)
         return directory
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from nas_jax.data import loading
 from tests.data import pictures
@@ -156,3 +157,15 @@ def test_copies_within_a_split_are_taken(tmp_path):
     changed[0, :32] = np.asarray(noise(1, 64, 64)[0, :32])
     (tmp_path / "test" / "cross" / "x.png").write_bytes(png(changed[0]))
     assert load(tmp_path).sizes == (13, 12, 13)
+
+
+def test_whole_numbers_of_32_bits_that_mean_eight_are_refused(tmp_path):
+    """Their high bytes of 16 are zero: black images."""
+    generator = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            pixels = generator.integers(0, 256, (8, 8)).astype(np.int32)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.tif")
+    with pytest.raises(ValueError, match=r"every pixel is 0; .* store them as 8 bits"):
+        load(tmp_path, image_size=8)

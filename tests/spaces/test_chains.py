@@ -12,6 +12,7 @@ import pytest
 
 from nas_jax import spaces
 from nas_jax.costs import latency, params_flops, scaling, widths
+from nas_jax.nn import layers
 from nas_jax.spaces import ops as ops_lib
 from nas_jax.spaces import params as params_lib
 from tests.spaces.test_cell import random_variables
@@ -209,3 +210,38 @@ def test_ops_of_different_shapes_are_refused():
     space = spaces.chain(stages=(1,), ops=("identity", narrow))
     with pytest.raises(ValueError, match=r"one shape and dtype .* 32, 16\).* at place 1 .*15"):
         params_flops.of(space, space.all_on())
+
+
+def test_an_op_that_does_not_heed_its_stride_is_refused():
+    deaf = spaces.chain(stages=((1, 1, 2),), ops=(of_stride_one,))
+    with pytest.raises(ValueError, match=r"layer 0: ops of_stride_one give .8, 8, 16., not .4, 4,"):
+        params_flops.of(deaf, deaf.all_on(), filters=4, image_size=8)
+
+
+def of_stride_one(features, *, norm, kernel_init, stride):
+    """An op that takes `stride`, and leaves the resolution as it is."""
+    return layers.Conv(features, (1, 1), norm, kernel_init)
+
+
+def test_scaling_ends_where_costs_are_no_polynomial():
+    """An op whose width falls back now and then, as rounding to multiples of eight makes it."""
+    rounding = spaces.chain(stages=((1, 1, 1),), ops=(to_eights,))
+    text, size = rounding.to_str(rounding.all_on()), {"image_size": 8}
+    (found,) = scaling.fit(rounding, text, max_params=2000, **size)
+
+    def params(filters):
+        return params_flops.of(rounding, rounding.all_on(), filters=filters, **size).params
+
+    assert found.params == params(found.filters) <= 2000 < params(found.filters + 1)
+
+
+def to_eights(features, *, norm, kernel_init):
+    """An op of `features` rounded down and up again to a multiple of eight inside."""
+    inside = (6 * features + 4) // 8 * 8 or 8
+    unit = {"norm": norm, "kernel_init": kernel_init}
+    return layers.Pair(
+        (
+            layers.partial(layers.Conv, inside, (1, 1), **unit),
+            layers.partial(layers.Conv, features, (1, 1), **unit),
+        )
+    )

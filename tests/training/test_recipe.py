@@ -8,6 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from nas_jax.data import augment
+from nas_jax.runtime import rng
 from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.training import losses, optim, supernet, train_step
 from tests import trainings
@@ -194,6 +195,14 @@ def test_a_function_of_a_file_changes_images_before_all_else():
     np.testing.assert_array_equal(one, found[2:])
     with pytest.raises(ValueError, match=r"made images \[4, 1, 2, 1\] of images \[4, 2, 2, 1\]"):
         augment.preparation(_Pixels, fn="mine.py:smaller", **PLAIN)(keys, images)
+
+
+def test_a_function_of_a_user_draws_from_keys_of_its_own():
+    """`augment` splits an image's key; JAX makes split(key)[i] of fold_in(key, i)."""
+    key = jax.random.key(7)
+    mine = jax.random.key_data(rng.named(key, augment.FIELD))
+    for others in (jax.random.split(key, 3), jax.random.split(key, 8)):
+        assert not (jax.random.key_data(others) == mine).all(-1).any()
 
 
 def test_mixup_by_hand():
