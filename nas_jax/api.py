@@ -19,7 +19,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from nas_jax import build, pipeline, preview
+from nas_jax import build, pipeline, preview, spaces
 from nas_jax import config as config_lib
 from nas_jax.config import validation
 from nas_jax.config.variants import flatten
@@ -215,7 +215,9 @@ def read(workdir: str | Path, space: Space | None = None) -> Results:
     path = workdir / "config.json"
     if not path.exists():
         raise ValueError(f"workdir={workdir} holds no run: there is no {path}")
-    return Results(workdir, space or build.space_of(json_files.read_json(path, schemas.OBJECT)))
+    return Results(
+        workdir, space or spaces.make(**json_files.read_json(path, schemas.OBJECT)["space"])
+    )
 
 
 def _run(mode, config, space, data, workdir, fields):

@@ -4,9 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -96,19 +94,6 @@ def _shared_trainings(config):
     tunes = any(together.tunes_widths(config, protocol) for protocol in ("short", "final"))
     is_short = config.sweep.score == "trained" or tunes
     return ["supernet.train", *(["retrain.short.train"] if is_short else [])]
-
-
-def space_of(config: Mapping[str, Any]) -> Space:
-    """Make the search space of a config, nested plain data as config.json has it.
-
-    Raises: ValueError if there is no such space, or it was an object.
-    """
-    fields = {name: _tuple(value) for name, value in config["space"].items()}
-    return spaces.make(**fields)
-
-
-def _tuple(value):
-    return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
 def check_fields(config: ConfigDict, space: Space | None = None) -> None:

@@ -101,13 +101,15 @@ def options_of(
     return given
 
 
+def as_tuples(value: Any) -> Any:
+    """Turn lists, which a config and a JSON file have, into tuples, which can be hashed."""
+    return tuple(map(as_tuples, value)) if isinstance(value, list | tuple) else value
+
+
 def hashable(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """Return options as (option, value) pairs in which lists, which a config has, are tuples."""
 
-    def fixed(value):
-        return tuple(map(fixed, value)) if isinstance(value, list | tuple) else value
-
-    return tuple((key, fixed(value)) for key, value in options.items())
+    return tuple((key, as_tuples(value)) for key, value in options.items())
 
 
 def make(

@@ -38,7 +38,7 @@ def make(name: str | Space, **fields) -> Space:
             what = name if isinstance(name, str) else type(name).__name__
             has = f"which has {', '.join(existing)}" if existing else "which has none"
             raise ValueError(f"space.{field} is no field of {what!r}, {has}")
-    fields = {field: _hashable(value) for field, value in fields.items()}
+    fields = {field: plugins.as_tuples(value) for field, value in fields.items()}
     if isinstance(name, Space):
         return dataclasses.replace(name, **fields) if fields else name
     made = _class(name)
@@ -105,11 +105,6 @@ def _default(name, field):
     if field.default is dataclasses.MISSING:
         raise ValueError(f"{_FIELD}={name!r}: its field {field.name!r} needs a default")
     return field.default
-
-
-def _hashable(value):
-    """Turn lists into tuples: a config and a JSON file give lists, and a space is hashed."""
-    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 
 def _in_one_line(name, make_space):
