@@ -114,8 +114,10 @@ def _is_first_mask(call):
 
 def after_the_run(calls: list[Call]) -> dict:
     """Count the files of the walk, its climbs and its returns."""
-    begin = next(i for i, call in enumerate(calls) if call[:2] == ("search/sweep.py", "search"))
-    end = next(i for i, call in enumerate(calls) if call[:2] == ("search/evaluators.py", "rows"))
+    begin = next(i for i, call in enumerate(calls) if call[:2] == ("candidates/sweep.py", "search"))
+    end = next(
+        i for i, call in enumerate(calls) if call[:2] == ("candidates/evaluators.py", "rows")
+    )
     counted = [call[:3] for call in calls[begin : end + 1] if _is_read(call)]
     walk = [file for file, _ in itertools.groupby(file for file, *_ in dict.fromkeys(counted))]
     rows = [test_packages.ROW[Path(file).with_suffix("").parts[0]] for file in walk]

@@ -22,9 +22,6 @@ Importing the package is cheap: a name brings JAX when it is first used.
 
 import importlib
 import sys
-from types import ModuleType
-
-from nas_jax import search
 
 __version__ = "0.1.0"
 
@@ -47,26 +44,21 @@ _FORMER = {"cost": "nas_jax.costs.params_flops", "supernet": "nas_jax.nn.masked"
 _FUNCTIONS = {  # and classes, by name
     "Architecture": "nas_jax.report.architecture",
     **dict.fromkeys(
-        ("Results", "check", "read", "retrain", "sweep", "train_supernet", "write_report"),
+        (
+            "Results",
+            "check",
+            "read",
+            "retrain",
+            "search",
+            "sweep",
+            "train_supernet",
+            "write_report",
+        ),
         "nas_jax.api",
     ),
 }
 
-__all__ = ["__version__", *_PUBLIC, *_FUNCTIONS, "search"]
-
-
-class _Search(ModuleType):
-    """The package `nas_jax.search`, which is also a function: that of `nas_jax.api`."""
-
-    def __call__(self, config, space=None, data=None, workdir=None, *, fields=None):
-        """Train a supernet, evaluate candidates, train the best alone, write a report.
-
-        See `nas_jax.api.search`.
-        """
-        return _attribute("nas_jax.api", "search")(config, space, data, workdir, fields=fields)
-
-
-search.__class__ = _Search
+__all__ = ["__version__", *_PUBLIC, *_FUNCTIONS]
 
 
 def _attribute(path, name):

@@ -12,11 +12,11 @@ from ml_collections import ConfigDict
 
 from nas_jax import build, given, naming, plan, plugins, preview
 from nas_jax import config as config_lib
+from nas_jax.candidates import sweep
 from nas_jax.costs import latency_table
 from nas_jax.data.dataset import Data
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, environment, preemption, progress, run_log
-from nas_jax.search import sweep
 from nas_jax.spaces import Space, tabular
 from nas_jax.standalone import retrain
 from nas_jax.storage import compatibility, file_paths, json_files, schemas, workdir

@@ -67,17 +67,17 @@ def test_the_training_step_that_is_timed_is_the_same_in_every_form():
 
 def test_what_a_reader_walks_through_is_counted():
     """Nine calls: two climbs; one return, since a function is read once."""
-    search = reading.Call("search/sweep.py", "search", 1, True, ())
+    search = reading.Call("candidates/sweep.py", "search", 1, True, ())
     named = [("runtime/rng.py", "key"), ("spaces/base.py", "all_on"), ("runtime/rng.py", "key")]
     called = [reading.Call(file, name, 2, False, (search,)) for file, name in named]
     unseen = reading.Call("nn/layers.py", "helper", 5, False, (search, called[0]))
     inside = reading.Call("spaces/base.py", "<lambda>", 3, False, (search,))
-    rows = reading.Call("search/evaluators.py", "rows", 4, True, (search,))
+    rows = reading.Call("candidates/evaluators.py", "rows", 4, True, (search,))
     later = reading.Call("report/page.py", "report", 1, True, ())
     key = reading.Call("runtime/rng.py", "stream", 9, False, (search,))
     found = reading.after_the_run([search, *called, unseen, inside, key, rows, later])
     assert found.pop("walk")[1:] == [
-        *("runtime/rng.py", "spaces/base.py", "runtime/rng.py", "search/evaluators.py")
+        *("runtime/rng.py", "spaces/base.py", "runtime/rng.py", "candidates/evaluators.py")
     ]
     assert found == {"files": 4, "climbs": 2, "returns": 1}
 

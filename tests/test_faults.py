@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from nas_jax import pipeline
+from nas_jax.candidates import evaluators, sweep
 from nas_jax.oneshot.accuracy import OneShotAccuracy
 from nas_jax.runtime import preemption
-from nas_jax.search import evaluators, sweep
 from nas_jax.storage import json_files, workdir
 from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.training import loop

@@ -79,7 +79,7 @@ def test_retired_words_are_found():
     wrong = ["a.b(known)", "a.first_policy", "search.Scorer"]
     pairs = [(name, re.split(r"[.(]", name.rstrip(")"))[-1]) for name in (*right, *wrong)]
     assert retired_names(pairs) == wrong
-    assert "search.evaluators" in dict(ALL)
+    assert "candidates.evaluators" in dict(ALL)
     assert "spaces.make(name)" in dict(ALL)
     assert "costs.params_flops.Cost(params)" in dict(ALL)
 

@@ -16,9 +16,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from nas_jax import spaces
+from nas_jax.candidates import evaluators
 from nas_jax.data import augment
 from nas_jax.runtime import rng
-from nas_jax.search import evaluators
 from nas_jax.training import restoration
 from tests import trainings
 from tests.configs import tiny

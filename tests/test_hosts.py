@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas_jax.search import sweep
+from nas_jax.candidates import sweep
 from nas_jax.standalone import retrain
 from nas_jax.storage import json_files
 from nas_jax.training import lineage

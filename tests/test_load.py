@@ -10,8 +10,8 @@ import tracemalloc
 import pytest
 
 from nas_jax import spaces
+from nas_jax.candidates import sweep
 from nas_jax.report import analysis, page, results
-from nas_jax.search import sweep
 from nas_jax.storage import json_files, schemas
 from tests import trainings
 from tests.stress import load

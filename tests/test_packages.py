@@ -19,7 +19,7 @@ ORDER = (  # from the bottom up
     "strategies",
     "run config",
     "training",
-    "report search",
+    "report candidates",
     "standalone",
     "given",
     "build tables plan",

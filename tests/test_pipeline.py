@@ -6,8 +6,8 @@ import pytest
 
 from nas_jax import config as config_lib
 from nas_jax import pipeline
+from nas_jax.candidates import sweep
 from nas_jax.report import page
-from nas_jax.search import sweep
 from nas_jax.standalone import retrain
 from nas_jax.storage import json_files
 from nas_jax.training import restoration, supernet

@@ -9,7 +9,7 @@ import pytest
 
 from nas_jax import build as build_lib
 from nas_jax import pipeline
-from nas_jax.search import sweep
+from nas_jax.candidates import sweep
 from nas_jax.storage import json_files
 from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.training import supernet

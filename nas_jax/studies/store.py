@@ -25,10 +25,10 @@ import jax
 from ml_collections import ConfigDict
 
 from nas_jax import build, plugins
+from nas_jax.candidates import evaluators, sweep
 from nas_jax.data import dataset
 from nas_jax.report import results
 from nas_jax.run import Run
-from nas_jax.search import evaluators, sweep
 from nas_jax.spaces import arch_id, tabular
 from nas_jax.standalone import evaluation, retrain, width_tuning
 from nas_jax.standalone.together import Job

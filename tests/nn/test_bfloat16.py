@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from nas_jax import spaces
+from nas_jax.candidates import evaluators
 from nas_jax.nn import kernels, layers, network
 from nas_jax.nn.init import init
 from nas_jax.runtime import distributed, rng
-from nas_jax.search import evaluators
 from nas_jax.training import train_step
 from nas_jax.training.hyperparameters import HyperParameters
 from tests import trainings

@@ -7,10 +7,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from nas_jax import spaces
+from nas_jax.candidates import sweep
 from nas_jax.costs import params_flops
 from nas_jax.data import dataset
 from nas_jax.report import page
-from nas_jax.search import sweep
 from nas_jax.standalone import retrain, width_tuning
 from nas_jax.training import supernet
 from tests import images, trainings

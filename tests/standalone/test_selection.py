@@ -8,8 +8,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from nas_jax import config, spaces
+from nas_jax.candidates import sweep
 from nas_jax.report import results
-from nas_jax.search import sweep
 from nas_jax.standalone import retrain, selection
 from nas_jax.storage import json_files
 from tests import trainings

@@ -20,8 +20,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from nas_jax import build, spaces
+from nas_jax.candidates import sweep
 from nas_jax.report import markdown, page
-from nas_jax.search import sweep
 from nas_jax.spaces import Space
 from nas_jax.storage import json_files
 from nas_jax.training import supernet

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from nas_jax import spaces, strategies
+from nas_jax.candidates import short_training, sweep
 from nas_jax.costs import latency, params_flops
 from nas_jax.data import augment
 from nas_jax.nn import masked
 from nas_jax.report import analysis
 from nas_jax.runtime import rng
-from nas_jax.search import short_training, sweep
 from nas_jax.spaces import choices
 from nas_jax.training import loop, supernet
 from tests import trainings

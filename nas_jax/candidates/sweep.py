@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from nas_jax import strategies
+from nas_jax.candidates import evaluators
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, preemption, progress, rng
-from nas_jax.search import evaluators
 from nas_jax.spaces import choices as choices_lib
 from nas_jax.storage import json_files, schemas
 from nas_jax.strategies import exhaustive

@@ -9,9 +9,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from nas_jax import spaces
+from nas_jax.candidates.short_training import ShortTraining
 from nas_jax.nn import layers
 from nas_jax.nn import masked as masked_lib
-from nas_jax.search.short_training import ShortTraining
 from tests import trainings
 from tests.configs import tiny
 

@@ -25,13 +25,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_jax import plugins
+from nas_jax.candidates.short_training import ShortTraining
 from nas_jax.data import augment
 from nas_jax.oneshot import batch_statistics, path_dropout
 from nas_jax.oneshot.accuracy import OneShotAccuracy
 from nas_jax.oneshot.divergence import KLDivergence
 from nas_jax.run import Run
 from nas_jax.runtime import rng
-from nas_jax.search.short_training import ShortTraining
 from nas_jax.spaces import Space
 from nas_jax.spaces.tabular import Table
 from nas_jax.storage.checkpoints import Weights
