@@ -19,14 +19,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from nas_jax import build, pipeline, preview, spaces
 from nas_jax import config as config_lib
+from nas_jax import pipeline, spaces
 from nas_jax.config import validation
 from nas_jax.config.variants import flatten
 from nas_jax.data.dataset import Data
 from nas_jax.report import results as results_lib
 from nas_jax.report.architecture import Architecture
-from nas_jax.runtime import environment, run_log
+from nas_jax.runtime import run_log
 from nas_jax.spaces import Space
 from nas_jax.storage import file_paths, json_files, schemas
 
@@ -200,10 +200,9 @@ def check(
     *,
     fields: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return what a search will take, as `--mode=check` prints it; nothing is written."""
-    config, workdir = as_config(config, fields), _folder(config, workdir)
-    environment.start(build.num_cpu_devices(config))
-    return preview.text(build.build_run(config, workdir, space=space, data=data), "search")
+    """Return what a run will take, as `--mode=check` prints it; nothing is written."""
+    folder = _folder(config, workdir)
+    return pipeline.check(as_config(config, fields), folder, space=space, data=data)
 
 
 def read(workdir: str | Path, space: Space | None = None) -> Results:

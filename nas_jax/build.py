@@ -21,10 +21,10 @@ from nas_jax.nn.network import NetworkOptions, default_dtype
 from nas_jax.run import Run
 from nas_jax.runtime import environment
 from nas_jax.spaces import Space, tabular
-from nas_jax.standalone import together
+from nas_jax.standalone import retrain, together
 from nas_jax.storage import file_paths
 from nas_jax.strategies import exhaustive
-from nas_jax.training import losses, optim
+from nas_jax.training import losses, optim, supernet
 from nas_jax.training import variants as variants_lib
 
 logger = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ def build_run(
     if config.sweep.strategy == "exhaustive":
         run = _with_no_more_than_there_are(run)
     validation.sizes(config, space, run.data, jax.device_count(), _shared_trainings(config))
+    _check_stages(run)
     for label, variant in _variants(config).items():
         with _naming_the_variant(label):
             _check_of_study(variant, run)
@@ -232,17 +233,36 @@ def _training_variant(config, space):
 
 def _check_recipes(config):
     """Check the names and options of optimisers, losses and augmentations."""
-    for section in (config.supernet, config.retrain.short, config.retrain.final):
-        optim.of(section.train)
-        losses.named(section.train)
-        augment.function(section.train.augment.fn)
+    for name, train, _ in _trainings(config):
+        with _prefixed(f"config.{name}."):
+            optim.of(train)
+            losses.named(train)
+            augment.function(train.augment.fn)
+
+
+def _check_stages(run):
+    """Check what a later stage would refuse after hours of an earlier one."""
+    supernet.check(run)
+    run.constraints.check_counted()
+    for name, train, split in _trainings(run.config):
+        with _prefixed(f"config.{name}."):
+            losses.class_weights(train, run.data, split)
+
+
+def _trainings(config):
+    """Yield the section, its `train` and the split that is trained on."""
+    yield "supernet", config.supernet.train, "train"
+    for protocol in retrain.PROTOCOLS:
+        yield f"retrain.{protocol}", config.retrain[protocol].train, retrain.SPLITS[protocol][0]
 
 
 def _check_of_study(config, run):
     """Check that a variant of a study can be built, and has the study's architectures."""
-    space = assemble(config, run.data, run.workdir).space
+    varied = assemble(config, run.data, run.workdir)
+    space = varied.space
     space.from_str(space.repeated(run.space.to_str(run.space.all_on())))
     validation.sizes(config, space, run.data, jax.device_count(), _shared_trainings(config))
+    _check_stages(varied)
 
 
 def _with_no_more_than_there_are(run):
@@ -307,10 +327,14 @@ def _check_widths(config, space):
                 ) from error
 
 
-@contextlib.contextmanager
 def _naming_the_variant(label):
-    """Name the variant of a study in errors of the block."""
+    return _prefixed(f"config.study.variants, {label!r}: ")
+
+
+@contextlib.contextmanager
+def _prefixed(place):
+    """Say in errors of the block which part of the config they are about."""
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"config.study.variants, {label!r}: {error}") from error
+        raise ValueError(f"{place}{error}") from error

@@ -33,6 +33,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from nas_jax import config as config_lib
+from nas_jax import plugins
 from nas_jax.config import field_list, files, validation
 from nas_jax.config.variants import flatten
 from nas_jax.runtime import environment, run_log
@@ -202,13 +203,6 @@ def _last_words(error):
     return text.removeprefix("flag ")
 
 
-def _place(error):
-    if isinstance(error, SyntaxError):
-        return f"{error.filename}, line {error.lineno}"
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{frame.filename}, line {frame.lineno}"
-
-
 def _print_help(program):
     command = "python launch.py" if program == "launch.py" else program
     print(__doc__.format(command))
@@ -245,5 +239,5 @@ def main(argv: list[str] | None = None) -> int:
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         return fail(_last_words(error), 2)
     except Exception as error:  # of the config's file
-        return fail(f"--config: {type(error).__name__} in {_place(error)}: {error}", 2)
+        return fail(f"--config: {plugins.described(error)}", 2)
     return (_run_joined if values.distributed else _run)(values, fail)

@@ -89,15 +89,11 @@ def run(
       FloatingPointError: a training diverged.
       Interrupted: SIGTERM came; the next call goes on from there.
     """
-    directory = file_paths.local(directory, "--workdir")
-    config = _as_begun(given.recorded(config, space, data), directory)
-    check(config, space)
-    mode = _mode(config, mode)
-    environment.start(build.num_cpu_devices(config))
-    run = build.build_run(config, directory, space=space, data=data)
+    run, mode = _begin(config, mode, directory, space, data)
     if mode == "check":
-        with _explained(directory, "supernet"):
-            _preview(run)
+        text = _preview(run)
+        if distributed.is_lead():
+            print(text)
         return run
     if mode == "study" and distributed.process()[1] > 1:
         raise ValueError(
@@ -106,6 +102,30 @@ def run(
         )
     _run_stages(run, mode)
     return run
+
+
+def check(
+    config: ConfigDict,
+    directory: str | Path,
+    *,
+    space: Space | None = None,
+    data: Data | None = None,
+) -> str:
+    """Return what a run will take, as the mode "check" prints it; nothing is written.
+
+    Arguments and errors as of `run`.
+    """
+    return _preview(_begin(config, "check", directory, space, data)[0])
+
+
+def _begin(config, mode, directory, space, data):
+    """Check a config and build its run; return it and the mode."""
+    directory = file_paths.local(directory, "--workdir")
+    config = _as_begun(given.recorded(config, space, data), directory)
+    check_fields(config, space)
+    mode = _mode(config, mode)
+    environment.start(build.num_cpu_devices(config))
+    return build.build_run(config, directory, space=space, data=data), mode
 
 
 def _run_stages(run, mode):
@@ -140,12 +160,11 @@ def _open(run, mode):
 
 
 def _preview(run):
-    """Print what the run will take, and check that it may begin, or go on, in its folder."""
+    """Say what the run will take, and check that it may begin, or go on, in its folder."""
     mode = "study" if run.config.study.parts else "search"
     workdir.check(run.workdir, run.config.to_dict(), _inputs(run, mode))
-    text = preview.text(run, mode)
-    if distributed.is_lead():
-        print(text)
+    with _explained(run.workdir, "supernet"):
+        return preview.text(run, mode)
 
 
 def _announce(run, mode, parts):
@@ -156,8 +175,8 @@ def _announce(run, mode, parts):
     logger.info("  this log is kept in %s", run.workdir / run_log.FILE)
 
 
-def check(config: ConfigDict, space: Space | None = None) -> None:
-    """Check a config without its data; `space` as of `build.check_fields`.
+def check_fields(config: ConfigDict, space: Space | None = None) -> None:
+    """Check a config, or a study, without its data; `space` as of `build.check_fields`.
 
     Raises: ValueError that names the field and the way out.
     """

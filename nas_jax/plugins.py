@@ -152,14 +152,18 @@ def call(field: str, name: Any, function: Callable, *arguments: Any, **options: 
     except (MemoryError, FloatingPointError):  # of the machine, or of a training that diverged
         raise
     except Exception as error:
-        where = f"{error.filename}, line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        where = where or _where(error)
-        what = " ".join(str(error).split()) or "no message"
-        raise ValueError(f"{field}={name!r}: {type(error).__name__} in {where}: {what}") from error
+        raise ValueError(f"{field}={name!r}: {described(error)}") from error
 
 
-def _where(error):
-    """Name the line that raised: the user's last one, not one of a library that it calls."""
+def described(error: BaseException) -> str:
+    """Say in one line what was raised, and where: in the user's last line, not in a library."""
+    what = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__} in {_place(error)}: {what}"
+
+
+def _place(error):
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
     libraries = sysconfig.get_paths()["purelib"], str(Path(__file__).parent)
     own = [frame for frame in frames if not frame.filename.startswith(libraries)]

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from nas_jax import plan
+from nas_jax.candidates import evaluators
 from nas_jax.config.variants import flatten
 from nas_jax.costs import params_flops
 from nas_jax.data import augment
@@ -21,6 +22,7 @@ from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
 from nas_jax.runtime.progress import duration
 from nas_jax.spaces.params import params_shape
+from nas_jax.storage.checkpoints import Weights
 from nas_jax.training import supernet
 from nas_jax.training.loop import Trial
 
@@ -72,24 +74,45 @@ def _sizes(run):
 
 
 def _measured(run) -> dict[str, Trial]:
-    """Compile and time a step of the supernet, and a pass of a round of candidates."""
-    if not supernet.needs_supernet(run.config.sweep.score):
-        return {}
-    trials = {"supernet": supernet.training(run).trial(TIMED, run.config.seed)}
-    if run.config.sweep.score == "accuracy":
-        trials["sweep"] = _scoring(run)
+    """Compile and time a step of the supernet, and a round, or a pass of it, of candidates."""
+    score, trials = run.config.sweep.score, {}
+    if supernet.needs_supernet(score):
+        trials["supernet"] = supernet.training(run).trial(TIMED, run.config.seed)
+    if score == "accuracy":
+        trials["sweep"] = _pass(run)
+    elif score not in supernet.EVALUATORS:
+        trials["sweep"] = _round(run)
     return trials
 
 
-def _scoring(run):
+def _round(run):
+    """Time a round of the evaluator of a user or a plug-in, so that its errors show, too."""
+    weights = None
+    if supernet.needs_supernet(run.config.sweep.score):
+        weights = Weights(run.supernet_steps, _any_params(run), {})
+    evaluator = evaluators.Plugged(run, weights)
+    archs, seconds = _candidates(run), []
+    for _ in range(2):  # the first may compile
+        began = time.perf_counter()
+        evaluator(archs)
+        seconds.append(time.perf_counter() - began)
+    return Trial(seconds[1], max(seconds[0] - seconds[1], 0), None)
+
+
+def _candidates(run):
+    return run.space.sample(rng.key(1), (run.config.sweep.candidates_per_batch,))
+
+
+def _any_params(run):
+    """Draw parameters of the supernet; any take as long."""
+    shape, generator = params_shape(run.supernet(), run.data.image_shape), np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: generator.normal(0, 0.1, leaf.shape).astype(np.float32), shape)
+
+
+def _pass(run):
     sweep, net = run.config.sweep, run.supernet()
     images, labels = run.data.fixed("valid", sweep.batch_size)
-    shape = params_shape(net, run.data.image_shape)
-    generator = np.random.default_rng(0)  # any weights take as long
-    params = jax.tree.map(
-        lambda leaf: generator.normal(0, 0.1, leaf.shape).astype(np.float32), shape
-    )
-    archs = distributed.part(run.space.sample(rng.key(1), (sweep.candidates_per_batch,)))
+    params, archs = _any_params(run), distributed.part(_candidates(run))
     prepare = augment.standardiser(run.data)
     count = accuracy.compiled_correct(net, prepare=prepare, metric=run.config.metric)
     arguments = distributed.replicate(({"params": params}, {}, images, labels))
@@ -104,14 +127,14 @@ def _scoring(run):
 
 
 def _memory(trials):
-    if not trials:
+    if "supernet" not in trials:
         return ["  not counted: there is no supernet"]
     names = {"supernet": "a training step of the supernet", "sweep": "a round of candidates"}
     lines = []
     for name, trial in trials.items():
         memory = trial.memory
         if memory is None:
-            lines.append(f"  {names[name]}: this device's XLA does not say")
+            lines.append(f"  {names[name]}: not known")
             continue
         inputs = memory.argument_size_in_bytes / _MIB
         lines.append(
@@ -167,16 +190,7 @@ def _time(run, part, trials, parts, programs) -> _Line:
             how += "; evaluations between steps are not in it"
         return _Line(seconds, trial.compilation, how)
     if part.name == "sweep" and trial:
-        sweep = run.config.sweep
-        passes = math.ceil(sweep.num_candidates / sweep.candidates_per_batch)
-        passes *= sweep.num_images // sweep.batch_size * sweep.num_checkpoints
-        how = (
-            f"{sweep.candidates_per_batch} candidates on {sweep.batch_size} images took "
-            f"{_short(trial.seconds)}, the median of {TIMED}; compiled in {trial.compilation:.0f} s"
-        )
-        if sweep.bn != "batch":
-            how += "; calibration is not in it"
-        return _Line(passes * trial.seconds, programs * trial.compilation, how)
+        return _time_of_sweep(run.config.sweep, trial, programs)
     if not part.work:
         return _Line(0.0, 0.0, part.what if part.name != "report" else "not counted")
     known = trials.get("supernet")
@@ -186,6 +200,21 @@ def _time(run, part, trials, parts, programs) -> _Line:
     seconds = part.work / trained * run.supernet_steps * known.seconds
     how = "estimated from multiply-adds, at the speed of the supernet's training"
     return _Line(seconds, programs / 2 * known.compilation, how)
+
+
+def _time_of_sweep(sweep, trial, programs):
+    times = math.ceil(sweep.num_candidates / sweep.candidates_per_batch) * sweep.num_checkpoints
+    if sweep.score != "accuracy":
+        how = f"a round of {sweep.candidates_per_batch} candidates took {_short(trial.seconds)}"
+        return _Line(times * trial.seconds, trial.compilation, how)
+    times *= sweep.num_images // sweep.batch_size
+    how = (
+        f"{sweep.candidates_per_batch} candidates on {sweep.batch_size} images took "
+        f"{_short(trial.seconds)}, the median of {TIMED}; compiled in {trial.compilation:.0f} s"
+    )
+    if sweep.bn != "batch":
+        how += "; calibration is not in it"
+    return _Line(times * trial.seconds, programs * trial.compilation, how)
 
 
 def _short(seconds):

@@ -191,6 +191,11 @@ def test_a_check_returns_its_text(tmp_path):
     shown = nas_jax.check(TINY, workdir=tmp_path / "run", fields=SMALL)
     assert "  sweep          16 candidates of random_search" in shown
     assert not (tmp_path / "run").exists()
+    shown = nas_jax.check("tests/configs/tiny_study.py", workdir=tmp_path / "run")
+    assert "  study          supernets, ranking, divergence, final, removal, store" in shown
+    (tmp_path / "config.json").write_text('{"seed": 5}')
+    with pytest.raises(ValueError, match="holds a run of another config"):
+        nas_jax.check(TINY, workdir=tmp_path, fields=SMALL)
 
 
 # -- an architecture ------------------------------------------------------------------------------

@@ -177,6 +177,12 @@ def test_a_check_finds_what_a_run_would(tmp_path):
     for arguments, message in (
         ([], f"--workdir={tmp_path} holds a run of another config"),
         (["--config.sweep.batch_size=60"], "config.sweep.num_images=128 is not a multiple of"),
+        (["--config.sweep.num_checkpoints=5"], "config.sweep.num_checkpoints=5"),
+        (["--config.sweep.constraints.max_params=9"], "config.sweep.constraints.max_params=9, b"),
+        (
+            ["--config.sweep.score=json:loads", f"--workdir={tmp_path / 'run'}"],
+            "config.sweep.score='json:loads': TypeError in ",
+        ),
     ):
         given = "--config=tests/configs/tiny.py", f"--workdir={tmp_path}", "--mode=check"
         code, errors = launching.main(*given, *arguments)

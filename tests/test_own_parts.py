@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+import nas_jax
 from nas_jax import spaces, strategies
 from nas_jax.oneshot import path_samplers
 from nas_jax.training import supernet, variants
@@ -184,6 +185,9 @@ def test_an_evaluator_of_a_file_is_given_the_weights_of_each_checkpoint(tmp_path
 def test_an_evaluator_that_does_not_fit_is_refused_by_name(tmp_path, name, message):
     with pytest.raises(ValueError, match=message):
         _swept(tmp_path, f"mine.py:{name}")
+    fields = {**trainings.SMALL, "sweep.score": f"mine.py:{name}"}
+    with pytest.raises(ValueError, match=message):  # before the run, too
+        nas_jax.check(tiny.__file__, workdir=tmp_path / "run", fields=fields)
 
 
 @pytest.mark.parametrize(

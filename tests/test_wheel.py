@@ -60,7 +60,7 @@ MINE = """
 from nas_jax import config
 
 def get_config():
-    c = config.load("studies/base:small")
+    c = config.load("studies/_base:small")
     c.seed = -7
     return c
 """

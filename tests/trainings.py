@@ -27,7 +27,7 @@ def built_with(config, fields):
 
 def build(config):
     """(config, space, data) of the run of a config, to be given to `run_of`."""
-    pipeline.check(config)
+    pipeline.check_fields(config)
     run = build_lib.build_run(config, "unused")
     return run.config, run.space, run.data
 

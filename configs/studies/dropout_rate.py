@@ -7,9 +7,9 @@ from nas_jax import config as config_lib
 
 
 def get_config(variant=""):
-    """See `configs/studies/base.py`."""
+    """See `configs/studies/_base.py`."""
     config_lib.check_variant(__file__, variant, ("small", ""))
-    c = config_lib.load(f"studies/base:{variant}")
+    c = config_lib.load(f"studies/_base:{variant}")
     c.study.parts = ("supernets",)
     c.study.variants = (
         ("ramp to r = 0.1",),

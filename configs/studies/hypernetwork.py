@@ -20,7 +20,7 @@ def get_config(variant=""):
         c.retrain.short.groups.random = 48
         c.retrain.short.groups.stratified = 32
     else:
-        c = config_lib.load(f"studies/base:{variant}")
+        c = config_lib.load(f"studies/_base:{variant}")
         c.study.parts = ("supernets",)
     single_path = ("supernet.sampler", "single_path")
     smash = ("supernet.variant", "smash")

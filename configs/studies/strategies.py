@@ -20,7 +20,7 @@ def get_config(variant=""):
         c.study.pool = "runs/pool-digits"
         c.sweep.batch_size = 64
     else:
-        c = config_lib.load(f"studies/base:{variant}")
+        c = config_lib.load(f"studies/_base:{variant}")
     if variant == "small":
         c.supernet.strategy_every = 20
     c.study.parts = ("strategies",)

@@ -22,10 +22,13 @@ def folder() -> Path:
 
 
 def names() -> list[str]:
-    """List the names of these configs, such as "digits" and "studies/final"."""
+    """List the names of these configs, such as "digits" and "studies/final".
+
+    Files that begin with "_" are not for --config, but may be loaded by others.
+    """
     root = folder()
     paths = (path.relative_to(root).with_suffix("") for path in root.rglob("*.py"))
-    return sorted(path.as_posix() for path in paths if path.name != "__init__")
+    return sorted(path.as_posix() for path in paths if not path.name.startswith("_"))
 
 
 def path_of(given: str) -> str:
@@ -38,13 +41,17 @@ def path_of(given: str) -> str:
     """
     name, colon, variant = given.partition(":")
     if not name.endswith(".py"):
-        naming.check("--config", name, names())
-        return f"{folder() / name}.py{colon}{variant}"
+        path = folder() / f"{name}.py"
+        if not path.is_file():
+            naming.check("--config", name, names())
+        return f"{path}{colon}{variant}"
     path = os.path.expanduser(name)
     if not Path(path).is_file():
+        stem = name.removesuffix(".py").removeprefix("configs/")
+        near = naming.nearest(stem, names())
         raise ValueError(
             f"--config={given}: there is no file {name}; the configs that come with nas_jax have "
-            f"names without .py: {', '.join(names())}"
+            f"names without .py, such as --config={near}"
         )
     return f"{path}{colon}{variant}"
 

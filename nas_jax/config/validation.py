@@ -230,12 +230,6 @@ def sizes(
         devices = num_devices if name in shared else 1
         train = _section(given, name)
         _check_batch(name, train, split, data.num_images(split), devices)
-        weights = tuple(train.class_weights)
-        if weights not in ((), ("balanced",)) and len(weights) != data.num_classes:
-            raise ValueError(
-                f"config.{name}.class_weights={weights} must be {data.num_classes} numbers, one "
-                "for each class"
-            )
     _check_sweep(given.sweep, data.num_images("valid"), num_devices)
     _check_training_images(given.sweep, data.num_images("train"))
 

@@ -52,20 +52,24 @@ class Constraints:
         self._limits = {name: limit for name, limit in limits.items() if limit}
 
     @functools.cached_property
-    def _per_option(self):
-        """{name of a cost: `per_option` of `params_flops.total`}."""
+    def _counted(self):
+        """{name of a cost: `per_option` of `params_flops.total`}, of costs without measurement."""
         counted = params_flops.per_option(self._space, filters=self._filters, **self._images)
         costs = {
             field: {name: getattr(cost, field) for name, cost in counted.items()}
             for field in params_flops.Cost._fields
         }
-        if self.latencies is not None:
-            costs["latency_ms"] = self.latencies
-        elif self._timed["num_archs"]:
-            timed = {"filters": self._filters, **self._timed, **self._images}
-            with distributed.lead_first("latency"):  # all processes use one measurement
-                costs["latency_ms"] = latency.per_option(self._space, self._path, **timed)
-        return costs
+        return costs if self.latencies is None else {**costs, "latency_ms": self.latencies}
+
+    @functools.cached_property
+    def _per_option(self):
+        """The counted costs, and the measured one."""
+        if self.latencies is not None or not self._timed["num_archs"]:
+            return self._counted
+        timed = {"filters": self._filters, **self._timed, **self._images}
+        with distributed.lead_first("latency"):  # all processes use one measurement
+            measured = latency.per_option(self._space, self._path, **timed)
+        return {**self._counted, "latency_ms": measured}
 
     @functools.cached_property
     def _listed(self):
@@ -82,8 +86,16 @@ class Constraints:
 
         Raises: ValueError if even the smallest architecture is beyond a limit.
         """
-        per_option = self._per_option  # counts and measures
-        for name, limit in self._limits.items():
+        self._check(self._per_option)  # counts and measures
+
+    def check_counted(self) -> None:
+        """Do as `check` for the costs that need no measurement; nothing is written."""
+        if self._limits:
+            self._check(self._counted)
+
+    def _check(self, per_option):
+        known = {name: limit for name, limit in self._limits.items() if COSTS[name] in per_option}
+        for name, limit in known.items():
             least = params_flops.least(self._space, per_option[COSTS[name]])
             if least > limit:
                 raise ValueError(

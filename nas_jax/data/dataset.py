@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nas_jax.data import imaging
-from nas_jax.data.records import SPLITS, decode, reading
+from nas_jax.data.records import SPLITS, decode, label_of, reading
 
 NUM_THREADS, NUM_PREFETCHED = 16, 512  # images decoded at once; images decoded ahead of use
 FOREVER = 2**31  # batches, more than any training takes
@@ -102,6 +102,16 @@ class Data(abc.ABC):
         Raises: ValueError for another split.
         """
         return len(self._records(split))
+
+    def class_counts(self, split: str) -> np.ndarray:
+        """Count the images of each class of a split: int64 [K]. The first call reads all labels."""
+        records = self._records(split)
+        labels = self._labels()[records.start : records.stop]
+        return np.bincount(labels, minlength=self.num_classes)
+
+    @abc.abstractmethod
+    def _labels(self) -> np.ndarray:
+        """Return the label of each record, int32 [sum(sizes)]."""
 
     def batches(
         self, split: str, batch_size: int, *, seed: int, start: int = 0, shard: Shard = (0, 1)
@@ -210,6 +220,9 @@ class InMemory(Data):
     images: np.ndarray
     labels: np.ndarray
 
+    def _labels(self):
+        return self.labels
+
     def _content(self):
         yield from map(np.ascontiguousarray, (self.images, self.labels))
 
@@ -262,6 +275,19 @@ class Streamed(Data):
     source: Sequence[dict[str, Any]]
     files: Sequence[Any] | None = None
     digest: bytes = b""
+
+    def _labels(self):
+        return self._read_labels
+
+    @functools.cached_property
+    def _read_labels(self):
+        if (known := getattr(self.source, "labels", None)) is not None:  # need not be read
+            return known
+        labels = np.empty(sum(self.sizes), np.int32)
+        for record in range(len(labels)):
+            with reading(record, self.sizes, self.files):
+                labels[record] = label_of(self.source[record], self.num_classes)
+        return labels
 
     def measured(self, num_images: int) -> "Streamed":
         """Return the set with mean and std of so many random training images, or of all."""

@@ -55,8 +55,14 @@ def decode(row: dict[str, Any], channels: int, num_classes: int) -> tuple[Any, n
 
     Raises: ValueError for another label; errors of many kinds for a damaged image.
     """
+    label = label_of(row, num_classes)
+    upright = row.get("upright", False)
+    return imaging.open_image(row["image"], channels, upright), np.int32(label)
+
+
+def label_of(row: dict[str, Any], num_classes: int) -> int:
+    """Return the label of a record. Raises: ValueError if it is not in 0 .. num_classes - 1."""
     label = int(row["label"])
     if not 0 <= label < num_classes:
         raise ValueError(f"its label is {label}, not in 0..{num_classes - 1}")
-    upright = row.get("upright", False)
-    return imaging.open_image(row["image"], channels, upright), np.int32(label)
+    return label

@@ -1,7 +1,6 @@
 """Search spaces by name: this package's, a plug-in's, or a class of a module or file."""
 
 import dataclasses
-import traceback
 from typing import Any
 
 from nas_jax import plugins
@@ -114,12 +113,7 @@ def _in_one_line(name, make_space):
     except ValueError:
         raise
     except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        what = " ".join(str(error).split()) or "no message"
-        raise ValueError(
-            f"{_FIELD}={name!r}: {type(error).__name__} in {frame.filename}, line {frame.lineno}: "
-            f"{what}"
-        ) from error
+        raise ValueError(f"{_FIELD}={name!r}: {plugins.described(error)}") from error
 
 
 __all__ = ["SPACES", "Space", "arch_id", "as_fields", "chain", "check", "defaults", "make"]

@@ -18,7 +18,6 @@ from nas_jax import plugins
 from nas_jax.data.dataset import Data
 
 FIELD = "train.loss"
-COUNTED = 1000  # labels that are read at once
 
 
 def focal(logits: jax.Array, targets: jax.Array, *, gamma: float = 2.0) -> jax.Array:
@@ -93,34 +92,31 @@ def named(train: Any) -> Loss:
 def of(train: Any, data: Data, split: str) -> Loss:
     """Make the loss of a `train` section of the config, for training on a split.
 
-    Raises: ValueError as of `named`; or if there is not one weight for each class, or if classes
-      are to be balanced of which the split has no image.
+    Raises: ValueError as of `named` and `class_weights`.
+    """
+    return dataclasses.replace(named(train), class_weights=class_weights(train, data, split))
+
+
+def class_weights(train: Any, data: Data, split: str) -> tuple[float, ...]:
+    """Return the weight of each class, or () where all are 1.
+
+    Under ("balanced",) all classes count alike: N / (K times the images of a class).
+
+    Raises: ValueError if there is not one weight for each class; or if classes are to be balanced
+      of which the split has no image.
     """
     weights = tuple(train.class_weights)
     if weights == ("balanced",):
-        weights = balanced(data, split)
-    elif weights and len(weights) != data.num_classes:
+        counts = data.class_counts(split)
+        if not counts.all():
+            missing = data.class_names[int(np.argmin(counts))]
+            raise ValueError(
+                f"train.class_weights={weights}, but {split} has no image of class {missing!r}; "
+                "give a weight for each class"
+            )
+        return tuple((counts.sum() / (len(counts) * counts)).tolist())
+    if weights and len(weights) != data.num_classes:
         raise ValueError(
-            f"train.class_weights={weights} has {len(weights)} weights for the {data.num_classes} "
-            "classes of the data set"
+            f"train.class_weights={weights} must be {data.num_classes} numbers, one for each class"
         )
-    return dataclasses.replace(named(train), class_weights=weights)
-
-
-def balanced(data: Data, split: str) -> tuple[float, ...]:
-    """Return weights under which all classes count alike: N / (K times the images of a class).
-
-    The labels of the whole split are read.
-
-    Raises: ValueError that names a class without images.
-    """
-    counts = np.zeros(data.num_classes, np.int64)
-    for _, labels in data.in_order(split, COUNTED):
-        counts += np.bincount(labels, minlength=data.num_classes)
-    if not counts.all():
-        missing = data.class_names[int(np.argmin(counts))]
-        raise ValueError(
-            f"train.class_weights=('balanced',), but {split} has no image of class {missing!r}; "
-            "give a weight for each class"
-        )
-    return tuple((counts.sum() / (len(counts) * counts)).tolist())
+    return weights

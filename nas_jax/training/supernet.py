@@ -38,12 +38,25 @@ def needs_supernet(evaluator: str) -> bool:
 def train(run: Run) -> None:
     """Train the supernet in the workdir; do nothing if the sweep needs no supernet.
 
-    Raises: ValueError if the training would save fewer checkpoints than `sweep.num_checkpoints`, or
-      has fewer steps than `supernet.strategy_every`, or if no candidate keeps to the constraints.
+    Raises: ValueError if candidates are evaluated in turns and none keeps to the constraints.
+    """
+    score = run.config.sweep.score
+    if not needs_supernet(score):
+        logger.info("no supernet: sweep.score=%r needs none", score)
+        return
+    if _has_turns(run):
+        run.constraints.check()
+    training(run).fit(run.workdir, seed=run.config.seed)
+
+
+def check(run: Run) -> None:
+    """Check that the training of the supernet leaves what the sweep needs.
+
+    Raises: ValueError if it would save fewer checkpoints than `sweep.num_checkpoints`, or has fewer
+      steps than `supernet.strategy_every`.
     """
     config = run.config
     if not needs_supernet(config.sweep.score):
-        logger.info("no supernet: sweep.score=%r needs none", config.sweep.score)
         return
     every, asked = config.supernet.train.checkpoint_every, config.sweep.num_checkpoints
     total = run.supernet_steps
@@ -53,14 +66,16 @@ def train(run: Run) -> None:
             f"config.sweep.num_checkpoints={asked}, but a training of {total} steps with "
             f"checkpoint_every={every} saves {saved}; lower one of the two"
         )
-    if config.supernet.sampler == "strategy" or run.variant.selection:  # candidates, in turns
-        run.constraints.check()
-        if config.supernet.strategy_every > total:
-            raise ValueError(
-                f"config.supernet.strategy_every={config.supernet.strategy_every}, but there are "
-                f"only {total} steps: no candidate would be evaluated during them; lower it"
-            )
-    training(run).fit(run.workdir, seed=config.seed)
+    if _has_turns(run) and config.supernet.strategy_every > total:
+        raise ValueError(
+            f"config.supernet.strategy_every={config.supernet.strategy_every}, but there are "
+            f"only {total} steps: no candidate would be evaluated during them; lower it"
+        )
+
+
+def _has_turns(run):
+    """Say whether candidates are evaluated in turns between the steps."""
+    return run.config.supernet.sampler == "strategy" or run.variant.selection is not None
 
 
 def training(run: Run, devices: Sequence[jax.Device] | None = None) -> Training:

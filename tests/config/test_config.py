@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "configs").rglob("*.py")
-    if path.name not in ("__init__.py", "base.py")  # what studies share
+    if not path.name.startswith("_")  # what studies share
 )
 STUDIES = [file for file in FILES if file.startswith("configs/studies/")]
 SMALL = ["cifar", "nasbench201", "nasbench_macro"]

@@ -311,6 +311,14 @@ def test_imagenet_reads_nothing_that_it_skips(imagenet):
     assert len(read) <= 24 + dataset.NUM_PREFETCHED + dataset.NUM_THREADS
 
 
+def test_the_classes_of_a_streamed_set_are_counted(imagenet):
+    stream, _ = imagenet
+    for split in ("train", "train+valid", "test"):
+        _, labels = stream.fixed(split, stream.num_images(split))
+        expected = np.bincount(labels, minlength=1000)
+        np.testing.assert_array_equal(stream.class_counts(split), expected)
+
+
 def test_imagenet_shards_make_up_the_global_batch(imagenet):
     stream, _ = imagenet
     whole = next(stream.batches("train", 6, seed=0, start=3))

@@ -213,6 +213,7 @@ def test_a_large_folder_is_streamed_with_its_own_mean(tmp_path, monkeypatch):
     )
     labels = [s.fixed("train", 36)[1] for s in (whole, data)]
     np.testing.assert_array_equal(*labels)
+    assert data.class_counts("train").tolist() == np.bincount(labels[0]).tolist()
     train = data.fixed("train", 36)[0] / 255
     np.testing.assert_allclose(data.mean, train.mean((0, 1, 2)))
     np.testing.assert_allclose(data.std, train.std((0, 1, 2)))

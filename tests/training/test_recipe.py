@@ -7,7 +7,7 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from nas_jax.data import augment
+from nas_jax.data import augment, dataset
 from nas_jax.runtime import rng
 from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.training import losses, optim, supernet, train_step
@@ -156,22 +156,14 @@ def test_a_loss_that_does_not_fit_is_refused(name, message):
         losses.named(train(loss=name))(LOGITS, CLASSES, 0.0)
 
 
-class _Images:
-    """Stands for data of four images of two of three classes."""
-
-    num_classes, class_names = 3, ("cat", "dog", "owl")
-
-    def __init__(self, labels):
-        self.labels = np.asarray(labels)
-
-    def in_order(self, split, size):
-        yield None, self.labels
-
-
 def test_balanced_weights_by_hand():
-    assert losses.balanced(_Images([0, 0, 0, 1, 2, 2]), "train") == (6 / 9, 2.0, 1.0)
-    with pytest.raises(ValueError, match="train has no image of class 'owl'"):
-        losses.balanced(_Images([0, 1]), "train")
+    labels, images = np.asarray([0, 0, 0, 1, 2, 2, 0, 0, 1, 2]), np.zeros((10, 4, 4, 1), np.uint8)
+    data = dataset.in_memory("some", "abc", (6, 2, 2), 0, images, labels)
+    balanced = train(class_weights=("balanced",))
+    assert losses.class_weights(balanced, data, "train") == (6 / 9, 2.0, 1.0)
+    assert losses.class_weights(balanced, data, "train+valid") == (8 / 15, 8 / 3, 8 / 6)
+    with pytest.raises(ValueError, match=r"=\('balanced',\), but test has no image of class 'a'"):
+        losses.class_weights(balanced, data, "test")
 
 
 # -- augmentation ---------------------------------------------------------------------------------
@@ -294,7 +286,7 @@ def test_without_moving_means_the_state_has_none():
         ({"augment.mixup": -1.0}, "mixup=-1.0 must be 0 or more"),
         ({"augment.fn": "nun"}, "augment.fn='nun' is none of none; nearest: 'none'"),
         ({"augment.fn": "mine.py:dark"}, "mine.py has no 'dark'; nearest: 'darker'"),
-        ({"optimizer": "mine.py:deaf"}, "makes the same update at any learning rate"),
+        ({"optimizer": "mine.py:deaf"}, "config.supernet.train.optimizer='mine.py:deaf' makes the"),
     ],
 )
 def test_a_recipe_that_does_not_fit_is_refused_before_training(fields, message):
