@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from nas_jax import config as config_lib
 from nas_jax import pipeline, spaces
-from nas_jax.config import validation
+from nas_jax.config import files, validation
 from nas_jax.config.variants import flatten
 from nas_jax.data.dataset import Data
 from nas_jax.report import results as results_lib
@@ -259,5 +259,4 @@ def _folder(config, workdir):
         return Path(workdir)
     if not isinstance(config, str | Path):
         raise ValueError("workdir is missing: give the folder of the run, such as 'runs/mine'")
-    path, _, variant = str(config).partition(":")
-    return Path("runs", "-".join(filter(None, (Path(path).stem, variant))))
+    return files.default_workdir(str(config))

@@ -39,6 +39,7 @@ from nas_jax.config.variants import flatten
 from nas_jax.runtime import environment, run_log
 from nas_jax.runtime.preemption import Interrupted
 
+_FIELD = re.compile(r"--?(?:no)?config\.([^=]+)=?(.*)", re.DOTALL)
 _HELP = {"--help", "-h", "-help", "--helpfull"}
 
 
@@ -73,18 +74,17 @@ for _type, _parse, _words in (
     config_flags.register_flag_parser_for_type(_type, _Parser(_parse, _words))
 
 
-def _flags(fields):
-    """Define the flags; the config's reads the list `fields`, arguments that set its fields."""
+def _flags():
+    """Define the flags, all but those that set fields of the config."""
     values = flags.FlagValues()
+    values.set_gnu_getopt()  # what follows a field's value is read, too
     about = {
         "config": "A config that comes with nas_jax, by name, or FILE.py; NAME:variant.",
         "mode": "What to do; default: see above.",
         "distributed": "One of several processes of a run.",
         "workdir": "Folder of the run; default: runs/<config name>.",
     }
-    config_flags.DEFINE_config_file(
-        "config", None, about["config"], flag_values=values, sys_argv=fields
-    )
+    flags.DEFINE_string("config", None, about["config"], flag_values=values)
     flags.DEFINE_enum("mode", None, config_lib.MODES, about["mode"], flag_values=values)
     flags.DEFINE_bool("distributed", False, about["distributed"], flag_values=values)
     flags.DEFINE_string("workdir", None, about["workdir"], flag_values=values)
@@ -92,37 +92,41 @@ def _flags(fields):
 
 
 def _parse_arguments(argv):
-    """Read the config's file, check which fields are set, then set them; return the flags."""
-    argv, fields = _with_path(argv), []
-    values = _flags(fields)
+    """Read the flags, then the config's file, and set its fields; return flags and config."""
+    values = _flags()
     others = values(argv, known_only=True)[1:]
     if values.config is None:
         raise ValueError(
             f"--config is missing, e.g. --config=digits; there are {', '.join(files.names())}, "
             "and files of your own"
         )
-    if not isinstance(values.config, ConfigDict):
+    config = files.load(values.config)
+    if not isinstance(config, ConfigDict):
         raise ValueError(
             "--config: get_config() must return a ConfigDict, such as nas_jax.config.default()"
         )
-    _check_fields(others, dict(flatten(values.config)))
-    fields.extend(argv)
-    stray = values(argv)[1:]
+    config = _with_fields_of_its_space(config, others)
+    _check_fields(others, dict(flatten(config)))
+    fields, arguments = flags.FlagValues(), [argv[0], *others]
+    config_flags.DEFINE_config_dict("config", config, flag_values=fields, sys_argv=arguments)
+    stray = fields(arguments)[1:]
     if stray:
         raise ValueError(f"{stray[0]!r} is no flag; fields are set by --config.{stray[0]}")
-    return values
+    return values, fields.config
 
 
-def _with_path(argv):
-    """Replace the name of a config by the path of its file."""
-    argv = list(argv)
-    for i, argument in enumerate(argv):
-        flag, equals, given = argument.partition("=")
-        if flag in ("--config", "-config") and equals:
-            argv[i] = f"{flag}={files.path_of(given)}"
-        elif flag in ("--config", "-config") and i + 1 < len(argv):
-            argv[i + 1] = files.path_of(argv[i + 1])
-    return argv
+def _with_fields_of_its_space(config, arguments):
+    """Give the config the fields of the space that arguments name, if others set them."""
+    names = [field for argument in arguments if (field := re.fullmatch(_FIELD, argument))]
+    given = {field[1]: field[2] for field in names}
+    present, name = dict(flatten(config)), given.get("space.name")
+    if not name or all(field in present for field in given if field.startswith("space.")):
+        return config
+    from nas_jax import build  # imports JAX, and most errors must be quick
+
+    config = config.copy_and_resolve_references()
+    config.space.name = name
+    return build.with_space_fields(config)
 
 
 def _check_fields(arguments, fields):
@@ -132,10 +136,11 @@ def _check_fields(arguments, fields):
     """
     seen = set()
     for argument in arguments:
-        given = re.fullmatch(r"--?(?:no)?config\.([^=]+)=?(.*)", argument, re.DOTALL)
+        given = re.fullmatch(_FIELD, argument)
         if not given:
             continue
-        if not given[2].startswith("{"):  # a whole section
+        is_section = any(name.startswith(f"{given[1]}.") for name in fields)
+        if not (is_section and given[2].startswith("{")):
             validation.field_name(given[1], fields)
         if given[1] in seen and isinstance(fields.get(given[1]), tuple):
             raise ValueError(
@@ -145,12 +150,7 @@ def _check_fields(arguments, fields):
         seen.add(given[1])
 
 
-def _default_workdir(values):
-    path, _, variant = config_flags.get_config_filename(values["config"]).partition(":")
-    return Path("runs", "-".join(filter(None, (Path(path).stem, variant))))
-
-
-def _run_joined(values, fail):
+def _run_joined(values, config, fail):
     """Run as one of several processes.
 
     JAX would make this process wait for the others at its end, and the others for this one. So
@@ -166,7 +166,7 @@ def _run_joined(values, fail):
         logging.getLogger("nas_jax").setLevel(logging.WARNING)
     code = 1
     try:
-        code = _run(values, fail)
+        code = _run(values, config, fail)
     except Exception:
         traceback.print_exc()
     if code:
@@ -175,13 +175,13 @@ def _run_joined(values, fail):
     return code
 
 
-def _run(values, fail):
+def _run(values, config, fail):
     try:
         from nas_jax import pipeline  # imports JAX, and --help must be quick
 
-        workdir = values.workdir or _default_workdir(values)
+        workdir = values.workdir or files.default_workdir(values.config)
         with run_log.with_bar():
-            pipeline.run(values.config, values.mode, workdir)
+            pipeline.run(config, values.mode, workdir)
     except KeyboardInterrupt as stop:
         return 143 if isinstance(stop, Interrupted) else 130
     except FloatingPointError as error:
@@ -192,21 +192,16 @@ def _run(values, fail):
 
 
 def _last_words(error):
-    """Return the bare message of an error that the flags wrap in another, or in a traceback."""
+    """Return the bare message of an error that the flags wrap in another."""
     while error.args and isinstance(error.args[0], Exception):
         error = error.args[0]
-    text = str(error.args[0] if isinstance(error, KeyError) else error)
-    if "Traceback" in text:  # of the config's file
-        flag, text = text.partition(": ")[0], text.rstrip().rpartition("\n")[2].partition(": ")[2]
-        if "get_config() takes" in text:
-            text = f"{flag}: it has no variants; leave out the colon and what follows"
-    return text.removeprefix("flag ")
+    return str(error).removeprefix("flag ")
 
 
 def _print_help(program):
     command = "python launch.py" if program == "launch.py" else program
     print(__doc__.format(command))
-    for flag in _flags([]).get_flags_for_module(__name__):
+    for flag in _flags().get_flags_for_module(__name__):
         print(f"--{flag.name}: {flag.help}")
     print(f"\n{textwrap.fill('Configs: ' + ', '.join(files.names()), 100)}\n\n{field_list.text()}")
 
@@ -235,9 +230,9 @@ def main(argv: list[str] | None = None) -> int:
     _set_up_logging()
     environment.configure()
     try:
-        values = _parse_arguments(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        values, config = _parse_arguments(argv)
+    except (flags.Error, ValueError) as error:
         return fail(_last_words(error), 2)
     except Exception as error:  # of the config's file
         return fail(f"--config: {plugins.described(error)}", 2)
-    return (_run_joined if values.distributed else _run)(values, fail)
+    return (_run_joined if values.distributed else _run)(values, config, fail)

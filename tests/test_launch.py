@@ -53,6 +53,7 @@ DIGITS = "--config=configs/digits.py"
         ),
         ((DIGITS, "--config.seed.x=1"), "config.seed.x is no field; nearest: config.seed$"),
         ((DIGITS, "--config.data=cifar10"), "config.data is a section, which has data_dir, .*name"),
+        ((DIGITS, "--config.foo={'name':1}"), "config.foo is no field; nearest: config."),
         ((DIGITS, "--config.seed=one"), "--config.seed=one: must be a whole number$"),
         ((DIGITS, "--config.seed=1.5"), "--config.seed=1.5: must be a whole number$"),
         ((DIGITS, "--config.data.image_size=None"), "image_size=None: must be a whole number$"),
@@ -75,6 +76,8 @@ DIGITS = "--config=configs/digits.py"
         (("--config=configs/cifar.py:smal",), "cifar.py:smal: the variant is 'small' or none$"),
         (("--config=configs/digits.py:small",), "--config=configs/digits.py:small: .*no variants"),
         (("--mode=search",), "--config is missing"),
+        (("--config=tests/test_launch.py",), "test_launch.py has no function get_config$"),
+        ((DIGITS, "--config.seed"), "Missing value for flag --config.seed$"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
@@ -106,6 +109,25 @@ def test_what_can_be_read_as_a_whole_number_is_one(tmp_path):
     assert (config["supernet"]["train"]["l2"], config["space"]["tied"]) == (1.0, False)
     assert config["retrain"]["short"]["filters"] == [4, 8]
     assert config["data"]["digits"] == {"clutter": 2, "noise": 0.5}
+
+
+def test_fields_of_a_space_of_ones_own_are_set_like_others(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import dataclasses\n"
+        "from nas_jax.spaces.chains import ChainSpace\n"
+        "@dataclasses.dataclass(frozen=True)\n"
+        "class Mine(ChainSpace):\n"
+        "    depth: int = 3\n"
+    )
+    named = f"--config.space.name={tmp_path / 'mine.py'}:Mine"
+    size = "--config.supernet.train.batch_size=128"  # a ghost batch for each device
+    given = DIGITS, "--mode=report", f"--workdir={tmp_path / 'run'}", named, size
+    code, errors = launching.main(*given, "--config.space.dept=2")
+    assert (code, "config.space.dept is no field; nearest: config.space.depth" in errors) == (2, 1)
+    code, errors = launching.main(*given, "--config.space.depth=2")
+    assert code == 0, errors
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["space"]["depth"], config["space"]["head"]) == (2, 0)
 
 
 def test_help_explains_every_field_and_leaves_none_out():

@@ -56,6 +56,12 @@ def path_of(given: str) -> str:
     return f"{path}{colon}{variant}"
 
 
+def default_workdir(given: str) -> Path:
+    """Return runs/NAME-variant, for what --config names."""
+    path, _, variant = given.partition(":")
+    return Path("runs", "-".join(filter(None, (Path(path).stem, variant))))
+
+
 def load(given: str) -> ConfigDict:
     """Return the config of a name or a file, each of which may end in ":variant".
 
