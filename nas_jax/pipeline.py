@@ -153,16 +153,20 @@ def _run_stages(run, mode):
 
 
 def _open(run, mode):
-    """Make the workdir, or check that it is this run's."""
-    inputs, facts = _inputs(run, mode), run.data.facts()
-    workdir.open_workdir(run.workdir, run.config.to_dict(), inputs, facts)
+    """Make the workdir, or check that it is this run's, or may become so."""
+    config, inputs, grows = run.config.to_dict(), _inputs(run, mode), mode != "study"
+    if mode == "report" and (run.workdir / "config.json").exists():  # which may be in use
+        workdir.check(run.workdir, config, inputs, grows=grows)
+        return
+    workdir.open_workdir(run.workdir, config, inputs, run.data.facts(), grows=grows)
     workdir.write_splits(run.workdir, run.data.origins_by_split())
 
 
 def _preview(run):
     """Say what the run will take, and check that it may begin, or go on, in its folder."""
     mode = "study" if run.config.study.parts else "search"
-    workdir.check(run.workdir, run.config.to_dict(), _inputs(run, mode))
+    grows = mode != "study"
+    workdir.check(run.workdir, run.config.to_dict(), _inputs(run, mode), grows=grows)
     with _explained(run.workdir, "supernet"):
         return preview.text(run, mode)
 
@@ -231,8 +235,8 @@ def _inputs(run, mode):
     else:
         if run.constraints.latencies is not None:
             methods["latency"] = latency_table.digest(run.constraints.latencies)
-        if code := plugins.digest_of_files(config.to_dict()):
-            methods["code"] = code
+        if files := plugins.digests_of_files(config.to_dict()):
+            methods["files"] = files
     return {"fingerprint": data.fingerprint, "order": data.order, "table": table, **methods}
 
 

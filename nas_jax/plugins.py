@@ -206,11 +206,14 @@ def file_of(name: Any) -> Path | None:
     return Path(os.path.expanduser(place)) if place.endswith(".py") else None
 
 
-def digest_of_files(config: Mapping[str, Any]) -> str | None:
-    """Digest the files that a nested config names by "FILE.py:NAME"; None if it names none."""
+def digests_of_files(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return {file: digest of its content} of the files that a config names by "FILE.py:NAME"."""
     files = sorted({path for value in _leaves(config) if (path := file_of(value))})
-    contents = [path.read_bytes() for path in files if path.is_file()]
-    return hashlib.sha256(b"\0".join(contents)).hexdigest()[:16] if contents else None
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        for path in files
+        if path.is_file()
+    }
 
 
 def _leaves(tree):

@@ -113,6 +113,7 @@ def test_a_space_of_the_package_is_named_as_the_command_names_it(tmp_path):
     given = [f"--config.{name}={value}" for name, value in fields.items()]
     given.append("--config.space.cells_per_stage=2")
     nas_jax.write_report(TINY, space, workdir=tmp_path, fields=SMALL_OF_MINE | {"seed": 3})
+    (tmp_path / "trials.jsonl").write_text("{}\n" * 16)
     code, errors = launching.main(
         *(f"--config={TINY}", "--mode=report", f"--workdir={tmp_path}", "--config.seed=3", *given)
     )
@@ -194,6 +195,7 @@ def test_a_check_returns_its_text(tmp_path):
     shown = nas_jax.check("tests/configs/tiny_study.py", workdir=tmp_path / "run")
     assert "  study          supernets, ranking, divergence, final, removal, store" in shown
     (tmp_path / "config.json").write_text('{"seed": 5}')
+    (tmp_path / "checkpoints").mkdir()
     with pytest.raises(ValueError, match="holds a run of another config"):
         nas_jax.check(TINY, workdir=tmp_path, fields=SMALL)
 

@@ -165,7 +165,7 @@ def test_a_config_is_named_or_a_file_from_any_folder(tmp_path):
 
 
 def test_a_workdir_of_another_config_is_refused(tmp_path):
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / "config.json").write_text('{"seed": 5}')
     done = launch(DIGITS, f"--workdir={tmp_path / 'run'}")
     assert done.returncode == 2
@@ -196,6 +196,7 @@ def test_a_check_says_what_a_run_takes_and_writes_nothing(tmp_path, capsys):
 
 def test_a_check_finds_what_a_run_would(tmp_path):
     (tmp_path / "config.json").write_text('{"seed": 5}')
+    (tmp_path / "trials.jsonl").touch()
     for arguments, message in (
         ([], f"--workdir={tmp_path} holds a run of another config"),
         (["--config.sweep.batch_size=60"], "config.sweep.num_images=128 is not a multiple of"),
@@ -210,4 +211,4 @@ def test_a_check_finds_what_a_run_would(tmp_path):
         code, errors = launching.main(*given, *arguments)
         assert code == 2
         assert errors.startswith(f"launch.py: error: {message}")
-    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "trials.jsonl"}

@@ -57,10 +57,11 @@ def test_a_run_knows_the_code_of_a_users_file(tmp_path, monkeypatch):
     config.sweep.score = "mine.py:one"
     pipeline.run(config, "report", "run")
     pipeline.run(config, "report", "run")  # a report takes any results
-    pipeline.run(config, "supernet", "other")
+    config.sweep.num_candidates = 8
+    pipeline.run(config, "sweep", "other")
     file.write_text(file.read_text().replace("0.0", "1.0"))
     with pytest.raises(ValueError, match=r"other holds a run with other code: .* changed since"):
-        pipeline.run(config, "supernet", "other")
+        pipeline.run(config, "sweep", "other")
 
 
 def test_folders_are_given_as_strings_or_paths(tmp_path):

@@ -73,12 +73,13 @@ def test_a_file_that_was_changed_is_read_again(folder):
     """Its digest is another, too; a file that is not named does not count."""
     write(folder, "size = 1")
     config = {"space": {"name": "mine.py:size", "ops": ("a", "b")}}
-    first = plugins.digest_of_files(config)
+    first = plugins.digests_of_files(config)
+    assert [*first] == ["mine.py"]
     assert resolve("mine.py:size") == 1
     write(folder, "size = 2")
     assert resolve("mine.py:size") == 2
-    assert plugins.digest_of_files(config) not in (None, first)
-    assert plugins.digest_of_files({"space": {"name": "cell"}}) is None
+    assert plugins.digests_of_files(config)["mine.py"] != first["mine.py"]
+    assert plugins.digests_of_files({"space": {"name": "cell"}}) == {}
 
 
 def test_values_are_named_alike_in_every_process():

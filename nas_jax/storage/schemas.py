@@ -68,9 +68,8 @@ RESULT = {
 }
 DATA = {
     "fingerprint": TEXT,
-    **dict.fromkeys(
-        ("order", "table", "latency", "code", "path_dropout", "trained"), TEXT.optional()
-    ),
+    **dict.fromkeys(("order", "table", "latency", "path_dropout", "trained"), TEXT.optional()),
+    "files": Kind("an object", lambda x: x is ABSENT or isinstance(x, dict)),
 }
 SELECTION = {str: [TEXT]}
 COMPILE = {"compile": Kind("together or each", lambda x: x in ("together", "each"))}

@@ -2,6 +2,8 @@
 
 import contextlib
 import fcntl
+import functools
+import itertools
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
@@ -9,8 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from nas_jax.storage import compatibility, file_paths, json_files, schemas
+from nas_jax.storage import compatibility, decided, file_paths, json_files, schemas
 
+SPLITS = "splits.json"
+_MISSING = "absent"
 VERSIONED = ("nas_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -40,6 +44,8 @@ def open_workdir(
     config: dict,
     inputs: dict[str, str | None],
     facts: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    grows: bool = False,
 ) -> None:
     """Make a workdir, or check that an existing one belongs to this config and these inputs.
 
@@ -53,30 +59,71 @@ def open_workdir(
         the images, the "order" in which they are taken, and "table", a digest of its file or None;
         also which form of a method is used (`compatibility.mended`).
       facts: for data.json of a new workdir, what else is said of the images; it is not compared.
+      grows: whether fields may differ on which nothing in the folder depends yet (`decided`).
 
     Raises: ValueError that names the fields that differ and proposes another workdir.
     """
-    check(workdir, config, inputs)
-    contents = {"config.json": json_files.finite(config), "data.json": {**inputs, **facts}}
+    changed, is_used = check(workdir, config, inputs, grows=grows)
+    config = json_files.finite(config)
+    if changed and is_used:
+        config = _grown(workdir, changed, config)
+        decided.remove_outdated(workdir, changed)
+    contents = {"config.json": config, "data.json": {**inputs, **facts}}
     for name, content in contents.items():
-        if not (workdir / name).exists():
+        if changed or not (workdir / name).exists():
             json_files.write_json(workdir / name, content)
+    if not is_used:  # these may have been of other images
+        json_files.write_json(workdir / "data.json", contents["data.json"])
+        (workdir / SPLITS).unlink(missing_ok=True)
     json_files.write_json(workdir / "versions.json", versions())
 
 
-def check(workdir: Path, config: dict, inputs: dict[str, str | None]) -> None:
-    """Check that a workdir is of this config and these inputs, or none yet; see `open_workdir`."""
-    path = workdir / "config.json"
-    if path.exists():
-        there = json_files.read_json(path, schemas.OBJECT)
-        differing = list(differences(_comparable(there), _comparable(json_files.finite(config))))
-        if differing:
-            raise ValueError(
-                f"--workdir={workdir} holds a run of another config: {'; '.join(differing[:5])}"
-                f"{' ...' if len(differing) > 5 else ''}. Keep it and use another folder: "
-                f"--workdir={next_free(workdir)}"
-            )
-    _check_inputs(workdir, inputs)
+def check(
+    workdir: Path, config: dict, inputs: dict[str, str | None], *, grows: bool = False
+) -> tuple[list[str], bool]:
+    """Check that a workdir is of this config and these inputs, or none yet; see `open_workdir`.
+
+    Returns: the fields that differ, and may; whether what is there depends on any field.
+    """
+    path, here = workdir / "config.json", _comparable(json_files.finite(config))
+    there = _comparable(json_files.read_json(path, schemas.OBJECT)) if path.exists() else here
+    found = list(_differing(there, here))
+    used = decided.fields(workdir, there) if grows else {"everything"}
+    strategy = there.get("sweep", {}).get("strategy")
+    wrong = [
+        _in_words(name, old, new)
+        for name, old, new in found
+        if not (grows and decided.may_differ(name, new, used, workdir, strategy))
+    ]
+    if wrong:
+        raise ValueError(
+            f"--workdir={workdir} holds a run of another config: {'; '.join(wrong[:5])}"
+            f"{' ...' if len(wrong) > 5 else ''}. Keep it and use another folder: "
+            f"--workdir={next_free(workdir)}"
+        )
+    changed = [name for name, *_ in found]
+    if used:
+        _check_inputs(workdir, inputs, changed)
+    return changed, bool(used)
+
+
+def _grown(workdir, changed, config):
+    """Return the content of config.json with the values of some fields as they are now.
+
+    What an earlier version left out stays left out, by which it is known (`compatibility`).
+    """
+    there = compatibility.with_variant(json_files.read_json(workdir / "config.json"))
+    for name in changed:
+        *sections, field = name.split(".")
+        old, new = (
+            functools.reduce(lambda part, key: part.get(key, {}), sections, tree)
+            for tree in (there, config)
+        )
+        if field in new:
+            old[field] = new[field]
+        else:
+            old.pop(field, None)
+    return there
 
 
 def _comparable(config):
@@ -87,20 +134,34 @@ _OTHER_INPUTS = {  # what it means if a field of data.json differs
     "fingerprint": "on other images: the data set has changed since. Put the old one back, or",
     "order": "whose images are taken in another order;",
     "table": "that another table judges: its file has changed since. Put the old one back, or",
-    "code": "with other code: a file that the config names has changed since. Undo that, or",
+    "files": "with other code: a file that the config names has changed since. Undo that, or",
     "latency": "with other latencies: their table has changed since. Put the old one back, or",
     "path_dropout": "of an earlier version, which dropped paths of this space in another way;",
     "trained": "of an earlier version, which initialised candidates in another way;",
 }
 
 
-def _check_inputs(workdir, inputs):
+_FIELDS_OF_INPUTS = {  # an input is not compared if its field may differ, and does
+    "table": "table",
+    "latency": "sweep.latency.table",
+    "path_dropout": "sweep.score",
+    "trained": "sweep.score",
+}
+
+
+def _check_inputs(workdir, inputs, changed):
     path = workdir / "data.json"
     if not path.exists():
         return
     there = json_files.read_json(path, schemas.DATA)
     for name, here in inputs.items():
-        if there.get(name, compatibility.INPUTS.get(name, here)) != here:
+        if _FIELDS_OF_INPUTS.get(name) in changed:
+            continue
+        was = there.get(name, compatibility.INPUTS.get(name, here))
+        if name == "files":  # a file that was not named before decides nothing that is there
+            here = {file: digest for file, digest in here.items() if file in was}
+            was = {file: digest for file, digest in was.items() if file in here}
+        if was != here:
             raise ValueError(
                 f"--workdir={workdir} holds a run {_OTHER_INPUTS[name]} use another folder: "
                 f"--workdir={next_free(workdir)}"
@@ -109,19 +170,27 @@ def _check_inputs(workdir, inputs):
 
 def write_splits(workdir: Path, origins: Mapping[str, list] | None) -> None:
     """Write splits.json, once: {split: file or number of each record}; nothing for None."""
-    path = workdir / "splits.json"
+    path = workdir / SPLITS
     if origins is not None and not path.exists():
         json_files.write_json(path, origins)
 
 
-def differences(old: Any, new: Any, prefix: str = "") -> Iterable[str]:
+def differences(old: Any, new: Any) -> Iterable[str]:
     """Yield 'a.b is OLD there and NEW here' for every field in which two configs differ."""
+    return itertools.starmap(_in_words, _differing(old, new))
+
+
+def _in_words(name, old, new):
+    return f"{name} is {old!r} there and {new!r} here"
+
+
+def _differing(old, new, prefix=""):
+    """Yield (field, old value, new value) of the fields in which two configs differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
-            missing = "absent"
-            yield from differences(old.get(key, missing), new.get(key, missing), f"{prefix}.{key}")
+            yield from _differing(old.get(key, _MISSING), new.get(key, _MISSING), f"{prefix}.{key}")
     elif old != new:
-        yield f"{prefix.lstrip('.')} is {old!r} there and {new!r} here"
+        yield prefix.lstrip("."), old, new
 
 
 def next_free(workdir: Path) -> Path:

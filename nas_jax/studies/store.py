@@ -101,8 +101,8 @@ class Store:
             same = (path for path in root.glob("*/config.json") if _is_of(path, parts))
             directory = next(same, directory / "config.json").parent
         inputs = {"fingerprint": self.data.fingerprint, **inputs}
-        if code := plugins.digest_of_files(parts):
-            inputs["code"] = code
+        if files := plugins.digests_of_files(parts):
+            inputs["files"] = files
         workdir.open_workdir(directory, parts, inputs)
         return directory
 

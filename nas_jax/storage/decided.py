@@ -1,0 +1,77 @@
+"""What the files of a workdir depend on: a run may grow there, but nothing that is there changes.
+
+More candidates, groups, widths, seeds and architectures add to what is there. Other fields may
+change as long as no stage has used them.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nas_jax.storage import json_files
+
+_EVERY = ("seed", "data", "space", "network")
+_SUPERNET = (*_EVERY, "supernet")
+_SWEEP = (*_SUPERNET, "sweep", "metric", "table")
+_NETWORKS = (
+    *(*_EVERY, "metric", "supernet.execution", "retrain.compile", "retrain.eval_batch_size"),
+    *("retrain.selection", "retrain.widths", "retrain.short.train"),
+)
+_FIELDS = {  # file or folder: the sections and fields that decide what is in it
+    "metrics.jsonl": _SUPERNET,
+    "checkpoints": _SUPERNET,
+    "latency.json": (*_EVERY, "supernet.filters", "sweep.latency"),
+    "trials.jsonl": _SWEEP,
+    "candidates": (*_SWEEP, "retrain.short.train"),
+    "retrain/short": _NETWORKS,
+    "retrain/final": (*_NETWORKS, "retrain.final.train"),
+    "retrain/widths": _NETWORKS,
+}
+# What was made of all candidates, and is made again where there are more.
+_OF_ALL_CANDIDATES = "retrain/*/selection.json"
+_NUM_CANDIDATES = "sweep.num_candidates"
+
+
+def fields(workdir: Path, config: Mapping[str, Any]) -> set[str]:
+    """List the sections and fields that what is in a workdir depends on.
+
+    Args:
+      workdir: the folder.
+      config: its config.json.
+    """
+    there = {name for name in _FIELDS if (workdir / name).exists()}
+    found = {field for name in there for field in _FIELDS[name]}
+    if "checkpoints" in there and _has_turns(config.get("supernet", {})):
+        found |= {*_SWEEP}
+    if "trials.jsonl" in there and config.get("sweep", {}).get("score") == "trained":
+        found |= {"retrain.short.train"}
+    return found
+
+
+def _has_turns(supernet):
+    """Say whether the sweep's fields decide the training of a supernet, too."""
+    known = ("path_dropout", "single_path", "fair", "sandwich")
+    variants = ("none", "smash", "morphnet")
+    return supernet.get("sampler") not in known or supernet.get("variant", "none") not in variants
+
+
+def may_differ(name: str, new: Any, used: Iterable[str], workdir: Path, strategy: str) -> bool:
+    """Say whether a field may have another value than in config.json.
+
+    Args:
+      name: of the field; "sweep.num_candidates" may grow.
+      new: its value; None if it is missing.
+      used: as of `fields`.
+      workdir: the folder.
+      strategy: `sweep.strategy`; an exhaustive search orders its candidates by their number.
+    """
+    if name == _NUM_CANDIDATES and strategy != "exhaustive":
+        return isinstance(new, int) and new >= json_files.count_lines(workdir / "trials.jsonl")
+    return not any(name == field or name.startswith(f"{field}.") for field in used)
+
+
+def remove_outdated(workdir: Path, changed: Iterable[str]) -> None:
+    """Remove the files that a run makes anew since these fields have changed."""
+    if _NUM_CANDIDATES in changed:
+        for path in workdir.glob(_OF_ALL_CANDIDATES):
+            path.unlink()
