@@ -77,7 +77,7 @@ class Results:
 
         Accuracies are in [0, 1]; "path" is the folder that has the network's checkpoints.
         """
-        paths = sorted((self.workdir / "retrain").glob("*/F*/*/seed*/result.json"))
+        paths = sorted((self.workdir / "retrain").glob("*/F*/*/*/result.json"))
         return [
             {"protocol": path.parents[3].name, **results_lib.read_result(path), "path": path.parent}
             for path in paths

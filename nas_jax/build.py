@@ -21,7 +21,7 @@ from nas_jax.nn.network import NetworkOptions, default_dtype
 from nas_jax.run import Run
 from nas_jax.runtime import environment
 from nas_jax.spaces import Space, tabular
-from nas_jax.standalone import retrain, together
+from nas_jax.standalone import named, retrain, together
 from nas_jax.storage import file_paths
 from nas_jax.strategies import exhaustive
 from nas_jax.training import losses, optim, supernet
@@ -54,6 +54,7 @@ def build_run(
         space = spaces.make(**config.space.to_dict())
     _check_names(space)
     _check_widths(config, space)
+    config.retrain.archs = named.checked(config, space)
     if config.data.image_size:
         space.check_image_size(config.data.image_size)  # before a data set is read in vain
     _training_variant(config, space)  # as soon as it can be checked

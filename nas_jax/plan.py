@@ -13,7 +13,7 @@ from nas_jax.config import STAGES
 from nas_jax.costs import params_flops
 from nas_jax.run import Run, count_steps
 from nas_jax.runtime import rng
-from nas_jax.standalone import retrain, together
+from nas_jax.standalone import named, retrain, together
 from nas_jax.training.supernet import needs_supernet
 
 TRAINING = 3  # forward passes that a step of training costs: forward, and two products backward
@@ -61,10 +61,12 @@ def headline(run: Run, mode: str) -> str:
     )
 
 
-def networks(settings: ConfigDict) -> int:
-    """Count the networks of a protocol; groups may share some, so there may be fewer."""
-    groups = sum(settings.groups[name] for name in settings.groups)
-    return groups * len(settings.filters) * settings.num_seeds
+def networks(config: ConfigDict, name: str) -> int:
+    """Count the networks of a protocol, or those "named"; groups may share some of theirs."""
+    settings = config.retrain[named.PROTOCOL if name == "named" else name]
+    groups = sum(settings.groups[group] for group in settings.groups)
+    archs = len(config.retrain.archs) if name == "named" else groups
+    return archs * len(settings.filters) * settings.num_seeds
 
 
 def _supernet(run):
@@ -100,15 +102,18 @@ def _sweep(run):
 
 
 def _retrain(run):
-    return [_protocol(run, protocol) for protocol in retrain.PROTOCOLS]
+    parts = [
+        _networks(run, name, name, together.choose(run.config, name)) for name in retrain.PROTOCOLS
+    ]
+    if run.config.retrain.archs:
+        parts.append(_networks(run, "named", named.PROTOCOL, "each"))
+    return parts
 
 
-def _protocol(run, protocol):
-    settings = run.config.retrain[protocol]
-    count, name = networks(settings), f"retrain.{protocol}"
+def _networks(run, name, protocol, how):
+    settings, count = run.config.retrain[protocol], networks(run.config, name)
     if not count:
-        return Part(name, "no networks")
-    how = together.choose(run.config, protocol)
+        return Part(f"retrain.{name}", "no networks")
     steps = count_steps(settings.train, run.data.num_images(retrain.SPLITS[protocol][0]))
     all_on = how == "together" and run.network.execution == "masked"
     one = sum(_flops(run, filters, all_on) for filters in settings.filters)
@@ -118,7 +123,7 @@ def _protocol(run, protocol):
     what = (
         f"{many} ({how}), each {steps:,} steps of {settings.train.batch_size} images, F = {widths}"
     )
-    return Part(name, what, work)
+    return Part(f"retrain.{name}", what, work)
 
 
 def _report(run):

@@ -173,9 +173,10 @@ def _programs(run, part) -> int:
         return 2 if run.config.sweep.bn != "batch" or run.config.sweep.score == "trained" else 1
     if not part.name.startswith("retrain."):
         return 1
-    settings = run.config.retrain[part.name.removeprefix("retrain.")]
-    each = "(each)" in part.what
-    return 2 * (plan.networks(settings) if each else len(settings.filters))
+    name = part.name.removeprefix("retrain.")
+    if "(each)" in part.what:
+        return 2 * plan.networks(run.config, name)
+    return 2 * len(run.config.retrain[name].filters)
 
 
 def _time(run, part, trials, parts, programs) -> _Line:

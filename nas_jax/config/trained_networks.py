@@ -140,6 +140,11 @@ def add_retrain(c: ConfigDict) -> None:
     # (`together.choose`). A run and a study keep what "auto" chose.
     c.retrain.compile = "auto"
     c.retrain.eval_batch_size = 500
+    # Architectures, as strings, that retrain.final trains whatever a search found: no trials are
+    # needed for them, and they are in no comparison.
+    c.retrain.archs = ()
+    # Their first weights: "random", or "supernet": those in the run's supernet, a warm start.
+    c.retrain.init = "random"
     c.retrain.selection = ConfigDict()
     # "top" is a stratified sample of this number of best candidates. 0: of the best 200th (the
     # paper's 100 of 20,000), or the best groups.top if that is more.
@@ -192,6 +197,8 @@ _PROTOCOL = {
 _RETRAIN = {
     "retrain.compile": one_of("auto", "together", "each"),
     "retrain.eval_batch_size": at_least(1),
+    "retrain.archs": Rule(items=str),
+    "retrain.init": one_of("random", "supernet"),
     "retrain.selection.top_pool": at_least(0),
     "retrain.selection.small_quantile": SHARE,
     "retrain.selection.bucket_width": PART,

@@ -16,6 +16,7 @@ from nas_jax.training import lineage
 SAMPLES = ("random", "stratified")  # what ranking is measured on
 MOST_POINTS = 5000  # of a training curve; a figure has no room for more
 SIZE_RANKERS = {"parameters": "params", "multiply-adds": "flops"}  # a score should rank better
+NAMED = "named"  # by the config; in no comparison
 GROUPS = ("top", "small", "pareto", "tuned", "narrowed", *SAMPLES, "all_on")
 
 
@@ -110,6 +111,7 @@ class RunResults:
       best: those of them that share the highest value, first those that were trained alone.
       widths: the rows of widths.json.
       short, final: {(filters, group): networks} of the two protocols of stand-alone training.
+      named: {(filters, first weights): networks} of the architectures that the config names.
       samples: {(where, group): networks} that ranking is measured on: of `short` ("F = 16",
         "random"), and those of the config's table ("published", "table").
     """
@@ -132,6 +134,7 @@ class RunResults:
             row["arch"]: self.ranking_metric.factor * row["value"] for row in self.ranked
         }
         self.short, self.final = self._groups("short"), self._groups("final")
+        self.named = self._named()
         self.best = self._best()
         paths = sorted((directory / "retrain" / "widths").glob("F*/*/widths.json"))
         self.widths = [json_files.read_json(path, schemas.WIDTHS) for path in paths]
@@ -183,6 +186,15 @@ class RunResults:
         groups = [*self.short.values(), *self.final.values()]
         trained = {network.arch for group in groups for network in group}
         return sorted(best, key=lambda row: row["arch"] not in trained)
+
+    def _named(self):
+        archs = self.config.get("retrain", {}).get("archs", [])
+        found = {}
+        for init, folder in (("random", "seed"), ("supernet", "warm")):
+            paths = self.directory.glob(f"retrain/final/F*/*/{folder}*/result.json")
+            of_init = grouped(map(read_result, paths), {NAMED: archs}, self._one_shot, self._metric)
+            found |= {(filters, init): networks for (filters, _), networks in of_init.items()}
+        return dict(sorted(found.items()))
 
     def _groups(self, protocol):
         selection = self._json(f"retrain/{protocol}/selection.json", schemas.SELECTION)
@@ -237,7 +249,7 @@ def grouped(
     groups = {
         (filters, name): [networks[filters, a] for a in archs if (filters, a) in networks]
         for filters in sorted({filters for filters, _ in networks})
-        for name in GROUPS
+        for name in (*GROUPS, NAMED)
         for archs in [selection.get(name, ())]
     }
     return {key: group for key, group in groups.items() if group}

@@ -108,6 +108,7 @@ def write_result(
     counts: np.ndarray,
     epochs: float,
     seconds: float,
+    warm: bool = False,
 ) -> None:
     """Write the result.json of a network, with its accuracy and, if it is another, the metric.
 
@@ -120,6 +121,7 @@ def write_result(
       counts: of each class, [3, K], as of `class_metrics.class_counts`.
       epochs: how often the training saw each image.
       seconds: how long training and evaluation took; of a lot, its part.
+      warm: whether it began with the weights of a supernet.
     """
     arch, filters, seed = job
     size, text = run.data.image_shape[:2], widths.split(arch)[0]
@@ -139,4 +141,6 @@ def write_result(
     if (metric := run.config.metric) != "accuracy":
         split = "test" if final else "valid"
         result[f"{split}_{metric}"] = float(class_metrics.of_counts(metric, counts))
+    if warm:
+        result["init"] = "supernet"
     json_files.write_json(directory / "result.json", result)

@@ -14,6 +14,8 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -23,7 +25,7 @@ from nas_jax.data import augment
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, progress
 from nas_jax.spaces import arch_id
-from nas_jax.standalone import evaluation, selection, together, width_tuning
+from nas_jax.standalone import evaluation, named, selection, together, width_tuning
 from nas_jax.standalone.together import Job, Together
 from nas_jax.storage import json_files, schemas
 from nas_jax.training.loop import Task, Training
@@ -37,46 +39,64 @@ CLEAR_EVERY = 20
 
 
 def retrain(run: Run) -> None:
-    """Train the networks of both protocols, and skip those that have a result.
+    """Train the networks of both protocols and the named ones, but those that have a result.
 
     Several processes share the networks; each process trains its part on its own devices.
 
     Raises: ValueError if trials.jsonl is not complete.
     """
-    config, directory = run.config, run.workdir
-    trials = json_files.read_trials(directory / "trials.jsonl")
-    if len(trials) < config.sweep.num_candidates:
-        raise ValueError(
-            f"{directory}/trials.jsonl has {len(trials)} of {config.sweep.num_candidates} "
-            "architectures; run --mode=sweep first"
-        )
+    config = run.config
     for protocol in PROTOCOLS:
-        settings, root = config.retrain[protocol], directory / "retrain" / protocol
-        tune = functools.partial(_tune, run, settings.filters[0])
-        chosen = selection.keep_or_select(root / "selection.json", run, protocol, trials, tune)
-        every = jobs(settings, root, chosen)
-        how = keep_or_choose(root / "compile.json", config, protocol)
-        trainer = trainer_of(run, protocol, every, how)
-        # Lots are of all networks, not of those to train: a killed run finds its lot again.
-        todo = [lot for lot in lots(every, trainer.size) if not all(map(evaluation.is_done, lot))]
-        distributed.barrier(protocol)  # all have seen the same
-        index, count = distributed.process()
-        mine = todo[index::count]
-        elsewhere = sum(map(len, todo)) - sum(map(len, mine))
-        _train_lots(protocol, trainer, root, mine, len(every) - elsewhere)
-        distributed.barrier(protocol)
-        if distributed.is_lead():  # lots that were cut for another number of devices
-            shutil.rmtree(root / together.LOTS, ignore_errors=True)
+        settings, root = config.retrain[protocol], run.workdir / "retrain" / protocol
+        every = jobs(settings, root, _selected(run, protocol, root))
+        if every:
+            how = keep_or_choose(root / "compile.json", config, protocol)
+            _train_all(protocol, trainer_of(run, protocol, every, how), root, every)
+    if config.retrain.archs:
+        root = run.workdir / "retrain" / named.PROTOCOL
+        trainer = Each(run, named.PROTOCOL, named.weights(run))
+        _train_all("named", trainer, root, named.jobs(config, root))
 
 
-def _train_lots(protocol, trainer, root, lots, total):
+def _selected(run, protocol, root):
+    """Return the architectures of each group; {} where only the named ones can be trained.
+
+    Raises: ValueError if trials.jsonl is not complete, and no architectures are named.
+    """
+    config, path = run.config, run.workdir / "trials.jsonl"
+    trials = json_files.read_trials(path)
+    if len(trials) < config.sweep.num_candidates:
+        missing = f"{path} has {len(trials)} of {config.sweep.num_candidates} architectures"
+        if config.retrain.archs:
+            logger.info("retrain %s  no groups: %s", protocol, missing)
+            return {}
+        raise ValueError(f"{missing}; run --mode=sweep first")
+    tune = functools.partial(_tune, run, config.retrain[protocol].filters[0])
+    return selection.keep_or_select(root / "selection.json", run, protocol, trials, tune)
+
+
+def _train_all(name, trainer, root, every):
+    """Train the networks that have no result, of a protocol or "named"; processes share them."""
+    # Lots are of all networks, not of those to train: a killed run finds its lot again.
+    todo = [lot for lot in lots(every, trainer.size) if not all(map(evaluation.is_done, lot))]
+    distributed.barrier(name)  # all have seen the same
+    index, count = distributed.process()
+    mine = todo[index::count]
+    elsewhere = sum(map(len, todo)) - sum(map(len, mine))
+    _train_lots(name, trainer, root, mine, len(every) - elsewhere)
+    distributed.barrier(name)
+    if distributed.is_lead():  # lots that were cut for another number of devices
+        shutil.rmtree(root / together.LOTS, ignore_errors=True)
+
+
+def _train_lots(name, trainer, root, lots, total):
     """Train lots, the last of `total` networks of this process, and say which each has."""
-    progress.begin(f"retrain.{protocol}")
+    progress.begin(f"retrain.{name}")
     first = total - sum(map(len, lots)) + 1
     for lot in lots:
         last = first + len(lot) - 1
         which = f"network {first}" if first == last else f"networks {first} to {last}"
-        logger.info("retrain %s  %s of %d%s", protocol, which, total, progress.left())
+        logger.info("retrain %s  %s of %d%s", name, which, total, progress.left())
         with progress.part((first - 1) / total, last / total):
             trainer.train(root, lot)
         first = last + 1
@@ -141,19 +161,25 @@ def jobs(
 class Each:
     """Trains and evaluates the networks of a protocol, each in a program of its own.
 
+    Args:
+      run: the run.
+      protocol: "short" or "final".
+      weights: {architecture: parameters to begin with}; {}: random ones.
+
     Attributes:
       size: of a lot: 1.
     """
 
     size = 1
 
-    def __init__(self, run: Run, protocol: str):
+    def __init__(self, run: Run, protocol: str, weights: Mapping[str, Any] = MappingProxyType({})):
         self._run, self._protocol, self._trained = run, protocol, 0
+        self._weights = weights
 
     def train(self, root: Path, jobs: Mapping[Path, Job]) -> None:
         """Train the network of a lot in its folder, and write its result.json."""
         for path, job in jobs.items():
-            train_one(self._run, self._protocol, path, *job)
+            train_one(self._run, self._protocol, path, *job, params=self._weights.get(job[0]))
             self._trained += 1
             if self._trained % CLEAR_EVERY == 0:
                 jax.clear_caches()
@@ -166,8 +192,11 @@ def train_one(
     text: str,
     filters: int,
     seed: int,
+    params: Any = None,
 ) -> None:
     """Train the network of architecture `text`, evaluate it, and write result.json in `directory`.
+
+    It begins with `params`, those of a supernet; None: with random ones.
 
     The string may name the widths (`widths.join`); `filters` then does not change them. Accuracies
     in result.json are in [0, 1]. Its `seconds` are those of this process: a resumed run counts from
@@ -182,7 +211,7 @@ def train_one(
     local, train = jax.local_devices(), settings.train
     num_devices = math.gcd(train.batch_size // train.ghost_batch_size, len(local))
     training = Training(task, train, data, local[:num_devices])
-    state = training.fit(directory, seed=seed)
+    state = training.fit(directory, seed=seed, params=params)
     counts = evaluation.class_counts(
         net.clone(bn="running"),
         state.variables,
@@ -198,5 +227,6 @@ def train_one(
         counts=counts,
         epochs=training.total * train.batch_size / data.num_images(trained_on),
         seconds=time.perf_counter() - began,
+        warm=params is not None,
     )
     logger.info("retrain %s  %s", protocol, evaluation.in_words(run, counts))

@@ -16,6 +16,8 @@ ABSENT = {
     "metric": "accuracy",
     "sweep.latency.table": "",
     "retrain.compile": "each",
+    "retrain.archs": [],
+    "retrain.init": "random",
     "data.shuffle_seed": -1,
     "data.image_key": "image",
     "data.label_key": "label",

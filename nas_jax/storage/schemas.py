@@ -65,6 +65,7 @@ RESULT = {
     "flops": AMOUNT,
     "valid_accuracy": SHARE.or_null(),
     "test_accuracy": SHARE.or_null(),
+    "init": TEXT.optional(),
 }
 DATA = {
     "fingerprint": TEXT,

@@ -66,6 +66,8 @@ def check(config: ConfigDict) -> None:
         )
     if config.sweep.latency.table:
         raise ValueError("config.sweep.latency.table must be '' in a study, which has no latencies")
+    if config.retrain.archs:
+        raise ValueError("config.retrain.archs must be () in a study, whose parts choose")
     _check_strategies(parts, config.retrain.final, config.study.num_seeds)
     if not config.space.get("tied", True):
         raise ValueError(

@@ -222,11 +222,12 @@ class Training:
             sampler_state = self.task.sampler_state
 
         def new(seed):
-            if params is None:
+            variables = {}
+            if params is None or self._state_shape.batch_stats:
                 args = self._init_inputs(sampler_state)
                 variables = init(rng.key(seed), self.task.net, *args)
-            else:
-                variables = {"params": params}
+            if params is not None:
+                variables = {**variables, "params": params}
             state = self.create(variables, sampler_state)
             return jax.tree.map(np.array, state)  # copies: the first step reuses their memory
 

@@ -11,6 +11,7 @@ from nas_jax.report.sections import (
     best,
     distribution,
     final_networks,
+    named,
     pareto,
     ranking,
     schedule,
@@ -69,6 +70,7 @@ SECTIONS = (
         missing="result in retrain/final",
         mode="retrain",
     ),
+    Section("Named architectures", named.write, ("named",)),
     Section("Tuned widths", widths.write, ("widths",)),
     Section(
         "Accuracy and size",

@@ -1,0 +1,80 @@
+"""Architectures that the config names, `retrain.archs`: trained by `retrain.final`, without trials.
+
+Each has a program of its own. They are in no group, so no comparison and no correlation has them.
+With `retrain.init="supernet"` they begin with the weights that they have in the supernet; the names
+of their folders begin with "warm", and their result.json says so.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from nas_jax.costs import widths
+from nas_jax.run import Run
+from nas_jax.spaces import Space, arch_id
+from nas_jax.standalone.together import Job
+from nas_jax.training import restoration, supernet
+
+PROTOCOL = "final"
+FIELD = "config.retrain.archs"
+
+
+def checked(config: ConfigDict, space: Space) -> tuple[str, ...]:
+    """Return the architectures of a config, each once, as the space writes them.
+
+    Raises: ValueError, in one line, if a string is none of the space, or an architecture cannot
+      begin with the supernet's weights.
+    """
+    if config.retrain.archs and config.retrain.init == "supernet":
+        _check_warm(config)
+    return tuple(dict.fromkeys(_canonical(space, text) for text in config.retrain.archs))
+
+
+def _check_warm(config):
+    place, filters = "config.retrain.init='supernet'", tuple(config.retrain[PROTOCOL].filters)
+    if {*filters} != {config.supernet.filters}:
+        raise ValueError(
+            f"{place}, but retrain.final.filters={filters} are not those of the supernet, "
+            f"({config.supernet.filters},)"
+        )
+    if any(widths.split(text)[1] for text in config.retrain.archs):
+        raise ValueError(f"{place}, but {FIELD} has an architecture with widths of its own")
+    if config.supernet.variant == "smash" or not supernet.needs_supernet(config.sweep.score):
+        raise ValueError(
+            f"{place}, but with sweep.score={config.sweep.score!r} and supernet.variant="
+            f"{config.supernet.variant!r} no supernet has weights of its own; use 'random'"
+        )
+
+
+def _canonical(space, text):
+    try:
+        arch, channels = widths.split(text)
+        whole = space.to_str(space.from_str(arch))
+    except ValueError as error:
+        raise ValueError(f"{FIELD}: {text!r}: {error}") from error
+    return whole if channels is None else widths.join(whole, channels)
+
+
+def jobs(config: ConfigDict, root: Path) -> dict[Path, Job]:
+    """List the networks of the named architectures by their folders, in `root` of the protocol."""
+    start = "warm" if config.retrain.init == "supernet" else "seed"
+    settings = config.retrain[PROTOCOL]
+    return {
+        root / f"F{filters}" / arch_id(text) / f"{start}{seed}": (text, filters, seed)
+        for filters in settings.filters
+        for seed in range(settings.num_seeds)
+        for text in config.retrain.archs
+    }
+
+
+def weights(run: Run) -> dict[str, Any]:
+    """Return {architecture: parameters to begin with}; {} where they are random.
+
+    Raises: ValueError if they are those of the supernet, whose training is not finished.
+    """
+    if run.config.retrain.init == "random":
+        return {}
+    params = jax.device_get(restoration.restore(run, run.workdir)[0].params)
+    return {text: run.space.subnet(params, text) for text in run.config.retrain.archs}
