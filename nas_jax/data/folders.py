@@ -195,14 +195,12 @@ def _read_header(file):
         head = _read(file, _HEAD)
         try:
             with Image.open(file) as image:
-                size, mode = image.size, image.mode
-                turned = image.getexif().get(imaging.ORIENTATION, 1) in range(5, 9)
+                size, mode = imaging.upright_size(image), image.mode
         except UnidentifiedImageError as error:  # its text repeats the file
             raise ValueError("it is no image that Pillow knows") from error
         grey = mode in ("1", "L", "LA", "La", "I", "F") or mode.startswith("I;16")
-        width, height = reversed(size) if turned else size
         num_bytes = file.stat().st_size
-        return _Header(width, height, grey, num_bytes, hashlib.sha256(head).digest())
+        return _Header(*size, grey, num_bytes, hashlib.sha256(head).digest())
 
 
 def _read(file, num_bytes):

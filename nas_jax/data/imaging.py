@@ -12,7 +12,8 @@ import numpy as np
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # channels -> Pillow's name
 BILINEAR = 2  # Pillow's number; Pillow averages over all pixels where an image becomes smaller
 MOST_MAGNIFIED = 4  # what an image's shorter side may grow by
-ORIENTATION = 0x0112  # EXIF tag; from 5 on width and height are exchanged
+_ORIENTATION = 0x0112  # EXIF tag; from 5 on width and height are exchanged
+_TIFF_SIZE = 0x0100, 0x0101  # tags of width and height
 _LARGEST = 2**16 - 1  # whole number of 16 bits
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,19 @@ def open_image(encoded: bytes, channels: int, upright: bool = False) -> Any:
     if image.mode[0] in "IF":  # one channel of 16- or 32-bit integers, or of floats
         image = Image.fromarray(_high_byte(np.asarray(image)))
     return image.convert(MODES[channels])
+
+
+def upright_size(image: Any) -> tuple[int, int]:
+    """Return (width, height) that a Pillow image has once it is turned as its EXIF data say.
+
+    Args:
+      image: as it was opened; it is not decoded.
+    """
+    size = image.size
+    if image.format == "TIFF":  # Pillow turns these itself, and says so before or after it decodes
+        size = tuple(image.tag_v2[tag] for tag in _TIFF_SIZE)
+    turned = image.getexif().get(_ORIENTATION, 1) in range(5, 9)
+    return size[::-1] if turned else size
 
 
 def _high_byte(pixels):

@@ -149,8 +149,12 @@ TURNED = {  # what the image must be turned into, for each orientation of the EX
 }
 
 
+@pytest.mark.parametrize(
+    ("suffix", "atol", "options"),
+    [("png", 0, {}), ("tif", 0, {}), ("jpg", 4, {"quality": 100, "subsampling": 0})],
+)
 @pytest.mark.parametrize("orientation", TURNED)
-def test_photographs_are_turned_as_they_say(tmp_path, orientation):
+def test_photographs_are_turned_as_they_say(tmp_path, orientation, suffix, atol, options):
     """Also the size of a header is that of the image turned: all must be 6 wide and 8 high."""
     upright = noise(1, 8, 6, seed=3)[0]
     stored = next(
@@ -159,12 +163,12 @@ def test_photographs_are_turned_as_they_say(tmp_path, orientation):
         if TURNED[orientation](shape).shape == upright.shape
     )
     pictures.folder(tmp_path, size=(6, 8))
-    exif = pictures.turned(orientation)
-    pictures.save(tmp_path / "cross" / "x.png", np.ascontiguousarray(stored), exif=exif)
-    found = by_file(load(tmp_path))["cross/x.png"][0]
-    np.testing.assert_array_equal(found, TURNED[orientation](stored))
+    file, options = f"cross/x.{suffix}", {**options, "exif": pictures.turned(orientation)}
+    pictures.save(tmp_path / file, np.ascontiguousarray(stored), **options)
+    found = by_file(load(tmp_path))[file][0]
+    np.testing.assert_allclose(found.astype(int), TURNED[orientation](stored), atol=atol)
     streamed = load(tmp_path, image_size=6, memory_gb=0)
-    record = list(streamed.origins).index("cross/x.png")
+    record = list(streamed.origins).index(file)
     row = streamed.source[record]
     assert imaging.open_image(row["image"], 3, row["upright"]).size == (6, 8)
 
