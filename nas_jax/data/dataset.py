@@ -66,14 +66,15 @@ class Data(abc.ABC):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A digest (hex) that is equal for equal images and labels in equal splits.
+        """A text that is equal for equal images and labels in equal splits.
 
-        Of a streamed set only a sample is read.
+        It is a digest (hex), and the shape of an image, such as "-8x8x3". Of a streamed set only a
+        sample is read.
         """
         digest = hashlib.blake2b(repr(tuple(self.sizes)).encode(), digest_size=16)
         for part in self._content():
             digest.update(part)
-        return digest.hexdigest()
+        return f"{digest.hexdigest()}-{'x'.join(map(str, self.image_shape))}"
 
     @abc.abstractmethod
     def _content(self) -> Iterator[Any]:

@@ -151,6 +151,16 @@ def mended(space: str, sampler: str = "", evaluator: str = "") -> dict[str, str]
     return versions
 
 
+def same_images(there: str | None, here: str) -> bool:
+    """Say whether two fingerprints are of the same images.
+
+    Args:
+      there: as it was stored; that of an earlier version does not say the images' shape.
+      here: `dataset.Data.fingerprint`.
+    """
+    return there in (here, here.partition("-")[0])
+
+
 def former_values(given: Mapping, default: Mapping, there: Mapping) -> Iterator[tuple[str, Any]]:
     """Yield (field, value) where an older run has another value than today's default.
 

@@ -63,7 +63,8 @@ class Identity:
                 f"checkpoint {path} is of another network: {_difference(name, was, now)}; use it "
                 "with a config that has it as it is there, or train anew, in another --workdir"
             )
-        if there.get("images") != self.images and not self.other_data:
+        same = compatibility.same_images(there.get("images"), self.images)
+        if not same and not self.other_data:
             raise ValueError(
                 f"checkpoint {path} was trained on other images; to use it on these, set "
                 "--config.supernet.other_data=True"

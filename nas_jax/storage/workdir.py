@@ -155,17 +155,18 @@ def _check_inputs(workdir, inputs, changed):
         return
     there = json_files.read_json(path, schemas.DATA)
     for name, here in inputs.items():
-        if _FIELDS_OF_INPUTS.get(name) in changed:
-            continue
         was = there.get(name, compatibility.INPUTS.get(name, here))
-        if name == "files":  # a file that was not named before decides nothing that is there
-            here = {file: digest for file, digest in here.items() if file in was}
-            was = {file: digest for file, digest in was.items() if file in here}
-        if was != here:
+        if _FIELDS_OF_INPUTS.get(name) not in changed and not _is_same(name, was, here):
             raise ValueError(
                 f"--workdir={workdir} holds a run {_OTHER_INPUTS[name]} use another folder: "
                 f"--workdir={next_free(workdir)}"
             )
+
+
+def _is_same(name, was, here):
+    if name == "files":  # a file that was not named before decides nothing that is there
+        return all(here[file] == was[file] for file in here.keys() & was.keys())
+    return was == here or (name == "fingerprint" and compatibility.same_images(was, here))
 
 
 def write_splits(workdir: Path, origins: Mapping[str, list] | None) -> None:

@@ -65,6 +65,14 @@ def test_shapes(shape, channels):
     assert data_lib.from_arrays(images[:, :6], LABELS).image_shape == (6, 8, channels)
 
 
+def test_equal_bytes_of_another_shape_are_other_images():
+    images = noise(30, 6, 6, 1)
+    low = data_lib.from_arrays(images.reshape(30, 4, 9, 1), LABELS).fingerprint
+    square = data_lib.from_arrays(images, LABELS).fingerprint
+    assert low.endswith("-4x9x1")
+    assert square == low.replace("-4x9x1", "-6x6x1")
+
+
 def test_resizing_takes_the_square_in_the_centre():
     wide = noise(30, 8, 12)
     data = data_lib.from_arrays(wide, LABELS, split=SPLIT, image_size=4, shuffle_seed=-1)

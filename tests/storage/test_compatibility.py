@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from nas_jax import config as config_lib
 from nas_jax import pipeline
 from nas_jax.config import variants
-from nas_jax.storage import compatibility, json_files, workdir
+from nas_jax.storage import compatibility, identity, json_files, workdir
 from nas_jax.studies import store
 from tests import trainings
 from tests.configs import tiny, tiny_macro, tiny_study
@@ -120,6 +120,26 @@ def test_other_inputs_are_refused(tmp_path, there, here, said):
     how = contextlib.nullcontext() if said is None else pytest.raises(ValueError, match=said)
     with how:
         workdir.open_workdir(tmp_path, {}, {"fingerprint": "f0", **here})
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "said"),
+    [
+        ("d0-4x9x1", "d0-4x9x1", None),
+        ("d0", "d0-4x9x1", None),  # an earlier version did not say the shape
+        ("d0-6x6x1", "d0-4x9x1", "other images"),
+        ("d1", "d0-4x9x1", "other images"),
+    ],
+)
+def test_the_fingerprint_of_a_run_that_was_begun_before_has_no_shape(tmp_path, there, here, said):
+    workdir.open_workdir(tmp_path, {}, {"fingerprint": there})
+    for check in (
+        lambda: workdir.open_workdir(tmp_path, {}, {"fingerprint": here}),
+        lambda: identity.Identity({}, here).check(tmp_path, {"images": there}),
+    ):
+        how = contextlib.nullcontext() if said is None else pytest.raises(ValueError, match=said)
+        with how:
+            check()
 
 
 MENDED = [
