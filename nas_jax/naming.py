@@ -1,7 +1,8 @@
-"""Names and options that a user may have misspelt."""
+"""Names, options and numbers that a user may have got wrong."""
 
 import difflib
 import inspect
+import numbers
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -72,6 +73,28 @@ def _check_type(field, option, value, default):
             f"{field}: {option}={value!r} must be {type(default).__name__}, such as its default "
             f"{default!r}"
         )
+
+
+def shown(value: object) -> str:
+    """Write a value for an error: in one line, of which the first 60 characters must do."""
+    return f"{' '.join(repr(value).split()):.60}"
+
+
+def check_whole(field: str, value: object, least: int, way_out: str = "") -> None:
+    """Check that a value is a whole number from `least` on.
+
+    Args:
+      field: what errors call it.
+      value: as given.
+      least: lower bound.
+      way_out: what else is allowed, such as "or None".
+
+    Raises: ValueError that names the field.
+    """
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_whole or value < least:
+        also = f", {way_out}" if way_out else ""
+        raise ValueError(f"{field}={shown(value)} must be a whole number from {least} on{also}")
 
 
 def check_range(field: str, least: float, most: float | None, **options: float) -> None:

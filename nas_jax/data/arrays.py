@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from nas_jax import naming
-from nas_jax.data import dataset, imaging, splits
+from nas_jax.data import arguments, dataset, imaging, splits
+from nas_jax.data.arguments import as_array
 from nas_jax.data.dataset import InMemory
 from nas_jax.data.records import SPLITS
 from nas_jax.storage import file_paths
@@ -52,7 +53,13 @@ def from_arrays(
 
     Raises: ValueError that names the array, the record and the value.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
+    arguments.check(
+        image_size=image_size,
+        shuffle_seed=shuffle_seed,
+        fractions=fractions,
+        split_seed=split_seed,
+    )
+    images, labels = as_array("images", images), as_array("labels", labels)
     _check_images(images)
     names = _class_names(labels, len(images), class_names)
     which = _split(split, len(images))
@@ -78,7 +85,7 @@ def load(path: str, **options: Any) -> InMemory:
     """
     name = f"npz:{path}"
     file = file_paths.local(path, "data.name")
-    if not path or not file.is_file():
+    if not file.is_file():
         raise ValueError(f"data.name={name!r}: there is no file {file.absolute()}")
     with splits.naming(f"data.name={name!r}"):
         return from_arrays(**_arrays(file), **options, name=name)
@@ -135,7 +142,9 @@ def _class_names(labels, num_images, given):
             f"labels is {labels.dtype} {list(labels.shape)}; it must be whole numbers [N], N = "
             f"{num_images} as of images (np.unique(labels, return_inverse=True) numbers others)"
         )
-    num_classes = int(labels.max()) + 1 if given is None else len(given)
+    names = range(int(labels.max()) + 1) if given is None else _texts(given)
+    names = tuple(map(str, names))
+    num_classes = len(names)
     wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if wrong.size:
         raise ValueError(f"labels[{wrong[0]}] is {labels[wrong[0]]}, not in 0..{num_classes - 1}")
@@ -147,28 +156,37 @@ def _class_names(labels, num_images, given):
             f"labels has no {first}, though classes are 0..{num_classes - 1}; number those that "
             "there are: np.unique(labels, return_inverse=True)[1]"
         )
-    names = range(num_classes) if given is None else np.asarray(given).tolist()
-    names = tuple(str(name) for name in names)
     if len(set(names)) < len(names):
         raise ValueError(f"class_names={names} has one twice")
     return names
 
 
+def _texts(given):
+    names = as_array("class_names", given)
+    items = names.tolist() if names.ndim == 1 else []
+    if not items or not all(isinstance(item, str | int) for item in items):
+        raise ValueError(
+            f"class_names={naming.shown(given)} must be texts, one for each class, in the order of "
+            "their numbers: such as ['cat', 'dog']"
+        )
+    return items
+
+
 def _split(given, num_images):
     if given is None:
         return np.zeros(num_images, int)
-    given = np.asarray(given)
+    given = as_array("split", given)
     if given.shape != (num_images,) or given.dtype.kind not in "UO":
         raise ValueError(
             f"split is {given.dtype} {list(given.shape)}; it must be texts [N], N = {num_images} "
             "as of images"
         )
-    which = np.full(num_images, -1)
+    given, which = np.asarray([str(text) for text in given]), np.full(num_images, -1)
     for number, name in enumerate(SPLITS):
         which[given == name] = number
     wrong = np.flatnonzero(which < 0)
     if wrong.size:
-        naming.check(f"split[{wrong[0]}]", str(given[wrong[0]]), SPLITS)
+        naming.check(f"split[{wrong[0]}]", given[wrong[0]].item(), SPLITS)
     return which
 
 

@@ -57,7 +57,7 @@ def load(
     """
     name = f"folder:{path}"
     root = file_paths.local(path, "data.name")
-    if not path or not root.is_dir():
+    if not root.is_dir():
         raise ValueError(f"data.name={name!r}: there is no folder {root.absolute()}")
     with splits.naming(f"data.name={name!r}"):
         class_names, files, labels, split = _list(root)

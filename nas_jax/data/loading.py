@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 
 from nas_jax import naming
-from nas_jax.data import arrays, dataset, digits, folders, split_strings, splits, tfds_sets
+from nas_jax.data import (
+    arguments,
+    arrays,
+    dataset,
+    digits,
+    folders,
+    split_strings,
+    splits,
+    tfds_sets,
+)
 from nas_jax.data.dataset import Data
 from nas_jax.data.records import SPLITS
 from nas_jax.data.tfds_sets import STREAMED
@@ -61,10 +70,13 @@ def load(
         record or file. Records of a streamed set are checked when they are read; the classes of one
         of TFDS are not compared, as that would take reading the whole set.
     """
-    _check(name, image_size, shuffle_seed, fractions, options)
     common = {"image_size": image_size, "shuffle_seed": shuffle_seed}
     drawn = {"fractions": fractions, "split_seed": split_seed}
+    arguments.check(**common, **drawn, memory_gb=memory_gb)
+    _check_options(name, options, digits.OPTIONS if name == "digits" else ())
     kind, _, path = name.partition(":")
+    if kind in ("folder", "npz") and not path:
+        raise ValueError(f"data.name={name!r} names no path: write {kind}:PATH")
     if kind == "folder":
         return _said(folders.load(path, memory_gb=memory_gb, **common, **drawn))
     if kind == "npz":
@@ -83,15 +95,6 @@ def _said(data):
         *(data.name, sum(data.sizes), data.num_classes, parts, *data.image_shape),
     )
     return data
-
-
-def _check(name, image_size, shuffle_seed, fractions, options):
-    if image_size is not None and image_size < 1:
-        raise ValueError(f"data.image_size={image_size} must be 1 or more, or None")
-    if shuffle_seed < -1:
-        raise ValueError(f"data.shuffle_seed={shuffle_seed} must be 0 or more, or -1: as stored")
-    splits.check_fractions(fractions)
-    _check_options(name, options, digits.OPTIONS if name == "digits" else ())
 
 
 def _load_digits(specs, shuffle_seed, image_size, options):

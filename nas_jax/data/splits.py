@@ -15,16 +15,6 @@ from nas_jax.data.records import SPLITS
 FRACTIONS = (0.6, 0.2, 0.2)
 
 
-def check_fractions(fractions: Sequence[float]) -> None:
-    """Check `data.fractions`. Raises: ValueError unless they are three above 0 that sum to 1."""
-    good = len(fractions) == len(SPLITS) and all(share > 0 for share in fractions)
-    if not good or abs(sum(fractions) - 1) > 1e-6:
-        raise ValueError(
-            f"data.fractions={tuple(fractions)} must be three numbers above 0 that sum to 1, for "
-            f"{', '.join(SPLITS)}: such as {FRACTIONS}"
-        )
-
-
 def arrange(
     labels: np.ndarray,
     split: np.ndarray,
@@ -48,10 +38,9 @@ def arrange(
       Numbers of the records, int [N], those of train first, then valid, then test; and the sizes of
       these three.
 
-    Raises: ValueError that names the class and the split, if the fractions are wrong, there is one
-      class alone, a given split lacks a class, or a class has too few images to be divided.
+    Raises: ValueError that names the class and the split, if there is one class alone, a given
+      split lacks a class, or a class has too few images to be divided.
     """
-    check_fractions(fractions)
     if len(class_names) < 2:
         raise ValueError(
             f"there is only one class, {class_names[0]!r}; two or more are needed to tell apart"

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nas_jax import naming
 from nas_jax.spaces import choices as choices_lib
 from nas_jax.spaces import params as params_lib
 from nas_jax.spaces import strings
@@ -315,8 +316,7 @@ class Space(abc.ABC):
 
 def _check_counts(**counts):
     for name, count in counts.items():
-        if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
-            raise ValueError(f"{name}={count!r} must be a whole number from 1 on")
+        naming.check_whole(name, count, 1)
 
 
 def arch_id(text: str) -> str:

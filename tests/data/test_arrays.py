@@ -127,9 +127,20 @@ BAD = [  # (arrays that differ, what the message has)
     ({"split": changed(SPLIT, "test", slice(18))}, ["train has no image of the class '0'"]),
     ({"labels": changed(LABELS, 0, slice(24, 30))}, ["test has no image of the class '1'"]),
 ]
+PARTS = [(0.5, 0.5), (0.5,), "abc", ("a", "b", "c"), 0.5, None, (1, 0, 0), (np.nan, 0.5, 0.5)]
+NAMES = [np.array("abc"), 3, "abc", [], [None, "a", "b"], [["a"], ["b"], ["c"]]]
 BAD_OPTIONS = [
     ({"image_size": 33}, ["8 x 8 pixels are too few for data.image_size=33"]),
-    ({"fractions": (0.5, 0.5)}, ["data.fractions=(0.5, 0.5)", "three numbers"]),
+    *[({"image_size": size}, [f"data.image_size={size!r}", "or None"]) for size in (4.0, -4, True)],
+    *[
+        ({"fractions": given}, [f"data.fractions={given!r} must", "three numbers"])
+        for given in PARTS
+    ],
+    *[({"split_seed": seed}, [f"data.split_seed={seed!r} must"]) for seed in (-1, "x", None)],
+    *[({"shuffle_seed": seed}, [f"={seed!r} must", "or -1: as stored"]) for seed in (-5, "x", 0.5)],
+    *[({"class_names": given}, [f"class_names={given!r} must be texts"]) for given in NAMES],
+    ({"images": [[1, 2], [3]]}, ["images=[[1, 2], [3]] is no array", "different sizes"]),
+    ({"split": [["train"], "test"]}, ["split=[['train'], 'test'] is no array"]),
 ]
 
 
@@ -165,6 +176,21 @@ def test_damaged_files_are_arrays_or_refused(tmp_path_factory, drawn):
     path = tmp_path_factory.mktemp("damaged") / "own.npz"
     path.write_bytes(damaged(drawn, encoded(np.savez_compressed, images=IMAGES, labels=LABELS)))
     refused(loading.load, f"npz:{path}", naming="own.npz")
+
+
+@pytest.mark.parametrize("name", ["folder:", "npz:", "folder"])
+def test_a_name_without_a_path_is_refused(name):
+    kind = name.partition(":")[0]
+    with pytest.raises(
+        ValueError, match=rf"^data\.name='{name}' names no path: write {kind}:PATH$"
+    ):
+        loading.load(name)
+
+
+@pytest.mark.parametrize("memory_gb", [-1, "x", np.nan, True])
+def test_bad_memory_is_refused(memory_gb):
+    with pytest.raises(ValueError, match=rf"^data\.memory_gb={memory_gb!r} must be a number, 0 or"):
+        loading.load("folder:own", memory_gb=memory_gb)
 
 
 FILES = [

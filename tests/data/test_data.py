@@ -197,7 +197,7 @@ SPLIT_ERRORS = [
     ("name", "arguments", "fragments"),
     [
         *[("small", *case) for case in SPLIT_ERRORS],
-        ("small", {"image_size": 0}, ["data.image_size=0", "1 or more"]),
+        ("small", {"image_size": 0}, ["data.image_size=0", "from 1 on, or None"]),
         ("small", {"image_size": -4}, ["data.image_size=-4"]),
         ("small", {"shuffle_seed": -2}, ["data.shuffle_seed=-2", "-1: as stored"]),
         ("small", {"data_dir": "/nowhere"}, ["data.data_dir='/nowhere'"]),
