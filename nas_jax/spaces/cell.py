@@ -15,6 +15,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from nas_jax import naming
 from nas_jax.nn import kernels, masked, network
 from nas_jax.nn import layers as layers_lib
 from nas_jax.spaces import base, strings
@@ -48,18 +49,12 @@ class CellSpace(base.Space):
 
     def __post_init__(self):
         for field in ("num_cells", "num_blocks", "cells_per_stage"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"space.{field}={getattr(self, field)} must be 1 or more")
+            naming.check_whole(f"space.{field}", getattr(self, field), 1)
         if self.num_blocks + 1 > choices_lib.MAX_OPTIONS:
             raise ValueError(f"space.num_blocks={self.num_blocks}: at most 15")
         if self.stem_stride not in (1, 2, 4):
-            raise ValueError(f"space.stem_stride={self.stem_stride} must be 1, 2 or 4")
-        object.__setattr__(self, "ops", tuple(self.ops))
-        if not 1 <= len(self.ops) <= choices_lib.MAX_OPTIONS:
-            limit = choices_lib.MAX_OPTIONS
-            raise ValueError(f"space.ops has {len(self.ops)} ops; 1 to {limit} are possible")
-        for op in self.ops:
-            ops_lib.find(op), ops_lib.label(op)  # each raises
+            raise ValueError(f"space.stem_stride={self.stem_stride!r} must be 1, 2 or 4")
+        object.__setattr__(self, "ops", ops_lib.listed(self.ops))
 
     @functools.cached_property
     def choices(self) -> tuple:

@@ -10,10 +10,10 @@ import functools
 import flax.linen as nn
 import jax
 
+from nas_jax import naming
 from nas_jax.nn import chain, masked, network
 from nas_jax.nn import layers as layers_lib
 from nas_jax.spaces import base, strings
-from nas_jax.spaces import choices as choices_lib
 from nas_jax.spaces import ops as ops_lib
 from nas_jax.spaces.choices import Choice
 
@@ -40,15 +40,9 @@ class ChainSpace(base.Space):
 
     def __post_init__(self):
         object.__setattr__(self, "stages", _stages(self.stages))
-        object.__setattr__(self, "ops", tuple(self.ops))
-        if not 1 <= len(self.ops) <= choices_lib.MAX_OPTIONS:
-            limit = choices_lib.MAX_OPTIONS
-            raise ValueError(f"space.ops has {len(self.ops)} ops; 1 to {limit} are possible")
-        for op in self.ops:
-            ops_lib.find(op), ops_lib.label(op)  # each raises
-        for field, least in (("stem_stride", 1), ("head", 0)):
-            if getattr(self, field) < least:
-                raise ValueError(f"space.{field}={getattr(self, field)} must be {least} or more")
+        object.__setattr__(self, "ops", ops_lib.listed(self.ops))
+        naming.check_whole("space.stem_stride", self.stem_stride, 1)
+        naming.check_whole("space.head", self.head, 0, "in multiples of F; 0: no head")
 
     @functools.cached_property
     def choices(self) -> tuple[Choice, ...]:

@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from nas_jax import naming
 from nas_jax.nn import kernels, layers, masked, network
 from nas_jax.spaces import base, ops
 from nas_jax.spaces import choices as choices_lib
@@ -46,8 +47,7 @@ class NasBench201Space(base.Space):
 
     def __post_init__(self):
         for field in ("num_cells", "num_stages"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"space.{field}={getattr(self, field)} must be 1 or more")
+            naming.check_whole(f"space.{field}", getattr(self, field), 1)
 
     @functools.cached_property
     def choices(self) -> tuple[tuple[Choice, ...], ...]:

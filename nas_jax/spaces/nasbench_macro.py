@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 
+from nas_jax import naming
 from nas_jax.nn import chain, masked, network
 from nas_jax.nn import layers as layers_lib
 from nas_jax.spaces import base, ops
@@ -44,8 +45,7 @@ class NasBenchMacroSpace(base.Space):
                 f"space.stages={self.stages!r} must be whole numbers above 0, of two layers or "
                 "more in all, such as (2, 3, 3)"
             )
-        if self.head < 1:
-            raise ValueError(f"space.head={self.head} must be 1 or more")
+        naming.check_whole("space.head", self.head, 1)
 
     @functools.cached_property
     def choices(self) -> tuple[Choice, ...]:

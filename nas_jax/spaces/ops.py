@@ -5,14 +5,15 @@ What an op must be is written at `Op`.
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 
-from nas_jax import plugins
+from nas_jax import naming, plugins
 from nas_jax.nn import kernels, layers
+from nas_jax.spaces import choices
 
 Op = Callable[..., Callable[[jax.Array], jax.Array]]
 """Builder of a candidate operation: a Flax module's class, or a function that returns a module or a
@@ -113,6 +114,23 @@ def find(op: str | Op) -> Op:
     if not callable(found):
         raise ValueError(f"space.ops={op!r} is a {type(found).__name__}; an op is called")
     return found
+
+
+def listed(ops: Sequence[str | Op]) -> tuple[str | Op, ...]:
+    """Return the ops of a space as a tuple.
+
+    Raises: ValueError, in one line, if there are none or too many, or if one is none.
+    """
+    if not isinstance(ops, list | tuple):
+        raise ValueError(
+            f"space.ops={naming.shown(ops)} must be a tuple of names or functions: such as "
+            "('identity', 'sep3x3')"
+        )
+    if not 1 <= len(ops) <= choices.MAX_OPTIONS:
+        raise ValueError(f"space.ops has {len(ops)} ops; 1 to {choices.MAX_OPTIONS} are possible")
+    for op in ops:
+        find(op), label(op)  # each raises
+    return tuple(ops)
 
 
 def label(op: str | Op) -> str:

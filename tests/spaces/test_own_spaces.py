@@ -101,7 +101,7 @@ def test_an_object_as_a_section_of_a_config(folder):
         ("my_space.py:dataclasses", {}, "must be a class: a frozen dataclass"),
         ("my_space.py:NoDefault", {}, "its field 'here' needs a default"),
         ("my_space.py:Small", {"num_cell": 1}, "space.num_cell is no field of 'my_space.py:Small'"),
-        ("my_space.py:Small", {"num_cells": 0}, "space.num_cells=0 must be 1 or more"),
+        ("my_space.py:Small", {"num_cells": 0}, "space.num_cells=0 must be a whole"),
         ("my_space.py:Small", {"extra": 13}, "RuntimeError in .*my_space.py, line 17: no luck"),
         ("broken.py:Small", {}, "broken.py:Small.*ZeroDivisionError in .*broken.py, line 2"),
     ],
