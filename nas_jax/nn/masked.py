@@ -18,10 +18,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from nas_jax import plugins
 from nas_jax.nn import execution, kernels, layers
 from nas_jax.nn.init import init
 
-__all__ = ["MaskedConcat", "MixedOp", "init", "to_groups"]
+__all__ = ["MaskedConcat", "MixedOp", "called", "init", "to_groups"]
 
 
 def to_groups(images: jax.Array, arch: Any) -> tuple[jax.Array, Any, tuple[int, ...]]:
@@ -46,6 +47,17 @@ def to_groups(images: jax.Array, arch: Any) -> tuple[jax.Array, Any, tuple[int, 
     if 1 not in (groups, images.shape[0]) and groups != images.shape[0]:
         raise ValueError(f"{images.shape[0]} groups of images, but {groups} groups of masks")
     return images, masks, (max(groups, images.shape[0]), images.shape[1])
+
+
+def called(option: Callable, *x: jax.Array) -> jax.Array:
+    """Call an option of a Choice: a module or a function.
+
+    Raises: ValueError that names option, file and line, if one of a user raises.
+    """
+    made_by = option if hasattr(option, "__qualname__") else type(option)
+    if made_by.__module__.partition(".")[0] in ("nas_jax", "flax"):
+        return option(*x)
+    return plugins.call("op", made_by.__qualname__, option, *x)
 
 
 class MixedOp(nn.Module):
@@ -146,7 +158,9 @@ def _weighted_sum(module, options, inputs, mask):
     """
     name = "masked" if module.is_initializing() else module.execution
     if name == "masked" and (module.is_initializing() or "batch_stats" in module.variables):
-        functions = [lambda _, x, f=f: f(*x) for f in options]  # these write their variables
+        functions = [
+            lambda _, x, f=f: called(f, *x) for f in options
+        ]  # these write their variables
         params = [{}] * len(options)
     else:
         functions, params = zip(*map(_pure, options))
@@ -156,9 +170,9 @@ def _weighted_sum(module, options, inputs, mask):
 def _named(number, option, x):
     """Call an option in the scope of its number, which a module's parameters have by themselves."""
     if isinstance(option, nn.Module):
-        return option(x)
+        return called(option, x)
     with jax.named_scope(str(number)):
-        return option(x)
+        return called(option, x)
 
 
 def _pure(option):

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 
 from nas_jax import naming, plugins
-from nas_jax.nn import kernels, layers
+from nas_jax.nn import kernels, layers, masked
 from nas_jax.spaces import choices
 
 Op = Callable[..., Callable[[jax.Array], jax.Array]]
@@ -153,10 +153,24 @@ def takes(op: Op, keyword: str) -> bool:
 
 
 def bound(op: Op, features: int, **keywords: Any) -> Op:
-    """Bind an op's arguments, those that it takes. Returns: function of `name`."""
+    """Bind an op's arguments, those that it takes. Returns: function of `name`.
+
+    It raises a ValueError that names the op, with file and line, if one of a user raises.
+    """
     given = {key: value for key, value in keywords.items() if takes(op, key)}
-    made = functools.partial(op, features, **given)
-    return made if takes(op, "name") else lambda name: made()
+
+    def build(name):
+        named = {"name": name} if takes(op, "name") else {}
+        make = functools.partial(op, features, **given, **named)
+        if op in OPS.values():
+            return make()
+        what = getattr(op, "__qualname__", repr(op))
+        made = plugins.call("op", what, make)
+        if not callable(made):
+            raise ValueError(f"op={what!r} made a {type(made).__name__}, which cannot be called")
+        return made
+
+    return build
 
 
 class Reduced(nn.Module):
@@ -180,4 +194,4 @@ class Reduced(nn.Module):
         """Map [G, n, H, W, C] -> [G, n, H/stride, W/stride, features]."""
         unit = {"norm": self.norm, "kernel_init": self.kernel_init}
         x = layers.ConvNorm(self.features, (1, 1), self.stride, **unit, name="reduce")(x)
-        return self.builder(name="op")(x)
+        return masked.called(self.builder(name="op"), x)

@@ -1,5 +1,6 @@
 """Shapes and multiply-adds of the parameters of a space's networks, as tracing finds them."""
 
+import contextlib
 import functools
 import math
 from typing import Any, NamedTuple
@@ -59,14 +60,7 @@ def check_traceable(space: Any, image_size: tuple[int, int]) -> None:
     """
     options = {"num_classes": REFERENCE["num_classes"], "filters": REFERENCE["filters"]}
     net = space.standalone(space.all_on(), **options)
-    try:
-        params_shape(net, (*image_size, REFERENCE["channels"]))
-    except Exception as error:
-        what = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(
-            f"images of {image_size[0]}x{image_size[1]} pixels (height x width): the network of "
-            f"{type(space).__name__} does not take them: {what:.400}"
-        ) from error
+    params_shape(net, (*image_size, REFERENCE["channels"]))
 
 
 def of_net(net: network.Network, image_shape: tuple[int, ...]) -> Traced:
@@ -81,7 +75,7 @@ def of_net(net: network.Network, image_shape: tuple[int, ...]) -> Traced:
         return variables["params"], logits
 
     images = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
-    with init.refusing_layers():
+    with _refusing(net, image_shape):
         jaxpr, (params, _) = jax.make_jaxpr(initialised, return_shape=True)(images)
     shapes = shapes_by_path(params)
     paths = [
@@ -136,11 +130,31 @@ def param_shapes(
 
 
 def params_shape(net: network.Network, image_shape: tuple[int, ...]) -> Any:
-    """Trace shapes and dtypes of a network's parameters, for images [H, W, C]."""
+    """Trace shapes and dtypes of a network's parameters, for images [H, W, C].
+
+    Raises: ValueError if tracing fails.
+    """
     masks = [net.space.all_on()] if net.arch is None else []
     images = np.zeros((1, *image_shape), np.float32)
-    with init.refusing_layers():
+    with _refusing(net, image_shape):
         return jax.eval_shape(net.init, rng.key(0), images, *masks)["params"]
+
+
+@contextlib.contextmanager
+def _refusing(net, image_shape):
+    """Refuse, in the block, layers that do not fit, and whatever else a network raises."""
+    try:
+        with init.refusing_layers():
+            yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        what = " ".join(str(error).split()) or type(error).__name__
+        height, width, _ = image_shape
+        raise ValueError(
+            f"images of {height}x{width} pixels (height x width): the network of "
+            f"{type(net.space).__name__} does not take them: {what:.400}"
+        ) from error
 
 
 def shapes_by_path(params: Any) -> dict[Path, tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 
 import flax.linen as nn
 import flax.traverse_util
@@ -220,6 +221,52 @@ def test_ops_of_different_shapes_are_refused():
     space = spaces.chain(stages=(1,), ops=("identity", narrow))
     with pytest.raises(ValueError, match=r"one shape and dtype .* 32, 16\).* at place 1 .*15"):
         params_flops.of(space, space.all_on())
+
+
+BROKEN = """
+import flax.linen as nn
+class Module(nn.Module):
+    features: int
+    @nn.compact
+    def __call__(self, x):
+        return x.reshape(3)
+def building(features):
+    return {}["x"]
+def function(features):
+    def inside(x):
+        raise ValueError("at least\\n100 pixels")
+    return inside
+def strided(features, *, stride=1):
+    return Module(features)
+def nothing(features):
+    return None
+"""
+
+
+@pytest.mark.parametrize("space", ["chain", "cell"])
+@pytest.mark.parametrize(
+    ("op", "message"),
+    [
+        ("Module", "op='Module': TypeError in {path}, line 7: cannot reshape"),
+        ("building", "op='building': KeyError in {path}, line 9: 'x'$"),
+        (
+            "function",
+            "op='function.<locals>.inside': ValueError in {path}, line 12: at least 100 p",
+        ),
+        ("strided", "op='Module': TypeError in {path}, line 7: "),
+        ("nothing", "op='nothing' made a NoneType, which cannot be called"),
+    ],
+)
+def test_an_op_that_raises_is_named_with_its_file_and_line(tmp_path, space, op, message):
+    path = tmp_path / "mine.py"
+    path.write_text(BROKEN)
+    fields = {"chain": {"stages": ((1, 2, 2),)}, "cell": {"num_cells": 1, "num_blocks": 1}}[space]
+    made = spaces.make(space, ops=("identity", f"{path}:{op}"), **fields)
+    message = message.format(path=path)
+    with pytest.raises(ValueError, match=r"^images of 8x8 pixels [^\n]+$") as error:
+        params_flops.of(made, made.all_on(), filters=4, image_size=8)
+    assert re.search(message, str(error.value))
+    assert re.search(message, str(spaces.check(made)))
 
 
 def test_an_op_that_does_not_heed_its_stride_is_refused():
