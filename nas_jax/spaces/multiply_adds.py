@@ -2,9 +2,11 @@
 
 A product or convolution has one operand that depends on parameters and not on the images: its
 kernel. Its multiply-adds are divided among the parameters of the kernel, by their sizes. Those of a
-product without a kernel (of two activations) belong to the scope that computes it.
+product without a kernel (of two activations, or with a constant) belong to the scope that computes
+it.
 
-A product of parameters alone makes a kernel once for all images, and does not count.
+A product of what does not depend on the images (parameters, and arrays that an op makes) could be
+computed once for all of them, and does not count.
 
 Of a choice of kernels by device the default counts, of another conditional the dearest branch, and
 the body of a scan as often as it runs.
@@ -38,10 +40,9 @@ class Tally:
         return self.of_params.total() + self.of_scopes.total()
 
     def add(self, flops: int, operands: Sequence[_Sources], scope: tuple[str, ...]) -> None:
-        """Add those of a product of activations; these are a constant where nothing comes in."""
-        from_images = any(IMAGES in sources for sources in operands)
-        if not from_images and all(operands) == any(operands):
-            return  # of initial values, or of parameters alone
+        """Add those of a product, if one of its operands depends on the images."""
+        if not any(IMAGES in sources for sources in operands):
+            return
         kernels = [sources for sources in operands if sources and IMAGES not in sources]
         numbers = [number for sources in kernels for number in sources]
         whole = sum(self.sizes[number] for number in numbers)

@@ -22,7 +22,7 @@ from nas_jax.spaces import choices as choices_lib
 from nas_jax.spaces.choices import Choice
 
 OPS: dict[str, ops.Op] = {
-    "none": lambda features, **_: jnp.zeros_like,
+    "none": lambda features, **_: ops.nothing,
     "skip_connect": lambda features, **_: ops.identity,
     "nor_conv_1x1": functools.partial(layers.ConvNorm, kernel_size=(1, 1), relu_before=True),
     "nor_conv_3x3": functools.partial(layers.ConvNorm, kernel_size=(3, 3), relu_before=True),

@@ -10,6 +10,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from nas_jax import naming, plugins
 from nas_jax.nn import kernels, layers, masked
@@ -40,6 +41,16 @@ _KEYWORDS = ("name", "norm", "kernel_init", "hidden", "stride")
 def identity(x: jax.Array) -> jax.Array:
     """Return x: the op that does nothing."""
     return x
+
+
+def nothing(x: jax.Array) -> jax.Array:
+    """Return zeros: the op that passes nothing on.
+
+    They are a function of x, unlike `jnp.zeros_like`, so that the products that follow are counted
+    as those of an activation.
+    """
+    never = jnp.zeros(x.shape, bool)
+    return jax.lax.select(never, jax.lax.stop_gradient(x), jnp.zeros_like(x))
 
 
 def _identity(features, *, stride=1, hidden=None, **unit):

@@ -16,6 +16,7 @@ import pytest
 
 from nas_jax import spaces
 from nas_jax.costs import params_flops
+from nas_jax.spaces import params as params_lib
 from tests.spaces.test_cell import random_variables
 
 pytestmark = pytest.mark.system
@@ -114,6 +115,21 @@ def test_nasbench201_table_is_reproduced_in_every_row():
     assert [f"{p / 1e6:.3f}" for p in found.params] == [
         f"{float(row['params_M']):.3f}" for row in rows
     ]
+
+
+@pytest.mark.parametrize(
+    "ops", [["none"] * 6, ["none"] * 5 + [CONV], ["none", "none", CONV, "none", "none", CONV]]
+)
+def test_a_network_of_zeros_has_the_multiply_adds_of_its_options(ops):
+    """Though its logits hardly depend on the images."""
+    space = SMALL["nasbench201"]
+    text = cell201(*ops)
+    net = space.standalone(text, num_classes=3, filters=4)
+    built = params_lib.of_net(net, (8, 8, 3))
+    size = {"filters": 4, "image_size": 8, "num_classes": 3}
+    expected = params_flops.of(space, space.from_str(text), **size)
+    assert sum(built.flops.values()) == expected.flops
+    assert not built.others
 
 
 def test_cost_per_option_adds_up():

@@ -6,11 +6,12 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from nas_jax import spaces
 from nas_jax.nn import layers, masked, network
-from nas_jax.spaces import base, checks, multiply_adds
+from nas_jax.spaces import base, checks, multiply_adds, ops
 from nas_jax.spaces.choices import Choice
 
 
@@ -191,6 +192,7 @@ def test_images_that_the_network_does_not_take_are_refused():
 # -- multiply-adds of programs ---------------------------------------------------------------------
 
 X, W = jnp.ones((3, 4)), jnp.ones((4, 5))
+NOISE = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
 
 
 def count(function, params):
@@ -226,7 +228,13 @@ def chosen(params, x):
         (lambda p, x: x @ jnp.concatenate(p, 1), [W, W[:, :2]], ({0: 60, 1: 24}, 0)),
         (lambda p, x: x @ (p[0] @ p[1]), [W, W.T], ({0: 24, 1: 24}, 0)),  # makes a kernel once
         (lambda p, x: (x @ x.T) @ x, [W], ({}, 3 * 4 * 3 + 3 * 3 * 4)),
-        (lambda p, x: jnp.zeros_like(x) @ p[0], [W], ({0: 60}, 0)),  # of what a "none" passes on
+        (lambda p, x: ops.nothing(x) @ p[0], [W], ({0: 60}, 0)),  # of what a "none" passes on
+        # Without the images: of an array of the program, of one that it makes, of two of each.
+        (lambda p, x: x @ (p[0] @ NOISE), [W], ({0: 3 * 4 * 2}, 0)),
+        (lambda p, x: x @ (p[0] @ jnp.ones((5, 2))), [W], ({0: 3 * 4 * 2}, 0)),
+        (lambda p, x: x @ jax.jit(lambda w: w @ NOISE)(p[0]), [W], ({0: 3 * 4 * 2}, 0)),
+        (lambda p, x: x + jnp.sum(NOISE @ jnp.ones((2, 5))), [W], ({}, 0)),
+        (lambda p, x: x @ (W @ NOISE), [W], ({}, 3 * 4 * 2)),  # of an activation and a constant
         (scanned, [jnp.ones((4, 4)), jnp.ones((2, 4, 4))], ({0: 3 * 48, 1: 2 * 48}, 0)),
         (chosen, [jnp.ones((4, 4))], ({0: 48}, 0)),
     ],
