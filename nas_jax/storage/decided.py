@@ -32,20 +32,38 @@ _OF_ALL_CANDIDATES = "retrain/*/selection.json"
 _NUM_CANDIDATES = "sweep.num_candidates"
 
 
-def fields(workdir: Path, config: Mapping[str, Any]) -> set[str]:
-    """List the sections and fields that what is in a workdir depends on.
+class Decided:
+    """The fields of a config that what is in a workdir depends on.
 
     Args:
       workdir: the folder.
       config: its config.json.
     """
-    there = {name for name in _FIELDS if (workdir / name).exists()}
-    found = {field for name in there for field in _FIELDS[name]}
-    if "checkpoints" in there and _has_turns(config.get("supernet", {})):
-        found |= {*_SWEEP}
-    if "trials.jsonl" in there and config.get("sweep", {}).get("score") == "trained":
-        found |= {"retrain.short.train"}
-    return found
+
+    def __init__(self, workdir: Path, config: Mapping[str, Any]):
+        sweep, supernet = config.get("sweep", {}), config.get("supernet", {})
+        there = {name for name in _FIELDS if (workdir / name).exists()}
+        self._fields = {field for name in there for field in _FIELDS[name]}
+        if there & {"checkpoints", "metrics.jsonl"} and _has_turns(supernet):
+            self._fields |= {*_SWEEP}
+        if "trials.jsonl" in there and sweep.get("score") == "trained":
+            self._fields |= {"retrain.short.train"}
+        self._num_trials = json_files.count_lines(workdir / "trials.jsonl")
+        # An exhaustive search orders its candidates by their number.
+        self._grows = sweep.get("strategy") != "exhaustive"
+
+    def __bool__(self):
+        """Say whether anything that depends on a field is there."""
+        return bool(self._fields)
+
+    def may_be(self, name: str, value: Any) -> bool:
+        """Say whether a field, or a section, may get another value."""
+        if name == _NUM_CANDIDATES and self._grows:
+            return isinstance(value, int) and value >= self._num_trials
+        return not any(
+            name == field or name.startswith(f"{field}.") or field.startswith(f"{name}.")
+            for field in self._fields
+        )
 
 
 def _has_turns(supernet):
@@ -53,21 +71,6 @@ def _has_turns(supernet):
     known = ("path_dropout", "single_path", "fair", "sandwich")
     variants = ("none", "smash", "morphnet")
     return supernet.get("sampler") not in known or supernet.get("variant", "none") not in variants
-
-
-def may_differ(name: str, new: Any, used: Iterable[str], workdir: Path, strategy: str) -> bool:
-    """Say whether a field may have another value than in config.json.
-
-    Args:
-      name: of the field; "sweep.num_candidates" may grow.
-      new: its value; None if it is missing.
-      used: as of `fields`.
-      workdir: the folder.
-      strategy: `sweep.strategy`; an exhaustive search orders its candidates by their number.
-    """
-    if name == _NUM_CANDIDATES and strategy != "exhaustive":
-        return isinstance(new, int) and new >= json_files.count_lines(workdir / "trials.jsonl")
-    return not any(name == field or name.startswith(f"{field}.") for field in used)
 
 
 def remove_outdated(workdir: Path, changed: Iterable[str]) -> None:

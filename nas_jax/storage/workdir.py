@@ -88,23 +88,18 @@ def check(
     path, here = workdir / "config.json", _comparable(json_files.finite(config))
     there = _comparable(json_files.read_json(path, schemas.OBJECT)) if path.exists() else here
     found = list(_differing(there, here))
-    used = decided.fields(workdir, there) if grows else {"everything"}
-    strategy = there.get("sweep", {}).get("strategy")
-    wrong = [
-        _in_words(name, old, new)
-        for name, old, new in found
-        if not (grows and decided.may_differ(name, new, used, workdir, strategy))
-    ]
+    used = decided.Decided(workdir, there)
+    wrong = [_in_words(*each) for each in found if not (grows and used.may_be(each[0], each[2]))]
     if wrong:
         raise ValueError(
             f"--workdir={workdir} holds a run of another config: {'; '.join(wrong[:5])}"
             f"{' ...' if len(wrong) > 5 else ''}. Keep it and use another folder: "
             f"--workdir={next_free(workdir)}"
         )
-    changed = [name for name, *_ in found]
-    if used:
+    changed, is_used = [name for name, *_ in found], bool(used) or not grows
+    if is_used:
         _check_inputs(workdir, inputs, changed)
-    return changed, bool(used)
+    return changed, is_used
 
 
 def _grown(workdir, changed, config):
