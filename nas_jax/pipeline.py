@@ -235,7 +235,7 @@ def _inputs(run, mode):
     else:
         if run.constraints.latencies is not None:
             methods["latency"] = latency_table.digest(run.constraints.latencies)
-        if files := plugins.digests_of_files(config.to_dict()):
+        if files := plugins.digests_of_code(config.to_dict()):
             methods["files"] = files
     return {"fingerprint": data.fingerprint, "order": data.order, "table": table, **methods}
 

@@ -23,6 +23,7 @@ from typing import Any
 from nas_jax import naming
 
 _importing = threading.RLock()
+_PACKAGE = Path(__file__).parent
 _FILE = "nas_jax_file_"  # how the module of a user's file is named, before a digest of its path
 
 
@@ -165,8 +166,7 @@ def _place(error):
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    libraries = sysconfig.get_paths()["purelib"], str(Path(__file__).parent)
-    own = [frame for frame in frames if not frame.filename.startswith(libraries)]
+    own = [frame for frame in frames if not frame.filename.startswith(_libraries())]
     frame = (own or frames)[-1]
     return f"{frame.filename}, line {frame.lineno}"
 
@@ -206,14 +206,32 @@ def file_of(name: Any) -> Path | None:
     return Path(os.path.expanduser(place)) if place.endswith(".py") else None
 
 
-def digests_of_files(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return {file: digest of its content} of the files that a config names by "FILE.py:NAME"."""
-    files = sorted({path for value in _leaves(config) if (path := file_of(value))})
-    return {
-        str(path): hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        for path in files
-        if path.is_file()
+def digests_of_code(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return {file or module: digest of its source} of the user's code that a config names.
+
+    That is "FILE.py:NAME", and "MODULE:NAME" of a module that was imported and is not installed.
+    """
+    places = {
+        value.rpartition(":")[0]: path
+        for value in _leaves(config)
+        if (path := file_of(value) or _module_file(value)) and path.is_file()
     }
+    return {
+        place: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        for place, path in sorted(places.items())
+    }
+
+
+def _module_file(name):
+    """Return the file of an imported module of the user's; None for a script and for a library."""
+    place = name.rpartition(":")[0] if isinstance(name, str) else ""
+    path = getattr(sys.modules.get(place), "__file__", None) if place != "__main__" else None
+    return Path(path) if path and not path.startswith(_libraries()) else None
+
+
+def _libraries():
+    paths = sysconfig.get_paths()
+    return (*(paths[kind] for kind in ("purelib", "platlib", "stdlib")), str(_PACKAGE))
 
 
 def _leaves(tree):

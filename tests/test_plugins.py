@@ -73,13 +73,25 @@ def test_a_file_that_was_changed_is_read_again(folder):
     """Its digest is another, too; a file that is not named does not count."""
     write(folder, "size = 1")
     config = {"space": {"name": "mine.py:size", "ops": ("a", "b")}}
-    first = plugins.digests_of_files(config)
+    first = plugins.digests_of_code(config)
     assert [*first] == ["mine.py"]
     assert resolve("mine.py:size") == 1
     write(folder, "size = 2")
     assert resolve("mine.py:size") == 2
-    assert plugins.digests_of_files(config)["mine.py"] != first["mine.py"]
-    assert plugins.digests_of_files({"space": {"name": "cell"}}) == {}
+    assert plugins.digests_of_code(config)["mine.py"] != first["mine.py"]
+    assert plugins.digests_of_code({"space": {"name": "cell"}}) == {}
+
+
+def test_a_module_of_the_user_has_a_digest_and_a_library_has_none(folder, monkeypatch):
+    monkeypatch.syspath_prepend(folder)
+    write(folder, "size = 1", "user_module.py")
+    named = {"a": "user_module:size", "b": ("math:pi", "optax:sgd"), "c": "nas_jax.spaces:make"}
+    assert plugins.digests_of_code(named) == {}  # not imported yet
+    assert resolve("user_module:size") == 1
+    first = plugins.digests_of_code(named)
+    assert [*first] == ["user_module"]
+    write(folder, "size = 2", "user_module.py")
+    assert plugins.digests_of_code(named)["user_module"] != first["user_module"]
 
 
 def test_values_are_named_alike_in_every_process():

@@ -101,7 +101,7 @@ class Store:
             same = (path for path in root.glob("*/config.json") if _is_of(path, parts))
             directory = next(same, directory / "config.json").parent
         inputs = {"fingerprint": self.data.fingerprint, **inputs}
-        if files := plugins.digests_of_files(parts):
+        if files := plugins.digests_of_code(parts):
             inputs["files"] = files
         workdir.open_workdir(directory, parts, inputs)
         return directory
