@@ -1,4 +1,4 @@
-"""Figures, from plain arrays to PNG files; what they mean is up to the caller."""
+"""Figures, from plain arrays to PNG and PDF files; what they mean is up to the caller."""
 
 import contextlib
 import itertools
@@ -38,6 +38,7 @@ DARK, PALE = "0.2", "0.78"
 DPI, WIDTH = 150, 6.5  # inches
 MOST_BINS = 500  # of a histogram
 CROWD = 300  # points of a sample; more are drawn small
+MOST_VECTORS = 2000  # points of a sample in a PDF; more are a picture in it, which opens sooner
 
 
 class Points(NamedTuple):
@@ -50,8 +51,9 @@ class Points(NamedTuple):
 
 @contextlib.contextmanager
 def canvas(path: Path, rows: int, columns: int, height: float, **subplots: Any) -> Iterator[Any]:
-    """Give axes to draw on, array [rows, columns], and write the file when the block ends.
+    """Give axes to draw on, array [rows, columns], and write the files when the block ends.
 
+    They are the PNG `path`, and a PDF of the same name beside it.
     What a user has set for figures of their own (matplotlibrc, a style) does not hold here.
     """
     with matplotlib.rc_context():
@@ -62,6 +64,8 @@ def canvas(path: Path, rows: int, columns: int, height: float, **subplots: Any) 
         yield figure.subplots(rows, columns, squeeze=False, **subplots)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=DPI)
+        undated = {"CreationDate": None}  # equal figures are equal files
+        figure.savefig(path.with_suffix(".pdf"), dpi=2 * DPI, metadata=undated)
 
 
 def curves(path: Path, steps: Sequence[int], series: Mapping[str, Sequence[float]]) -> None:
@@ -203,6 +207,7 @@ def _scatter(ax, points, colour, marker, label=None):
         size, style = 2.5, {"color": colour, "alpha": 0.4, "markeredgewidth": 0}
     style |= {"fmt": marker, "markersize": size, "elinewidth": 0.9}
     spread = points.spread if np.isfinite(points.spread).any() else None  # no bars in the legend
+    style["rasterized"] = len(points.x) > MOST_VECTORS
     ax.errorbar(points.x, points.y, spread, label=label, **style)
 
 

@@ -1,6 +1,7 @@
 """Numbers and tables as a report writes them."""
 
 import math
+import re
 from collections.abc import Iterable
 
 from nas_jax.report.analysis import Correlations, Estimate, Summary
@@ -14,6 +15,21 @@ def table(header: Iterable, rows: Iterable[Iterable]) -> str:
 
 def _cell(value):
     return (f"{value:z.2f}" if isinstance(value, float) else str(value)).replace("|", "\\|")
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """Read the tables that `table` wrote in a text: for each its rows of cells, the header first.
+
+    Of a cell that is code, the code is returned.
+    """
+    found = re.findall(r"(?:^\|.*\|$\n?)+", text, re.M)
+    lines = ([_cells(line) for line in each.splitlines()] for each in found)
+    return [[header, *rows] for header, _, *rows in lines]
+
+
+def _cells(line):
+    cells = re.split(r"(?<!\\) \| ", line.removeprefix("| ").removesuffix(" |"))
+    return [re.sub(r"^`(.*)`$", r"\1", cell.replace("\\|", "|").strip()) for cell in cells]
 
 
 def millions(value: float) -> str:

@@ -1,17 +1,17 @@
-"""The report of a run: report.md and its figures, from the files of the run."""
+"""The report of a run: report.md, its figures and a page, from the files of the run."""
 
 import logging
 from pathlib import Path
 
 from nas_jax import spaces
 from nas_jax.costs import params_flops
-from nas_jax.report import analysis, figures, markdown, score_bias
+from nas_jax.report import analysis, document, figures, markdown, page_data, score_bias, webpage
+from nas_jax.report.document import Document
 from nas_jax.report.results import RunResults, columns, sizes
 from nas_jax.report.sections import SECTIONS
-from nas_jax.report.sections.networks import IMAGES
 from nas_jax.run import Run
 from nas_jax.spaces import Space
-from nas_jax.storage import file_paths, json_files
+from nas_jax.storage import file_paths
 
 logger = logging.getLogger(__name__)
 
@@ -19,9 +19,9 @@ SPEAKING = ("random", "table")  # samples that speak for the space
 
 
 def report(run: Run) -> Path:
-    """Write report/report.md and its figures in the workdir; return the path of report.md.
+    """Write report/report.md, its figures and tables, and index.html; return report.md's path.
 
-    What was run is read from its files, and from the table that the config names, which may have
+    The page, index.html, needs the extra `report`; without it the log says how to get it. What was run is read from its files, and from the table that the config names, which may have
     moved since; the rest of the config, and the data, are not used.
     """
     path = write(run.workdir, run.space, run.config.table)
@@ -35,16 +35,21 @@ def write(directory: str | Path, space: Space, table: str = "") -> Path:
     `table` is the path of the table that judges; "": what config.json names, if it does.
     """
     results = RunResults(file_paths.local(directory, "directory"), space, table)
-    parts = ["# Architecture search", " ".join(_headline(results))]
+    made = Document("Architecture search", " ".join(_headline(results)), [*_sections(results)])
+    path = document.write(results.out, made)
+    webpage.write(results, made, page_data.of(results))
+    return path
+
+
+def _sections(results):
     for section in SECTIONS:
         if any(getattr(results, field) for field in section.needs):
-            parts.append(f"## {section.title}\n\n{section.write(results)}")
+            yield section.title, section.write(results)
         elif section.mode:
-            missing = f"There is no {section.missing}: `--mode={section.mode}` makes it."
-            parts.append(f"## {section.title}\n\n{missing}")
-    path = results.out / "report.md"
-    json_files.write_text(path, "\n\n".join(parts) + "\n")
-    return path
+            yield (
+                section.title,
+                f"There is no {section.missing}: `--mode={section.mode}` makes it.",
+            )
 
 
 def growth(directory: str | Path, most: int = 8) -> list[Path]:
@@ -77,11 +82,8 @@ def _headline(results):
     best, count, metric = results.best[0], len(results.best), results.ranking_metric
     shared = f", which {count:,} of them share: which comes first is drawn by lot"
     alone = {
-        f"{network.accuracy:.2f} % {images} {metric.judge} with F = {filters}"
-        for protocol, images in IMAGES.items()
-        for (filters, _), networks in getattr(results, protocol).items()
-        for network in networks
-        if network.arch == best["arch"]
+        f"{accuracy:.2f} % {of} with F = {filters}"
+        for of, filters, accuracy in page_data.alone(results, best["arch"])
     }
     return [
         f"The best of {len(results.ranked):,} architectures is **`{best['arch']}`**: "

@@ -76,7 +76,7 @@ class Network(NamedTuple):
     """A stand-alone network; accuracies in per cent, one per seed; `valid` of a table alone.
 
     They are what `config.metric` names. `one_shot` is its value in the sweep, in the unit of the
-    ranking metric.
+    ranking metric. `seconds` are those of all seeds, None where a result.json has none.
     """
 
     arch: str
@@ -85,6 +85,7 @@ class Network(NamedTuple):
     accuracies: list[float]
     one_shot: float | None
     valid: float | None = None
+    seconds: float | None = None
 
     @property
     def accuracy(self) -> float:
@@ -260,7 +261,9 @@ def _network(rows, scores, metric):
     pairs = [(row.get(f"valid_{metric}"), row.get(f"test_{metric}")) for row in rows]
     accuracies = [100 * (test if valid is None else valid) for valid, test in pairs]
     arch, params, flops = (rows[0][field] for field in ("arch", "params", "flops"))
-    return Network(arch, params, flops, accuracies, scores.get(arch))
+    seconds = [row.get("seconds") for row in rows]
+    took = None if None in seconds else sum(seconds)
+    return Network(arch, params, flops, accuracies, scores.get(arch), seconds=took)
 
 
 def columns(networks: list[Network], *fields: str) -> list[list]:

@@ -1,7 +1,8 @@
-"""Columns of a CSV file that comes from elsewhere; the cells of a column are checked when read."""
+"""CSV files: columns of one that comes from elsewhere, checked when read; the text of our own."""
 
 import csv
 import io
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from nas_jax.storage import schemas
@@ -65,6 +66,13 @@ def parse(content: bytes, title: str) -> Columns:
         if len(cells) != len(header):
             raise ValueError(f"{title}, line {line} has {len(cells)} cells, not {len(header)}")
     return Columns(title, [" ".join(name.split()) for name in header], rows)
+
+
+def write(rows: Iterable[Iterable[str]]) -> str:
+    """Write rows of cells, the line of names first, as the text of a CSV file; see `parse`."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _number(cell):

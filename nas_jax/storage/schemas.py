@@ -4,6 +4,7 @@ A file may be damaged or come from elsewhere, so it is checked once, when it is 
 `Kind`, {field: schema}, [schema] for a list of any length, or {str: schema} for fields of any name.
 """
 
+import datetime
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,6 +27,13 @@ class Kind(NamedTuple):
 def _number(low: float, high: float, words: str, of: type = int | float) -> Kind:
     """Make a range of numbers. NaN is in no range; True, which Python counts as 1, is no number."""
     return Kind(words, lambda x: isinstance(x, of) and not isinstance(x, bool) and low <= x <= high)
+
+
+def _is_time(value):
+    try:
+        return datetime.datetime.fromisoformat(value).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
 
 
 ABSENT = object()
@@ -56,6 +64,15 @@ METRIC = STEP | {
     "drop_share": SHARE.optional(),
     "drop_rate": SHARE.optional(),  # older runs' name of drop_share
 }
+_TIME = Kind("a time such as 2026-01-31T12:00:00+00:00", _is_time)
+EVENT = {  # of a history
+    "time": _TIME,
+    "status": TEXT,
+    "stage": TEXT.optional(),
+    "process": TEXT,
+    "devices": TEXT,
+    "command": TEXT,
+}
 MEMBERS = STEP | {"parents": [COUNT]}  # some fields of a line of lineage.jsonl
 RESULT = {
     "arch": TEXT,
@@ -66,6 +83,7 @@ RESULT = {
     "valid_accuracy": SHARE.or_null(),
     "test_accuracy": SHARE.or_null(),
     "init": TEXT.optional(),
+    "seconds": AMOUNT.optional(),
 }
 DATA = {
     "fingerprint": TEXT,

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from nas_jax.storage import compatibility, decided, file_paths, json_files, schemas
+from nas_jax.storage import compatibility, decided, file_paths, history, json_files, schemas
 
 SPLITS = "splits.json"
 _MISSING = "absent"
@@ -209,5 +209,9 @@ def versions() -> dict[str, str]:
 
 
 def set_status(workdir: Path, status: str, **details: Any) -> None:
-    """Write status.json: 'running', 'done', 'diverged' or 'interrupted', with details."""
+    """Write status.json: 'running', 'done', 'diverged' or 'interrupted', with details.
+
+    The same goes into the history of the folder.
+    """
     json_files.write_json(workdir / "status.json", {"status": status, **details})
+    history.append(workdir, status, **details)

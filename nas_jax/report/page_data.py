@@ -1,0 +1,260 @@
+"""What the page of a run shows beside the report's text: trials, networks, drawings, plots.
+
+Everything is plain data of columns, so that a page of 20,000 trials stays small. An architecture is
+a number, the place of its string among `archs`.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+
+from nas_jax.costs import widths
+from nas_jax.report import analysis
+from nas_jax.report.results import Network, RunResults
+from nas_jax.report.sections import best, pareto
+from nas_jax.report.sections.networks import IMAGES
+from nas_jax.spaces import Space
+
+DIGITS = 4  # decimals of a value on the page
+
+
+def alone(results: RunResults, arch: str) -> Iterator[tuple[str, int, float]]:
+    """Yield what an architecture reaches alone: (what of, filters, per cent), as each protocol."""
+    for protocol, images in IMAGES.items():
+        for (filters, _), networks in getattr(results, protocol).items():
+            for network in networks:
+                if network.arch == arch:
+                    yield f"{images} {results.ranking_metric.judge}", filters, network.accuracy
+
+
+def tiles(results: RunResults) -> list[tuple[str, str]]:
+    """List the numbers that sum up a run, each with what it is of: (label, text)."""
+    if not results.ranked:
+        return []
+    first, metric = results.best[0], results.ranking_metric
+    value = f"{metric.factor * first['value']:.2f}{metric.unit and f' {metric.unit}'}"
+    trained = {
+        f"{of}, alone, F = {filters}": f"{accuracy:.2f} %"
+        for of, filters, accuracy in alone(results, first["arch"])
+    }
+    costs = [
+        (label.partition(" (")[0], f"{first[field] / unit:#.3g} {label.partition('(')[2][:-1]}")
+        for field, (label, unit) in pareto.COSTS.items()
+        if first.get(field) is not None
+    ]
+    return [
+        (metric.name, value),
+        *trained.items(),
+        *costs,
+        ("architectures scored", f"{len(results.ranked):,}"),
+    ]
+
+
+def of(results: RunResults) -> dict[str, Any]:
+    """Make the data of a run's page; {} of a run without trials and networks.
+
+    Returns: "archs", their strings; "drawings" of them, see `drawings`; "best", the number of the
+      best architecture or None; tables "trials" and "networks", see `_table`; "plots", see `_plot`.
+    """
+    archs: dict[str, int] = {}
+    networks, groups = _networks(results)
+    if not results.trials and not networks:
+        return {}
+    first = results.best[0]["arch"] if results.ranked else None
+    for name in [row["arch"] for row in results.trials] + [n.arch for _, _, n, _ in networks]:
+        archs.setdefault(name, len(archs))
+    return {
+        "archs": list(archs),
+        "drawings": drawings(results.space, list(archs)),
+        "best": archs.get(first),
+        "trials": _trials(results, archs),
+        "networks": _network_table(results, networks, archs),
+        "plots": [*_fronts(results), *_rankings(results, groups), *_sizes(results, groups)],
+    }
+
+
+# -- tables ---------------------------------------------------------------------------------------
+
+
+def _table(order, **columns):
+    """Make a table, of columns (title, kind, values [n]); one without any value is left out.
+
+    Kinds: "arch", "text", "number", "count", and "millions", of which the page shows millions.
+    `order` names the column that it is sorted by at first, the highest first.
+    """
+    made = {
+        name: {"title": title, "kind": kind, "values": values}
+        for name, (title, kind, values) in columns.items()
+        if any(value is not None for value in values)
+    }
+    return {"columns": made, "order": order}
+
+
+def _rounded(values, factor=1.0):
+    return [
+        None if value is None or math.isnan(value) else round(factor * value, DIGITS)
+        for value in values
+    ]
+
+
+def _trials(results, archs):
+    rows, metric = results.trials, results.ranking_metric
+    costs = {
+        field: (label, "millions" if unit > 1 else "number", [row.get(field) for row in rows])
+        for field, (label, unit) in pareto.COSTS.items()
+    }
+    states = [row.get("status") for row in rows]
+    return _table(
+        "value",
+        line=("line", "count", list(range(1, len(rows) + 1))),
+        arch=("architecture", "arch", [archs[row["arch"]] for row in rows]),
+        value=(metric.label, "number", _rounded((r["value"] for r in rows), metric.factor)),
+        **costs,
+        status=("status", "text", states if {*states} - {"ok"} else [None]),
+    )
+
+
+def _networks(results):
+    """Return rows (protocol, filters, network, groups), and their numbers by protocol and group."""
+    rows: dict[tuple, tuple] = {}
+    groups: dict[tuple, list[int]] = {}
+    published = {("published", "table"): results.samples.get(("published", "table"), [])}
+    for protocol, by_group in (
+        ("final", results.final),
+        ("short", results.short),
+        ("published", published),
+    ):
+        for (filters, name), networks in by_group.items():
+            for network in networks:
+                key = protocol, filters, network.arch
+                number, _, names = rows.setdefault(key, (len(rows), network, []))
+                names.append(name)
+                groups.setdefault((protocol, filters, name), []).append(number)
+    return [(key[0], key[1], network, names) for key, (_, network, names) in rows.items()], groups
+
+
+def _network_table(results, rows, archs):
+    networks: list[Network] = [network for _, _, network, _ in rows]
+    over_seeds = analysis.over_seeds({i: n.accuracies for i, n in enumerate(networks)})
+    judge = results.ranking_metric.judge
+    counts = [len(network.accuracies) for network in networks]
+    words = [", ".join(names).replace("_", "-") for *_, names in rows]
+    protocols = [f"{protocol} ({IMAGES.get(protocol, 'test')} {judge})" for protocol, *_ in rows]
+    return _table(
+        "accuracy",
+        arch=("architecture", "arch", [archs[network.arch] for network in networks]),
+        protocol=("protocol", "text", protocols),
+        filters=("F", "text", ["" if p == "published" else str(f) for p, f, *_ in rows]),
+        groups=("groups", "text", words),
+        accuracy=("accuracy (%)", "number", _rounded(n.accuracy for n in networks)),
+        sd=("sd over seeds", "number", _rounded(over_seeds.sds.values())),
+        seeds=("seeds", "count", counts if {*counts} - {1} else [None]),
+        params=("parameters (M)", "millions", [network.params for network in networks]),
+        flops=("multiply-adds (M)", "millions", [network.flops for network in networks]),
+        one_shot=(
+            results.ranking_metric.label,
+            "number",
+            _rounded(network.one_shot for network in networks),
+        ),
+        seconds=("seconds", "number", [network.seconds for network in networks]),
+    )
+
+
+# -- plots ----------------------------------------------------------------------------------------
+
+
+def _plot(figure, table, xs, y, series, fronts=None):
+    """Say what the page plots in place of a figure of the report.
+
+    Args:
+      figure: name of the PNG.
+      table: "trials" or "networks", of which the points are.
+      xs: names of columns, one of which is the axis.
+      y: name of a column.
+      series: {name: numbers of the rows}; None are all rows.
+      fronts: {name of a column in `xs`: rows on the Pareto front, the cheapest first}.
+    """
+    return {
+        "figure": figure,
+        "table": table,
+        "xs": xs,
+        "y": y,
+        "series": series,
+        "fronts": fronts or {},
+    }
+
+
+def _fronts(results):
+    rows = results.ranked
+    if not rows:
+        return
+    last = {row["arch"]: i for i, row in enumerate(results.trials) if row["value"] is not None}
+    values = [row["value"] for row in rows]
+    fields = [f for f in pareto.COSTS if all(row.get(f) is not None for row in rows)]
+    fronts = {
+        field: [
+            last[rows[i]["arch"]]
+            for i in analysis.pareto_front(values, [row[field] for row in rows])
+        ]
+        for field in fields
+    }
+    yield _plot("pareto.png", "trials", fields, "value", {"candidates": None}, fronts)
+
+
+def _rankings(results, groups):
+    """Yield a plot for each figure of `sections.ranking`."""
+    by_place: dict[str, dict] = {}
+    for where, name in results.samples:
+        filters = where if where == "published" else int(where.removeprefix("F = "))
+        protocol = "published" if where == "published" else "short"
+        label = f"{name} sample"
+        by_place.setdefault(where, {})[label] = groups[protocol, filters, name]
+    for where, series in by_place.items():
+        figure = f"ranking_{where.replace(' = ', '')}.png"
+        yield _plot(figure, "networks", ["one_shot"], "accuracy", series)
+
+
+def _sizes(results, groups):
+    """Yield the plot of accuracy and size: of the final networks, else of the short trainings."""
+    shown, series = "final" if results.final else "short", {}
+    for (protocol, _, name), numbers in groups.items():
+        if protocol == shown:
+            series.setdefault(name.replace("_", "-"), []).extend(numbers)
+    if series:
+        yield _plot("cost.png", "networks", ["params", "flops"], "accuracy", series)
+
+
+# -- drawings -------------------------------------------------------------------------------------
+
+
+def drawings(space: Space, archs: Sequence[str]) -> dict[str, Any] | None:
+    """Say what to draw of architectures (strings [n], perhaps with widths); None: nothing is known.
+
+    Returns: {"names": of all options, "parts": [n]}. A space that says how a cell is drawn has also
+      "inputs", their names; the parts are then its blocks, [inputs, options] each, by number. Of
+      others they are the Choices, each with the options that are on; "choices" has their names.
+    """
+    if not hasattr(space, "choices"):
+        return None
+    texts, names = [widths.split(arch)[0] for arch in archs], {}
+
+    def numbers(options):
+        return [names.setdefault(option, len(names)) for option in options]
+
+    if hasattr(space, "graph"):
+        graphs = [space.graph(text) for text in texts]
+        parts = [[[b["inputs"], numbers(b["ops"])] for b in g["blocks"]] for g in graphs]
+        note = "" if getattr(space, "tied", True) else best.LAST_CELL
+        return {"inputs": graphs[0]["inputs"], "names": list(names), "parts": parts, "note": note}
+    choices = jax.tree.leaves(space.choices)
+    tree, labels = jax.tree.structure(space.choices), [space.option_names(c) for c in choices]
+    parts = [
+        [
+            numbers(label[j] for j in chosen)
+            for label, chosen in zip(labels, tree.flatten_up_to(space.indices(text)))
+        ]
+        for text in texts
+    ]
+    return {"choices": [choice.name for choice in choices], "names": list(names), "parts": parts}
