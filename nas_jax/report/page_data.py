@@ -11,10 +11,10 @@ from typing import Any
 import jax
 
 from nas_jax.costs import widths
-from nas_jax.report import analysis
+from nas_jax.report import analysis, markdown
 from nas_jax.report.results import Network, RunResults
 from nas_jax.report.sections import best, pareto
-from nas_jax.report.sections.networks import IMAGES
+from nas_jax.report.sections.networks import IMAGES, axis
 from nas_jax.spaces import Space
 
 DIGITS = 4  # decimals of a value on the page
@@ -40,10 +40,11 @@ def tiles(results: RunResults) -> list[tuple[str, str]]:
         for of, filters, accuracy in alone(results, first["arch"])
     }
     costs = [
-        (label.partition(" (")[0], f"{first[field] / unit:#.3g} {label.partition('(')[2][:-1]}")
-        for field, (label, unit) in pareto.COSTS.items()
-        if first.get(field) is not None
+        ("parameters", f"{markdown.millions(first['params'])} M"),
+        ("multiply-adds", f"{markdown.millions(first['flops'])} M"),
     ]
+    if first.get("latency_ms") is not None:
+        costs.append(("latency", f"{first['latency_ms']:.3g} ms"))
     return [
         (metric.name, value),
         *trained.items(),
@@ -165,7 +166,7 @@ def _network_table(results, rows, archs):
 # -- plots ----------------------------------------------------------------------------------------
 
 
-def _plot(figure, table, xs, y, series, fronts=None):
+def _plot(figure, table, xs, y, series, *, label="", fronts=None):
     """Say what the page plots in place of a figure of the report.
 
     Args:
@@ -174,6 +175,7 @@ def _plot(figure, table, xs, y, series, fronts=None):
       xs: names of columns, one of which is the axis.
       y: name of a column.
       series: {name: numbers of the rows}; None are all rows.
+      label: of the axis y; "": the title of its column.
       fronts: {name of a column in `xs`: rows on the Pareto front, the cheapest first}.
     """
     return {
@@ -182,6 +184,7 @@ def _plot(figure, table, xs, y, series, fronts=None):
         "xs": xs,
         "y": y,
         "series": series,
+        "label": label,
         "fronts": fronts or {},
     }
 
@@ -200,7 +203,7 @@ def _fronts(results):
         ]
         for field in fields
     }
-    yield _plot("pareto.png", "trials", fields, "value", {"candidates": None}, fronts)
+    yield _plot("pareto.png", "trials", fields, "value", {"candidates": None}, fronts=fronts)
 
 
 def _rankings(results, groups):
@@ -213,7 +216,8 @@ def _rankings(results, groups):
         by_place.setdefault(where, {})[label] = groups[protocol, filters, name]
     for where, series in by_place.items():
         figure = f"ranking_{where.replace(' = ', '')}.png"
-        yield _plot(figure, "networks", ["one_shot"], "accuracy", series)
+        label = _axis(results, "final" if where == "published" else "short")
+        yield _plot(figure, "networks", ["one_shot"], "accuracy", series, label=label)
 
 
 def _sizes(results, groups):
@@ -223,7 +227,12 @@ def _sizes(results, groups):
         if protocol == shown:
             series.setdefault(name.replace("_", "-"), []).extend(numbers)
     if series:
-        yield _plot("cost.png", "networks", ["params", "flops"], "accuracy", series)
+        costs, label = ["params", "flops"], _axis(results, shown)
+        yield _plot("cost.png", "networks", costs, "accuracy", series, label=label)
+
+
+def _axis(results, protocol):
+    return f"stand-alone {axis(protocol, results.ranking_metric.judge)}"
 
 
 # -- drawings -------------------------------------------------------------------------------------

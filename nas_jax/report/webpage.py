@@ -114,7 +114,7 @@ class _Renderer:
 
         self._folder, self._names = folder, iter(())
         self._parser = MarkdownIt("commonmark", {"html": False}).enable("table")
-        for rule in ("image", "table_open", "table_close", "td_open"):
+        for rule in ("image", "table_open", "table_close"):
             method = getattr(self, f"_{rule}")
             # the renderer, which is the first argument of a rule, has no use here
             self._parser.add_render_rule(rule, lambda _, *args, method=method: method(*args))
@@ -127,6 +127,7 @@ class _Renderer:
             inside = token.children or ()
             if inside and all(child.type == "image" for child in inside):
                 before.hidden = after.hidden = True  # a figure is no paragraph
+        _align(tokens)
         return self._parser.renderer.render(tokens, self._parser.options, {})
 
     def _image(self, tokens, number, options, env):
@@ -161,6 +162,20 @@ class _Renderer:
     def _table_close(self, tokens, number, options, env):
         return f'</table>\n</div>\n<p class="csv"><a href="{next(self._names)}">CSV</a></p>\n'
 
-    def _td_open(self, tokens, number, options, env):
-        is_number = _NUMBER.fullmatch(tokens[number + 1].content)
-        return '<td class="number">' if is_number else "<td>"
+
+def _align(tokens):
+    """Mark the cells of columns that have numbers alone, to be aligned at the right."""
+    columns: dict[int, list] = {}
+    for number, token in enumerate(tokens):
+        if token.type == "tr_open":
+            column = 0
+        elif token.type in ("th_open", "td_open"):
+            columns.setdefault(column, []).append((token, tokens[number + 1].content))
+            column += 1
+        elif token.type == "table_close":
+            for cells in columns.values():
+                contents = [text for cell, text in cells if cell.type == "td_open" and text]
+                if contents and all(map(_NUMBER.fullmatch, contents)):
+                    for cell, _ in cells:
+                        cell.attrSet("class", "number")
+            columns = {}

@@ -23,8 +23,8 @@ class Stage(NamedTuple):
     Attributes:
       name: of the stage; "" of a training that is no part of one.
       starts: how often it began.
-      seconds: it took in all, those of processes that died without a word left out.
-      unknown: how many of its starts ended in that way, or still run.
+      seconds: it took in all, those of starts that are `unknown` left out.
+      unknown: how many of its starts ended without a word, by a kill, or still run elsewhere.
       devices: it ran on, such as "2 x cpu"; each once.
       status: how it ended last: "done", "failed", ..., or "running".
     """
@@ -61,13 +61,16 @@ def read(directory: Path) -> list[dict]:
 def stages(rows: list[dict]) -> list[Stage]:
     """Sum up a history by stage, in the order of their first starts.
 
-    A stage lasts from its line "running" to the next line of the same process.
+    A stage lasts from its line "running" to the next line of the same process; of this process,
+    if there is none, until now, as does the stage that writes a report.
     """
+    now = {"time": _now(), "status": "running"}
     spans: dict[str, list] = {}
     for number, row in enumerate(rows):
         if row["status"] == "running":
             following = (r for r in rows[number + 1 :] if r["process"] == row["process"])
-            spans.setdefault(row.get("stage", ""), []).append((row, next(following, None)))
+            end = next(following, now if row["process"] == _PROCESS else None)
+            spans.setdefault(row.get("stage", ""), []).append((row, end))
     return [_stage(name, several) for name, several in spans.items()]
 
 
@@ -76,7 +79,7 @@ def _stage(name, spans):
     seconds = sum((_time(end) - _time(start)).total_seconds() for start, end in ended)
     last = spans[-1][1]
     status = "running" if last is None else last["status"]
-    if status == "running" and last is not None:  # the next stage began: this one is done
+    if status == "running" and last is not None:  # the next stage began, or the report is written
         status = "done"
     on = tuple(dict.fromkeys(start["devices"] for start, _ in spans))
     return Stage(name, len(spans), seconds, len(spans) - len(ended), on, status)

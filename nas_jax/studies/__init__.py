@@ -10,10 +10,11 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from nas_jax import naming
-from nas_jax.report import markdown
+from nas_jax.report import document, markdown, webpage
+from nas_jax.report.document import Document
 from nas_jax.report.sections import settings
 from nas_jax.run import Run
-from nas_jax.storage import file_paths, json_files
+from nas_jax.storage import file_paths
 from nas_jax.studies import (
     compare_strategies,
     compare_supernets,
@@ -103,17 +104,22 @@ def _variants(config):
 
 
 def study(run: Run) -> Path:
-    """Train and evaluate what is missing, write report/report.md, and return its path."""
+    """Train and evaluate what is missing, write report/report.md, and return its path.
+
+    With the extra `report`, the same is a page, index.html.
+    """
     config = run.config
     check(config)
     made = Study(run)
-    texts = ["# Study: " + ", ".join(config.study.parts).replace("_", " ")]
+    sections = []
     for part in config.study.parts:
         module = PARTS[part]
         logger.info("study  %s", part)
-        texts.append(f"## {module.TITLE}\n\n{module.write(made)}")
-    texts.append(f"## How it was run\n\n{_variants(config)}\n\n{settings.write(made.results)}")
-    path = made.results.out / "report.md"
-    json_files.write_text(path, "\n\n".join(texts) + "\n")
+        sections.append((module.TITLE, module.write(made)))
+    how = f"{_variants(config)}\n\n{settings.write(made.results)}"
+    title = "Study: " + ", ".join(config.study.parts).replace("_", " ")
+    whole = Document(title, "", [*sections, ("How it was run", how)])
+    path = document.write(made.results.out, whole)
+    webpage.write(made.results, whole, {})
     logger.info("study  %s", path)
     return path

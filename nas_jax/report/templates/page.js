@@ -91,7 +91,8 @@
     const words = blocks.map(([used, ops], i) =>
       `block ${i}: ${named(ops).join(" + ")} of ` +
       used.map((j) => inputs[j] ?? `block ${j - inputs.length}`).join(" + "));
-    return make("svg", { viewBox: `-1 0 ${width} ${height}`, width, height, role: "img", "aria-label": words.join("; ") },
+    return make("svg", { viewBox: `-1 0 ${width} ${height}`, width, height, role: "img",
+      style: `min-width: ${0.7 * width}px`, "aria-label": words.join("; ") },
       ...wires, ...boxes);
   };
   const drawChoices = (parts, choices) =>
@@ -113,7 +114,7 @@
   const shown = (column, row) => {
     const value = column.values[row];
     if (value === null) return "–";
-    if (column.kind === "millions") return Number((value / 1e6).toPrecision(3)).toLocaleString("en");
+    if (column.kind === "millions") return value < 1e8 ? (value / 1e6).toPrecision(3) : Math.round(value / 1e6).toLocaleString("en");
     if (column.kind === "number") return value.toLocaleString("en", { maximumFractionDigits: 2, minimumFractionDigits: 2 });
     return String(value);
   };
@@ -207,13 +208,14 @@
       ordering: { indicators: true, handler: true },
       pageLength: 10,
       autoWidth: false,
-      language: { search: "Search all columns:", emptyTable: "None." },
+      language: { search: "Search all columns:", emptyTable: "None.", entries: { _: name, 1: name.slice(0, -1) } },
     });
   }
 
   // -- plots --------------------------------------------------------------------------------------
   const code = await unpack("plotly");
   document.head.append(make("script", {}, code));
+  const isCoarse = matchMedia("(pointer: coarse)").matches; // a finger, which has to scroll
   const MANY = 2000, SYMBOLS = ["circle", "square", "diamond", "triangle-up", "star", "x", "cross"];
   const variable = (name) => {
     const probe = make("i", { style: `color: var(${name})` });
@@ -261,7 +263,8 @@
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 50, r: 12, t: 30, b: 45 },
       font: { color: variable("--text"), family: "system-ui, sans-serif", size: 13 },
       legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
-      dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: variable("--pale"), activecolor: variable("--text") },
+      dragmode: isCoarse ? false : "zoom",
     };
   };
   const plot = async (spec) => {
@@ -281,8 +284,9 @@
     figure.classList.add("live");
     const render = () => {
       const found = traces(spec, chosen);
-      return Plotly.react(place, found, layout([columns[chosen].title, columns[spec.y].title], found.length), {
-        responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+      return Plotly.react(place, found, layout([columns[chosen].title, spec.label || columns[spec.y].title], found.length), {
+        responsive: true, displaylogo: false, displayModeBar: isCoarse ? false : "hover",
+        modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
       });
     };
     await render();
