@@ -210,6 +210,11 @@
       autoWidth: false,
       language: { search: "Search all columns:", emptyTable: "None.", entries: { _: name, 1: name.slice(0, -1) } },
     });
+    element.tHead.rows[1]?.querySelectorAll("th, td").forEach((cell, i) => {
+      for (const each of cell.querySelectorAll("input, select")) {
+        each.setAttribute("aria-label", `${each.matches("select") ? "How to filter" : "Filter"} ${list[i].title}`);
+      }
+    });
   }
 
   // -- plots --------------------------------------------------------------------------------------

@@ -1,0 +1,281 @@
+"""The page of a run in a real browser: tables, plots, drawings, colours, widths of screens."""
+
+import os
+import re
+from unittest import mock
+
+import pytest
+
+from nas_jax import pipeline
+from nas_jax.report import page, webpage
+from nas_jax.storage import json_files
+from tests import browsing
+from tests.browsing import Watched
+from tests.configs import tiny
+from tests.report.test_page import ARCHS, NUM_TRIALS, SPACE, make_run
+from tests.report.test_webpage import big_run
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = sync_api.expect
+
+pytestmark = pytest.mark.usefixtures("few_resamples")
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+TRIALS = "#trials .records"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A browser for all tests; without Chromium they are skipped."""
+    with browsing.browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """The page of a made-up run, as somebody has it who got that file alone."""
+    folder = tmp_path_factory.mktemp("sent")
+    made = page.write(make_run(tmp_path_factory.mktemp("run")), SPACE).with_name(webpage.NAME)
+    return made.rename(folder / "page.html")
+
+
+@pytest.fixture(scope="module")
+def opened(browser, path):
+    return Watched(browser, path, viewport={"width": 1200, "height": 800})
+
+
+@pytest.fixture
+def fresh(opened):
+    """The page as it is after it was opened."""
+    opened.page.reload()
+    opened.page.wait_for_selector(browsing.READY, state="attached")
+    return opened
+
+
+def _column(watched, number):
+    return watched.texts(f"{TRIALS} tbody td:nth-child({number})")
+
+
+def _wait_for(watched, number, expected):
+    """Wait until a column has these texts; the table is drawn again after a moment."""
+    column = watched.page.locator(f"{TRIALS} tbody td:nth-child({number})")
+    expect(column).to_have_text(expected)
+
+
+def test_it_opens_without_errors_or_requests(opened):
+    assert opened.errors == []
+    assert opened.elsewhere == []
+    assert opened.page.title().startswith("Architecture search")
+
+
+def test_tables_sort_by_mouse_and_by_keyboard(fresh):
+    assert _column(fresh, 3) == [f"{90 - i}.00" for i in range(10)]  # the best first
+    head = fresh.page.locator(f"{TRIALS} thead tr:first-child th").nth(0)
+    head.locator("[role=button]").click()
+    _wait_for(fresh, 1, [str(NUM_TRIALS - i) for i in range(10)])
+    head.locator("[role=button]").focus()
+    fresh.page.keyboard.press("Enter")
+    _wait_for(fresh, 1, [str(i) for i in range(1, 11)])
+    assert head.get_attribute("aria-sort") == "ascending"
+
+
+def test_a_trial_without_a_value_is_sorted_last(fresh):
+    head = fresh.page.locator(f"{TRIALS} thead tr:first-child th").nth(2)
+    head.locator("[role=button]").click()  # it was sorted from the highest
+    _wait_for(fresh, 3, ["–", *(f"{52 + i}.00" for i in range(9))])
+
+
+def test_tables_filter_by_words_and_by_numbers(fresh):
+    fresh.page.locator(f"{TRIALS} input[type=search]").first.fill("1>sep7x7|0,2>sep7x7")
+    _wait_for(fresh, 2, ["1>sep7x7|0,2>sep7x7"])
+    fresh.page.locator(f"{TRIALS} input[type=search]").first.fill("")
+    value = fresh.page.locator(f"{TRIALS} thead tr").nth(1).locator("td, th").nth(2)
+    value.locator("select").select_option("greaterOrEqual")
+    value.locator("input").fill("88")
+    _wait_for(fresh, 3, ["90.00", "89.00", "88.00"])
+
+
+def _hover(watched, figure, number):
+    """Put the mouse on a point; return the text of the card and of what is drawn on it."""
+    plot = watched.page.locator(f'figure[data-name="{figure}"] .plot')
+    plot.scroll_into_view_if_needed()
+    box = plot.locator(".points path").nth(number).bounding_box()
+    watched.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=3)
+    card = watched.page.locator("#peek")
+    card.wait_for(state="visible")
+    return card.inner_text(), card.locator("svg").get_attribute("aria-label")
+
+
+def test_hovering_a_point_draws_its_architecture(fresh):
+    text, drawn = _hover(fresh, "pareto.png", 6)
+    number = ARCHS.index(text.splitlines()[0])
+    inputs, op = ARCHS[number].split("|")[0].split(">")
+    name = ("previous cell", "cell before")[int(inputs)]
+    assert drawn.startswith(f"block 0: {op} of {name}; block 1: ")
+    assert f"{90 - number}.00" in text
+    assert re.search(r"parameters \(M\)\s+1\.0", text)
+    fresh.page.mouse.move(2, 2)
+    fresh.page.locator("#peek").wait_for(state="hidden")
+
+
+def test_networks_are_drawn_too(fresh):
+    text, drawn = _hover(fresh, "ranking_F8.png", 0)
+    assert text.splitlines()[0] in ARCHS
+    assert drawn.startswith("block 0: ")
+    assert "short (validation accuracy)" in text
+
+
+def test_a_click_on_an_architecture_pins_its_drawing_and_escape_closes_it(fresh):
+    button = fresh.page.locator(f"{TRIALS} button.arch").nth(2)
+    button.focus()
+    fresh.page.keyboard.press("Enter")
+    card = fresh.page.locator("#peek.pinned")
+    card.wait_for(state="visible")
+    assert card.locator("svg rect").count() == 5  # two inputs, two blocks, the concat
+    fresh.page.keyboard.press("Escape")
+    card.wait_for(state="hidden")
+    assert button.evaluate("element => element === document.activeElement")
+
+
+def test_another_cost_can_be_the_axis(fresh):
+    plot = fresh.page.locator('figure[data-name="pareto.png"]')
+    expect(plot.locator(".xtitle")).to_have_text("parameters (M)")
+    plot.locator("select").select_option("flops")
+    expect(plot.locator(".xtitle")).to_have_text("multiply-adds (M)")
+
+
+def _colours(watched):
+    """(background, text) as the sums of red, green and blue."""
+    style = "element => [getComputedStyle(element).backgroundColor, getComputedStyle(element).color]"
+    found = watched.page.locator("body").evaluate(style)
+    return [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in found]
+
+
+def test_dark_mode_is_that_of_the_system_and_can_be_toggled(browser, path):
+    watched = Watched(browser, path, color_scheme="dark")
+    background, text = _colours(watched)
+    assert background < 150 < 600 < text
+    axis = watched.page.locator('figure[data-name="pareto.png"] .xtitle')
+    pale = axis.evaluate("element => getComputedStyle(element).fill")
+    watched.page.get_by_role("button", name="Use light colours").click()
+    background, text = _colours(watched)
+    assert text < 150 < 700 < background
+    watched.page.wait_for_function(
+        "pale => getComputedStyle(document.querySelector('.xtitle')).fill !== pale", arg=pale
+    )
+    watched.page.reload()  # it stays as it was chosen
+    assert _colours(watched)[0] > 700
+    assert watched.errors == []
+    watched.context.close()
+
+
+@pytest.mark.parametrize("width", [320, 390, 768])
+def test_only_tables_scroll_sideways(browser, path, width):
+    watched = Watched(browser, path, **PHONE | {"viewport": {"width": width, "height": 800}})
+    assert watched.page.evaluate("document.documentElement.scrollWidth") <= width
+    overflowing = """() => [...document.querySelectorAll("main *")].filter((element) =>
+        element.getBoundingClientRect().right > innerWidth + 1
+        && !element.closest(".scroll, .dt-layout-table, .drawing, pre, .plot")
+    ).map((element) => element.outerHTML.slice(0, 80))"""
+    assert watched.page.evaluate(overflowing) == []
+    watched.context.close()
+
+
+def test_a_tap_draws_on_a_phone(browser, path):
+    watched = Watched(browser, path, **PHONE)
+    watched.page.locator(f"{TRIALS} button.arch").first.tap()
+    card = watched.page.locator("#peek.pinned")
+    card.wait_for(state="visible")
+    box = card.bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390
+    watched.page.get_by_role("button", name="Close").tap()
+    card.wait_for(state="hidden")
+    watched.context.close()
+
+
+def test_on_paper_the_figures_of_the_report_are_in_place_of_the_plots(fresh):
+    fresh.page.emulate_media(media="print")
+    try:
+        figure = fresh.page.locator('figure[data-name="pareto.png"]')
+        assert figure.locator("img").is_visible()
+        assert not figure.locator(".plot").is_visible()
+        assert not fresh.page.locator("body > nav").is_visible()
+        assert _colours(fresh)[0] == 3 * 255
+    finally:
+        fresh.page.emulate_media(media="screen")
+
+
+def test_text_without_scripts(browser, path):
+    context = browser.new_context(java_script_enabled=False)
+    opened = context.new_page()
+    opened.goto(path.as_uri())
+    assert opened.locator('figure[data-name="pareto.png"] img').is_visible()
+    assert "needs JavaScript" in opened.locator(TRIALS).inner_text()
+    context.close()
+
+
+CONTRAST = """() => {
+  const paint = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const light = (colour) => {
+    paint.clearRect(0, 0, 1, 1); paint.fillStyle = colour; paint.fillRect(0, 0, 1, 1);
+    const [r, g, b] = [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3).map((v) =>
+      v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    const own = getComputedStyle(element).backgroundColor;
+    const none = own === "rgba(0, 0, 0, 0)" || own === "transparent";
+    return none && element.parentElement ? behind(element.parentElement) : own;
+  };
+  const low = [];
+  for (const e of document.querySelectorAll("main *, header *, body > nav *")) {
+    if (![...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())) continue;
+    if (e.closest("svg, script, .disabled, .plot, noscript") || !e.offsetParent) continue;
+    const [a, b] = [getComputedStyle(e).color, behind(e)].map(light).sort().reverse();
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) low.push(`${ratio.toFixed(1)} ${e.outerHTML.slice(0, 80)}`);
+  }
+  return low;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_and_controls_have_names(browser, path, scheme):
+    """Contrast of text as WCAG AA has it, 4.5; what can be used says what it is."""
+    watched = Watched(browser, path, color_scheme=scheme)
+    assert watched.page.evaluate(CONTRAST) == []
+    nameless = """() => [...document.querySelectorAll("button, select, input, a, [role=img]")]
+        .filter((e) => e.offsetParent && !(e.innerText?.trim() || e.ariaLabel || e.title
+          || e.labels?.length || e.closest("[title]")))
+        .map((e) => e.outerHTML.slice(0, 120))"""
+    assert watched.page.evaluate(nameless) == []
+    watched.context.close()
+
+
+def test_many_points_are_drawn_by_webgl_and_a_page_of_the_table_has_ten(browser, tmp_path):
+    watched = Watched(browser, big_run(tmp_path), viewport={"width": 1200, "height": 800})
+    assert watched.errors == []
+    assert watched.page.locator('figure[data-name="pareto.png"] .gl-container canvas').count()
+    assert watched.page.locator(f"{TRIALS} tbody tr").count() == 10
+    assert "of 20,000 trials" in watched.page.locator(TRIALS).inner_text()
+    value = watched.page.locator(f"{TRIALS} thead tr").nth(1).locator("td, th").nth(2)
+    value.locator("input").fill("90")
+    expect(watched.page.locator(f"{TRIALS} tbody td:nth-child(3)").last).to_have_text("90.00")
+    assert set(_column(watched, 3)) == {"90.00"}
+    watched.context.close()
+
+
+@pytest.mark.system
+def test_the_page_of_a_whole_search(browser, tmp_path):
+    with mock.patch.dict(os.environ):
+        pipeline.run(tiny.get_config(), "search", tmp_path / "run")
+    watched = Watched(browser, tmp_path / "run" / "report" / webpage.NAME)
+    assert watched.errors == []
+    assert watched.elsewhere == []
+    trials = json_files.read_trials(tmp_path / "run" / "trials.jsonl")
+    best = max(row["value"] for row in trials)
+    assert _column(watched, 3)[0] == f"{100 * best:.2f}"
+    stages = watched.texts("#stages tbody tr td:first-child")
+    assert stages == ["supernet", "sweep", "retrain", "report"]
+    assert watched.page.locator("#best svg").is_visible()
+    watched.context.close()
