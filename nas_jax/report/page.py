@@ -21,7 +21,9 @@ SPEAKING = ("random", "table")  # samples that speak for the space
 def report(run: Run) -> Path:
     """Write report/report.md, its figures and tables, and index.html; return report.md's path.
 
-    The page, index.html, needs the extra `report`; without it the log says how to get it. What was run is read from its files, and from the table that the config names, which may have
+    The page, index.html, needs the extra `report`; without it the log says how to get it.
+
+    What was run is read from its files, and from the table that the config names, which may have
     moved since; the rest of the config, and the data, are not used.
     """
     path = write(run.workdir, run.space, run.config.table)

@@ -8,7 +8,6 @@ from nas_jax.runtime import progress
 from nas_jax.storage import history
 
 
-
 def of(results: RunResults) -> dict[str, Any]:
     """Collect them from the files of a run.
 
@@ -24,7 +23,7 @@ def of(results: RunResults) -> dict[str, Any]:
     speeds = [row["images_per_second"] for row in results.metrics if "images_per_second" in row]
     return {
         "commands": list(dict.fromkeys(row["command"] for row in reversed(rows))),
-        "stages": [_row(stage) for stage in history.stages(rows)],
+        "stages": [_row(stage) for stage in history.by_stage(rows)],
         "speed": f"{statistics.median(speeds):,.0f}" if speeds else "",
         "training": _training(results),
         "files": _files(results),

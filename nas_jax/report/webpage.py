@@ -1,8 +1,9 @@
 """The report as a page for browsers: index.html, one file that needs no network.
 
 The libraries of the extra `report` make it: markdown-it-py renders the texts of report.md, Jinja2
-the page, Plotly draws the plots, DataTables (of itables) sorts and filters the tables. Their scripts
-and the data of the run lie in the page, compressed; own script is templates/page.js.
+the page, Plotly draws the plots, DataTables (of itables) sorts and filters the tables. Their
+scripts and the data of the run lie in the page, compressed; the script of our own, which joins
+them, is templates/page.js.
 """
 
 import base64

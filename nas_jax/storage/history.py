@@ -58,8 +58,8 @@ def read(directory: Path) -> list[dict]:
     return json_files.read_jsonl(directory / FILE, schemas.EVENT)
 
 
-def stages(rows: list[dict]) -> list[Stage]:
-    """Sum up a history by stage, in the order of their first starts.
+def by_stage(rows: list[dict]) -> list[Stage]:
+    """Add up a history by stage, in the order of their first starts.
 
     A stage lasts from its line "running" to the next line of the same process; of this process,
     if there is none, until now, as does the stage that writes a report.

@@ -20,6 +20,7 @@ expect = sync_api.expect
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+NOTHING = "\N{EN DASH}"  # of a trial without a value
 TRIALS = "#trials .records"
 
 
@@ -81,7 +82,7 @@ def test_tables_sort_by_mouse_and_by_keyboard(fresh):
 def test_a_trial_without_a_value_is_sorted_last(fresh):
     head = fresh.page.locator(f"{TRIALS} thead tr:first-child th").nth(2)
     head.locator("[role=button]").click()  # it was sorted from the highest
-    _wait_for(fresh, 3, ["–", *(f"{52 + i}.00" for i in range(9))])
+    _wait_for(fresh, 3, [NOTHING, *(f"{52 + i}.00" for i in range(9))])
 
 
 def test_tables_filter_by_words_and_by_numbers(fresh):
@@ -145,7 +146,7 @@ def test_another_cost_can_be_the_axis(fresh):
 
 def _colours(watched):
     """(background, text) as the sums of red, green and blue."""
-    style = "element => [getComputedStyle(element).backgroundColor, getComputedStyle(element).color]"
+    style = "body => [getComputedStyle(body).backgroundColor, getComputedStyle(body).color]"
     found = watched.page.locator("body").evaluate(style)
     return [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in found]
 

@@ -54,3 +54,19 @@ def test_the_style_of_the_process_does_not_matter(tmp_path):
         figures.curves(styled, *lines)
         assert matplotlib.rcParams["font.size"] == 30
     assert styled.read_bytes() == plain.read_bytes()
+
+
+def test_each_figure_is_a_pdf_too_the_same_each_time(tmp_path):
+    """It holds lines; more than 2,000 points of a sample are a picture in it."""
+    for name, count in (("few", 1999), ("again", 1999), ("many", 20_000)):
+        numbers = list(range(count))
+        points = figures.Points(numbers, numbers, [float("nan")] * count)
+        figures.groups(tmp_path / f"{name}.png", {"a": points}, "x", "y")
+    few, again, many = (
+        (tmp_path / f"{name}.pdf").read_bytes() for name in ("few", "again", "many")
+    )
+    assert few.startswith(b"%PDF")
+    assert few == again
+    assert b"CreationDate" not in few
+    assert b"/Subtype /Image" not in few
+    assert b"/Subtype /Image" in many

@@ -175,7 +175,8 @@ def test_tables_are_csv_files_too(made):
 
 def test_tables_are_read_as_they_were_written():
     rows = [["a|b", "", "`0>x|1>y`"], ["1", "x y", "-0.5"]]
-    text = f"Words.\n\n{markdown.table(['p', 'q', 'r'], rows)}\n\n{markdown.table(['s'], [])}\n\nEnd."
+    both = markdown.table(["p", "q", "r"], rows), markdown.table(["s"], [])
+    text = "\n\n".join(["Words.", *both, "End."])
     expected = [["p", "q", "r"], ["a|b", "", "0>x|1>y"], ["1", "x y", "-0.5"]]
     assert markdown.tables(text) == [expected, [["s"]]]
 
@@ -224,13 +225,14 @@ def big_run(directory, count=20_000):
     archs = jax.vmap(space.sample)(jax.random.split(jax.random.key(0), count))
     costs = params_flops.of(space, archs, filters=16)
     values = np.random.default_rng(0).uniform(0.1, 0.9, count).round(3)
-    rows = [
-        test_page._trial(0)
-        | {"arch": arch, "value": value, "params": params, "flops": flops, "latency_ms": flops / 1e7}
-        for arch, value, params, flops in zip(
-            space.to_strs(archs), values.tolist(), costs.params.tolist(), costs.flops.tolist()
-        )
-    ]
+    columns = {
+        "arch": space.to_strs(archs),
+        "value": values.tolist(),
+        "params": costs.params.tolist(),
+        "flops": costs.flops.tolist(),
+        "latency_ms": (costs.flops / 1e7).tolist(),
+    }
+    rows = [test_page._trial(0) | dict(zip(columns, row)) for row in zip(*columns.values())]
     _write(directory / "trials.jsonl", _lines(rows))
     page.write(directory, space)
     return directory / "report" / "index.html"
@@ -261,5 +263,3 @@ def test_each_space_has_a_drawing(space, text, expected):
     found = page_data.drawings(space, [text])
     assert expected.items() <= found.items()
     assert len(found["parts"]) == 1
-
-
