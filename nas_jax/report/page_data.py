@@ -57,7 +57,8 @@ def of(results: RunResults) -> dict[str, Any]:
     """Make the data of a run's page; {} of a run without trials and networks.
 
     Returns: "archs", their strings; "drawings" of them, see `drawings`; "best", the number of the
-      best architecture or None; tables "trials" and "networks", see `_table`; "plots", see `_plot`.
+      best architecture or None; "trials" and "networks", tables if they have rows, see `_table`;
+      "plots", see `_plot`.
     """
     archs: dict[str, int] = {}
     networks, groups = _networks(results)
@@ -66,12 +67,16 @@ def of(results: RunResults) -> dict[str, Any]:
     first = results.best[0]["arch"] if results.ranked else None
     for name in [row["arch"] for row in results.trials] + [n.arch for _, _, n, _ in networks]:
         archs.setdefault(name, len(archs))
+    tables = {}
+    if results.trials:
+        tables["trials"] = _trials(results, archs)
+    if networks:
+        tables["networks"] = _network_table(results, networks, archs)
     return {
         "archs": list(archs),
         "drawings": drawings(results.space, list(archs)),
         "best": archs.get(first),
-        "trials": _trials(results, archs),
-        "networks": _network_table(results, networks, archs),
+        **tables,
         "plots": [*_fronts(results), *_rankings(results, groups), *_sizes(results, groups)],
     }
 

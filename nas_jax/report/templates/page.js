@@ -42,7 +42,8 @@
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new Response(stream).text();
   };
-  if (!document.getElementById("packed-data") || !window.DecompressionStream) return;
+  const isReady = () => { root.dataset.ready = "yes"; }; // all is drawn
+  if (!document.getElementById("packed-data") || !window.DecompressionStream) return isReady();
   const data = JSON.parse(await unpack("data"));
 
   // -- drawings -----------------------------------------------------------------------------------
@@ -161,7 +162,7 @@
     return element;
   };
   const places = new Map(archs.map((arch, number) => [arch, number]));
-  const trialOf = new Map(tables.trials.columns.arch?.values.map((number, row) => [number, row]));
+  const trialOf = new Map(tables.trials?.columns.arch.values.map((number, row) => [number, row]));
   for (const code of all("main code")) {
     const number = places.get(code.textContent);
     if (number !== undefined) {
@@ -305,5 +306,5 @@
     place.on("plotly_click", (event) => peekAt(event, true));
   };
   for (const spec of data.plots) await plot(spec);
-  root.dataset.ready = "yes"; // all is drawn
+  isReady();
 })();
