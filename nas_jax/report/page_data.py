@@ -267,7 +267,7 @@ def drawings(space: Space, archs: Sequence[str]) -> dict[str, Any] | None:
     parts = [
         [
             numbers(label[j] for j in chosen)
-            for label, chosen in zip(labels, tree.flatten_up_to(space.indices(text)))
+            for label, chosen in zip(labels, tree.flatten_up_to(space.parse(text)))
         ]
         for text in texts
     ]

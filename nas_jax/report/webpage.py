@@ -96,7 +96,7 @@ def _scripts(data):
 
     bundle = Path(options.dt_bundle)
     return {
-        "data": _packed(json.dumps(json_files.finite(data), separators=(",", ":"))),
+        "data": _packed(json.dumps(data, separators=(",", ":"), allow_nan=False)),
         "plotly": _packed(get_plotlyjs()),
         "tables": _packed(bundle.read_text("utf-8")),
         "tables-style": _packed(bundle.with_suffix(".css").read_text("utf-8")),
@@ -104,7 +104,7 @@ def _scripts(data):
 
 
 def _packed(text):
-    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    return base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()
 
 
 class _Renderer:

@@ -191,7 +191,7 @@ class CellSpace(base.Space):
         """
         blocks = [
             {"inputs": list(b["inputs"]), "ops": [self._op_names[j] for j in b["ops"]]}
-            for b in self.of_cell(self.indices(text), -1)
+            for b in self.of_cell(self.parse(text), -1)
         ]
         return {"inputs": list(INPUT_NAMES), "blocks": blocks}
 
