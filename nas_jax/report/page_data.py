@@ -17,7 +17,7 @@ from nas_jax.report.sections import best, pareto
 from nas_jax.report.sections.networks import IMAGES, axis
 from nas_jax.spaces import Space
 
-DIGITS = 4  # decimals of a value on the page
+DIGITS = 6  # of a value on the page, which keep it small
 
 
 def alone(results: RunResults, arch: str) -> Iterator[tuple[str, int, float]]:
@@ -100,7 +100,7 @@ def _table(order, **columns):
 
 def _rounded(values, factor=1.0):
     return [
-        None if value is None or math.isnan(value) else round(factor * value, DIGITS)
+        None if value is None or math.isnan(value) else float(f"{factor * value:.{DIGITS}g}")
         for value in values
     ]
 

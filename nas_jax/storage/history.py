@@ -47,6 +47,7 @@ def append(directory: Path, status: str, **details: Any) -> None:
         "devices": devices(),
         "command": command(),
     }
+    json_files.mend_jsonl(directory / FILE)  # where an earlier process had no room for its line
     json_files.append_jsonl(directory / FILE, [row])
 
 

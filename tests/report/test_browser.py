@@ -7,7 +7,9 @@ from unittest import mock
 import pytest
 
 from nas_jax import pipeline
-from nas_jax.report import page, webpage
+from nas_jax.report import markdown, page, webpage
+from nas_jax.report.document import Document
+from nas_jax.report.results import RunResults
 from nas_jax.storage import json_files
 from tests import browsing
 from tests.browsing import Watched
@@ -279,4 +281,16 @@ def test_the_page_of_a_whole_search(browser, tmp_path):
     stages = watched.texts("#stages tbody tr td:first-child")
     assert stages == ["supernet", "sweep", "retrain", "report"]
     assert watched.page.locator("#best svg").is_visible()
+    watched.context.close()
+
+
+def test_a_page_without_data_of_a_run_opens_as_well(browser, tmp_path):
+    """Such as a study's: text, figures and tables alone."""
+    text = markdown.table(("supernet", "tau"), [("ramp", 0.5)])
+    results = RunResults(tmp_path, SPACE)
+    path = webpage.write(results, Document("Study", "", [("Ranking", text)]), {})
+    watched = Watched(browser, path)
+    assert watched.errors == watched.elsewhere == []
+    assert watched.texts("#ranking td") == ["ramp", "0.50"]
+    assert path.stat().st_size < 50_000
     watched.context.close()

@@ -21,6 +21,7 @@ from typing import Any
 
 # What a clock says, and where a pool lies, may differ, and nothing else.
 OWN = {"images_per_second", "seconds", "pool"}
+OWN_FILE = "history.jsonl"  # says when a run was started, which is what differs
 
 
 def _size(workdir: Path) -> int:
@@ -108,6 +109,8 @@ def differences(workdir: Path, other: Path) -> list[str]:
 def _contents(folder: Path) -> Iterator[tuple[str, Any]]:
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
+        if path.name == OWN_FILE:
+            continue
         if path.suffix == ".jsonl":
             yield name, [_without_own(json.loads(row)) for row in path.read_text().splitlines()]
         elif path.suffix == ".json" and path.parent.name != "default":

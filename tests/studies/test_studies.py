@@ -108,6 +108,14 @@ def _table(text, *cells):
     return [line for line in lines if line[: len(cells)] == list(cells)]
 
 
+def test_a_study_has_a_page_with_the_same_sections(made):
+    study, text = made
+    html = (study.results.out / "index.html").read_text()
+    titles = re.findall("^## (.*)$", text, re.M)
+    assert re.findall("<h2>(.*?)</h2>", html)[: len(titles)] == titles
+    assert html.count("<img ") == text.count("![")
+
+
 def test_supernets_are_compared_on_the_same_architectures(made):
     _, text = made
     for sample in ("random", "stratified"):

@@ -81,7 +81,8 @@
     const boxes = inputs.map((name, row) => box(0, y(row), LEFT, 34, name.split(" ")));
     blocks.forEach(([used, ops], i) => {
       const row = inputs.length + i;
-      wires.push(make("path", { class: "used", d: `M${taps[i]} ${y(Math.min(...used))}V${y(row)}H${taps[i] + 16}` }));
+      const down = `M${taps[i]} ${y(Math.min(...used))}V${y(row)}H${taps[i] + 16}`;
+      wires.push(make("path", { class: "used", d: down }));
       wires.push(...used.map((j) => make("circle", { class: "dot", cx: taps[i], cy: y(j), r: 3.5 })));
       const lines = named(ops).map((name, k) => (k ? `+ ${name}` : name));
       boxes.push(box(taps[i] + 16, y(row), WIDTH, 36, lines, ops[0]));
@@ -115,9 +116,12 @@
   const shown = (column, row) => {
     const value = column.values[row];
     if (value === null) return "–";
-    if (column.kind === "millions") return value < 1e8 ? (value / 1e6).toPrecision(3) : Math.round(value / 1e6).toLocaleString("en");
-    if (column.kind === "number") return value.toLocaleString("en", { maximumFractionDigits: 2, minimumFractionDigits: 2 });
-    return String(value);
+    const digits = column.kind === "millions" ? value / 1e6 : value;
+    if (column.kind === "millions" && digits < 100) return digits.toPrecision(3);
+    if (column.kind === "millions") return Math.round(digits).toLocaleString("en");
+    if (column.kind !== "number") return String(value);
+    if (value !== 0 && Math.abs(value) < 1) return value.toPrecision(3);
+    return value.toLocaleString("en", { maximumFractionDigits: 2, minimumFractionDigits: 2 });
   };
 
   // -- the card of one architecture ---------------------------------------------------------------
@@ -209,11 +213,12 @@
       ordering: { indicators: true, handler: true },
       pageLength: 10,
       autoWidth: false,
-      language: { search: "Search all columns:", emptyTable: "None.", entries: { _: name, 1: name.slice(0, -1) } },
+      language: { search: "Search all columns:", entries: { _: name, 1: name.slice(0, -1) } },
     });
     element.tHead.rows[1]?.querySelectorAll("th, td").forEach((cell, i) => {
       for (const each of cell.querySelectorAll("input, select")) {
-        each.setAttribute("aria-label", `${each.matches("select") ? "How to filter" : "Filter"} ${list[i].title}`);
+        const verb = each.matches("select") ? "How to filter" : "Filter";
+        each.setAttribute("aria-label", `${verb} ${list[i].title}`);
       }
     });
   }
@@ -242,30 +247,34 @@
     const entries = Object.entries(series);
     const made = entries.map(([name, rows], i) => {
       const found = points(rows ?? everything), many = found.x.length > MANY;
-      const spread = columns.sd && !many && table === "networks"
-        ? { error_y: { type: "data", array: found.customdata.map((row) => columns.sd.values[row]), thickness: 1 } } : {};
+      const sds = columns.sd && !many ? found.customdata.map((row) => columns.sd.values[row]) : null;
+      const spread = sds ? { error_y: { type: "data", array: sds, thickness: 1 } } : {};
       const front = fronts[x];
       const own = front ? variable("--pale") : i ? PALETTE[i % PALETTE.length] : variable("--series");
       return {
         ...found, ...spread, name: `${name} (n = ${found.x.length.toLocaleString("en")})`,
         type: many ? "scattergl" : "scatter", mode: "markers", hoverinfo: "none",
-        marker: { color: own, symbol: SYMBOLS[i % SYMBOLS.length], size: many ? 4 : 8, opacity: many ? 0.55 : 0.8 },
+        marker: {
+          color: own, symbol: SYMBOLS[i % SYMBOLS.length], size: many ? 4 : 8, opacity: many ? 0.55 : 0.8,
+        },
       };
     });
     if (fronts[x]) {
       made.push({
-        ...points(fronts[x]), name: "best for the cost", type: "scatter", mode: "lines+markers", hoverinfo: "none",
-        line: { shape: "hv", color: variable("--series") }, marker: { size: 8, color: variable("--series") },
+        ...points(fronts[x]), name: "best for the cost", type: "scatter", mode: "lines+markers",
+        hoverinfo: "none", line: { shape: "hv", color: variable("--series") }, marker: { size: 8, color: variable("--series") },
       });
     }
     return made;
   };
   const layout = (titles, count) => {
     const axis = (title) => ({
-      title: { text: title }, gridcolor: variable("--line"), zeroline: false, linecolor: variable("--soft"), automargin: true,
+      title: { text: title, font: { size: 14 } }, gridcolor: variable("--line"), zeroline: false,
+      linecolor: variable("--soft"), automargin: true,
     });
     return {
-      xaxis: axis(titles[0]), yaxis: axis(titles[1]), showlegend: count > 1, hovermode: "closest", hoverdistance: 12,
+      xaxis: axis(titles[0]), yaxis: axis(titles[1]), showlegend: count > 1,
+      hovermode: "closest", hoverdistance: 12,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 50, r: 12, t: 30, b: 45 },
       font: { color: variable("--text"), family: "system-ui, sans-serif", size: 13 },
       legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
@@ -279,10 +288,13 @@
     const xs = spec.xs.filter((name) => columns[name]);
     if (!figure || !xs.length || !columns[spec.y]) return;
     const alternative = figure.querySelector("img").alt;
-    const place = make("div", { class: "plot", role: "img", "aria-label": `${alternative}: a plot; its points are in the table of all ${spec.table === "trials" ? "trials" : "stand-alone networks"}` });
+    const rows = spec.table === "trials" ? "trials" : "stand-alone networks";
+    const label = `${alternative}: a plot; its points are in the table of all ${rows}`;
+    const place = make("div", { class: "plot", role: "img", "aria-label": label });
     let chosen = xs[0];
     if (xs.length > 1) {
-      const select = make("select", {}, ...xs.map((name) => make("option", { value: name }, columns[name].title)));
+      const options = xs.map((name) => make("option", { value: name }, columns[name].title));
+      const select = make("select", {}, ...options);
       select.addEventListener("change", () => { chosen = select.value; render(); });
       figure.prepend(make("label", { class: "axis" }, "Against ", select));
     }
@@ -290,7 +302,8 @@
     figure.classList.add("live");
     const render = () => {
       const found = traces(spec, chosen);
-      return Plotly.react(place, found, layout([columns[chosen].title, spec.label || columns[spec.y].title], found.length), {
+      const titles = [columns[chosen].title, spec.label || columns[spec.y].title];
+      return Plotly.react(place, found, layout(titles, found.length), {
         responsive: true, displaylogo: false, displayModeBar: isCoarse ? false : "hover",
         modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
       });
