@@ -259,6 +259,12 @@ def test_many_points_are_drawn_by_webgl_and_a_page_of_the_table_has_ten(browser,
     watched = Watched(browser, big_run(tmp_path), viewport={"width": 1200, "height": 800})
     assert watched.errors == []
     assert watched.page.locator('figure[data-name="pareto.png"] .gl-container canvas').count()
+    area = watched.page.locator('figure[data-name="pareto.png"] .nsewdrag').first
+    area.scroll_into_view_if_needed()
+    box = area.bounding_box()  # points are everywhere in it
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    watched.page.mouse.move(*middle, steps=3)
+    watched.page.locator("#peek svg").wait_for(state="visible")
     assert watched.page.locator(f"{TRIALS} tbody tr").count() == 10
     assert "of 20,000 trials" in watched.page.locator(TRIALS).inner_text()
     value = watched.page.locator(f"{TRIALS} thead tr").nth(1).locator("td, th").nth(2)

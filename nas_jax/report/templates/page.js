@@ -35,10 +35,9 @@
 
   // -- what is packed in the page -----------------------------------------------------------------
   const unpack = async (name) => {
-    const bytes = Uint8Array.from(
-      atob(document.getElementById(`packed-${name}`).textContent),
-      (character) => character.charCodeAt(0),
-    );
+    const text = atob(document.getElementById(`packed-${name}`).textContent);
+    const bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new Response(stream).text();
   };
@@ -179,10 +178,10 @@
   }
 
   // -- tables -------------------------------------------------------------------------------------
-  const module = async (code) => import(URL.createObjectURL(new Blob([code], { type: "text/javascript" })));
-  const [style, script] = await Promise.all([unpack("tables-style"), unpack("tables")]);
+  const address = (script) => URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+  const [style, script, code] = await Promise.all(["tables-style", "tables", "plotly"].map(unpack));
   document.head.prepend(make("style", {}, style)); // before ours, which has the last word
-  const { default: DataTable } = await module(script);
+  const { default: DataTable } = await import(address(script));
   for (const place of all(".records")) {
     const name = place.dataset.name, { columns, order } = tables[name];
     const list = Object.values(columns), names = Object.keys(columns);
@@ -224,8 +223,12 @@
   }
 
   // -- plots --------------------------------------------------------------------------------------
-  const code = await unpack("plotly");
-  document.head.append(make("script", {}, code));
+  await new Promise((resolve, reject) => {
+    const script = make("script", { src: address(code) }); // of an address it is compiled aside
+    script.addEventListener("load", resolve);
+    script.addEventListener("error", reject);
+    document.head.append(script);
+  });
   const isCoarse = matchMedia("(pointer: coarse)").matches; // a finger, which has to scroll
   const MANY = 2000, SYMBOLS = ["circle", "square", "diamond", "triangle-up", "star", "x", "cross"];
   const variable = (name) => {
