@@ -127,9 +127,11 @@ def _networks(results):
     rows: dict[tuple, tuple] = {}
     groups: dict[tuple, list[int]] = {}
     published = {("published", "table"): results.samples.get(("published", "table"), [])}
+    named = {(f, f"from {init} weights"): nets for (f, init), nets in results.named.items()}
     for protocol, by_group in (
         ("final", results.final),
         ("short", results.short),
+        ("named", named),
         ("published", published),
     ):
         for (filters, name), networks in by_group.items():

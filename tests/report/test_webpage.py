@@ -18,7 +18,7 @@ from nas_jax.costs import params_flops
 from nas_jax.report import document, markdown, page, webpage
 from nas_jax.report.document import Document
 from nas_jax.report.results import RunResults
-from nas_jax.storage import csv_columns, workdir
+from nas_jax.storage import csv_columns, history, workdir
 from tests.report import test_page
 from tests.report.test_page import ARCHS, SECTIONS, SPACE, _lines, _write, make_run
 
@@ -136,7 +136,7 @@ def test_time_devices_and_command_are_those_of_the_history(made):
     devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
     assert f"supernet 0 s 1 {devices} done" in words
     assert f"sweep 0 s 1 {devices} done" in words
-    assert "pytest" in words.partition("Command")[2]
+    assert history.command() in words.partition("Command")[2]
 
 
 def test_a_run_of_an_earlier_version_has_a_page(tmp_path):
