@@ -6,7 +6,6 @@ import types
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from nas_jax.exports import plain_layers, plain_networks, renaming
@@ -111,7 +110,6 @@ To train it further: module.apply(variables, images, train=True, mutable=["batch
 """
 
 import functools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +134,10 @@ def load(path: Path | str = PARAMS) -> tuple[Network, dict]:
 
 
 def predict(images: jax.Array, path: Path | str = PARAMS) -> tuple[list[str], jax.Array]:
-    """Return the likeliest class of each image uint8 [B, {shape}], and all probabilities [B, {classes}]."""
+    """Return the likeliest class of each image, and the probabilities of all.
+
+    `images` is uint8 [B, {shape}], the probabilities float32 [B, {classes}].
+    """
     module, variables = load(path)
     probabilities = jax.nn.softmax(jax.jit(module.apply)(variables, jnp.asarray(images)))
     return [CLASS_NAMES[i] for i in probabilities.argmax(-1)], probabilities

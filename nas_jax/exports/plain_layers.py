@@ -3,7 +3,6 @@
 They know neither groups nor masks. An activation is [B, H, W, C]: images, height, width, channels.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -23,17 +22,18 @@ def relu_norm(norm: Any, x: jax.Array) -> jax.Array:
 
 def max_pool(x: jax.Array) -> jax.Array:
     """Take the 3x3 maximum, stride 1."""
-    return nn.max_pool(x, (3, 3), (1, 1), "SAME")
+    return nn.max_pool(x, window_shape=(3, 3), strides=(1, 1), padding="SAME")
 
 
 def avg_pool(x: jax.Array) -> jax.Array:
     """Take the 3x3 mean over pixels of the image, stride 1."""
-    return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
+    window = {"window_shape": (3, 3), "strides": (1, 1), "padding": "SAME"}
+    return nn.avg_pool(x, **window, count_include_pad=False)
 
 
 def halve(x: jax.Array) -> jax.Array:
     """Take the 2x2 mean, stride 2."""
-    return nn.avg_pool(x, (2, 2), (2, 2))
+    return nn.avg_pool(x, window_shape=(2, 2), strides=(2, 2))
 
 
 def conv(
@@ -52,7 +52,7 @@ class ConcatConv(nn.Module):
     norm: Any
 
     @nn.compact
-    def __call__(self, tensors: Sequence[jax.Array], height: int = 0) -> jax.Array:
+    def __call__(self, tensors: list[jax.Array], height: int = 0) -> jax.Array:
         """Map tensors [B, H, W, C_i] -> [B, H, W, features], or halved down to `height`."""
         x = norm_relu(self.norm, jnp.concatenate(tensors, -1))
         while height and x.shape[1] > height:

@@ -4,6 +4,7 @@ A writer is called (net, shapes) and returns the text and what it needs of `plai
 are those of the arrays of the plain form, by name.
 """
 
+import pprint
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -117,7 +118,7 @@ def _network(net, image_shape, body):
 _CELL = '''class {name}(nn.Module):
     """Two projected inputs and {blocks} choice blocks; the output is a list of all tensors."""
 
-    {attribute}
+    {field}: {kind}
     norm: Any
 
     @nn.compact
@@ -154,26 +155,29 @@ def _cell_network(net, image_shape, shapes):
 def _cell_class(net, number, name, whole):
     space, lines = net.space, _Writer()
     inputs = ["previous_cell", "cell_before"]
+    field, kind = ("widths", "dict[str, int]") if net.widths else ("features", "int")
 
     def width(tensor):
-        return f'self.widths["{tensor}"]' if net.widths else "self.features"
+        return f'width["{tensor}"]' if net.widths else "features"
 
+    lines.add(f"{'width' if net.widths else 'features'}, norm = self.{field}, self.norm")
     for i, (target, source) in enumerate(zip(inputs, ("previous", "before"))):
-        made = f'ConcatConv({width(f"project{i}")}, self.norm, name="project{i}")'
+        made = f'ConcatConv({width(f"project{i}")}, norm, name="project{i}")'
         lines.add(f"{target} = {made}({source}, height)")
     tensors = [*inputs, *(f"block{b}" for b in range(space.num_blocks))]
     blocks = zip(space.of_cell(net.on, number), space.of_cell(space.choices, number))
     for b, (on, choice) in enumerate(blocks):
         joined = ", ".join(tensors[j] for j in on["inputs"])
         inner = f"block{b}_inputs"
-        lines.add(f'x = ConcatConv({width(inner)}, self.norm, name="{inner}")([{joined}])')
-        terms = [_cell_term(space, choice["ops"].name, j, width, bool(net.widths)) for j in on["ops"]]
+        lines.add(f'x = ConcatConv({width(inner)}, norm, name="{inner}")([{joined}])')
+        terms = [
+            _cell_term(space, choice["ops"].name, j, width, bool(net.widths)) for j in on["ops"]
+        ]
         lines.sum(f"block{b}", terms)
     lines.add(f"return [{', '.join(tensors)}]")
     whole.needs |= lines.needs
-    attribute = "widths: dict[str, int]  # channels of each tensor" if net.widths else "features: int"
-    count = space.num_blocks
-    return _CELL.format(name=name, blocks=count, attribute=attribute, body=lines.indented())
+    body = lines.indented()
+    return _CELL.format(name=name, blocks=space.num_blocks, field=field, kind=kind, body=body)
 
 
 def _cell_term(space, choice, option, width, has_widths):
@@ -181,10 +185,10 @@ def _cell_term(space, choice, option, width, has_widths):
     if has_widths:
         channels = width(f"{name}_hidden"), width(name)
     elif op in ops.INVERTED:
-        channels = f"{ops.INVERTED[op].keywords['expansion']} * self.features", "self.features"
+        channels = f"{ops.INVERTED[op].keywords['expansion']} * features", "features"
     else:
-        channels = "self.features", "self.features"
-    return plain_terms.of(op, "x", name, "self.norm", channels)
+        channels = "features", "features"
+    return plain_terms.of(op, "x", name, "norm", channels)
 
 
 def _table(net, shapes):
@@ -197,8 +201,8 @@ def _table(net, shapes):
             if cell == f"cell{i}" and rest[-1] == "kernel" and "depthwise" not in rest:
                 tensor = f"{rest[0]}_hidden" if rest[1] == "unit0" else rest[0]
                 row[tensor] = shape[-1]
-        rows.append(f"    {row!r},".replace("'", '"'))
-    return ["\n".join(["WIDTHS = (  # of each cell: channels of its tensors", *rows, ")"])]
+        rows.append(row)
+    return [f"WIDTHS = {pprint.pformat(tuple(rows), sort_dicts=False)}  # channels, of each cell"]
 
 
 # -- nasbench201 ----------------------------------------------------------------------------------
@@ -289,11 +293,9 @@ def _layer_term(space, layer, choice, option, shapes):
     if reduced:
         scope = name if type(space) is NasBenchMacroSpace else f"{name}_reduce"
         width = shapes[f"params/{scope}/conv/kernel"][-1]
-        tail = f', strides={stride}' if stride > 1 else ""
-        x, needs = f'ConvNorm({width}, (1, 1), norm{tail}, name="{scope}")(x)', (
-            plain_layers.ConvNorm,
-        )
-        stride = 1
+        tail = f", strides={stride}" if stride > 1 else ""
+        x = f'ConvNorm({width}, (1, 1), norm{tail}, name="{scope}")(x)'
+        needs, stride = (plain_layers.ConvNorm,), 1
     term = plain_terms.of(op, x, name, "norm", _channels(name, shapes), stride)
     return term._replace(needs=(*term.needs, *needs))
 

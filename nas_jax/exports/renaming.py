@@ -81,4 +81,6 @@ def _renamed(space, path: Path):
 def _joined(slices):
     """Join slices along the channels that enter: the last axis but one of a kernel."""
     arrays = [slices[number] for number in sorted(slices)]
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, -2 if arrays[0].ndim > 1 else 0)
+    return (
+        arrays[0] if len(arrays) == 1 else np.concatenate(arrays, -2 if arrays[0].ndim > 1 else 0)
+    )
