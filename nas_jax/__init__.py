@@ -15,7 +15,8 @@ The public names are modules:
 
 A search from Python (docs/python.md): `search`, or its stages `train_supernet`, `sweep`, `retrain`,
 `write_report`; `check` what it takes, `read` what a folder has. All return `Results`, whose best is
-an `Architecture`.
+an `Architecture`. `export` writes a network that was trained alone as a folder, and `load` reads it
+(docs/export.md).
 
 Importing the package is cheap: a name brings JAX when it is first used.
 """
@@ -56,6 +57,8 @@ _FUNCTIONS = {  # and classes, by name
         ),
         "nas_jax.api",
     ),
+    "export": "nas_jax.exports.folder",
+    "load": "nas_jax.exports.model",
 }
 
 __all__ = ["__version__", *_PUBLIC, *_FUNCTIONS]

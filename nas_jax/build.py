@@ -59,7 +59,7 @@ def build_run(
         space.check_image_size(config.data.image_size)  # before a data set is read in vain
     _training_variant(config, space)  # as soon as it can be checked
     _check_recipes(config)
-    data = data or _load(config.data)
+    data = data or load_data(config.data)
     config = _with_no_more_images_than_there_are(config, data)
     run = assemble(config, data, workdir, space)
     if config.sweep.strategy == "exhaustive":
@@ -168,7 +168,7 @@ def assemble(
     table = tabular.load(config.table, space) if config.table else None
     if table:
         table.check_data(config.data.name)
-    network, timed = _network_options(config), sweep.latency.to_dict()
+    network, timed = network_options(config), sweep.latency.to_dict()
     named = timed.pop("table")
     constraints = Constraints(
         space,
@@ -188,7 +188,8 @@ def _variants(config):
     return variants.resolve(config) if config.study.parts else {}
 
 
-def _load(section):
+def load_data(section: ConfigDict) -> Data:
+    """Read the images of a section `data`; errors as of `loading.load`."""
     fields = section.to_dict()
     digits = fields.pop("digits")
     for name in ("data_dir", "image_size"):
@@ -279,7 +280,8 @@ def _with_no_more_than_there_are(run):
     return dataclasses.replace(run, config=config)
 
 
-def _network_options(config):
+def network_options(config: ConfigDict) -> NetworkOptions:
+    """Return the options that all networks of a config share, on this machine."""
     network = config.network
     dtype = default_dtype() if network.dtype == "auto" else network.dtype
     return NetworkOptions(

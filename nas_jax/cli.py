@@ -15,6 +15,12 @@ Modes (each resumes where it was stopped; none repeats what is there):
   search    the four above in order (the default)
   study     an experiment of the paper: a config studies/NAME (its default)
   check     say what is wrong, and what a run will take; write nothing
+  export    a network that was trained alone, as a folder -> export/<its name>/
+  predict   the classes of images, by an exported network; a line of JSON each
+
+These two need no config, nor does a report:
+  {0} --mode=export --workdir=runs/digits              the best network; --network= names others
+  {0} --mode=predict --model=DIR IMAGES..              files, and folders of them
 
 Any field of the config can be set: --config.supernet.train.base_lr=0.2
 Exit codes: 0 done, 1 the training diverged, 2 wrong input or too little memory or disk, 130 Ctrl-C,
@@ -83,24 +89,34 @@ def _flags():
         "mode": "What to do; default: see above.",
         "distributed": "One of several processes of a run.",
         "workdir": "Folder of the run; default: runs/<config name>.",
+        "network": "To export: best (default), an architecture or its id, or group:NAME.",
+        "folder": "Of the export; default: WORKDIR/export/<name of the network>.",
+        "model": "To predict: folder of an exported network.",
     }
     flags.DEFINE_string("config", None, about["config"], flag_values=values)
     flags.DEFINE_enum("mode", None, config_lib.MODES, about["mode"], flag_values=values)
     flags.DEFINE_bool("distributed", False, about["distributed"], flag_values=values)
-    flags.DEFINE_string("workdir", None, about["workdir"], flag_values=values)
+    for name in ("workdir", "network", "folder", "model"):
+        flags.DEFINE_string(name, None, about[name], flag_values=values)
     return values
 
 
 def _parse_arguments(argv):
-    """Read the flags, then the config's file, and set its fields; return flags and config."""
+    """Read the flags, then the config's file, and set its fields.
+
+    Returns: the flags; the config, or for a mode that needs none the other arguments.
+    """
     values = _flags()
     others = values(argv, known_only=True)[1:]
-    if values.config is None:
+    if values.mode in config_lib.EXPORT_MODES:
+        return values, values(argv)[1:]
+    reports = values.mode == "report" and values.workdir
+    if values.config is None and not reports:
         raise ValueError(
             f"--config is missing, e.g. --config=digits; there are {', '.join(files.names())}, "
             "and files of your own"
         )
-    config = files.load(values.config)
+    config = files.load(values.config) if values.config else files.of_workdir(values.workdir)
     if not isinstance(config, ConfigDict):
         raise ValueError(
             "--config: get_config() must return a ConfigDict, such as nas_jax.config.default()"
@@ -191,6 +207,27 @@ def _run(values, config, fail):
     return 0
 
 
+def _export_or_predict(values, images, fail):
+    """Run a mode that needs no config."""
+    try:
+        from nas_jax.exports import commands, folder
+
+        if values.mode == "predict":
+            commands.predict(values.model, images)
+            return 0
+        if images:
+            raise ValueError(f"{images[0]!r} is no flag")
+        if not values.workdir and values.config is None:
+            raise ValueError("--workdir is missing: the folder of the run whose network to export")
+        workdir = values.workdir or files.default_workdir(values.config)
+        folder.export(workdir, values.network or "best", values.folder)
+    except KeyboardInterrupt:
+        return 130
+    except ValueError as error:
+        return fail(error, 2)
+    return 0
+
+
 def _last_words(error):
     """Return the bare message of an error that the flags wrap in another."""
     while error.args and isinstance(error.args[0], Exception):
@@ -230,9 +267,11 @@ def main(argv: list[str] | None = None) -> int:
     _set_up_logging()
     environment.configure()
     try:
-        values, config = _parse_arguments(argv)
+        values, given = _parse_arguments(argv)
     except (flags.Error, ValueError) as error:
         return fail(_last_words(error), 2)
     except Exception as error:  # of the config's file
         return fail(f"--config: {plugins.described(error)}", 2)
-    return (_run_joined if values.distributed else _run)(values, config, fail)
+    if values.mode in config_lib.EXPORT_MODES:
+        return _export_or_predict(values, given, fail)
+    return (_run_joined if values.distributed else _run)(values, given, fail)

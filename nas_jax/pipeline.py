@@ -76,7 +76,7 @@ def run(
 
     Args:
       config: of the run.
-      mode: one of `config.MODES`; None: "study" where the config is one, else "search". "check"
+      mode: one of `config.RUN_MODES`; None: "study" where the config is one, else "search". "check"
         prints what the run will take, and writes nothing.
       directory: the workdir.
       space, data: objects to use instead of what the config names; None: what it names.
@@ -192,7 +192,7 @@ def check_fields(config: ConfigDict, space: Space | None = None) -> None:
 def _mode(config, mode):
     """Return the given mode, or else the one that the config is for."""
     if mode is not None:
-        naming.check("--mode", mode, config_lib.MODES)
+        naming.check("--mode", mode, config_lib.RUN_MODES)
     if mode == "check":
         return mode
     if not config.study.parts:

@@ -23,7 +23,7 @@ ORDER = (  # from the bottom up
     "standalone",
     "given",
     "build tables plan",
-    "studies preview",
+    "studies preview exports",
     "pipeline",
     "api cli",
 )

@@ -4,7 +4,24 @@ It imports nothing heavy, so that `nas-jax --help` and the error of a wrong fiel
 JAX.
 """
 
-from nas_jax.config.defaults import MODES, STAGES, check_variant, default, retrain_nothing
+from nas_jax.config.defaults import (
+    EXPORT_MODES,
+    MODES,
+    RUN_MODES,
+    STAGES,
+    check_variant,
+    default,
+    retrain_nothing,
+)
 from nas_jax.config.files import load
 
-__all__ = ["MODES", "STAGES", "check_variant", "default", "load", "retrain_nothing"]
+__all__ = [
+    "EXPORT_MODES",
+    "MODES",
+    "RUN_MODES",
+    "STAGES",
+    "check_variant",
+    "default",
+    "load",
+    "retrain_nothing",
+]

@@ -22,7 +22,9 @@ from nas_jax.config.rules import (
 )
 
 STAGES = ("supernet", "sweep", "retrain", "report")  # of a search
-MODES = (*STAGES, "search", "study", "check")
+RUN_MODES = (*STAGES, "search", "study", "check")  # of a config
+EXPORT_MODES = ("export", "predict")  # need none
+MODES = (*RUN_MODES, *EXPORT_MODES)
 
 
 def default() -> ConfigDict:

@@ -8,7 +8,8 @@ from types import ModuleType
 
 from ml_collections import ConfigDict
 
-from nas_jax import naming
+from nas_jax import naming, plugins
+from nas_jax.storage import compatibility, file_paths, json_files, schemas
 
 
 def folder() -> Path:
@@ -77,6 +78,24 @@ def load(given: str) -> ConfigDict:
     if colon and not inspect.signature(module.get_config).parameters:
         raise ValueError(f"--config={given}: it has no variants; leave out the colon and the rest")
     return module.get_config(*([variant] if colon else []))
+
+
+def of_workdir(directory: str) -> ConfigDict:
+    """Return the config of the run in a folder, as its config.json says.
+
+    Raises: ValueError if there is none.
+    """
+    path = file_paths.local(directory, "--workdir") / "config.json"
+    if not path.exists():
+        raise ValueError(f"--workdir={directory} holds no run: there is no {path}")
+    there = compatibility.completed(json_files.read_json(path, schemas.OBJECT))
+    return ConfigDict(_with_tuples(there))
+
+
+def _with_tuples(tree):
+    if isinstance(tree, dict):
+        return {name: _with_tuples(value) for name, value in tree.items()}
+    return plugins.as_tuples(tree)
 
 
 def _module(path: Path) -> ModuleType:

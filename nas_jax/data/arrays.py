@@ -60,13 +60,13 @@ def from_arrays(
         split_seed=split_seed,
     )
     images, labels = as_array("images", images), as_array("labels", labels)
-    _check_images(images)
+    check_images(images)
     names = _class_names(labels, len(images), class_names)
     which = _split(split, len(images))
     order, sizes = splits.arrange(labels, which, names, fractions, split_seed)
     if image_size:
         imaging.check_size(images.shape[2], images.shape[1], image_size)
-    pixels = _pixels(images, image_size)[order]
+    pixels = pixels_of(images, image_size)[order]
     labels = labels[order].astype(np.int32)
     _warn_of_repeated(name, pixels, order, sizes)
     return dataset.in_memory(name, names, sizes, shuffle_seed, pixels, labels, order.tolist())
@@ -122,7 +122,8 @@ def _damage_explained():
         raise ValueError(f"it cannot be read ({reason}); write it anew") from error
 
 
-def _check_images(images):
+def check_images(images: np.ndarray) -> None:
+    """Refuse images that `from_arrays` does not take. Raises: ValueError that says why."""
     if images.ndim not in (3, 4) or not images.size:
         raise ValueError(f"images has the shape {images.shape}, not [N, H, W] or [N, H, W, C]")
     if images.ndim == 4 and images.shape[-1] not in imaging.MODES:
@@ -190,8 +191,11 @@ def _split(given, num_images):
     return which
 
 
-def _pixels(images, image_size):
-    """Return the images as uint8 [N, H, W, C], resized if a size is given."""
+def pixels_of(images: np.ndarray, image_size: int | None) -> np.ndarray:
+    """Return images, as `from_arrays` takes them, as uint8 [N, H, W, C].
+
+    Raises: ValueError if floats are not in [0, 1].
+    """
     images = images if images.ndim == 4 else images[..., None]
     channels = images.shape[-1]
     size = (image_size,) * 2 if image_size else images.shape[1:3]

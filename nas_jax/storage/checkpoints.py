@@ -12,6 +12,7 @@ import hashlib
 import logging
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -167,10 +168,23 @@ class Checkpoints:
         path, saved, _ = _saved(self._manager, step, self._identity)
         like = {"params": params, "policy": sampler_state}
         kept = saved.get("average") or saved
-        part = {"params": kept["params"], "policy": saved["policy"]}
-        _check_fits(path, _forms(part), _forms(like))
-        arrays = _in_form_of(like, part)
+        arrays = _part(path, {"params": kept["params"], "policy": saved["policy"]}, like)
         return Weights(step, arrays["params"], arrays["policy"])
+
+    def variables(self, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
+        """Read what a network of a regular step is evaluated with; moving means, if there are any.
+
+        Args:
+          step: a step that was saved.
+          like: the network's params and batch_stats, trees of shapes and dtypes.
+
+        Returns: the same trees of NumPy arrays.
+
+        Raises: ValueError as `restore`.
+        """
+        path, saved, _ = _saved(self._manager, step, self._identity)
+        kept = saved.get("average") or saved
+        return _part(path, {name: kept[name] for name in like}, dict(like))
 
 
 def _manager(directory, keep):
@@ -247,6 +261,12 @@ def _saved(manager, step, identity):
     if custom.get("digest", digests[0]) not in digests:
         raise ValueError(f"checkpoint {path} is damaged (its arrays are not those that were saved)")
     return path, saved, custom
+
+
+def _part(path, part, like):
+    """Put a part of a saved state into the form of `like`, if it fits."""
+    _check_fits(path, _forms(part), _forms(like))
+    return _in_form_of(like, part)
 
 
 def _named(state):

@@ -1,0 +1,128 @@
+"""Which finished networks of a workdir are exported: the best, an architecture, or a group."""
+
+from collections.abc import Callable
+from statistics import fmean
+
+from nas_jax import naming
+from nas_jax.costs import widths
+from nas_jax.exports.workdirs import Finished, Workdir
+from nas_jax.oneshot import class_metrics
+from nas_jax.standalone import selection
+from nas_jax.standalone.retrain import SPLITS
+from nas_jax.storage import json_files, schemas
+
+BEST, GROUP = "best", "group:"
+
+
+def choose(workdir: Workdir, network: str) -> tuple[list[Finished], str]:
+    """Return the networks that `network` names, and in words why these.
+
+    Args:
+      workdir: of the run.
+      network: "best"; an architecture's string or arch id; or "group:NAME", every network of a
+        group, of the protocol "final" if that has the group, else "short".
+
+    Raises: ValueError if there is no such network, architecture or group, or none is finished.
+    """
+    if not workdir.finished:
+        raise ValueError(
+            f"workdir={workdir.directory} has no finished network (retrain/*/F*/*/seed*/"
+            "result.json): run --mode=retrain first"
+        )
+    if network == BEST:
+        return _best(workdir)
+    if network.startswith(GROUP):
+        return _group(workdir, network.removeprefix(GROUP))
+    return _named(workdir, network)
+
+
+def _best(workdir):
+    """Return the final network, else short, of the best value that all of them have."""
+    protocol = _protocol(workdir.finished)
+    networks = [one for one in workdir.finished if one.protocol == protocol]
+    by = ((words, list(map(value, networks))) for words, value in _values(workdir, protocol))
+    words, values = next((words, values) for words, values in by if None not in values)
+    size = [(v, one.result["filters"], -one.result["seed"]) for v, one in zip(values, networks)]
+    chosen = networks[size.index(max(size))]
+    equal = values.count(max(values)) > 1
+    also = "; of equal ones that of the largest F, then of the first seed" if equal else ""
+    return [chosen], f"the best of {len(networks)} {protocol} network(s) by {words}{also}"
+
+
+def _values(workdir, protocol) -> list[tuple[str, Callable[[Finished], float | None]]]:
+    """List what networks can be compared by, in words and as a function: validation first.
+
+    Final networks learn from validation images; their architectures have values on these from the
+    protocol "short" and from the sweep. The test images are the last resort.
+    """
+    metric, split, short, swept = workdir.config.metric, SPLITS[protocol][1], {}, {}
+    for one in workdir.finished:
+        if one.protocol == "short":
+            value = one.result[f"valid_{metric}"]
+            short.setdefault(one.result["arch"], []).append(value)
+    for row in json_files.read_trials(workdir.directory / "trials.jsonl"):
+        if row["value"] is not None:
+            swept[row["arch"]] = row["value"]
+    words = class_metrics.METRICS[metric]
+
+    def of_short(one):
+        own = one.result[f"valid_{metric}"] if one.protocol == "short" else None
+        values = short.get(one.result["arch"])
+        return own if own is not None else values and fmean(values)
+
+    return [
+        (f"{words} on validation images (protocol short)", of_short),
+        ("the value of their architectures in the sweep", lambda x: swept.get(_text(x))),
+        (f"{words} on {split} images", lambda x: x.result[f"{split}_{metric}"]),
+    ]
+
+
+def _text(one):
+    return widths.split(one.result["arch"])[0]
+
+
+def _protocol(networks):
+    return "final" if any(one.protocol == "final" for one in networks) else "short"
+
+
+def _named(workdir, network):
+    """Return the network of an architecture: of final ones, else short; the largest F; seed 0."""
+    matching = [one for one in workdir.finished if network in (one.result["arch"], _id(one))]
+    if not matching:
+        text, _ = widths.split(network)
+        try:
+            workdir.space.from_str(text)
+        except ValueError as error:
+            raise ValueError(
+                f"network={network!r} is no architecture of the space of {workdir.directory}, nor "
+                f"{BEST!r} or {GROUP}NAME: {error}"
+            ) from error
+        there = dict.fromkeys(one.result["arch"] for one in workdir.finished)
+        raise ValueError(
+            f"network={network!r} was not trained alone in {workdir.directory}; there are "
+            f"{', '.join(map(repr, there))}"
+        )
+    protocol = _protocol(matching)
+    of_protocol = [one for one in matching if one.protocol == protocol]
+    size = [(one.result["filters"], -one.result["seed"]) for one in of_protocol]
+    chosen = of_protocol[size.index(max(size))]
+    return [chosen], f"the {protocol} network of that architecture, largest F, first seed"
+
+
+def _id(one):
+    return one.path.parent.name
+
+
+def _group(workdir, name):
+    naming.check(f"network={GROUP}", name, selection.GROUPS)
+    for protocol in ("final", "short"):
+        path = workdir.directory / "retrain" / protocol / "selection.json"
+        chosen = json_files.read_json(path, schemas.SELECTION) if path.exists() else {}
+        networks = [
+            one
+            for one in workdir.finished
+            if one.protocol == protocol and one.result["arch"] in chosen.get(name, ())
+        ]
+        if networks:
+            return networks, f"the {protocol} networks of the group {name!r}"
+    raise ValueError(f"network={GROUP}{name}: {workdir.directory} has no network of that group")

@@ -1,0 +1,261 @@
+"""The folder of an exported network: its forms, and model.json, which says what they are.
+
+    model.json           architecture, classes, preprocessing, accuracies, versions, verification
+    params.safetensors   and the other forms, see `nas_jax.exports.forms`
+
+The folder needs neither the workdir nor, but for `nas_jax.load`, this package.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import logging
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nas_jax
+from nas_jax.costs import widths
+from nas_jax.data import augment
+from nas_jax.data.dataset import Data
+from nas_jax.exports import choosing, forms, inputs, plain, renaming, verification
+from nas_jax.exports.workdirs import Finished, Workdir
+from nas_jax.report.architecture import Architecture
+from nas_jax.runtime import environment
+from nas_jax.spaces import Space
+from nas_jax.storage import file_paths, json_files
+from nas_jax.storage import workdir as workdir_lib
+
+logger = logging.getLogger(__name__)
+
+FILE, FORMAT = "model.json", 1
+FORMS = (forms.PARAMS, forms.PLAIN, forms.STABLEHLO, forms.ONNX)
+_INSTALL_ONNX = "pip install 'nas_jax[onnx]' writes it"
+
+
+def export(
+    workdir: Any,
+    network: str = choosing.BEST,
+    folder: str | Path | None = None,
+    *,
+    space: Space | None = None,
+    data: Data | None = None,
+) -> Path | list[Path]:
+    """Write stand-alone networks of a workdir as folders that work without it, and verify them.
+
+    Args:
+      workdir: the folder of a run, or its `Results`.
+      network: "best", the string or arch id of an architecture, or "group:NAME".
+      folder: to write; None: WORKDIR/export/<short name>. Networks of a group get folders in it.
+      space, data: of a run that had them as objects.
+
+    Returns: the folder; of a group, a list of folders.
+
+    Raises: ValueError if there is no such network, if the folder has other files, or if a form does
+      not do what the network did; the files are there all the same.
+    """
+    directory, space = (
+        getattr(workdir, "workdir", workdir),
+        space or getattr(workdir, "space", None),
+    )
+    environment.start()
+    source = Workdir(directory, space, data)
+    networks, why = choosing.choose(source, network)
+    logger.info("export %s", why)
+    root = source.directory / "export" if folder is None else file_paths.local(folder, "folder")
+    is_group = network.startswith(choosing.GROUP)
+    written = []
+    for one in networks:
+        path = root / one.name if is_group or folder is None else root
+        _write(source, one, path, why)
+        written.append(path)
+    return written if is_group else written[0]
+
+
+def _write(source: Workdir, finished: Finished, folder: Path, why: str) -> None:
+    """Write the folder of a network. Raises: ValueError if it is not verified."""
+    _make(folder)
+    text, channels = widths.split(finished.result["arch"])
+    architecture = Architecture(source.space, text)
+    logger.info("export %s  F = %d  %s", folder, finished.result["filters"], text)
+    net = source.network(finished)
+    variables = source.variables(finished, net)
+    about = _about(source, finished, architecture)
+    facts, written = source.facts, _Written(folder, net, variables, source.facts)
+    written.write(about)
+    data, reason = source.read_data
+    checked = _verified(source, finished, net, variables, written, data, reason)
+    preparation = inputs.of_training(source.config.data, facts.image_shape, sum(facts.sizes))
+    contents = {
+        "format": FORMAT,
+        "architecture": text,
+        "drawing": repr(architecture).splitlines()[1:],
+        "space": source.config.space.to_dict(),
+        "filters": finished.result["filters"],
+        "widths": channels and dict(zip(source.space.tensors(text), channels)),
+        "image_shape": facts.image_shape,
+        "preprocessing": {
+            **dataclasses.asdict(preparation),
+            "range": "pixels 0 to 255, of 8 bits; (pixel / 255 - mean) / std is in the network",
+            "mean": facts.mean,
+            "std": facts.std,
+        },
+        "class_names": facts.class_names,
+        "chosen": why,
+        "protocol": finished.protocol,
+        "result": dict(finished.result),
+        "versions": workdir_lib.versions(),
+        "versions_of_the_run": _versions_of(source.directory),
+        "commit": _commit(),
+        "files": _digests(folder),
+        "not_written": written.reasons,
+        "verification": checked,
+    }
+    json_files.write_json(folder / FILE, contents)
+    _say(folder, checked, reason)
+
+
+def _make(folder):
+    """Make the folder, without the files of an earlier export."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.name not in (FILE, *FORMS, "__pycache__"):
+            raise ValueError(f"{folder} has other files, such as {path.name}: give another folder")
+    for name in (FILE, *FORMS):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _about(source, finished, architecture):
+    space, row = source.config.space.name, finished.result
+    accuracy = f"{100 * finished.accuracy:.2f} % of the {finished.split} images right"
+    head = f"A network of the space {space!r}, F = {row['filters']}: {accuracy}."
+    return f"{head}\n\n{architecture!r}"
+
+
+class _Written:
+    """The forms of a network in a folder.
+
+    Attributes:
+      network: the function of the network itself.
+      reasons: by form, why it is not written.
+    """
+
+    def __init__(self, folder, net, variables, facts):
+        self._folder, self._net, self._variables, self._facts = folder, net, variables, facts
+        prepare = functools.partial(augment.standardise, mean=facts.mean, std=facts.std)
+        self.network, self.reasons = forms.of_network(net, variables, prepare), {}
+
+    def write(self, about):
+        """Write all forms that can be written, and say which cannot."""
+        facts, folder = self._facts, self._folder
+        try:
+            given = plain.Inputs(facts.image_shape, facts.mean, facts.std, facts.class_names)
+            made = plain.of(self._net, self._variables, given, about)
+        except ValueError as error:
+            forms.save_params(folder / forms.PARAMS, renaming.flat(self._variables))
+            forms.save_stablehlo(folder / forms.STABLEHLO, self.network, facts.image_shape)
+            self._leave_out(forms.PLAIN, f"the network has no plain form: {error}")
+            self._leave_out(forms.ONNX, "it is made of the plain form")
+            return
+        forms.save_params(folder / forms.PARAMS, made.arrays)
+        json_files.write_text(folder / forms.PLAIN, made.source)
+        function = forms.read_plain(folder)
+        forms.save_stablehlo(folder / forms.STABLEHLO, function, facts.image_shape)
+        self._write_onnx(function)
+
+    def _write_onnx(self, function):
+        if not forms.has_onnx():
+            self.reasons[forms.ONNX] = _INSTALL_ONNX
+            logger.info("export without %s: %s", forms.ONNX, _INSTALL_ONNX)
+            return
+        try:
+            forms.save_onnx(self._folder / forms.ONNX, function, self._facts.image_shape)
+        except Exception as error:  # of a converter
+            reason = " ".join(str(error).split())[:200]
+            self._leave_out(forms.ONNX, f"jax2onnx fails: {type(error).__name__} {reason}")
+
+    def _leave_out(self, name, reason):
+        self.reasons[name] = reason
+        logger.warning("export without %s: %s", name, reason)
+
+    def functions(self) -> dict[str, forms.Logits]:
+        """Read the forms back from their files."""
+        readers = {
+            forms.PLAIN: lambda: forms.read_plain(self._folder),
+            forms.STABLEHLO: lambda: forms.read_stablehlo(self._folder / forms.STABLEHLO),
+            forms.ONNX: lambda: forms.read_onnx(self._folder / forms.ONNX),
+        }
+        return {name: read() for name, read in readers.items() if name not in self.reasons}
+
+
+def _verified(source, finished, net, variables, written, data, reason) -> dict[str, Any]:
+    """Compare the forms, and reproduce the accuracy if the images can be read."""
+    images, words = verification.images_of(data, source.facts, finished.split)
+    found = verification.compared(written.network, written.functions(), images)
+    checked = {"verified": False, "compared_on": words, "forms": found}
+    if data is None:
+        return {**checked, "why_not": reason}
+    config = source.config
+    again = verification.reproduced(
+        net, variables, data, finished, config.metric, config.retrain.eval_batch_size
+    )
+    equal = again["equal"] and all(form["equal"] for form in found.values())
+    return {**checked, "verified": equal, "accuracy": again}
+
+
+def _say(folder: Path, checked: Mapping[str, Any], reason: str) -> None:
+    """Log what was verified. Raises: ValueError that names what differs."""
+    for name, form in checked["forms"].items():
+        if not form["equal"]:
+            classes = "equal" if form["classes_equal"] else "other"
+            raise ValueError(
+                f"{folder / name} does not do what the network does: logits differ by "
+                f"{form['largest_relative_difference']:.2g} of the largest (at most "
+                f"{verification.TOLERANCE:g}), with {classes} classes, on {checked['compared_on']}"
+            )
+    differences = [form["largest_relative_difference"] for form in checked["forms"].values()]
+    forms_agree = f"{', '.join(checked['forms'])} agree within {max(differences):.1e}"
+    if reason:
+        logger.warning("export %s  unverified: %s; %s", folder, reason, forms_agree)
+        return
+    again = checked["accuracy"]
+    if not again["equal"]:
+        raise ValueError(
+            f"{folder}: the network's accuracy is {again['accuracy']:.4f} on {again['num_images']} "
+            f"images of {again['split']}, not {again['accuracy_of_result_json']:.4f} as its "
+            f"result.json says (dtype {again['dtype']})"
+        )
+    logger.info(
+        "export %s  verified: accuracy %.2f %% on %d images of %s, as trained; %s",
+        *(folder, 100 * again["accuracy"], again["num_images"], again["split"], forms_agree),
+    )
+
+
+def _digests(folder):
+    """Return {file: its SHA-256} of the forms."""
+    there = [name for name in FORMS if (folder / name).exists()]
+    return {name: digest(folder / name) for name in there}
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _versions_of(directory):
+    path = directory / "versions.json"
+    return json_files.read_json(path) if path.exists() else None
+
+
+def _commit():
+    """Return the commit of the checkout that this package lies in; None if it lies in none."""
+    root = Path(nas_jax.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, or no commit
+        return None

@@ -1,0 +1,144 @@
+"""From an image file to a network's input, as its training read images."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas_jax.data import arrays, folders, imaging
+from nas_jax.data.tfds_sets import STREAMED
+from nas_jax.storage import file_paths
+
+CROPS = ("square", "centre", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """How an image becomes a network's input.
+
+    Attributes:
+      image_shape: (H, W, C) of the input, pixels.
+      crop: "square", the largest square in the centre; "centre", that of which streamed sets keep
+        224/256; "none", the whole image. Then it is resized.
+      upright: whether images are turned as their EXIF data say.
+    """
+
+    image_shape: tuple[int, int, int]
+    crop: str
+    upright: bool
+
+    def decoded(self, encoded: bytes) -> np.ndarray:
+        """Return the input uint8 [H, W, C] of the bytes of an image file.
+
+        Raises: ValueError if the image is too small, or of another size where training takes images
+          as they are. Pillow raises errors of many other kinds where a file is damaged.
+        """
+        channels = self.image_shape[-1]
+        return self._fitted(imaging.open_image(encoded, channels, self.upright))
+
+    def read(self, file: Path) -> np.ndarray:
+        """Return the input uint8 [H, W, C] of an image file. Raises: ValueError that names it."""
+        try:
+            return self.decoded(Path(file).read_bytes())
+        except MemoryError:
+            raise
+        except Exception as error:  # a decoder raises anything
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            raise ValueError(f"{file}: {reason or type(error).__name__}") from error
+
+    def of_arrays(self, images: Any) -> np.ndarray:
+        """Return the inputs uint8 [N, H, W, C] of images of one size.
+
+        Args:
+          images: uint8 or floats in [0, 1], [H, W], [H, W, C], [N, H, W] or [N, H, W, C].
+
+        Raises: ValueError if they are of another form, or too small.
+        """
+        from PIL import Image
+
+        height, width, channels = self.image_shape
+        given = np.asarray(images)
+        has_channels = given.ndim > 2 and given.shape[-1] == channels
+        if given.ndim == (3 if has_channels else 2):
+            given = given[None]
+        if given.ndim == 3:
+            given = given[..., None]
+        if given.ndim != 4 or given.shape[-1] != channels:
+            raise ValueError(
+                f"images has the shape {np.shape(images)}; the network takes [N, H, W, "
+                f"{channels}], of any height and width"
+            )
+        arrays.check_images(given)
+        if given.shape[1:3] == (height, width):
+            return arrays.pixels_of(given, None)
+        self._check_size(given.shape[2], given.shape[1])
+        if self.crop == "square":
+            return arrays.pixels_of(given, height)
+        pixels = arrays.pixels_of(given, None)
+        squeezed = pixels[..., 0] if channels == 1 else pixels
+        return np.stack([self._fitted(Image.fromarray(image)) for image in squeezed])
+
+    def _fitted(self, image):
+        height, width, channels = self.image_shape
+        if image.size != (width, height):
+            self._check_size(*image.size)
+        if self.crop == "centre":
+            box = imaging.centre_box(*image.size, height / (height * 256 // 224))
+            pixels = np.asarray(image.resize((width, height), imaging.BILINEAR, box))
+            return pixels.reshape(self.image_shape)
+        if self.crop == "square" and height == width:
+            image = imaging.square(image)
+        return imaging.resize(image, channels, height if height == width else None)
+
+    def _check_size(self, width, height):
+        high, wide, _ = self.image_shape
+        if high != wide:
+            raise ValueError(
+                f"it is {height} x {width} pixels, not {high} x {wide} (height x width): training "
+                "took images as they are, so resize it first"
+            )
+        if min(width, height) * imaging.MOST_MAGNIFIED < high:
+            raise ValueError(
+                f"it is {height} x {width} pixels, too few for the network's {high} x {wide}, as "
+                f"an image may grow by {imaging.MOST_MAGNIFIED} at most"
+            )
+
+
+def of_training(
+    data: Mapping[str, Any], image_shape: tuple[int, int, int], num_images: int
+) -> Preparation:
+    """Return how the training of a run read its images.
+
+    Args:
+      data: the section `data` of its config.
+      image_shape: (H, W, C), pixels.
+      num_images: of all splits.
+    """
+    kind = data["name"].partition(":")[0]
+    is_file = kind == "folder"
+    num_bytes = num_images * float(np.prod(image_shape))
+    streamed = data["name"] in STREAMED or (is_file and num_bytes > data["memory_gb"] * 1e9)
+    own = is_file or kind in ("npz", "digits") or str(data["train"]).endswith(" images")  # objects
+    crop = "centre" if streamed else "square" if own else "none"
+    return Preparation(tuple(image_shape), crop, upright=own)
+
+
+def files(given: Iterable[str | Path]) -> Iterator[Path]:
+    """Yield image files: those given, and those in given folders and below, sorted by name.
+
+    Raises: ValueError if there is no such file, or a folder has no image.
+    """
+    for each in given:
+        path = file_paths.local(each, "images")
+        if not path.is_dir():
+            if not path.exists():
+                raise ValueError(f"{path}: there is no such file or folder")
+            yield path
+            continue
+        inside = (file for file in sorted(path.rglob("*")) if file.name[0] != ".")
+        found = [file for file in inside if file.suffix.lower() in folders.SUFFIXES]
+        if not found:
+            raise ValueError(f"{path}: the folder has no image ({' '.join(folders.SUFFIXES)})")
+        yield from found

@@ -1,0 +1,142 @@
+"""An exported network that is loaded, and predicts.
+
+model = nas_jax.load("runs/digits/export/0123456789ab-final-F8-seed0")
+predictions = model.predict(["a.png", "b.png"])
+predictions.classes, predictions.probabilities
+"""
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from nas_jax.exports import folder as folder_lib
+from nas_jax.exports import forms
+from nas_jax.exports.inputs import CROPS, Preparation, files
+from nas_jax.runtime import environment
+from nas_jax.storage import file_paths, json_files, schemas
+
+BATCH = 64  # images that are computed at once
+
+SCHEMA = {
+    "format": schemas.Kind(str(folder_lib.FORMAT), lambda x: x == folder_lib.FORMAT),
+    "architecture": schemas.TEXT,
+    "class_names": [schemas.TEXT],
+    "image_shape": [schemas.SIZE],
+    "preprocessing": {
+        "crop": schemas.Kind(" or ".join(CROPS), lambda x: x in CROPS),
+        "upright": schemas.Kind("true or false", lambda x: isinstance(x, bool)),
+    },
+    "files": {str: schemas.TEXT},
+}
+
+
+class Predictions(NamedTuple):
+    """What a network says of N images.
+
+    Attributes:
+      classes: the likeliest class of each, its name.
+      probabilities: of all K classes, float32 [N, K].
+    """
+
+    classes: list[str]
+    probabilities: np.ndarray
+
+
+class Model:
+    """An exported network; `load` makes it.
+
+    Attributes:
+      folder: as given, without `~`.
+      about: model.json.
+      class_names: one for each column of the probabilities.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, self.about = folder, _read(folder)
+        self.class_names = tuple(self.about["class_names"])
+        prepared = self.about["preprocessing"]
+        shape = tuple(self.about["image_shape"])
+        self._preparation = Preparation(shape, prepared["crop"], prepared["upright"])
+
+    @functools.cached_property
+    def _probabilities(self):
+        logits = forms.read_stablehlo(self.folder / forms.STABLEHLO)
+        return jax.jit(lambda images: jax.nn.softmax(logits(images)))
+
+    def predict(self, images: Any) -> Predictions:
+        """Return the likeliest class of each image, and the probabilities of all classes.
+
+        Args:
+          images: the path of an image file, or a list of paths; or an array, uint8 or floats in
+            [0, 1], [N, H, W, C], [N, H, W], [H, W, C] or [H, W]. Images of another size than the
+            network's are brought to it as the training read images.
+
+        Raises: ValueError that names the image, if it cannot be read.
+        """
+        paths = _paths(images)
+        if paths is None:
+            inputs = self._preparation.of_arrays(images)
+        elif not paths:
+            raise ValueError("images is empty: give at least one")
+        else:
+            inputs = np.stack([self._preparation.read(path) for path in paths])
+        batches = [self._of_batch(inputs[i : i + BATCH]) for i in range(0, len(inputs), BATCH)]
+        probabilities = np.concatenate(batches)
+        return Predictions([self.class_names[i] for i in probabilities.argmax(-1)], probabilities)
+
+    def predict_files(self, images: Iterable[str | Path]) -> "Iterable[tuple[Path, np.ndarray]]":
+        """Yield (file, probabilities float32 [K]) of image files and those in folders, in order.
+
+        Raises: ValueError that names the image, file or folder that cannot be read.
+        """
+        paths = list(files(images))
+        for first in range(0, len(paths), BATCH):
+            part = paths[first : first + BATCH]
+            yield from zip(part, self.predict(part).probabilities)
+
+    def _of_batch(self, inputs):
+        """Compute up to `BATCH` images; one program serves all numbers of them."""
+        padded = np.pad(inputs, [(0, BATCH - len(inputs)), *[(0, 0)] * 3])
+        return np.asarray(self._probabilities(padded))[: len(inputs)]
+
+
+def load(folder: str | Path) -> Model:
+    """Load an exported network, whose files must be those that were exported.
+
+    Raises: ValueError if the folder is none of an export, or a file is missing or was changed.
+    """
+    environment.start()
+    return Model(file_paths.local(folder, "model"))
+
+
+def _read(folder):
+    path = folder / folder_lib.FILE
+    if not path.is_file():
+        raise ValueError(
+            f"model={folder} is no exported network: there is no {path}; --mode=export writes one"
+        )
+    about = json_files.read_json(path, SCHEMA)
+    for name, wanted in about["files"].items():
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder / name} is missing: export the network anew")
+        if folder_lib.digest(folder / name) != wanted:
+            raise ValueError(
+                f"{folder / name} was changed since the export ({folder_lib.FILE} has its digest): "
+                "export the network anew"
+            )
+    if forms.STABLEHLO not in about["files"]:
+        raise ValueError(f"{path} is damaged: it names no {forms.STABLEHLO}")
+    return about
+
+
+def _paths(images):
+    """Return the paths of image files; None if these are arrays."""
+    if isinstance(images, str | Path):
+        return [images]
+    if isinstance(images, list | tuple) and all(isinstance(x, str | Path) for x in images):
+        return list(images)
+    return None

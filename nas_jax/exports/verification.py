@@ -1,0 +1,123 @@
+"""Whether an export does what the network did: its accuracy, and the logits of each form.
+
+The accuracy is reproduced as it was measured, at the dtype of the training. Forms are compared with
+the network at float32, on the CPU: accelerators round products.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from nas_jax.data import augment
+from nas_jax.data.dataset import Data
+from nas_jax.exports.forms import Logits
+from nas_jax.exports.workdirs import Facts, Finished
+from nas_jax.nn.network import Network
+from nas_jax.oneshot import class_metrics
+from nas_jax.standalone import evaluation
+
+TOLERANCE = 1e-5  # of logits, relative to the largest
+MOST_COMPARED = 1000  # images on which forms are compared
+NUM_RANDOM = 64  # images of random pixels, where the data set cannot be read
+# Share of the images that may be judged otherwise, by dtype: networks that train together are
+# evaluated in another program, whose sums are rounded otherwise.
+_ROUNDED = {"float32": 0.001, "bfloat16": 0.01, "float16": 0.01}
+
+
+def reproduced(
+    net: Network, variables: Any, data: Data, finished: Finished, metric: str, batch_size: int
+) -> dict[str, Any]:
+    """Evaluate a network as its result.json was made, and compare.
+
+    Args:
+      net: with running statistics, at the dtype of the training.
+      variables: its params and batch_stats.
+      data: the images.
+      finished: the network, whose result.json counts.
+      metric: `config.metric`, which is reported beside the accuracy.
+      batch_size: of the evaluation.
+
+    Returns: what model.json says of it; "equal" is whether it is within rounding.
+    """
+    split = finished.split
+    counts = evaluation.class_counts(
+        net,
+        variables,
+        data.in_order(split, batch_size),
+        prepare=augment.standardiser(data),
+    )
+    num_images, dtype = data.num_images(split), np.dtype(net.dtype).name
+    accuracy = float(class_metrics.of_counts("accuracy", counts))
+    differing = round(abs(accuracy - finished.accuracy) * num_images)
+    allowed = max(1, int(_ROUNDED[dtype] * num_images))
+    found = {
+        "split": split,
+        "num_images": num_images,
+        "dtype": dtype,
+        "accuracy": accuracy,
+        "accuracy_of_result_json": finished.accuracy,
+        "differs_by_images": differing,
+        "may_differ_by_images": allowed,
+        "equal": differing <= allowed,
+    }
+    if metric != "accuracy":
+        found[metric] = float(class_metrics.of_counts(metric, counts))
+        found[f"{metric}_of_result_json"] = finished.result[f"{split}_{metric}"]
+    return found
+
+
+def images_of(data: Data | None, facts: Facts, split: str) -> tuple[np.ndarray, str]:
+    """Return images uint8 [N, H, W, C] on which forms are compared, and in words what they are."""
+    if data is None:
+        random = np.random.default_rng(0).integers(0, 256, (NUM_RANDOM, *facts.image_shape))
+        return random.astype(np.uint8), f"{NUM_RANDOM} images of random pixels"
+    count = min(MOST_COMPARED, data.num_images(split))
+    return data.fixed(split, count)[0], f"{count} images of the split {split!r}"
+
+
+def compared(network: Logits, forms: Mapping[str, Logits], images: np.ndarray) -> dict[str, Any]:
+    """Compare the logits of each form with those of the network, on the CPU.
+
+    Returns: by form the largest difference, relative to the largest logit, whether all classes are
+      equal, and "equal": both are within `TOLERANCE`. Two classes whose logits differ by less than
+      that may change places.
+    """
+    with _on_cpu():
+        wanted = np.asarray(jax.jit(network)(images))
+        found = {
+            name: _difference(wanted, np.asarray(_called(name, form, images)))
+            for name, form in forms.items()
+        }
+    return found
+
+
+def _called(name, form, images):
+    return form(images) if name.endswith(".onnx") else jax.jit(form)(images)
+
+
+def _difference(wanted, got):
+    largest = float(np.abs(wanted).max())
+    relative = float(np.abs(wanted - got).max() / max(largest, np.finfo(np.float32).tiny))
+    rows, classes = np.arange(len(wanted)), got.argmax(-1)
+    behind = wanted.max(-1) - wanted[rows, classes]  # of what the form takes for the likeliest
+    same = bool(np.all(behind <= TOLERANCE * largest))
+    return {
+        "largest_relative_difference": relative,
+        "classes_equal": same,
+        "equal": relative <= TOLERANCE and same,
+    }
+
+
+@contextlib.contextmanager
+def _on_cpu():
+    try:
+        cpu = jax.devices("cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS has no CPU
+        with jax.default_matmul_precision("highest"):
+            yield
+        return
+    with jax.default_device(cpu):
+        yield
