@@ -114,7 +114,7 @@ def _id(one):
 
 
 def _group(workdir, name):
-    naming.check(f"network={GROUP}", name, selection.GROUPS)
+    naming.check("group of the network", name, selection.GROUPS)
     for protocol in ("final", "short"):
         path = workdir.directory / "retrain" / protocol / "selection.json"
         chosen = json_files.read_json(path, schemas.SELECTION) if path.exists() else {}
