@@ -73,9 +73,21 @@ def save_stablehlo(path: Path, function: Logits, image_shape: tuple[int, int, in
 
     Products are of full float32 on all of them; on accelerators JAX's default is less.
     """
-    with jax.default_matmul_precision("highest"):
+    with jax.default_matmul_precision("highest"), _without_places():
         exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(_images(image_shape))
     path.write_bytes(exported.serialize())
+
+
+@contextlib.contextmanager
+def _without_places():
+    """Leave files and lines of this machine's code out of programs, which are then reproducible."""
+    name = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def read_stablehlo(path: Path) -> Logits:

@@ -25,8 +25,7 @@ class Term(NamedTuple):
 def check(given: Any) -> None:
     """Refuse an op whose plain form is not known. Raises: ValueError that names it."""
     if not isinstance(given, str) or given not in KNOWN:
-        name = given if isinstance(given, str) else ops.label(given)
-        raise ValueError(f"the op {name!r} is not of this package")
+        raise ValueError(f"the op {ops.label(given)!r} is not of this package")
 
 
 def of(op: str, x: str, name: str, norm: str, channels: tuple[Any, Any], strides: int = 1) -> Term:

@@ -1,22 +1,285 @@
 """What an export says of itself, which network it is of, and what it refuses."""
 
-import dataclasses
 import hashlib
 import json
 import logging
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors import numpy as safetensors
 
 import nas_jax
-from nas_jax import spaces
-from nas_jax.exports import folder as folder_lib
-from nas_jax.exports import forms, model
+from nas_jax.exports import choosing, folder, forms, model
+from nas_jax.exports.workdirs import Workdir
 from nas_jax.spaces import arch_id
-from nas_jax.spaces.chains import ChainSpace
 from nas_jax.storage import json_files
 from tests import launching
 from tests.exports import finished
-from tests.nn import test_layers  # noqa: F401
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def about(path):
+    return json.loads((path / folder.FILE).read_text())
+
+
+def test_model_json_says_what_the_network_is_and_how_it_was_verified(run, exported):
+    said = about(exported)
+    assert exported == run / "export" / f"{arch_id(finished.CELL)}-final-F4-seed0"
+    assert (said["architecture"], said["filters"], said["widths"]) == (finished.CELL, 4, None)
+    assert said["drawing"][0] == "  block 0: sep3x3 + maxpool of previous cell + cell before"
+    assert said["space"] == json.loads((run / "config.json").read_text())["space"]
+    assert said["class_names"] == [str(digit) for digit in range(10)]
+    data = json.loads((run / "data.json").read_text())
+    for name in ("mean", "std"):
+        assert said["preprocessing"][name] == data[name]
+    result = json_files.read_json(
+        run / "retrain/final/F4" / arch_id(finished.CELL) / "seed0/result.json"
+    )
+    assert said["result"] == result
+    checked = said["verification"]
+    assert checked["verified"]
+    assert checked["compared_on"] == "128 images of the split 'test'"
+    assert checked["accuracy"]["accuracy"] == result["test_accuracy"]
+    for name in (forms.PLAIN, forms.STABLEHLO, forms.ONNX):
+        assert checked["forms"][name]["largest_relative_difference"] <= 1e-5
+        assert checked["forms"][name]["classes_equal"]
+    for name in folder.FORMS:
+        assert said["files"][name] == hashlib.sha256((exported / name).read_bytes()).hexdigest()
+    arrays = safetensors.load_file(exported / forms.PARAMS)
+    assert sum(a.size for n, a in arrays.items() if n.startswith("params/")) == result["params"]
+
+
+def test_an_export_is_the_same_again(run, exported, tmp_path):
+    again = nas_jax.export(nas_jax.read(run), folder=tmp_path / "again")
+    assert about(again)["files"] == about(exported)["files"]
+
+
+def test_networks_by_architecture_id_and_group(run):
+    def chosen(network):
+        return [one.name for one in choosing.choose(Workdir(run), network)[0]]
+
+    cell, other = arch_id(finished.CELL), arch_id(finished.OTHER_CELL)
+    assert chosen("best") == chosen(finished.CELL) == chosen(cell) == [f"{cell}-final-F4-seed0"]
+    assert chosen(finished.OTHER_CELL) == [f"{other}-short-F4-seed0"]
+    assert chosen("group:top") == [f"{cell}-final-F4-seed0"]
+
+
+def write(directory, protocol, text, seed=0, filters=4, **accuracies):
+    """A result.json alone: enough to be chosen."""
+    path = directory / f"retrain/{protocol}/F{filters}/{arch_id(text)}/seed{seed}/result.json"
+    row = {"valid_accuracy": None, "test_accuracy": None, **accuracies}
+    row |= {"arch": text, "filters": filters, "seed": seed, "params": 1, "flops": 1}
+    json_files.write_json(path, row)
+
+
+def test_the_best_is_by_validation_where_there_is_one(run, tmp_path):
+    """Final networks by the short ones, then by the sweep; by test images if nothing is left."""
+    shutil.copy(run / "config.json", tmp_path)
+    a, b = finished.CELL, finished.OTHER_CELL
+    write(tmp_path, "final", a, test_accuracy=0.9)
+    write(tmp_path, "final", b, test_accuracy=0.8, seed=1)
+    write(tmp_path, "final", b, test_accuracy=0.7)
+    write(tmp_path, "final", b, test_accuracy=0.6, filters=8)
+
+    def best():
+        (one,), why = choosing.choose(Workdir(tmp_path), "best")
+        return one.result["arch"], one.result["filters"], one.result["seed"], why
+
+    assert best() == (a, 4, 0, "the best of 4 final network(s) by accuracy on test images")
+    trial = {"params": 1, "flops": 1, "num_images": 8}
+    rows = [{"arch": a, "value": 0.1, **trial}, {"arch": b, "value": 0.2, **trial}]
+    json_files.append_jsonl(tmp_path / "trials.jsonl", rows)
+    assert best()[:3] == (b, 8, 0)
+    assert "in the sweep; of equal ones that of the largest F, then of the first seed" in best()[3]
+    write(tmp_path, "short", a, valid_accuracy=0.5)
+    write(tmp_path, "short", b, valid_accuracy=0.4)
+    assert best()[:3] == (a, 4, 0)
+    assert "accuracy on validation images (protocol short)" in best()[3]
+    shutil.rmtree(tmp_path / "retrain/final")
+    assert best()[:3] == (a, 4, 0)
+
+
+def test_a_form_that_differs_is_named_and_nothing_is_deleted(run, tmp_path, monkeypatch):
+    """One weight of the plain form is changed by a thousandth of its size."""
+    write_params = forms.save_params
+
+    def slightly_wrong(path, arrays):
+        arrays["params/final/conv/kernel"] = arrays["params/final/conv/kernel"] * 1.001
+        write_params(path, arrays)
+
+    monkeypatch.setattr(forms, "save_params", slightly_wrong)
+    with pytest.raises(ValueError, match=r"model\.py does not do what the network does: logits"):
+        nas_jax.export(run, folder=tmp_path / "wrong")
+    said = about(tmp_path / "wrong")
+    assert not said["verification"]["verified"]
+    assert said["verification"]["forms"][forms.PLAIN]["largest_relative_difference"] > 1e-5
+    assert {*folder.FORMS} <= {path.name for path in (tmp_path / "wrong").iterdir()}
+
+
+def copied(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("export"))
+    return tmp_path / "run"
+
+
+def changed(path, **values):
+    json_files.write_json(path, {**json_files.read_json(path), **values})
+
+
+def test_another_accuracy_is_refused_by_the_command(run, tmp_path):
+    """result.json says 12.5 points more than the weights reach: exit code 2, files stay."""
+    there = copied(run, tmp_path)
+    (path,) = there.glob("retrain/final/*/*/*/result.json")
+    right = json_files.read_json(path)["test_accuracy"]
+    changed(path, test_accuracy=right + 0.125)
+    code, errors = launching.main("--mode=export", f"--workdir={there}")
+    assert code == 2
+    assert f"accuracy is {right:.4f} on 128 images of test, not {right + 0.125:.4f}" in errors
+    (said,) = there.glob("export/*/model.json")
+    assert not json_files.read_json(said)["verification"]["verified"]
+
+
+@pytest.mark.parametrize("why", ["cannot be read", "has changed"])
+def test_without_its_images_an_export_is_unverified(why, run, tmp_path, caplog):
+    there = copied(run, tmp_path)
+    config = json_files.read_json(there / "config.json")
+    if why == "has changed":
+        config["data"]["digits"]["noise"] = 0.2
+    else:
+        config["data"]["name"] = f"folder:{tmp_path}/gone"
+    json_files.write_json(there / "config.json", config)
+    with caplog.at_level(logging.WARNING, "nas_jax"):
+        path = nas_jax.export(there)
+    (warning,) = [record.message for record in caplog.records]
+    assert f"unverified: the data set {why}" in warning
+    checked = about(path)["verification"]
+    assert not checked["verified"]
+    assert why in checked["why_not"]
+    assert checked["compared_on"] == "64 images of random pixels"
+    assert all(form["equal"] for form in checked["forms"].values())
+
+
+@pytest.mark.parametrize(
+    ("space", "text", "reason"),
+    [
+        (
+            {
+                "name": "chain",
+                "stages": (1, 2),
+                "ops": ("mb3_k3", f"{EXAMPLES}/own_op.py:SqueezeExcite"),
+            },
+            "SqueezeExcite|mb3_k3|SqueezeExcite",
+            "the op 'SqueezeExcite' is not of this package",
+        ),
+        (
+            {"name": f"{EXAMPLES}/own_space.py:Blocks", "depth": 1},
+            "conv1",
+            "the space Blocks is not of this package",
+        ),
+    ],
+)
+def test_parts_of_ones_own_have_the_other_forms(space, text, reason, tmp_path, caplog):
+    """The program of the network itself, and its arrays by their own names."""
+    if "stages" in space:
+        space |= {"stem_stride": 1, "head": 0}
+    finished.make(tmp_path / "run", {"final": [text]}, space)
+    with caplog.at_level(logging.WARNING, "nas_jax"):
+        path = nas_jax.export(tmp_path / "run")
+    said = about(path)
+    assert said["not_written"][forms.PLAIN] == f"the network has no plain form: {reason}"
+    assert caplog.records[0].message.startswith(f"export without {forms.PLAIN}: ")
+    assert not (path / forms.PLAIN).exists()
+    assert set(said["verification"]["forms"]) == {forms.STABLEHLO}
+    assert said["verification"]["verified"]
+    name = f"{arch_id(text)}-final-F4-seed0"
+    images, wanted = finished.logits_of(tmp_path / "run", name)
+    finished.assert_same(
+        np.log(model.load(path).predict(images).probabilities), _log_softmax(wanted)
+    )
+    arrays = safetensors.load_file(path / forms.PARAMS)
+    assert "params/classifier/kernel" in arrays
+
+
+def _log_softmax(logits):
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def test_without_the_extra_the_other_forms_are_written(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(forms, "has_onnx", lambda: False)
+    said = about(nas_jax.export(run, folder=tmp_path / "there"))
+    assert said["not_written"] == {forms.ONNX: "pip install 'nas_jax[onnx]' writes it"}
+    assert forms.ONNX not in said["files"]
+    assert said["verification"]["verified"]
+
+
+# -- bad input ------------------------------------------------------------------------------------
+
+
+def no_run(there):
+    (there / "config.json").unlink()
+
+
+def no_network(there):
+    shutil.rmtree(there / "retrain")
+
+
+def no_checkpoints(there):
+    for path in there.glob("retrain/final/*/*/*/checkpoints"):
+        shutil.rmtree(path)
+
+
+def other_classes(there):
+    names = [*"abcdefghij"]
+    changed(there / "data.json", class_names=names)
+
+
+def as_it_is(there):
+    """Change nothing."""
+
+
+@pytest.mark.parametrize(
+    ("change", "network", "message"),
+    [
+        (no_run, "best", "holds no run: there is no "),
+        (
+            no_network,
+            "best",
+            "has no finished network (retrain/*/F*/*/seed*/result.json): run --mode",
+        ),
+        (no_checkpoints, "best", "checkpoints is missing: the network cannot be read"),
+        (other_classes, "best", "is of another network: names of classes is ['0', '1'"),
+        (as_it_is, "group:topp", "group of the network='topp' is none of random, stratified, top"),
+        (as_it_is, "group:random", "has no network of that group"),
+        (as_it_is, "0>sep3x3", "'0>sep3x3' is no architecture of the space of "),
+        (as_it_is, "0>conv7x7|0>maxpool", "'conv7x7' is none of its ops"),
+        (as_it_is, "0>sep3x3|0>sep3x3", "was not trained alone in "),
+        (as_it_is, "best", "has other files, such as mine.txt: give another folder"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_in_a_line(change, network, message, run, tmp_path):
+    there = copied(run, tmp_path)
+    change(there)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").touch()
+    arguments = [f"--workdir={there}", f"--network={network}"]
+    if "mine.txt" in message:
+        arguments.append(f"--folder={tmp_path}/full")
+    code, errors = launching.main("--mode=export", *arguments)
+    (line,) = [line for line in errors.splitlines() if "error: " in line]
+    assert code == 2
+    assert message in line
+
+
+def test_the_modes_name_what_is_missing(exported):
+    for arguments, message in (
+        (["--mode=export"], "--workdir is missing"),
+        (["--mode=export", "--workdir=runs/none", "image.png"], "'image.png' is no flag"),
+        (["--mode=predict", "image.png"], "--model is missing"),
+        (["--mode=predict", f"--model={exported}"], "no image is named"),
+        (["--mode=report", "--workdir=runs/none"], "holds no run: there is no "),
+    ):
+        code, errors = launching.main(*arguments)
+        assert code == 2
+        assert message in errors

@@ -115,7 +115,8 @@ def test_exports_of_all_spaces_are_verified(name, exported):
     _, text, path = exported[name]
     about = json.loads((path / "model.json").read_text())
     checked, (fields, arch, has_widths) = about["verification"], RUNS[name]
-    assert checked["verified"] and not about["not_written"]
+    assert checked["verified"]
+    assert not about["not_written"]
     assert set(checked["forms"]) == set(FORMS)
     assert checked["accuracy"]["accuracy"] == about["result"]["test_accuracy"]
     assert (about["architecture"], about["space"]["name"]) == (arch, fields["name"])
