@@ -6,7 +6,6 @@
 The folder needs neither the workdir nor, but for `nas_jax.load`, this package.
 """
 
-import dataclasses
 import functools
 import hashlib
 import logging
@@ -14,6 +13,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 import nas_jax
 from nas_jax.costs import widths
@@ -24,6 +27,7 @@ from nas_jax.exports.workdirs import Finished, Workdir
 from nas_jax.report.architecture import Architecture
 from nas_jax.runtime import environment
 from nas_jax.spaces import Space
+from nas_jax.standalone.retrain import CLEAR_EVERY
 from nas_jax.storage import file_paths, json_files
 from nas_jax.storage import workdir as workdir_lib
 
@@ -66,10 +70,16 @@ def export(
     root = source.directory / "export" if folder is None else file_paths.local(folder, "folder")
     is_group = network.startswith(choosing.GROUP)
     written = []
-    for one in networks:
+    for number, one in enumerate(networks, 1):
         path = root / one.name if is_group or folder is None else root
-        _write(source, one, path, why)
+        try:
+            _write(source, one, path, why)
+        except OSError as error:
+            what = f"{error.filename or path}: {error.strerror or error}"
+            raise ValueError(f"{what}; name a folder that can be written to") from error
         written.append(path)
+        if number % CLEAR_EVERY == 0:
+            jax.clear_caches()
     return written if is_group else written[0]
 
 
@@ -96,7 +106,8 @@ def _write(source: Workdir, finished: Finished, folder: Path, why: str) -> None:
         "widths": channels and dict(zip(source.space.tensors(text), channels)),
         "image_shape": facts.image_shape,
         "preprocessing": {
-            **dataclasses.asdict(preparation),
+            "crop": preparation.crop,
+            "upright": preparation.upright,
             "range": "pixels 0 to 255, of 8 bits; (pixel / 255 - mean) / std is in the network",
             "mean": facts.mean,
             "std": facts.std,
@@ -144,7 +155,8 @@ class _Written:
     def __init__(self, folder, net, variables, facts):
         self._folder, self._net, self._variables, self._facts = folder, net, variables, facts
         prepare = functools.partial(augment.standardise, mean=facts.mean, std=facts.std)
-        self.network, self.reasons = forms.of_network(net, variables, prepare), {}
+        self._of = functools.partial(forms.of_network, net, prepare=prepare)
+        self.network, self.reasons = self._of(variables), {}
 
     def write(self, about):
         """Write all forms that can be written, and say which cannot."""
@@ -186,6 +198,8 @@ class _Written:
             forms.STABLEHLO: lambda: forms.read_stablehlo(self._folder / forms.STABLEHLO),
             forms.ONNX: lambda: forms.read_onnx(self._folder / forms.ONNX),
         }
+        if forms.PLAIN in self.reasons:  # nothing else reads the arrays
+            readers[forms.PARAMS] = lambda: self._of(forms.read_params(self._folder / forms.PARAMS))
         return {name: read() for name, read in readers.items() if name not in self.reasons}
 
 
@@ -196,12 +210,24 @@ def _verified(source, finished, net, variables, written, data, reason) -> dict[s
     checked = {"verified": False, "compared_on": words, "forms": found}
     if data is None:
         return {**checked, "why_not": reason}
-    config = source.config
-    again = verification.reproduced(
-        net, variables, data, finished, config.metric, config.retrain.eval_batch_size
-    )
+    again = _reproduced(source, finished, net, variables, data)
     equal = again["equal"] and all(form["equal"] for form in found.values())
     return {**checked, "verified": equal, "accuracy": again}
+
+
+def _reproduced(source, finished, net, variables, data):
+    """Reproduce the accuracy; where config.json names no dtype, at that of the device it was of."""
+    config, dtype = source.config, np.dtype(net.dtype).name
+    dtypes = [dtype]
+    if config.network.dtype == "auto":
+        dtypes.append("bfloat16" if dtype == "float32" else "float32")
+    options = config.metric, config.retrain.eval_batch_size
+    for dtype in dtypes:
+        at_dtype = net.clone(dtype=jnp.dtype(dtype))
+        again = verification.reproduced(at_dtype, variables, data, finished, *options)
+        if again["equal"]:
+            break
+    return again
 
 
 def _say(folder: Path, checked: Mapping[str, Any], reason: str) -> None:

@@ -7,7 +7,7 @@ from nas_jax.spaces import ops
 
 _POOLS = {"maxpool": plain_layers.max_pool, "avgpool": plain_layers.avg_pool}
 _SEPARABLE = {f"sep{size}x{size}": size for size in (3, 5, 7)}
-KNOWN = ("identity", *_POOLS, *_SEPARABLE, "conv7x7", *ops.INVERTED)
+OPS = ("identity", *_POOLS, *_SEPARABLE, "conv7x7", *ops.INVERTED)
 
 
 class Term(NamedTuple):
@@ -24,12 +24,12 @@ class Term(NamedTuple):
 
 def check(given: Any) -> None:
     """Refuse an op whose plain form is not known. Raises: ValueError that names it."""
-    if not isinstance(given, str) or given not in KNOWN:
+    if not isinstance(given, str) or given not in OPS:
         raise ValueError(f"the op {ops.label(given)!r} is not of this package")
 
 
 def of(op: str, x: str, name: str, norm: str, channels: tuple[Any, Any], strides: int = 1) -> Term:
-    """Write an op of `KNOWN`.
+    """Write an op of `OPS`.
 
     Args:
       op: its name.

@@ -191,7 +191,7 @@ def test_parts_of_ones_own_have_the_other_forms(space, text, reason, tmp_path, c
     assert said["not_written"][forms.PLAIN] == f"the network has no plain form: {reason}"
     assert caplog.records[0].message.startswith(f"export without {forms.PLAIN}: ")
     assert not (path / forms.PLAIN).exists()
-    assert set(said["verification"]["forms"]) == {forms.STABLEHLO}
+    assert set(said["verification"]["forms"]) == {forms.STABLEHLO, forms.PARAMS}
     assert said["verification"]["verified"]
     name = f"{arch_id(text)}-final-F4-seed0"
     images, wanted = finished.logits_of(tmp_path / "run", name)
@@ -270,6 +270,14 @@ def test_what_cannot_be_exported_is_refused_in_a_line(change, network, message, 
     (line,) = [line for line in errors.splitlines() if "error: " in line]
     assert code == 2
     assert message in line
+
+
+def test_a_folder_that_cannot_be_written_is_named(run, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ValueError, match=f"^{tmp_path}/file: .*; name a folder that can be written"
+    ):
+        nas_jax.export(run, folder=tmp_path / "file")
 
 
 def test_the_modes_name_what_is_missing(exported):
