@@ -205,9 +205,10 @@ class _Written:
 
 def _verified(source, finished, net, variables, written, data, reason) -> dict[str, Any]:
     """Compare the forms, and reproduce the accuracy if the images can be read."""
-    images, words = verification.images_of(data, source.facts, finished.split)
+    images, what = verification.images_of(data, source.facts, finished.split)
     found = verification.compared(written.network, written.functions(), images)
-    checked = {"verified": False, "compared_on": words, "forms": found}
+    compared_on = {"images": what, "num_images": len(images)}
+    checked = {"verified": False, "compared_on": compared_on, "forms": found}
     if data is None:
         return {**checked, "why_not": reason}
     again = _reproduced(source, finished, net, variables, data)
@@ -232,13 +233,14 @@ def _reproduced(source, finished, net, variables, data):
 
 def _say(folder: Path, checked: Mapping[str, Any], reason: str) -> None:
     """Log what was verified. Raises: ValueError that names what differs."""
+    images = f"{checked['compared_on']['num_images']} images ({checked['compared_on']['images']})"
     for name, form in checked["forms"].items():
         if not form["equal"]:
             classes = "equal" if form["classes_equal"] else "other"
             raise ValueError(
                 f"{folder / name} does not do what the network does: logits differ by "
                 f"{form['largest_relative_difference']:.2g} of the largest (at most "
-                f"{verification.TOLERANCE:g}), with {classes} classes, on {checked['compared_on']}"
+                f"{verification.TOLERANCE:g}), with {classes} classes, on {images}"
             )
     differences = [form["largest_relative_difference"] for form in checked["forms"].values()]
     forms_agree = f"{', '.join(checked['forms'])} agree within {max(differences):.1e}"

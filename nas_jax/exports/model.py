@@ -71,19 +71,13 @@ class Model:
         """Return the likeliest class of each image, and the probabilities of all classes.
 
         Args:
-          images: the path of an image file, or a list of paths; or an array, uint8 or floats in
-            [0, 1], [N, H, W, C], [N, H, W], [H, W, C] or [H, W]. Images of another size than the
+          images: the path of an image file; an array, uint8 or floats in [0, 1], [N, H, W, C],
+            [N, H, W], [H, W, C] or [H, W]; or a list of these. Images of another size than the
             network's are brought to it as the training read images.
 
         Raises: ValueError that names the image, if it cannot be read.
         """
-        paths = _paths(images)
-        if paths is None:
-            inputs = self._preparation.of_arrays(images)
-        elif not paths:
-            raise ValueError("images is empty: give at least one")
-        else:
-            inputs = np.stack([self._preparation.read(path) for path in paths])
+        inputs = self._inputs(images)
         batches = [self._of_batch(inputs[i : i + BATCH]) for i in range(0, len(inputs), BATCH)]
         probabilities = np.concatenate(batches)
         return Predictions([self.class_names[i] for i in probabilities.argmax(-1)], probabilities)
@@ -97,6 +91,18 @@ class Model:
         for first in range(0, len(paths), BATCH):
             part = paths[first : first + BATCH]
             yield from zip(part, self.predict(part).probabilities)
+
+    def _inputs(self, images):
+        """Return the inputs uint8 [N, H, W, C] of all that `predict` takes."""
+        each = images if isinstance(images, list | tuple) else [images]
+        if not each:
+            raise ValueError("images is empty: give at least one")
+        return np.concatenate([self._input(image) for image in each])
+
+    def _input(self, image):
+        if isinstance(image, str | Path):
+            return self._preparation.read(file_paths.local(image, "images"))[None]
+        return self._preparation.of_arrays(image)
 
     def _of_batch(self, inputs):
         """Compute up to `BATCH` images; one program serves all numbers of them."""
@@ -131,12 +137,3 @@ def _read(folder):
     if forms.STABLEHLO not in about["files"]:
         raise ValueError(f"{path} is damaged: it names no {forms.STABLEHLO}")
     return about
-
-
-def _paths(images):
-    """Return the paths of image files; None if these are arrays."""
-    if isinstance(images, str | Path):
-        return [images]
-    if isinstance(images, list | tuple) and all(isinstance(x, str | Path) for x in images):
-        return list(images)
-    return None

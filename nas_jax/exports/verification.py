@@ -70,12 +70,12 @@ def reproduced(
 
 
 def images_of(data: Data | None, facts: Facts, split: str) -> tuple[np.ndarray, str]:
-    """Return images uint8 [N, H, W, C] on which forms are compared, and in words what they are."""
+    """Return images uint8 [N, H, W, C] on which forms are compared, and the split, or what else."""
     if data is None:
         random = np.random.default_rng(0).integers(0, 256, (NUM_RANDOM, *facts.image_shape))
-        return random.astype(np.uint8), f"{NUM_RANDOM} images of random pixels"
+        return random.astype(np.uint8), "random pixels"
     count = min(MOST_COMPARED, data.num_images(split))
-    return data.fixed(split, count)[0], f"{count} images of the split {split!r}"
+    return data.fixed(split, count)[0], split
 
 
 def compared(network: Logits, forms: Mapping[str, Logits], images: np.ndarray) -> dict[str, Any]:

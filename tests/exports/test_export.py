@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from safetensors import numpy as safetensors
 
@@ -41,7 +42,7 @@ def test_model_json_says_what_the_network_is_and_how_it_was_verified(run, export
     assert said["result"] == result
     checked = said["verification"]
     assert checked["verified"]
-    assert checked["compared_on"] == "128 images of the split 'test'"
+    assert checked["compared_on"] == {"images": "test", "num_images": 128}
     assert checked["accuracy"]["accuracy"] == result["test_accuracy"]
     for name in (forms.PLAIN, forms.STABLEHLO, forms.ONNX):
         assert checked["forms"][name]["largest_relative_difference"] <= 1e-5
@@ -55,6 +56,7 @@ def test_model_json_says_what_the_network_is_and_how_it_was_verified(run, export
 def test_an_export_is_the_same_again(run, exported, tmp_path):
     again = nas_jax.export(nas_jax.read(run), folder=tmp_path / "again")
     assert about(again)["files"] == about(exported)["files"]
+    assert nas_jax.export(run, "group:top") == [exported]
 
 
 def test_networks_by_architecture_id_and_group(run):
@@ -141,6 +143,44 @@ def test_another_accuracy_is_refused_by_the_command(run, tmp_path):
     assert not json_files.read_json(said)["verification"]["verified"]
 
 
+@pytest.mark.system
+def test_the_network_is_exported_as_it_was_evaluated(tmp_path):
+    """At bfloat16, with moving means of the weights, other batch norms, another metric."""
+    fields = {"retrain__final__train__ema": 0.5, "network__dtype": "bfloat16"}
+    fields |= {"network__relu_before_bn": True, "metric": "macro_f1"}
+    finished.make(tmp_path, {"final": [finished.OTHER_CELL]}, **fields)
+    path = nas_jax.export(tmp_path)
+    said = about(path)
+    again = said["verification"]["accuracy"]
+    assert said["verification"]["verified"]
+    assert again["dtype"] == "bfloat16"
+    assert again["accuracy"] == said["result"]["test_accuracy"]
+    assert again["macro_f1"] == said["result"]["test_macro_f1"]
+    (one,) = Workdir(tmp_path).finished
+    with ocp.StandardCheckpointer() as checkpointer:
+        saved = checkpointer.restore(one.path / "checkpoints" / "2" / "default")
+    exported = safetensors.load_file(path / forms.PARAMS)["params/classifier/kernel"]
+    np.testing.assert_array_equal(exported, saved["average"]["params"]["classifier"]["kernel"])
+    assert (exported != saved["params"]["classifier"]["kernel"]).any()
+
+
+@pytest.mark.system
+def test_networks_of_a_whole_search_are_exported(tmp_path):
+    """They were trained together, in the program of their supernet; all by the command."""
+    short = {"supernet.train.num_steps": 10, "sweep.num_candidates": 8}
+    given = [f"--config.{name}={value}" for name, value in short.items()]
+    workdir = f"--workdir={tmp_path}"
+    assert launching.main("--config=tests/configs/tiny.py", workdir, *given) == (0, "")
+    assert json_files.read_json(tmp_path / "retrain/final/compile.json") == {"compile": "together"}
+    for network in ("best", "group:stratified"):
+        assert launching.main("--mode=export", workdir, f"--network={network}") == (0, "")
+    protocols = sorted(path.name.split("-")[1] for path in (tmp_path / "export").iterdir())
+    assert protocols == ["final", "short"]
+    for path in (tmp_path / "export").iterdir():
+        assert about(path)["verification"]["verified"]
+    assert launching.main("--mode=report", workdir) == (0, "")
+
+
 @pytest.mark.parametrize("why", ["cannot be read", "has changed"])
 def test_without_its_images_an_export_is_unverified(why, run, tmp_path, caplog):
     there = copied(run, tmp_path)
@@ -157,7 +197,7 @@ def test_without_its_images_an_export_is_unverified(why, run, tmp_path, caplog):
     checked = about(path)["verification"]
     assert not checked["verified"]
     assert why in checked["why_not"]
-    assert checked["compared_on"] == "64 images of random pixels"
+    assert checked["compared_on"] == {"images": "random pixels", "num_images": 64}
     assert all(form["equal"] for form in checked["forms"].values())
 
 

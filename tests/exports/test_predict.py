@@ -98,6 +98,8 @@ def test_predictions_are_those_of_the_network(run, exported):
     expected = exponentials / exponentials.sum(-1, keepdims=True)
     np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
     assert found.classes == [str(label) for label in wanted.argmax(-1)]
+    listed = nas_jax.load(exported).predict([images[0], images[1, ..., 0], images[2:5] / 255])
+    np.testing.assert_array_equal(listed.probabilities, found.probabilities[:5])
 
 
 def test_a_line_for_each_image(exported, tmp_path):
