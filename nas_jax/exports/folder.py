@@ -6,7 +6,6 @@
 The folder needs neither the workdir nor, but for `nas_jax.load`, this package.
 """
 
-import functools
 import hashlib
 import logging
 import subprocess
@@ -15,15 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 import nas_jax
 from nas_jax.costs import widths
-from nas_jax.data import augment
 from nas_jax.data.dataset import Data
-from nas_jax.exports import choosing, forms, inputs, plain, renaming, verification
+from nas_jax.exports import choosing, forms, inputs, verification
 from nas_jax.exports.workdirs import Finished, Workdir
+from nas_jax.exports.written import Written
 from nas_jax.report.architecture import Architecture
 from nas_jax.runtime import environment
 from nas_jax.spaces import Space
@@ -34,8 +31,6 @@ from nas_jax.storage import workdir as workdir_lib
 logger = logging.getLogger(__name__)
 
 FILE, FORMAT = "model.json", 1
-FORMS = (forms.PARAMS, forms.PLAIN, forms.STABLEHLO, forms.ONNX)
-_INSTALL_ONNX = "pip install 'nas_jax[onnx]' writes it"
 
 
 def export(
@@ -92,7 +87,7 @@ def _write(source: Workdir, finished: Finished, folder: Path, why: str) -> None:
     net = source.network(finished)
     variables = source.variables(finished, net)
     about = _about(source, finished, architecture)
-    facts, written = source.facts, _Written(folder, net, variables, source.facts)
+    facts, written = source.facts, Written(folder, net, variables, source.facts)
     written.write(about)
     data, reason = source.read_data
     checked = _verified(source, finished, net, variables, written, data, reason)
@@ -131,9 +126,9 @@ def _make(folder):
     """Make the folder, without the files of an earlier export."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
-        if path.name not in (FILE, *FORMS, "__pycache__"):
+        if path.name not in (FILE, *forms.ALL, "__pycache__"):
             raise ValueError(f"{folder} has other files, such as {path.name}: give another folder")
-    for name in (FILE, *FORMS):
+    for name in (FILE, *forms.ALL):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -144,65 +139,6 @@ def _about(source, finished, architecture):
     return f"{head}\n\n{architecture!r}"
 
 
-class _Written:
-    """The forms of a network in a folder.
-
-    Attributes:
-      network: the function of the network itself.
-      reasons: by form, why it is not written.
-    """
-
-    def __init__(self, folder, net, variables, facts):
-        self._folder, self._net, self._variables, self._facts = folder, net, variables, facts
-        prepare = functools.partial(augment.standardise, mean=facts.mean, std=facts.std)
-        self._of = functools.partial(forms.of_network, net, prepare=prepare)
-        self.network, self.reasons = self._of(variables), {}
-
-    def write(self, about):
-        """Write all forms that can be written, and say which cannot."""
-        facts, folder = self._facts, self._folder
-        try:
-            given = plain.Inputs(facts.image_shape, facts.mean, facts.std, facts.class_names)
-            made = plain.of(self._net, self._variables, given, about)
-        except ValueError as error:
-            forms.save_params(folder / forms.PARAMS, renaming.flat(self._variables))
-            forms.save_stablehlo(folder / forms.STABLEHLO, self.network, facts.image_shape)
-            self._leave_out(forms.PLAIN, f"the network has no plain form: {error}")
-            self._leave_out(forms.ONNX, "it is made of the plain form")
-            return
-        forms.save_params(folder / forms.PARAMS, made.arrays)
-        json_files.write_text(folder / forms.PLAIN, made.source)
-        function = forms.read_plain(folder)
-        forms.save_stablehlo(folder / forms.STABLEHLO, function, facts.image_shape)
-        self._write_onnx(function)
-
-    def _write_onnx(self, function):
-        if not forms.has_onnx():
-            self.reasons[forms.ONNX] = _INSTALL_ONNX
-            logger.info("export without %s: %s", forms.ONNX, _INSTALL_ONNX)
-            return
-        try:
-            forms.save_onnx(self._folder / forms.ONNX, function, self._facts.image_shape)
-        except Exception as error:  # of a converter
-            reason = " ".join(str(error).split())[:200]
-            self._leave_out(forms.ONNX, f"jax2onnx fails: {type(error).__name__} {reason}")
-
-    def _leave_out(self, name, reason):
-        self.reasons[name] = reason
-        logger.warning("export without %s: %s", name, reason)
-
-    def functions(self) -> dict[str, forms.Logits]:
-        """Read the forms back from their files."""
-        readers = {
-            forms.PLAIN: lambda: forms.read_plain(self._folder),
-            forms.STABLEHLO: lambda: forms.read_stablehlo(self._folder / forms.STABLEHLO),
-            forms.ONNX: lambda: forms.read_onnx(self._folder / forms.ONNX),
-        }
-        if forms.PLAIN in self.reasons:  # nothing else reads the arrays
-            readers[forms.PARAMS] = lambda: self._of(forms.read_params(self._folder / forms.PARAMS))
-        return {name: read() for name, read in readers.items() if name not in self.reasons}
-
-
 def _verified(source, finished, net, variables, written, data, reason) -> dict[str, Any]:
     """Compare the forms, and reproduce the accuracy if the images can be read."""
     images, what = verification.images_of(data, source.facts, finished.split)
@@ -211,24 +147,9 @@ def _verified(source, finished, net, variables, written, data, reason) -> dict[s
     checked = {"verified": False, "compared_on": compared_on, "forms": found}
     if data is None:
         return {**checked, "why_not": reason}
-    again = _reproduced(source, finished, net, variables, data)
+    again = verification.reproduced(source.config, net, variables, data, finished)
     equal = again["equal"] and all(form["equal"] for form in found.values())
     return {**checked, "verified": equal, "accuracy": again}
-
-
-def _reproduced(source, finished, net, variables, data):
-    """Reproduce the accuracy; where config.json names no dtype, at that of the device it was of."""
-    config, dtype = source.config, np.dtype(net.dtype).name
-    dtypes = [dtype]
-    if config.network.dtype == "auto":
-        dtypes.append("bfloat16" if dtype == "float32" else "float32")
-    options = config.metric, config.retrain.eval_batch_size
-    for dtype in dtypes:
-        at_dtype = net.clone(dtype=jnp.dtype(dtype))
-        again = verification.reproduced(at_dtype, variables, data, finished, *options)
-        if again["equal"]:
-            break
-    return again
 
 
 def _say(folder: Path, checked: Mapping[str, Any], reason: str) -> None:
@@ -262,7 +183,7 @@ def _say(folder: Path, checked: Mapping[str, Any], reason: str) -> None:
 
 def _digests(folder):
     """Return {file: its SHA-256} of the forms."""
-    there = [name for name in FORMS if (folder / name).exists()]
+    there = [name for name in forms.ALL if (folder / name).exists()]
     return {name: digest(folder / name) for name in there}
 
 

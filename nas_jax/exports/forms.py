@@ -31,6 +31,7 @@ PARAMS, PLAIN, STABLEHLO, ONNX = (
     "model.stablehlo",
     "model.onnx",
 )
+ALL = (PARAMS, PLAIN, STABLEHLO, ONNX)
 PLATFORMS = ("cpu", "cuda", "tpu")
 _EXTRA = "jax2onnx"
 

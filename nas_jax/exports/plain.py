@@ -54,7 +54,7 @@ def of(net: Network, variables: Mapping[str, Any], inputs: Inputs, about: str) -
       inputs: its images and classes.
       about: lines on the network, for the docstring.
 
-    Raises: ValueError that says why it has no plain form, if its space or an op is not of this
+    Raises: NoPlainForm that says why it has none, if its space or an op is not of this
       package.
     """
     write = plain_networks.writer(net)

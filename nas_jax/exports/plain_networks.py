@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from nas_jax.exports import plain_layers, plain_terms, renaming
-from nas_jax.exports.plain_terms import Term
+from nas_jax.exports.plain_terms import NoPlainForm, Term
 from nas_jax.nn.network import Network
 from nas_jax.spaces import ops
 from nas_jax.spaces.cell import CellSpace
@@ -37,12 +37,12 @@ class Text(NamedTuple):
 def writer(net: Network) -> Callable[[Network, Shapes], Text]:
     """Return the writer for a stand-alone network.
 
-    Raises: ValueError that says why there is none, if the space or an op that is on is not of this
+    Raises: NoPlainForm that says why there is none, if the space or an op that is on is not of this
       package.
     """
     space = net.space
     if type(space) not in _WRITERS:
-        raise ValueError(f"the space {type(space).__name__} is not of this package")
+        raise NoPlainForm(f"the space {type(space).__name__} is not of this package")
     for op in _ops_that_are_on(net):
         plain_terms.check(op)
     return _WRITERS[type(space)]

@@ -10,6 +10,10 @@ _SEPARABLE = {f"sep{size}x{size}": size for size in (3, 5, 7)}
 OPS = ("identity", *_POOLS, *_SEPARABLE, "conv7x7", *ops.INVERTED)
 
 
+class NoPlainForm(ValueError):
+    """A network has no plain form, since a part of it is not of this package."""
+
+
 class Term(NamedTuple):
     """A term of a sum.
 
@@ -23,9 +27,9 @@ class Term(NamedTuple):
 
 
 def check(given: Any) -> None:
-    """Refuse an op whose plain form is not known. Raises: ValueError that names it."""
+    """Refuse an op whose plain form is not known. Raises: NoPlainForm that names it."""
     if not isinstance(given, str) or given not in OPS:
-        raise ValueError(f"the op {ops.label(given)!r} is not of this package")
+        raise NoPlainForm(f"the op {ops.label(given)!r} is not of this package")
 
 
 def of(op: str, x: str, name: str, norm: str, channels: tuple[Any, Any], strides: int = 1) -> Term:

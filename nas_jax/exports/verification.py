@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from nas_jax.data import augment
 from nas_jax.data.dataset import Data
@@ -28,28 +30,41 @@ _ROUNDED = {"float32": 0.002, "bfloat16": 0.01, "float16": 0.01}
 
 
 def reproduced(
-    net: Network, variables: Any, data: Data, finished: Finished, metric: str, batch_size: int
+    config: ConfigDict, net: Network, variables: Any, data: Data, finished: Finished
 ) -> dict[str, Any]:
     """Evaluate a network as its result.json was made, and compare.
 
+    Where the config names no dtype, that of this machine is tried, then that of the other kind.
+
     Args:
-      net: with running statistics, at the dtype of the training.
+      config: of the run.
+      net: with running statistics.
       variables: its params and batch_stats.
       data: the images.
       finished: the network, whose result.json counts.
-      metric: `config.metric`, which is reported beside the accuracy.
-      batch_size: of the evaluation.
 
     Returns: what model.json says of it; "equal" is whether it is within rounding.
     """
+    dtypes = [np.dtype(net.dtype).name]
+    if config.network.dtype == "auto":
+        dtypes.append("bfloat16" if dtypes == ["float32"] else "float32")
+    tried = []
+    for dtype in dtypes:
+        tried.append(_at_dtype(dtype, config, net, variables, data, finished))
+        if tried[-1]["equal"]:
+            return tried[-1]
+    return tried[0]
+
+
+def _at_dtype(dtype, config, net, variables, data, finished):
     split = finished.split
     counts = evaluation.class_counts(
-        net,
+        net.clone(dtype=jnp.dtype(dtype)),
         variables,
-        data.in_order(split, batch_size),
+        data.in_order(split, config.retrain.eval_batch_size),
         prepare=augment.standardiser(data),
     )
-    num_images, dtype = data.num_images(split), np.dtype(net.dtype).name
+    num_images, metric = data.num_images(split), config.metric
     accuracy = float(class_metrics.of_counts("accuracy", counts))
     differing = round(abs(accuracy - finished.accuracy) * num_images)
     allowed = max(1, int(_ROUNDED[dtype] * num_images))

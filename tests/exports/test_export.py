@@ -47,7 +47,7 @@ def test_model_json_says_what_the_network_is_and_how_it_was_verified(run, export
     for name in (forms.PLAIN, forms.STABLEHLO, forms.ONNX):
         assert checked["forms"][name]["largest_relative_difference"] <= 1e-5
         assert checked["forms"][name]["classes_equal"]
-    for name in folder.FORMS:
+    for name in forms.ALL:
         assert said["files"][name] == hashlib.sha256((exported / name).read_bytes()).hexdigest()
     arrays = safetensors.load_file(exported / forms.PARAMS)
     assert sum(a.size for n, a in arrays.items() if n.startswith("params/")) == result["params"]
@@ -118,7 +118,7 @@ def test_a_form_that_differs_is_named_and_nothing_is_deleted(run, tmp_path, monk
     said = about(tmp_path / "wrong")
     assert not said["verification"]["verified"]
     assert said["verification"]["forms"][forms.PLAIN]["largest_relative_difference"] > 1e-5
-    assert {*folder.FORMS} <= {path.name for path in (tmp_path / "wrong").iterdir()}
+    assert {*forms.ALL} <= {path.name for path in (tmp_path / "wrong").iterdir()}
 
 
 def copied(run, tmp_path):
