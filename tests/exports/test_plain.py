@@ -26,13 +26,17 @@ SPACES = {
     "nasbench201": ("nasbench201", {"num_cells": 1, "num_stages": 2}),
     "nasbench_macro": ("nasbench_macro", {"stages": (1, 2), "head": 2}),
     "chain": ("chain", {"stages": ((2, 1, 1), (2, 2, 2)), "ops": OPS, "stem_stride": 2}),
+    "untied, twice": (
+        "cell",
+        {"num_cells": 2, "num_blocks": 1, "tied": False, "ops": ("sep3x3", "maxpool", "sep3x3")},
+    ),
     "widths": (
         "chain",
         {"stages": (1, 2), "ops": ("identity", "mb3_k3", "maxpool"), "head": 2},
     ),
 }
 # Each op and each way to join them: every option at once, and legal architectures.
-SOME = ("cell", "nasbench_macro", "widths")
+SOME = ("cell", "untied, twice", "nasbench_macro", "widths")
 CASES = [
     *((name, arch, False, False) for name in SPACES for arch in ("all_on", 1)),
     *((name, 2, True, False) for name in ("untied", "nasbench201", "chain")),
