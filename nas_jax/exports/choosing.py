@@ -37,9 +37,14 @@ def choose(workdir: Workdir, network: str) -> tuple[list[Finished], str]:
 
 
 def _best(workdir):
-    """Return the final network, else short, of the best value that all of them have."""
-    protocol = _protocol(workdir.finished)
-    networks = [one for one in workdir.finished if one.protocol == protocol]
+    """Return the final network, else short, of the best value that all of them have.
+
+    All-on is no candidate: it is outside the space, and no sweep has evaluated it.
+    """
+    space = workdir.space
+    legal = [one for one in workdir.finished if space.contains(space.from_str(_text(one)))]
+    protocol = _protocol(legal or workdir.finished)
+    networks = [one for one in legal or workdir.finished if one.protocol == protocol]
     by = ((words, list(map(value, networks))) for words, value in _values(workdir, protocol))
     words, values = next((words, values) for words, values in by if None not in values)
     size = [(v, one.result["filters"], -one.result["seed"]) for v, one in zip(values, networks)]

@@ -85,6 +85,8 @@ def test_the_best_is_by_validation_where_there_is_one(run, tmp_path):
     write(tmp_path, "final", b, test_accuracy=0.8, seed=1)
     write(tmp_path, "final", b, test_accuracy=0.7)
     write(tmp_path, "final", b, test_accuracy=0.6, filters=8)
+    space = Workdir(run).space
+    write(tmp_path, "final", space.to_str(space.all_on()), test_accuracy=0.95)  # no candidate
 
     def best():
         (one,), why = choosing.choose(Workdir(tmp_path), "best")
