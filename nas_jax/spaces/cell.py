@@ -154,9 +154,7 @@ class CellSpace(base.Space):
 
     def layers(self, text: str) -> list[base.Layer]:
         """List the layers, of the paper's ops alone; see `base.Space.layers`."""
-        for op in self.ops:
-            if op not in PAPER_OPS:
-                raise ValueError(f"space.ops has {op!r}: the widths of its layers are not known")
+        ops_lib.check_widths(self.ops, PAPER_OPS)
         layers = [base.Layer((stem,), (), stem) for stem in ("stem1", "stem2")]
         outputs, on = [("stem1",), ("stem2",)], self.indices(text)
         for cell in range(self.num_cells):

@@ -84,13 +84,8 @@ class ChainSpace(base.Space):
 
     def layers(self, text: str) -> list[base.Layer]:
         """List the layers, if all ops are inverted residuals or pass; see `base.Space.layers`."""
-        layers, known = (
-            [_layer(("stem",), (), self.tensor(-1))],
-            {*ops_lib.INVERTED, *ops_lib.PASSING},
-        )
-        for op in self.ops:
-            if op not in known:
-                raise ValueError(f"space.ops has {op!r}: the widths of its layers are not known")
+        ops_lib.check_widths(self.ops, (*ops_lib.PASSING, *ops_lib.INVERTED))
+        layers = [_layer(("stem",), (), self.tensor(-1))]
         for i, on in enumerate(self.indices(text)):
             for j in on:
                 layers += self._op_layers(i, j)

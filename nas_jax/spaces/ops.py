@@ -5,7 +5,7 @@ What an op must be is written at `Op`.
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -154,6 +154,20 @@ def label(op: str | Op) -> str:
     if not name.replace(".", "_").isidentifier():
         raise ValueError(f"space.ops has {op!r}, a function without a name: define it by `def`")
     return name
+
+
+def check_widths(ops: Iterable[str | Op], known: Iterable[str]) -> None:
+    """Check that the layers of all ops are known, so that their widths can be tuned.
+
+    Raises: ValueError that names the first other op, and the ops that are `known`.
+    """
+    known = tuple(known)
+    for op in ops:
+        if op not in known:
+            raise ValueError(
+                f"space.ops has {label(op)!r}: the widths of its layers are not known, and cannot "
+                f"be tuned; those of {', '.join(known)} can"
+            )
 
 
 def takes(op: Op, keyword: str) -> bool:

@@ -145,8 +145,13 @@ def _zeros(shapes):
 
 def test_widths_of_other_ops_are_refused():
     chain = spaces.chain(stages=(1,), ops=("identity", "sep3x3"))
-    with pytest.raises(ValueError, match=r"space.ops has 'sep3x3': the widths of its layers"):
-        chain.layers("identity")
+    for space, op in (
+        (chain, "sep3x3"),
+        (spaces.chain(stages=(1,), ops=(Attention,)), "Attention"),
+    ):
+        message = rf"^space.ops has '{op}': the widths of its layers are not known, .* mb6_k7 can$"
+        with pytest.raises(ValueError, match=message):
+            space.layers("identity")
     cell = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity", "mb3_k3"))
     with pytest.raises(ValueError, match=r"space.ops has 'mb3_k3': the widths of its layers"):
         cell.layers("0>mb3_k3")

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from nas_jax import spaces
+from nas_jax import config as config_lib
+from nas_jax import pipeline, spaces
 from nas_jax.candidates import sweep
-from nas_jax.costs import params_flops
+from nas_jax.costs import params_flops, scaling
 from nas_jax.data import dataset
 from nas_jax.report import page
 from nas_jax.standalone import retrain, width_tuning
+from nas_jax.storage import json_files
 from nas_jax.training import supernet
 from tests import images, trainings
 from tests.configs import tiny
@@ -35,8 +37,8 @@ class Gated(nn.Module):
 NAMES = tuple("abcdefg")  # of seven classes
 
 
-def configured(fields):
-    """Config, space and 28x24 grey images of seven classes."""
+def configured(fields, height=28, width=24):
+    """Config, space and grey images of seven classes."""
     config = tiny.get_config()
     config.space = ConfigDict({"name": "chain", **fields})
     for train in (config.supernet.train, config.retrain.short.train):
@@ -44,9 +46,9 @@ def configured(fields):
     config.supernet.train.checkpoint_every = 10
     config.sweep.num_candidates, config.sweep.candidates_per_batch = 8, 8
     config.sweep.num_images = config.sweep.batch_size = 16
-    sizes, pixels = (64, 16, 16), images.noise(96, 28, 24, 1)
+    sizes, pixels = (64, 16, 16), images.noise(96, height, width, 1)
     labels = np.arange(96, dtype=np.int32) % 7
-    data = dataset.InMemory("odd", NAMES, (28, 24, 1), (0.5,), (0.2,), sizes, -1, pixels, labels)
+    data = dataset.in_memory("odd", NAMES, sizes, -1, pixels, labels)
     return config, spaces.make(**config.space.to_dict()), data
 
 
@@ -74,6 +76,31 @@ def test_a_search_takes_what_nobody_configured(tmp_path):
     assert (result["params"], result["flops"]) == exact
     page.report(again)
     assert "Gated" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_from_a_search_to_tuned_widths_and_scaling(tmp_path):
+    """Of a depth that no config has, by the one call that a user makes."""
+    fields = {"stages": ((1, 1, 2), (1, 3, 2)), "ops": ("identity", "mb3_k3")}
+    config, space, data = configured(fields, 24, 24)
+    config_lib.retrain_nothing(config)
+    config.supernet.execution, config.retrain.final.train.num_steps = "masked", 5
+    config.retrain.final.groups.update({"top": 1, "tuned": 1, "narrowed": 1})
+    run = pipeline.run(config, "search", tmp_path, data=data)
+    assert run.space == space
+    (written,) = tmp_path.glob("retrain/widths/F4/*/widths.json")
+    row = json_files.read_json(written)
+    results = {r["arch"]: r for r in map(json_files.read_json, tmp_path.rglob("result.json"))}
+    assert results.keys() == {row["arch"], row["tuned"], row["narrowed"]}
+    for group, text in (("full", row["arch"]), ("tuned", row["tuned"])):
+        assert results[text]["flops"] == row["costs"][group]
+    budget = 4 * row["costs"]["full"]
+    size = params_flops.image_options(data)
+    (found,) = scaling.fit(space, row["arch"], max_flops=budget, **size)
+    arch = space.from_str(row["arch"])
+    assert (
+        found.flops == params_flops.of(space, arch, filters=found.filters, **size).flops <= budget
+    )
+    assert found.filters > 4
 
 
 def test_widths_are_tuned(tmp_path):

@@ -102,6 +102,27 @@ def test_tuning_where_there_are_no_widths_is_said():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        (
+            {"retrain.final.groups.tuned": 1},
+            r"^config\.retrain\.final\.groups\.tuned=1, .*set both",
+        ),
+        (
+            {"supernet.variant": "morphnet"},
+            r"^config\.supernet\.variant='morphnet': .*another variant",
+        ),
+    ],
+)
+def test_widths_of_an_op_of_ones_own_are_refused_by_name(tmp_path, fields, message):
+    (tmp_path / "mine.py").write_text("from nas_jax.nn.layers import ConvNorm as Mine\n")
+    ops = ("identity", f"{tmp_path}/mine.py:Mine")
+    with pytest.raises(ValueError, match=message) as error:
+        trainings.built_with(tiny.get_config(), {"space.ops": ops, **fields})
+    assert "space.ops has 'Mine': the widths of its layers are not known" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
         ({"retrain.widths.share": 0}, r"widths\.share=0 must be above 0 and at most 1"),
         ({"retrain.widths.resource": "time"}, "resource='time' is none of flops, params"),
         ({"retrain.widths.strength": -1}, "strength=-1 must be 0 or more"),

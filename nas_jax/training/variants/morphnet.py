@@ -39,7 +39,11 @@ def make(
     if resource not in schemas.RESOURCES:
         allowed = " or ".join(map(repr, schemas.RESOURCES))
         raise ValueError(f"{OPTIONS}: resource={resource!r} must be {allowed}")
-    space.layers(space.to_str(space.all_on()))  # raises
+    try:
+        space.layers(space.to_str(space.all_on()))
+    except ValueError as error:
+        field = "config.supernet.variant='morphnet'"
+        raise ValueError(f"{field}: {error}; choose another variant") from error
 
     def penalty(params, usage):
         of_all = _of_all(space, params, resource)
