@@ -156,17 +156,17 @@ def label(op: str | Op) -> str:
     return name
 
 
-def check_widths(ops: Iterable[str | Op], known: Iterable[str]) -> None:
+def check_widths(ops: Iterable[str | Op], tunable: Iterable[str]) -> None:
     """Check that the layers of all ops are known, so that their widths can be tuned.
 
-    Raises: ValueError that names the first other op, and the ops that are `known`.
+    Raises: ValueError that names the first other op, and the ops that are `tunable`.
     """
-    known = tuple(known)
+    tunable = tuple(tunable)
     for op in ops:
-        if op not in known:
+        if op not in tunable:
             raise ValueError(
                 f"space.ops has {label(op)!r}: the widths of its layers are not known, and cannot "
-                f"be tuned; those of {', '.join(known)} can"
+                f"be tuned; those of {', '.join(tunable)} can"
             )
 
 
