@@ -96,6 +96,11 @@ def read_stablehlo(path: Path) -> Logits:
     return jax.export.deserialize(bytearray(path.read_bytes())).call
 
 
+def has_stablehlo() -> bool:
+    """Say whether flatbuffers, of the extra [export], is installed: JAX's artifacts need it."""
+    return importlib.util.find_spec("flatbuffers") is not None
+
+
 def has_onnx() -> bool:
     """Say whether the libraries of the extra [onnx] are installed."""
     return all(importlib.util.find_spec(name) for name in (_EXTRA, "onnxruntime"))

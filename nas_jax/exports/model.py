@@ -64,7 +64,15 @@ class Model:
 
     @functools.cached_property
     def _probabilities(self):
-        logits = forms.read_stablehlo(self.folder / forms.STABLEHLO)
+        if forms.STABLEHLO in self.about["files"] and forms.has_stablehlo():
+            logits = forms.read_stablehlo(self.folder / forms.STABLEHLO)
+        elif forms.PLAIN in self.about["files"]:
+            logits = forms.read_plain(self.folder)
+        else:
+            raise ValueError(
+                f"{self.folder} has no {forms.PLAIN}, and {forms.STABLEHLO} needs flatbuffers, "
+                "here and at its export: pip install 'nas_jax[export]'"
+            )
         return jax.jit(lambda images: jax.nn.softmax(logits(images)))
 
     def predict(self, images: Any) -> Predictions:
@@ -134,6 +142,4 @@ def _read(folder):
                 f"{folder / name} was changed since the export ({folder_lib.FILE} has its digest): "
                 "export the network anew"
             )
-    if forms.STABLEHLO not in about["files"]:
-        raise ValueError(f"{path} is damaged: it names no {forms.STABLEHLO}")
     return about

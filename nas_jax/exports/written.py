@@ -14,7 +14,10 @@ from nas_jax.storage import json_files
 
 logger = logging.getLogger(__name__)
 
-_INSTALL_ONNX = "pip install 'nas_jax[onnx]' writes it"
+_INSTALL = {  # by form, what writes it
+    forms.STABLEHLO: "pip install 'nas_jax[export]' writes it",
+    forms.ONNX: "pip install 'nas_jax[onnx]' writes it",
+}
 
 
 class Written:
@@ -45,20 +48,29 @@ class Written:
             made = plain.of(self._net, self._variables, given, about)
         except NoPlainForm as error:
             forms.save_params(folder / forms.PARAMS, renaming.flat(self._variables))
-            forms.save_stablehlo(folder / forms.STABLEHLO, self.network, facts.image_shape)
+            self._write_stablehlo(self.network)
             self._leave_out(forms.PLAIN, f"the network has no plain form: {error}")
             self._leave_out(forms.ONNX, "it is made of the plain form")
             return
         forms.save_params(folder / forms.PARAMS, made.arrays)
         json_files.write_text(folder / forms.PLAIN, made.source)
         function = forms.read_plain(folder)
-        forms.save_stablehlo(folder / forms.STABLEHLO, function, facts.image_shape)
+        self._write_stablehlo(function)
         self._write_onnx(function)
 
+    def _write_stablehlo(self, function):
+        if self._is_installed(forms.STABLEHLO, forms.has_stablehlo()):
+            path = self._folder / forms.STABLEHLO
+            forms.save_stablehlo(path, function, self._facts.image_shape)
+
+    def _is_installed(self, name, is_there):
+        if not is_there:
+            self.reasons[name] = _INSTALL[name]
+            logger.info("export without %s: %s", name, _INSTALL[name])
+        return is_there
+
     def _write_onnx(self, function):
-        if not forms.has_onnx():
-            self.reasons[forms.ONNX] = _INSTALL_ONNX
-            logger.info("export without %s: %s", forms.ONNX, _INSTALL_ONNX)
+        if not self._is_installed(forms.ONNX, forms.has_onnx()):
             return
         try:
             forms.save_onnx(self._folder / forms.ONNX, function, self._facts.image_shape)
