@@ -19,8 +19,8 @@ def choose(workdir: Workdir, network: str) -> tuple[list[Finished], str]:
 
     Args:
       workdir: of the run.
-      network: "best"; an architecture's string or arch id; or "group:NAME", every network of a
-        group, of the protocol "final" if that has the group, else "short".
+      network: "best"; an architecture's string or arch id; a network's `Finished.name`; or
+        "group:NAME", every network of a group, of the protocol "final" if that has it, else "short".
 
     Raises: ValueError if there is no such network, architecture or group, or none is finished.
     """
@@ -39,12 +39,15 @@ def choose(workdir: Workdir, network: str) -> tuple[list[Finished], str]:
 def _best(workdir):
     """Return the final network, else short, of the best value that all of them have.
 
-    All-on is no candidate: it is outside the space, and no sweep has evaluated it.
+    All-on is no candidate: it is outside the space, and no sweep has evaluated it. Nor is one that
+    began with the supernet's weights, if there are others.
     """
     space = workdir.space
     legal = [one for one in workdir.finished if space.contains(space.from_str(_text(one)))]
-    protocol = _protocol(legal or workdir.finished)
-    networks = [one for one in legal or workdir.finished if one.protocol == protocol]
+    cold = [one for one in legal if not one.is_warm]
+    candidates = cold or legal or workdir.finished
+    protocol = _protocol(candidates)
+    networks = [one for one in candidates if one.protocol == protocol]
     by = ((words, list(map(value, networks))) for words, value in _values(workdir, protocol))
     words, values = next((words, values) for words, values in by if None not in values)
     size = [(v, one.result["filters"], -one.result["seed"]) for v, one in zip(values, networks)]
@@ -91,8 +94,13 @@ def _protocol(networks):
 
 
 def _named(workdir, network):
-    """Return the network of an architecture: of final ones, else short; the largest F; seed 0."""
-    matching = [one for one in workdir.finished if network in (one.result["arch"], _id(one))]
+    """Return the network of an architecture: of final ones, else short; the largest F; seed 0.
+
+    Of equal ones it is the one that began with random weights.
+    """
+    matching = [
+        one for one in workdir.finished if network in (one.result["arch"], _id(one), one.name)
+    ]
     if not matching:
         text, _ = widths.split(network)
         try:
@@ -109,7 +117,7 @@ def _named(workdir, network):
         )
     protocol = _protocol(matching)
     of_protocol = [one for one in matching if one.protocol == protocol]
-    size = [(one.result["filters"], -one.result["seed"]) for one in of_protocol]
+    size = [(x.result["filters"], -x.result["seed"], not x.is_warm) for x in of_protocol]
     chosen = of_protocol[size.index(max(size))]
     return [chosen], f"the {protocol} network of that architecture, largest F, first seed"
 

@@ -23,7 +23,7 @@ from nas_jax.run import count_steps
 from nas_jax.runtime import rng
 from nas_jax.spaces import Space, arch_id
 from nas_jax.standalone.retrain import SPLITS
-from nas_jax.storage import file_paths, identity, json_files, schemas
+from nas_jax.storage import compatibility, file_paths, identity, json_files, schemas
 from nas_jax.storage.checkpoints import Checkpoints
 
 
@@ -69,7 +69,12 @@ class Finished:
     def name(self) -> str:
         """The short name, which names the folder of its export."""
         row = self.result
-        return f"{arch_id(row['arch'])}-{self.protocol}-F{row['filters']}-seed{row['seed']}"
+        return f"{arch_id(row['arch'])}-{self.protocol}-F{row['filters']}-{self.path.name}"
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether it began with the weights of a supernet."""
+        return self.result.get("init") is not None
 
     @property
     def split(self) -> str:
@@ -106,7 +111,7 @@ class Workdir:
     @functools.cached_property
     def finished(self) -> list[Finished]:
         """The finished networks, by their paths."""
-        paths = sorted((self.directory / "retrain").glob("*/F*/*/seed*/result.json"))
+        paths = sorted((self.directory / "retrain").glob("*/F*/*/*/result.json"))
         return [
             Finished(path.parent, path.parents[3].name, results.read_result(path))
             for path in paths
@@ -120,7 +125,8 @@ class Workdir:
             data = self._given or build.load_data(self.config.data)
         except (OSError, ValueError) as error:
             return None, f"the data set cannot be read ({' '.join(str(error).split())})"
-        if data.fingerprint != self._data_json.get("fingerprint", data.fingerprint):
+        there = self._data_json.get("fingerprint", data.fingerprint)
+        if not compatibility.same_images(there, data.fingerprint):
             return None, "the data set has changed since the run"
         return data, ""
 

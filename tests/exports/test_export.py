@@ -69,11 +69,12 @@ def test_networks_by_architecture_id_and_group(run):
     assert chosen("group:top") == [f"{cell}-final-F4-seed0"]
 
 
-def write(directory, protocol, text, seed=0, filters=4, **accuracies):
+def write(directory, protocol, text, seed=0, filters=4, start="seed", **accuracies):
     """A result.json alone: enough to be chosen."""
-    path = directory / f"retrain/{protocol}/F{filters}/{arch_id(text)}/seed{seed}/result.json"
+    path = directory / f"retrain/{protocol}/F{filters}/{arch_id(text)}/{start}{seed}/result.json"
     row = {"valid_accuracy": None, "test_accuracy": None, **accuracies}
     row |= {"arch": text, "filters": filters, "seed": seed, "params": 1, "flops": 1}
+    row |= {"init": "supernet"} if start == "warm" else {}
     json_files.write_json(path, row)
 
 
@@ -104,6 +105,22 @@ def test_the_best_is_by_validation_where_there_is_one(run, tmp_path):
     assert "accuracy on validation images (protocol short)" in best()[3]
     shutil.rmtree(tmp_path / "retrain/final")
     assert best()[:3] == (a, 4, 0)
+
+
+def test_a_warm_start_is_taken_by_its_name_or_where_there_is_no_other(run, tmp_path):
+    shutil.copy(run / "config.json", tmp_path)
+    write(tmp_path, "final", finished.CELL, test_accuracy=0.9, start="warm")
+    warm = f"{arch_id(finished.CELL)}-final-F4-warm0"
+
+    def chosen(network):
+        (one,), _ = choosing.choose(Workdir(tmp_path), network)
+        return one.name
+
+    assert chosen("best") == chosen(finished.CELL) == warm
+    write(tmp_path, "final", finished.CELL, test_accuracy=0.5)
+    cold = warm.replace("warm", "seed")
+    assert chosen("best") == chosen(finished.CELL) == chosen(cold) == cold
+    assert chosen(warm) == warm
 
 
 def test_a_form_that_differs_is_named_and_nothing_is_deleted(run, tmp_path, monkeypatch):
