@@ -20,7 +20,7 @@ def choose(workdir: Workdir, network: str) -> tuple[list[Finished], str]:
     Args:
       workdir: of the run.
       network: "best"; an architecture's string or arch id; a network's `Finished.name`; or
-        "group:NAME", every network of a group, of the protocol "final" if that has it, else "short".
+        "group:NAME", every network of a group, of "final" if that protocol has it, else "short".
 
     Raises: ValueError if there is no such network, architecture or group, or none is finished.
     """
