@@ -13,6 +13,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # channels -> Pillow's name
 BILINEAR = 2  # Pillow's number; Pillow averages over all pixels where an image becomes smaller
 MOST_MAGNIFIED = 4  # what an image's shorter side may grow by
 _ORIENTATION = 0x0112  # EXIF tag; from 5 on width and height are exchanged
+_TURNED = "TIFF"  # format that Pillow turns when it decodes; older versions do not say so
 _TIFF_SIZE = 0x0100, 0x0101  # tags of width and height
 _LARGEST = 2**16 - 1  # whole number of 16 bits
 
@@ -47,7 +48,7 @@ def open_image(encoded: bytes, channels: int, upright: bool = False) -> Any:
     except UnidentifiedImageError as error:  # its text quotes an address in memory
         raise ValueError(f"{len(encoded)} bytes are no image that Pillow knows") from error
     image.load()
-    if upright:
+    if upright and image.format != _TURNED:
         image = ImageOps.exif_transpose(image)
     if image.mode[0] in "IF":  # one channel of 16- or 32-bit integers, or of floats
         image = Image.fromarray(_high_byte(np.asarray(image)))
@@ -61,7 +62,7 @@ def upright_size(image: Any) -> tuple[int, int]:
       image: as it was opened; it is not decoded.
     """
     size = image.size
-    if image.format == "TIFF":  # Pillow turns these itself, and says so before or after it decodes
+    if image.format == _TURNED:  # older versions exchange width and height only then
         size = tuple(image.tag_v2[tag] for tag in _TIFF_SIZE)
     turned = image.getexif().get(_ORIENTATION, 1) in range(5, 9)
     return size[::-1] if turned else size
