@@ -27,6 +27,7 @@ from nas_jax.data.dataset import Data
 from nas_jax.report import results as results_lib
 from nas_jax.report.architecture import Architecture
 from nas_jax.runtime import run_log
+from nas_jax.runtime.events import Listener
 from nas_jax.spaces import Space
 from nas_jax.storage import file_paths, json_files, schemas
 
@@ -126,6 +127,7 @@ def search(
     workdir: str | Path | None = None,
     *,
     fields: Mapping[str, Any] | None = None,
+    on_event: Listener | None = None,
 ) -> Results:
     """Train a supernet, evaluate candidates, train the best alone, write a report.
 
@@ -138,10 +140,12 @@ def search(
       data: images, instead of those of the config.
       workdir: folder of the run; None: runs/<name of the config>.
       fields: {"a.b": value} that differ from the config, as --config.a.b=value.
+      on_event: a function that is told what happens, event by event (docs/events.md), beside
+        `config.listeners`.
 
     Raises: ValueError, FloatingPointError and Interrupted as `pipeline.run`.
     """
-    return _run("search", config, space, data, workdir, fields)
+    return _run("search", config, space, data, workdir, fields, on_event)
 
 
 def train_supernet(
@@ -151,9 +155,10 @@ def train_supernet(
     workdir: str | Path | None = None,
     *,
     fields: Mapping[str, Any] | None = None,
+    on_event: Listener | None = None,
 ) -> Results:
     """Train the supernet alone; arguments and errors as of `search`."""
-    return _run("supernet", config, space, data, workdir, fields)
+    return _run("supernet", config, space, data, workdir, fields, on_event)
 
 
 def sweep(
@@ -163,9 +168,10 @@ def sweep(
     workdir: str | Path | None = None,
     *,
     fields: Mapping[str, Any] | None = None,
+    on_event: Listener | None = None,
 ) -> Results:
     """Evaluate candidates with the supernet in the folder; see `search`."""
-    return _run("sweep", config, space, data, workdir, fields)
+    return _run("sweep", config, space, data, workdir, fields, on_event)
 
 
 def retrain(
@@ -175,9 +181,10 @@ def retrain(
     workdir: str | Path | None = None,
     *,
     fields: Mapping[str, Any] | None = None,
+    on_event: Listener | None = None,
 ) -> Results:
     """Train architectures of the trials in the folder alone; see `search`."""
-    return _run("retrain", config, space, data, workdir, fields)
+    return _run("retrain", config, space, data, workdir, fields, on_event)
 
 
 def write_report(
@@ -187,9 +194,10 @@ def write_report(
     workdir: str | Path | None = None,
     *,
     fields: Mapping[str, Any] | None = None,
+    on_event: Listener | None = None,
 ) -> Results:
     """Write the report of what is in the folder; see `search`."""
-    return _run("report", config, space, data, workdir, fields)
+    return _run("report", config, space, data, workdir, fields, on_event)
 
 
 def check(
@@ -219,10 +227,10 @@ def read(workdir: str | Path, space: Space | None = None) -> Results:
     )
 
 
-def _run(mode, config, space, data, workdir, fields):
+def _run(mode, config, space, data, workdir, fields, on_event):
     workdir = _folder(config, workdir)
     config = as_config(config, fields)
-    run = pipeline.run(config, mode, workdir, space=space, data=data)
+    run = pipeline.run(config, mode, workdir, space=space, data=data, on_event=on_event)
     return Results(run.workdir, run.space)
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from nas_jax import given, spaces, strategies
+from nas_jax import given, listeners, spaces, strategies
 from nas_jax.config import defaults, validation, variants
 from nas_jax.costs import latency_table, params_flops
 from nas_jax.costs.constraints import Constraints
@@ -113,6 +113,7 @@ def check_fields(config: ConfigDict, space: Space | None = None) -> None:
         section = config.get("space")
         complete = all_fields(section.get("name") if isinstance(section, ConfigDict) else None)
     validation.config(config, complete)
+    listeners.check(config.listeners)
     strategies.check(config.sweep.strategy, config.sweep.options)
     for label, variant in _variants(config).items():
         with _naming_the_variant(label):

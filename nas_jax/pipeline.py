@@ -10,13 +10,14 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from nas_jax import build, given, naming, plan, plugins, preview
+from nas_jax import build, given, listeners, naming, plan, plugins, preview
 from nas_jax import config as config_lib
 from nas_jax.candidates import sweep
+from nas_jax.config.variants import flatten
 from nas_jax.costs import latency_table
 from nas_jax.data.dataset import Data
 from nas_jax.run import Run
-from nas_jax.runtime import distributed, environment, preemption, progress, run_log
+from nas_jax.runtime import distributed, environment, events, preemption, progress, run_log
 from nas_jax.spaces import Space, tabular
 from nas_jax.standalone import retrain
 from nas_jax.storage import compatibility, file_paths, json_files, schemas, workdir
@@ -71,6 +72,7 @@ def run(
     *,
     space: Space | None = None,
     data: Data | None = None,
+    on_event: events.Listener | None = None,
 ) -> Run:
     """Run the stages of a mode in a folder; finished work is not done again.
 
@@ -80,6 +82,7 @@ def run(
         prints what the run will take, and writes nothing.
       directory: the workdir.
       space, data: objects to use instead of what the config names; None: what it names.
+      on_event: a listener beside `config.listeners`, see `runtime.events`.
 
     Returns: the run, as it was built.
 
@@ -100,7 +103,7 @@ def run(
             "--distributed: a study is shared by its pool; start the same command on every machine "
             "without it, on one file system"
         )
-    _run_stages(run, mode)
+    _run_stages(run, mode, {} if on_event is None else {"on_event": on_event})
     return run
 
 
@@ -128,7 +131,7 @@ def _begin(config, mode, directory, space, data):
     return build.build_run(config, directory, space=space, data=data), mode
 
 
-def _run_stages(run, mode):
+def _run_stages(run, mode, also):
     directory = run.workdir
     with contextlib.ExitStack() as stack:
         with _explained(directory, mode), distributed.lead_first("workdir"):
@@ -139,6 +142,7 @@ def _run_stages(run, mode):
         if mine:
             stack.enter_context(run_log.kept(directory))
             _announce(run, mode, parts)
+        stack.enter_context(_told(run, mode, mine, also))
         stack.enter_context(progress.metered({part.name: part.work for part in parts}))
         say = functools.partial(workdir.set_status, directory) if mine else _say_nothing
         for stage in config_lib.STAGES if mode == "search" else (mode,):
@@ -150,6 +154,30 @@ def _run_stages(run, mode):
                 preemption.check()
                 distributed.barrier(stage)
         say("done", stage=mode)
+
+
+@contextlib.contextmanager
+def _told(run, mode, mine, also):
+    """Tell the listeners what happens in the block, and how it ends.
+
+    Those of the config write into the workdir, so they hear nothing where it is another process's.
+    """
+    leads = distributed.is_lead()
+    made = listeners.make(run.config.listeners, leads) if mine or not leads else {}
+    with events.listening({**made, **also} if leads else made):
+        if not leads:
+            yield
+            return
+        begun = {"mode": mode, "config": dict(flatten(run.config)), "space": run.space}
+        events.emit("begin", run.workdir, begun)
+        end = {"status": "done"}
+        try:
+            yield
+        except BaseException as error:
+            end = {"status": _status_after(error), "error": " ".join(str(error).split())}
+            raise
+        finally:
+            events.emit("end", run.workdir, end)
 
 
 def _open(run, mode):
@@ -235,7 +263,7 @@ def _inputs(run, mode):
     else:
         if run.constraints.latencies is not None:
             methods["latency"] = latency_table.digest(run.constraints.latencies)
-        if files := plugins.digests_of_code(config.to_dict()):
+        if files := plugins.digests_of_code(compatibility.decisive(config.to_dict())):
             methods["files"] = files
     return {"fingerprint": data.fingerprint, "order": data.order, "table": table, **methods}
 
@@ -275,14 +303,15 @@ def _recorded(say: Callable) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        status = "failed"
-        if isinstance(error, KeyboardInterrupt):
-            status = "interrupted"
-        elif isinstance(error, FloatingPointError):
-            status = "diverged"
         with contextlib.suppress(OSError):  # a full disk must not hide the error
-            say(status, error=" ".join(str(error).split()))
+            say(_status_after(error), error=" ".join(str(error).split()))
         raise
+
+
+def _status_after(error):
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return "diverged" if isinstance(error, FloatingPointError) else "failed"
 
 
 @contextlib.contextmanager

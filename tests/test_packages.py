@@ -21,7 +21,7 @@ ORDER = (  # from the bottom up
     "training",
     "report candidates",
     "standalone",
-    "given",
+    "given listeners",
     "build tables plan",
     "studies preview exports",
     "pipeline",

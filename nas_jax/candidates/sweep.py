@@ -16,7 +16,7 @@ import numpy as np
 from nas_jax import strategies
 from nas_jax.candidates import evaluators
 from nas_jax.run import Run
-from nas_jax.runtime import distributed, preemption, progress, rng
+from nas_jax.runtime import distributed, events, preemption, progress, rng
 from nas_jax.spaces import choices as choices_lib
 from nas_jax.storage import json_files, schemas
 from nas_jax.strategies import exhaustive
@@ -70,6 +70,7 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
                 progress.done(1)
             if distributed.is_lead():
                 json_files.append_jsonl(path, rows[num_there:])
+                events.emit("candidates", run.workdir, rows[num_there:], first + num_there)
         values = [row["value"] for row in rows]
         log.add(values, is_new)
         if len(values) == size:  # the last round may be smaller; nothing is asked after it

@@ -19,6 +19,7 @@ from nas_jax.config.rules import (
     at_most,
     items,
     one_of,
+    some_of,
 )
 
 STAGES = ("supernet", "sweep", "retrain", "report")  # of a search
@@ -34,6 +35,9 @@ def default() -> ConfigDict:
     # What candidates and stand-alone networks are judged by, one for both, as the report compares
     # them: "accuracy", "balanced_accuracy" (mean over classes) or "macro_f1".
     c.metric = "accuracy"
+    # Who is told what happens: "tensorboard", "optuna", "wandb", "mlflow", or functions of an event
+    # of your own, "FILE.py:NAME" (docs/events.md). It decides no result, and may change any time.
+    c.listeners = ("tensorboard",)
     _add_data(c)
     _add_space(c)
     # A file of published stand-alone accuracies, to compare the candidates' values with: see
@@ -220,6 +224,7 @@ _STUDY = {
 RULES = {  # by the full name of the field; every number has one
     "seed": at_least(0),
     "metric": one_of("accuracy", "balanced_accuracy", "macro_f1"),
+    "listeners": some_of("tensorboard", "optuna", "wandb", "mlflow", or_of="listeners"),
     **_DATA,
     **_SPACE,
     **_NETWORK,

@@ -48,7 +48,8 @@ def text() -> str:
 def _type_of(name, value):
     rule = defaults.RULES.get(name)
     if rule and rule.names:
-        return "one of " + ", ".join(rule.names)
+        some = "some of " if isinstance(value, tuple) else "one of "
+        return some + ", ".join(rule.names)
     kind = _TYPES[type(value)]
     return f"{kind}, {rule.must_be}" if rule and rule.must_be else kind
 

@@ -52,6 +52,11 @@ def one_of(*names: str, or_of: str = "") -> Rule:
     return Rule(names=names, kind=or_of)
 
 
+def some_of(*names: str, or_of: str) -> Rule:
+    """Allow tuples of these names, and of objects of that kind, of a user or a plug-in."""
+    return Rule(items=str, names=names, kind=or_of)
+
+
 def within(section: str, rules: dict[str, Rule]) -> dict[str, Rule]:
     """Name the fields of a section in full: "l2" of "supernet.train" is "supernet.train.l2"."""
     return {f"{section}.{field}": rule for field, rule in rules.items()}

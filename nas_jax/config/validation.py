@@ -110,10 +110,10 @@ def _check_value(name, value, rule):
     for item in value if isinstance(value, tuple | list) else (value,):
         if rule.allows and not rule.allows(item):
             raise ValueError(f"config.{name}={value} must be {rule.must_be}")
-    if rule.kind:
-        plugins.check(f"config.{name}", value, rule.names, rule.kind)
-    elif rule.names:
-        naming.check(f"config.{name}", value, rule.names)
+        if rule.kind:
+            plugins.check(f"config.{name}", item, rule.names, rule.kind)
+        elif rule.names:
+            naming.check(f"config.{name}", item, rule.names)
 
 
 def _section(config, name):

@@ -41,6 +41,15 @@ class Architecture:
         """The arch id, which names folders."""
         return arch_id(self.text)
 
+    def png(self) -> bytes | None:
+        """Draw it, and return the content of a PNG; None for a space without a graph."""
+        if not hasattr(self.space, "graph"):
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "architecture.png"
+            cell_figure.draw(path, self.space.graph(self.text))
+            return path.read_bytes()
+
     def __str__(self):
         return self.text
 
@@ -52,10 +61,7 @@ class Architecture:
         if not hasattr(self.space, "graph"):
             rows = "<br>".join(html.escape(line) for line in self._lines())
             return f"<div>{title}<br>{rows}</div>"
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "architecture.png"
-            cell_figure.draw(path, self.space.graph(self.text))
-            image = base64.b64encode(path.read_bytes()).decode()
+        image = base64.b64encode(self.png()).decode()
         alternative = html.escape("; ".join(self._lines()))
         source = f"data:image/png;base64,{image}"
         return f'<div>{title}<br><img width="600" alt="{alternative}" src="{source}"></div>'

@@ -12,6 +12,7 @@ import numpy as np
 from nas_jax.costs import params_flops, widths
 from nas_jax.oneshot import class_metrics
 from nas_jax.run import Run
+from nas_jax.runtime import events
 from nas_jax.storage import json_files
 
 
@@ -144,3 +145,4 @@ def write_result(
     if warm:
         result["init"] = "supernet"
     json_files.write_json(directory / "result.json", result)
+    events.emit("network", directory, result)

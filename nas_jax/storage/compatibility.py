@@ -14,6 +14,7 @@ from typing import Any
 # Field -> the value that reproduces what runs did before the field existed.
 ABSENT = {
     "metric": "accuracy",
+    "listeners": ["tensorboard"],
     "sweep.latency.table": "",
     "retrain.compile": "each",
     "retrain.archs": [],
@@ -56,7 +57,8 @@ PLACES = ("data.data_dir", "study.pool", "study.paper_points")
 # Prefixes of `data.name` after which a place follows.
 PLACED = ("folder:", "npz:")
 TABLE = "table"  # a file: its name counts, its folder does not
-CHECKS = ("supernet.other_data",)  # fields that only decide what is refused
+# Fields that decide no result: what is refused, and who is told.
+CHECKS = ("supernet.other_data", "listeners")
 
 
 def completed(config: Mapping) -> dict:
@@ -110,7 +112,7 @@ def decisive(config: Mapping) -> dict:
     """Copy a config and keep what decides the results of a run.
 
     Paths become '', 'folder:PATH' becomes 'folder:', the path of a table its file name, and fields
-    that only decide what is refused are left out.
+    that only decide what is refused, or who is told, are left out.
     """
     kept = copy.deepcopy(dict(config))
     for name in PLACES:

@@ -120,8 +120,8 @@ class Training:
         """Train from the last checkpoint, or from the start, to the end.
 
         Args:
-          directory: gets `checkpoints/`, `metrics.jsonl` and `tensorboard/`. If the last checkpoint
-            is damaged, the training goes on from the one before.
+          directory: gets `checkpoints/` and `metrics.jsonl`. If the last checkpoint is damaged, the
+            training goes on from the one before.
           seed: of initial weights, data order, augmentation and masks.
           params: float32 weights to start from; None: random ones.
           sampler_state: the first; None: the task's.
@@ -178,17 +178,17 @@ class Training:
         layout.begin(directory, resumed.step, resumed.state, schedule)
         state, root = layout.place(resumed.state, seed)
         batches = layout.batches(self._data, self.task.split, size, seed, resumed.step)
-        with self._progress(directory, resumed) as progress:
-            for step in range(resumed.step + 1, self.total + 1):
-                hyper = layout.hyper(schedule.at(step - 1))  # a schedule counts from 0
-                state, metrics = self._step(state, next(batches), root, hyper)
-                if turn and turn.is_due(step):
-                    # One key, where `root` has a key for each member of a population.
-                    state, extra = turn(step, jax.block_until_ready(state), rng.key(seed))
-                    progress.add_extra(**extra)
-                if progress.add(step, metrics, checkpoints.latest):
-                    progress.write(step, **schedule.logged(step - 1))
-                self._save(checkpoints, step, state, progress)
+        progress = self._progress(directory, resumed)
+        for step in range(resumed.step + 1, self.total + 1):
+            hyper = layout.hyper(schedule.at(step - 1))  # a schedule counts from 0
+            state, metrics = self._step(state, next(batches), root, hyper)
+            if turn and turn.is_due(step):
+                # One key, where `root` has a key for each member of a population.
+                state, extra = turn(step, jax.block_until_ready(state), rng.key(seed))
+                progress.add_extra(**extra)
+            if progress.add(step, metrics, checkpoints.latest):
+                progress.write(step, **schedule.logged(step - 1))
+            self._save(checkpoints, step, state, progress)
         return state
 
     def _progress(self, directory, resumed):

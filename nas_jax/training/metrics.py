@@ -1,16 +1,15 @@
-"""Metrics of a training: metrics.jsonl, TensorBoard and a readable line in the log."""
+"""Metrics of a training: metrics.jsonl, an event for each line, and a readable one in the log."""
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
 
-from nas_jax.runtime import progress
+from nas_jax.runtime import events, progress
 from nas_jax.storage import json_files
 
 logger = logging.getLogger(__name__)
@@ -18,6 +17,7 @@ logger = logging.getLogger(__name__)
 # Steps that may wait on the devices. More would not make the devices busier. On several CPU devices
 # they could take all threads: steps of one device would then wait for those of another for ever.
 MAX_AHEAD = 2
+FILE = "metrics.jsonl"
 
 
 class Diverged(FloatingPointError):
@@ -31,8 +31,8 @@ class Progress:
     or [M] if M networks train at once; the log then has means over the networks.
 
     Args:
-      directories: of each network; it gets metrics.jsonl and tensorboard/. Lines after step `start`
-        are dropped, since the run writes them again.
+      directories: of each network; it gets metrics.jsonl. Lines after step `start` are dropped,
+        since the run writes them again.
       name: of the run, in the log.
       start: steps done already.
       total: steps in all.
@@ -56,7 +56,9 @@ class Progress:
     ):
         self._name, self._total, self._num_networks = name, total, len(directories)
         self._log_every, self._batch_size = log_every, batch_size
-        self._files = [_Files(directory, start) for directory in directories] if leads else []
+        self._directories = directories if leads else []
+        for directory in self._directories:
+            json_files.cut_jsonl(directory / FILE, start)
         pending = {"rows": [], "known": {}} | (pending or {})
         self._pending: list[Any] = [
             {name: np.float32(value) for name, value in row.items()} for row in pending["rows"]
@@ -64,13 +66,6 @@ class Progress:
         self._extra = pending["known"]
         self._timed, self._since = 0, None  # steps since the last line, and its time
         self._made = time.perf_counter()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for files in self._files:
-            files.close()
 
     @property
     def pending(self) -> dict:
@@ -115,9 +110,11 @@ class Progress:
         now = time.perf_counter()
         speed = max(self._timed, 1) * self._batch_size / (now - self._since)
         common = {**extra, **self._extra, "images_per_second": round(speed, 1)}
-        for number, files in enumerate(self._files):
+        for number, directory in enumerate(self._directories):
             means = {name: values[number] for name, values in self._means.items()}
-            files.write(step, means | common)
+            row = json_files.finite({"step": step, **means, **common})
+            json_files.append_jsonl(directory / FILE, [row])
+            events.emit("metrics", directory, row, step)
         left = (self._total - step) * self._batch_size / speed
         loss, accuracy = (np.nanmean(self._means[name]) for name in ("loss", "accuracy"))
         logger.info(
@@ -138,21 +135,3 @@ def _means(values):
     """Return the mean over steps of values [] or [M], one for each network."""
     columns = np.stack([np.atleast_1d(value) for value in values], 1)
     return [float(np.mean(column)) for column in columns]
-
-
-class _Files:
-    """The metrics.jsonl and tensorboard/ of one network."""
-
-    def __init__(self, directory: Path, start: int):
-        self._path = directory / "metrics.jsonl"
-        json_files.cut_jsonl(self._path, start)
-        # TensorBoard drops what an earlier process wrote from that step on, itself included.
-        self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=start + 1)
-
-    def close(self):
-        self._writer.close()
-
-    def write(self, step: int, row: Mapping[str, float]) -> None:
-        json_files.append_jsonl(self._path, [{"step": step, **row}])
-        for name, value in row.items():
-            self._writer.add_scalar(name, value, step)

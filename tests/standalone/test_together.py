@@ -80,7 +80,7 @@ def test_results_are_those_of_networks_alone(both):
     for network, path in each.items():
         assert _result(in_lots[network]) == _result(path)
         there, here = (sorted(p.name for p in x.iterdir()) for x in (path, in_lots[network]))
-        assert there == here == ["checkpoints", "metrics.jsonl", "result.json", "tensorboard"]
+        assert there == here == ["checkpoints", "metrics.jsonl", "result.json"]
 
 
 def test_a_network_of_a_lot_is_read_as_one_that_was_trained_alone(both, tmp_path):

@@ -1,12 +1,9 @@
-"""metrics.jsonl and TensorBoard: means of lines, resumed runs, losses that are not finite."""
+"""metrics.jsonl: means of lines, resumed runs, losses that are not finite."""
 
-import itertools
 import math
-import time
 
 import jax.numpy as jnp
 import pytest
-from tensorboardX.proto import event_pb2
 
 from nas_jax.storage import json_files
 from nas_jax.training import metrics as metrics_lib
@@ -15,13 +12,13 @@ from nas_jax.training import metrics as metrics_lib
 def report(folder, losses, *, start=0, log_every=2, last_checkpoint=None):
     """Report these losses for the steps after `start`."""
     total = start + len(losses)
-    with metrics_lib.Progress(
+    made = metrics_lib.Progress(
         [folder], "run", start=start, total=total, log_every=log_every, batch_size=8
-    ) as made:
-        for step, loss in enumerate(losses, start + 1):
-            metrics = {"loss": jnp.float32(loss), "accuracy": jnp.float32(loss / 8)}
-            if made.add(step, metrics, last_checkpoint):
-                made.write(step, learning_rate=0.1 * step)
+    )
+    for step, loss in enumerate(losses, start + 1):
+        metrics = {"loss": jnp.float32(loss), "accuracy": jnp.float32(loss / 8)}
+        if made.add(step, metrics, last_checkpoint):
+            made.write(step, learning_rate=0.1 * step)
     return json_files.read_jsonl(folder / "metrics.jsonl")
 
 
@@ -35,43 +32,6 @@ def test_a_line_holds_the_means_since_the_last_one(tmp_path):
     assert [row["accuracy"] for row in rows] == [0.25, 0.4375, 0.5]
     assert [row["learning_rate"] for row in rows] == pytest.approx([0.2, 0.4, 0.5])
     assert all(row.keys() == {"step", "loss", "accuracy", "learning_rate"} for row in rows)
-
-
-def events(folder):
-    """What processes wrote for TensorBoard, in order."""
-    for path in sorted(folder.glob("tensorboard/events.out.tfevents.*")):
-        content = path.read_bytes()
-        while content:  # length, its checksum, an event, its checksum
-            size = int.from_bytes(content[:8], "little")
-            yield event_pb2.Event.FromString(content[12 : 12 + size])
-            content = content[16 + size :]
-
-
-def curves(folder):
-    """{name: {step: value}} that TensorBoard shows: a start drops all from its step on."""
-    shown = {}
-    for event in events(folder):
-        if event.session_log.status == event_pb2.SessionLog.START:
-            for points in shown.values():
-                for step in [step for step in points if step >= event.step]:
-                    del points[step]
-        for value in event.summary.value:
-            points = shown.setdefault(value.tag, {})
-            assert event.step not in points
-            points[event.step] = value.simple_value
-    return shown
-
-
-def test_tensorboard_shows_every_line_once_wherever_a_run_was_resumed(tmp_path, monkeypatch):
-    """From a checkpoint, of which the line stays; from the start, where there was none."""
-    monkeypatch.setattr(time, "time", itertools.count(1e9).__next__)  # files are named by seconds
-    report(tmp_path, [1] * 7, log_every=5)
-    report(tmp_path, [2] * 36, log_every=5)
-    rows = report(tmp_path, [3] * 10, start=30, log_every=5)
-    shown = curves(tmp_path)
-    assert shown.keys() == {"loss", "accuracy", "learning_rate", "images_per_second"}
-    assert shown["loss"] == {row["step"]: row["loss"] for row in rows}
-    assert shown["loss"] == {**dict.fromkeys(range(5, 35, 5), 2), 35: 3, 40: 3}
 
 
 def test_a_resumed_run_writes_the_lines_after_its_checkpoint_again(tmp_path):

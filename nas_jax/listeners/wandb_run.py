@@ -1,0 +1,91 @@
+"""Weights & Biases: a run of W&B for each workdir, which a resumed run goes on with.
+
+Project, entity, mode and key are those of W&B's own settings (WANDB_PROJECT, WANDB_ENTITY,
+WANDB_MODE, `wandb login`); the project is "nas_jax" if they name none. The id is kept in
+WORKDIR/wandb.json, W&B's files in WORKDIR/wandb/.
+"""
+
+import io
+import os
+import re
+import secrets
+from pathlib import Path
+
+from nas_jax.listeners import base, outcome
+from nas_jax.listeners.base import Listener
+from nas_jax.runtime.events import Event
+from nas_jax.storage import json_files, schemas
+
+FILE = "wandb.json"
+PROJECT = "nas_jax"
+_STEP, _CANDIDATES = "train/step", "sweep/candidates"
+
+
+class WandbRun(Listener):
+    """Logs a run to W&B: curves by step, the sweep by candidates, and the outcome."""
+
+    def begin(self, event: Event) -> None:
+        """Begin the run at W&B, or go on with it."""
+        import wandb
+
+        self._wandb, self._begun, self._best, self._known = wandb, event, {}, set()
+        config = {name: outcome.plain(value) for name, value in event.values["config"].items()}
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            id=_id_of(event.where),
+            name=event.where.name,
+            dir=str(event.where),
+            resume="allow",
+            reinit="create_new",  # threads have runs of their own
+            settings=wandb.Settings(console="off", silent=True),
+        )
+        self._run.config.update(config, allow_val_change=True)  # a sweep may have grown
+
+    def metrics(self, event: Event) -> None:
+        """Log a line of a training."""
+        self._log(event.where, base.tags(event.values) | {_STEP: event.step})
+
+    def candidates(self, event: Event) -> None:
+        """Log the values of a round, and the best so far."""
+        best, values = outcome.best_so_far(self._best.get(event.where), event)
+        if best is not None:
+            self._best[event.where] = best
+            row = {_CANDIDATES: event.step + len(event.values), "sweep/best": best}
+            if values:
+                row["sweep/value"] = self._wandb.Histogram(values)
+            self._log(event.where, row)
+
+    def network(self, event: Event) -> None:
+        """Log what judges a network that was trained alone."""
+        prefix = base.folder_name(event.where, self._begun)
+        self._run.summary.update({prefix + n: x for n, x in base.judged(event.values).items()})
+
+    def end(self, event: Event) -> None:
+        """Log the best architecture, and end the run at W&B."""
+        space = self._begun.values["space"]
+        text, numbers = outcome.of(event.where, space)
+        if text is not None:
+            self._run.summary.update({"best/arch": text, **numbers})
+            if png := outcome.drawing(space, text):
+                from PIL import Image
+
+                self._run.log({"best": self._wandb.Image(Image.open(io.BytesIO(png)))})
+        self._run.finish(exit_code=int(event.values["status"] != "done"))
+
+    def _log(self, folder, row):
+        """Log a row of a folder; each of its curves has the step of its own."""
+        prefix = base.folder_name(folder, self._begun)
+        if prefix not in self._known:
+            self._known.add(prefix)
+            for names, step in (("train", _STEP), ("valid", _STEP), ("sweep", _CANDIDATES)):
+                self._run.define_metric(f"{prefix}{names}/*", step_metric=prefix + step)
+        self._run.log({prefix + name: value for name, value in row.items()})
+
+
+def _id_of(workdir: Path) -> str:
+    """Return the id of the run at W&B: that in the workdir, or a new one of the folder's name."""
+    path = workdir / FILE
+    if not path.exists():
+        name = re.sub(r"[^\w-]", "-", workdir.name)
+        json_files.write_json(path, {"id": f"{name}-{secrets.token_hex(4)}"})
+    return json_files.read_json(path, {"id": schemas.TEXT})["id"]
