@@ -61,13 +61,12 @@ class OptunaStudy(Listener):
         self._optuna = optuna
         journal, path = optuna.storages.journal, self._workdir / FILE
         json_files.mend_jsonl(path)  # Optuna reads no journal with half a line in it
-        backend = journal.JournalFileBackend(str(path))
-        self._study = optuna.create_study(
-            storage=optuna.storages.JournalStorage(backend),
-            study_name=STUDY,
-            direction="maximize",
-            load_if_exists=True,
-        )
+        storage = optuna.storages.JournalStorage(journal.JournalFileBackend(str(path)))
+        given = {"study_name": STUDY, "storage": storage}
+        if STUDY in optuna.get_all_study_names(storage):
+            self._study = optuna.load_study(**given)
+        else:
+            self._study = optuna.create_study(**given, direction="maximize")
         self._count = len(self._study.get_trials(deepcopy=False))
         choices = jax.tree.leaves(self._space.choices)
         categorical = optuna.distributions.CategoricalDistribution
