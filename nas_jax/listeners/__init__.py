@@ -46,14 +46,24 @@ def make(names: Iterable[str], leads: bool = True) -> dict[str, events.Listener]
       names: keys of `LISTENERS`, or what `plugins.resolve` finds.
       leads: whether this is the lead process; the others make those that are `in_every_process`.
 
-    Raises: ValueError as of `check`, or if the class of a user raises.
+    Raises: ValueError as of `check`, or if the class of a user raises, or makes no listener.
     """
     found = {name: plugins.maker(FIELD, name, LISTENERS, "listeners") for name in names}
     return {
-        name: plugins.call(FIELD, name, one) if inspect.isclass(one) else one
+        name: _made(name, one)
         for name, one in found.items()
         if leads or getattr(one, "in_every_process", False)
     }
+
+
+def _made(name, found):
+    if not inspect.isclass(found):
+        return found
+    made = plugins.call(FIELD, name, found)
+    if not callable(made):
+        kind = type(made).__name__
+        raise ValueError(f"{FIELD}={name!r} made a {kind}, which cannot be called with an event")
+    return made
 
 
 __all__ = ["LISTENERS", "Listener", "check", "make"]

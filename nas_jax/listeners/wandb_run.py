@@ -69,7 +69,7 @@ class WandbRun(Listener):
             if png := outcome.drawing(space, text):
                 from PIL import Image
 
-                self._run.log({"best": self._wandb.Image(Image.open(io.BytesIO(png)))})
+                self._run.log({"best/drawing": self._wandb.Image(Image.open(io.BytesIO(png)))})
         self._run.finish(exit_code=int(event.values["status"] != "done"))
 
     def _log(self, folder, row):
