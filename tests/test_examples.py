@@ -26,6 +26,7 @@ OWN = {  # what config.json, or another file of the run, says of the part that i
     "own_evaluator": ("config.json", "own_evaluator.py:margin"),
     "own_augmentation": ("config.json", "own_augmentation.py:rand_augment"),
     "own_loss": ("config.json", "own_loss.py:lion"),
+    "own_listener": ("leader.csv", "1,0."),
 }
 
 

@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import re
 import shutil
+from pathlib import Path
 
 import optuna
 import pytest
@@ -15,6 +17,7 @@ from tests import launching
 from tests.configs import tiny
 from tests.listeners import test_optuna_study, test_tensorboard
 
+ROOT = Path(__file__).parents[2]
 TINY = "tests/configs/tiny.py"
 SMALL = {
     "space.num_cells": 1,
@@ -239,3 +242,17 @@ def test_without_listeners_the_files_are_the_same(searched, tmp_path):
 def _with_the_supernet(run, other):
     shutil.copytree(run / "checkpoints", other / "checkpoints")
     return other
+
+
+@pytest.mark.system
+def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
+    """First the search that it listens to, then the study that this leaves."""
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "events.md").read_text(encoding="utf-8")
+    study, search = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    config = nas_jax.api.as_config(str(ROOT / TINY), SMALL | {"listeners": ("optuna",)})
+    names = {"config": config}
+    for block in (search, study):
+        exec(compile(block, "docs/events.md", "exec"), names)
+    assert "8 candidates, then 4 more; best of them 0." in capsys.readouterr().out
+    assert len(names["study"].trials) == 12
