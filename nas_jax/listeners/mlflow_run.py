@@ -20,7 +20,7 @@ from nas_jax.storage import json_files, schemas
 FILE = "mlflow.json"
 EXPERIMENT = "nas_jax"
 _AT_ONCE = 100  # parameters that a server takes
-_LONGEST = 500  # characters of one
+_LONGEST = 6000  # characters of one
 _STATUS = {"done": "FINISHED", "interrupted": "KILLED"}
 
 
@@ -33,11 +33,9 @@ class MLflowRun(Listener):
         import mlflow
 
         self._mlflow, self._begun, self._best, self._last = mlflow, event, {}, {}
-        uri = (
-            os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{event.where.absolute()}/mlflow.db"
-        )
-        self._client = mlflow.MlflowClient(uri)
-        self._id = self._known_run() or self._new_run(uri)
+        place, given = event.where.absolute(), os.environ.get("MLFLOW_TRACKING_URI")
+        self._client = mlflow.MlflowClient(given or f"sqlite:///{place}/mlflow.db")
+        self._id = self._known_run() or self._new_run(None if given else place / "mlflow")
         self._log_config(event.values["config"])
 
     def _known_run(self):
@@ -51,12 +49,12 @@ class MLflowRun(Listener):
             return known
         return None
 
-    def _new_run(self, uri):
+    def _new_run(self, artifacts):
+        """Make a run; files of a new experiment lie in a folder, or where the server says."""
         name, workdir = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT), self._begun.where
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
-            own = uri.startswith("sqlite")  # else the server says where
-            place = (workdir.absolute() / "mlflow").as_uri() if own else None
+            place = artifacts and artifacts.as_uri()
             number = self._client.create_experiment(name, artifact_location=place)
         else:
             number = experiment.experiment_id

@@ -4,6 +4,8 @@ import importlib.util
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import optuna
@@ -256,3 +258,12 @@ def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
         exec(compile(block, "docs/events.md", "exec"), names)
     assert "8 candidates, then 4 more; best of them 0." in capsys.readouterr().out
     assert len(names["study"].trials) == 12
+
+
+@pytest.mark.system
+def test_a_run_starts_without_the_libraries_of_its_listeners():
+    """They are imported when the first event needs them."""
+    libraries = ("matplotlib", "tensorboardX", *listeners.EXTRAS)
+    code = f"import sys, nas_jax.pipeline; print([m for m in {libraries} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "[]\n", done.stderr
