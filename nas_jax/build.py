@@ -250,6 +250,8 @@ def _check_stages(run):
     for name, train, split in _trainings(run.config):
         with _prefixed(f"config.{name}."):
             losses.class_weights(train, run.data, split)
+            losses.check(train, run.data.num_classes)
+            augment.check(train.augment.fn, run.data.image_shape)
 
 
 def _trainings(config):

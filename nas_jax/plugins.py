@@ -20,6 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from nas_jax import naming
 
 _importing = threading.RLock()
@@ -194,6 +196,8 @@ def plain(value: Any) -> Any:
         return tuple(map(plain, value))
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, functools.partial):
         options = (f"{name}={plain(option)!r}" for name, option in sorted(value.keywords.items()))
         return f"{plain(value.func)}({', '.join([*map(repr, map(plain, value.args)), *options])})"

@@ -4,6 +4,7 @@ import functools
 import importlib.metadata
 import math
 
+import numpy as np
 import pytest
 
 from nas_jax import plugins
@@ -96,4 +97,5 @@ def test_a_module_of_the_user_has_a_digest_and_a_library_has_none(folder, monkey
 
 def test_values_are_named_alike_in_every_process():
     function = functools.partial(math.pow, 2, y=(3, math.exp))
+    assert repr(plugins.plain((np.int64(2), np.float32(0.5)))) == "(2, 0.5)"
     assert plugins.plain((function, math.pi)) == ("math:pow(2, y=(3, 'math:exp'))", math.pi)

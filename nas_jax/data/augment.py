@@ -55,6 +55,18 @@ def function(name: Any) -> Callable | None:
     return None if name == _NONE else plugins.maker(FIELD, name, {_NONE: None}, "augmentations")
 
 
+def check(name: Any, image_shape: tuple[int, int, int]) -> None:
+    """Trace the function that `train.augment.fn` names on images (H, W, C); nothing is computed.
+
+    Raises: ValueError if there is none, if it raises, or if it changes the shape.
+    """
+    made = function(name)
+    if made is not None:
+        keys = jax.random.split(jax.random.key(0), 2)
+        images = jax.ShapeDtypeStruct((len(keys), *image_shape), jnp.uint8)
+        jax.eval_shape(functools.partial(_transformed, name=name, function=made), keys, images)
+
+
 @functools.cache
 def _preparation(standardised, name, function, **options):
     def prepare(keys, images):

@@ -97,6 +97,15 @@ def of(train: Any, data: Data, split: str) -> Loss:
     return dataclasses.replace(named(train), class_weights=class_weights(train, data, split))
 
 
+def check(train: Any, num_classes: int) -> None:
+    """Trace the loss of a `train` section of the config; nothing is computed.
+
+    Raises: ValueError as of `named`, or if it raises or has another shape.
+    """
+    logits = jax.ShapeDtypeStruct((2, num_classes), jnp.float32)
+    jax.eval_shape(named(train), logits, logits, 0.0)
+
+
 def class_weights(train: Any, data: Data, split: str) -> tuple[float, ...]:
     """Return the weight of each class, or () where all are 1.
 

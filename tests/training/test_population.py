@@ -195,7 +195,8 @@ class SameOrder:
 @pytest.mark.parametrize("execution", ["switch", "masked"])
 def test_a_member_is_a_training_of_its_own(tmp_path, execution):
     """Member i of four and seed 2 is a plain training of seed 8 + i, where no factor differs."""
-    fields = {"supernet__train__num_steps": 4, "supernet__execution": execution}
+    steps = {"supernet__train__num_steps": 4, "supernet__strategy_every": 4}
+    fields = {**steps, "supernet__execution": execution}
     fields |= {"supernet__variant_options": (("population", 4), ("spread", 1.0))}
     training = _training(tmp_path, wrap=SameOrder, **fields)
     assert isinstance(training.task.turn, Population)
@@ -215,7 +216,7 @@ def test_a_member_is_a_training_of_its_own(tmp_path, execution):
 
 def test_factors_multiply_what_the_config_says(tmp_path):
     """A member with half the learning rate, 300 times the L2 and three times r."""
-    fields = {"supernet__train__num_steps": 4}
+    fields = {"supernet__train__num_steps": 4, "supernet__strategy_every": 4}
     training = _training(tmp_path, wrap=SameOrder, **fields)
     own = {"learning_rate": 0.5, "l2": 300.0, "r": 3.0}
     training.task.turn.first_sampler_state |= {

@@ -286,6 +286,9 @@ def test_without_moving_means_the_state_has_none():
         ({"augment.mixup": -1.0}, "mixup=-1.0 must be 0 or more"),
         ({"augment.fn": "nun"}, "augment.fn='nun' is none of none; nearest: 'none'"),
         ({"augment.fn": "mine.py:dark"}, "mine.py has no 'dark'; nearest: 'darker'"),
+        ({"augment.fn": "mine.py:smaller"}, "config.supernet.train.augment.fn='mine.py:smaller' m"),
+        ({"loss": "mine.py:bad_loss"}, "config.supernet.train.loss='mine.py:bad_loss': KeyError"),
+        ({"loss": "mine.py:mean_loss"}, r"train.loss='mine.py:mean_loss' gave losses \[\] for log"),
         ({"optimizer": "mine.py:deaf"}, "config.supernet.train.optimizer='mine.py:deaf' makes the"),
     ],
 )
