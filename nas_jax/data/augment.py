@@ -62,7 +62,7 @@ def check(name: Any, image_shape: tuple[int, int, int]) -> None:
     """
     made = function(name)
     if made is not None:
-        keys = jax.random.split(jax.random.key(0), 2)
+        keys = jax.random.split(rng.key(0), 2)
         images = jax.ShapeDtypeStruct((len(keys), *image_shape), jnp.uint8)
         jax.eval_shape(functools.partial(_transformed, name=name, function=made), keys, images)
 
