@@ -31,8 +31,11 @@ def join(text: str, widths: Iterable[int]) -> str:
 
 def split(text: str) -> tuple[str, tuple[int, ...] | None]:
     """Split into the architecture's string and the widths (None without): inverse of `join`."""
-    text, _, widths = text.partition(_SEPARATOR)
-    return text, tuple(map(int, widths.split(","))) if widths else None
+    arch, _, widths = text.partition(_SEPARATOR)
+    try:
+        return arch, tuple(map(int, widths.split(","))) if widths else None
+    except ValueError:
+        raise ValueError(f"{text!r}: widths after {_SEPARATOR!r} are whole numbers") from None
 
 
 class Widths:

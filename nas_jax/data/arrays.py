@@ -143,13 +143,14 @@ def _class_names(labels, num_images, given):
             f"labels is {labels.dtype} {list(labels.shape)}; it must be whole numbers [N], N = "
             f"{num_images} as of images (np.unique(labels, return_inverse=True) numbers others)"
         )
-    names = range(int(labels.max()) + 1) if given is None else _texts(given)
+    present = np.unique(labels)
+    # No more names than labels, however large a label is: it then leaves a hole, or is no class.
+    names = range(min(int(labels.max()) + 1, len(present) + 1)) if given is None else _texts(given)
     names = tuple(map(str, names))
-    num_classes = len(names)
+    num_classes = len(names) if given is not None else int(labels.max()) + 1
     wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if wrong.size:
         raise ValueError(f"labels[{wrong[0]}] is {labels[wrong[0]]}, not in 0..{num_classes - 1}")
-    present = np.unique(labels)
     if len(present) < num_classes:
         hole = np.flatnonzero(present != np.arange(len(present)))
         first = int(hole[0]) if hole.size else len(present)

@@ -95,7 +95,13 @@ class MLflowRun(Listener):
         self._log(base.folder_name(event.where, self._begun), base.judged(event.values), 0)
 
     def end(self, event: Event) -> None:
-        """Log the best architecture, and end the run at MLflow."""
+        """Log the best architecture, and end the run at MLflow, whatever happens."""
+        try:
+            self._log_best(event)
+        finally:
+            self._client.set_terminated(self._id, _STATUS.get(event.values["status"], "FAILED"))
+
+    def _log_best(self, event):
         space = self._begun.values["space"]
         text, numbers = outcome.of(event.where, space)
         if text is not None:
@@ -106,7 +112,6 @@ class MLflowRun(Listener):
                     path = Path(folder) / "best.png"
                     path.write_bytes(png)
                     self._client.log_artifact(self._id, str(path))
-        self._client.set_terminated(self._id, _STATUS.get(event.values["status"], "FAILED"))
 
     def _log(self, prefix, numbers, step):
         now = int(1000 * time.time())

@@ -61,7 +61,13 @@ class WandbRun(Listener):
         self._run.summary.update({prefix + n: x for n, x in base.judged(event.values).items()})
 
     def end(self, event: Event) -> None:
-        """Log the best architecture, and end the run at W&B."""
+        """Log the best architecture, and end the run at W&B, whatever happens."""
+        try:
+            self._log_best(event)
+        finally:
+            self._run.finish(exit_code=int(event.values["status"] != "done"))
+
+    def _log_best(self, event):
         space = self._begun.values["space"]
         text, numbers = outcome.of(event.where, space)
         if text is not None:
@@ -70,7 +76,6 @@ class WandbRun(Listener):
                 from PIL import Image
 
                 self._run.log({"best/drawing": self._wandb.Image(Image.open(io.BytesIO(png)))})
-        self._run.finish(exit_code=int(event.values["status"] != "done"))
 
     def _log(self, folder, row):
         """Log a row of a folder; each of its curves has the step of its own."""

@@ -191,7 +191,7 @@ class RunResults:
     def _named(self):
         archs = self.config.get("retrain", {}).get("archs", [])
         found = {}
-        for init, folder in (("random", "seed"), ("supernet", "warm")):
+        for init, folder in (("random", "named"), ("supernet", "warm")):
             paths = self.directory.glob(f"retrain/final/F*/*/{folder}*/result.json")
             of_init = grouped(map(read_result, paths), {NAMED: archs}, self._one_shot, self._metric)
             found |= {(filters, init): networks for (filters, _), networks in of_init.items()}

@@ -79,7 +79,7 @@ def emit(
             listener(Event(kind, where, step, copied))
         except MemoryError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del listeners[name]
             what = plugins.described(error)
             logger.warning("listener %r hears nothing more of this run: %s", name, what)

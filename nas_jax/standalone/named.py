@@ -1,8 +1,8 @@
 """Architectures that the config names, `retrain.archs`: trained by `retrain.final`, without trials.
 
-Each has a program of its own. They are in no group, so no comparison and no correlation has them.
-With `retrain.init="supernet"` they begin with the weights that they have in the supernet; the names
-of their folders begin with "warm", and their result.json says so.
+Each has a program of its own. They are in no group, so no comparison and no correlation has them;
+they lie in folders "named<seed>". With `retrain.init="supernet"` they begin with the weights that
+they have in the supernet; their folders are "warm<seed>", and their result.json says so.
 """
 
 from pathlib import Path
@@ -18,6 +18,7 @@ from nas_jax.standalone.together import Job
 from nas_jax.training import restoration, supernet
 
 PROTOCOL = "final"
+FOLDERS = {"random": "named", "supernet": "warm"}  # by first weights; the seed follows
 FIELD = "config.retrain.archs"
 
 
@@ -27,6 +28,8 @@ def checked(config: ConfigDict, space: Space) -> tuple[str, ...]:
     Raises: ValueError, in one line, if a string is none of the space, or an architecture cannot
       begin with the supernet's weights.
     """
+    if config.retrain.archs and not config.retrain[PROTOCOL].num_seeds:
+        raise ValueError(f"config.retrain.final.num_seeds=0 must be 1 or more to train {FIELD}")
     if config.retrain.archs and config.retrain.init == "supernet":
         _check_warm(config)
     return tuple(dict.fromkeys(_canonical(space, text) for text in config.retrain.archs))
@@ -52,6 +55,7 @@ def _canonical(space, text):
     try:
         arch, channels = widths.split(text)
         whole = space.to_str(space.from_str(arch))
+        space.standalone(whole, num_classes=2, filters=1, widths=channels)  # checks widths
     except ValueError as error:
         raise ValueError(f"{FIELD}: {text!r}: {error}") from error
     return whole if channels is None else widths.join(whole, channels)
@@ -59,7 +63,7 @@ def _canonical(space, text):
 
 def jobs(config: ConfigDict, root: Path) -> dict[Path, Job]:
     """List the networks of the named architectures by their folders, in `root` of the protocol."""
-    start = "warm" if config.retrain.init == "supernet" else "seed"
+    start = FOLDERS[config.retrain.init]
     settings = config.retrain[PROTOCOL]
     return {
         root / f"F{filters}" / arch_id(text) / f"{start}{seed}": (text, filters, seed)

@@ -189,10 +189,16 @@ class Checkpoints:
 
 def _manager(directory, keep):
     def make(directory):
+        # Orbax numbers what it makes aside by one counter for all threads: two that save at once
+        # would wait for each other's folders. So folders are made before a save goes aside.
+        aside = ocp.options.AsyncOptions(create_directories_asynchronously=False)
         return ocp.CheckpointManager(
             directory,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, create=False, multiprocessing_options=_alone()
+                max_to_keep=keep,
+                create=False,
+                multiprocessing_options=_alone(),
+                async_options=aside,
             ),
             item_handlers=ocp.StandardCheckpointHandler(),  # so that item_metadata can be read
         )

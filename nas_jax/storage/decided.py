@@ -41,11 +41,16 @@ class Decided:
     """
 
     def __init__(self, workdir: Path, config: Mapping[str, Any]):
-        sweep, supernet = config.get("sweep", {}), config.get("supernet", {})
+        sweep, supernet = _section(config, "sweep"), _section(config, "supernet")
         there = {name for name in _FIELDS if (workdir / name).exists()}
         self._fields = {field for name in there for field in _FIELDS[name]}
         if there & {"checkpoints", "metrics.jsonl"} and _has_turns(supernet):
             self._fields |= {*_SWEEP}
+        if any(workdir.glob("retrain/final/F*/*/warm*")):
+            self._fields |= {*_SUPERNET}
+        for name in _tuned_protocols(config):
+            if (workdir / "retrain" / name).exists():
+                self._fields |= {f"retrain.{name}.filters"}
         if "trials.jsonl" in there and sweep.get("score") == "trained":
             self._fields |= {"retrain.short.train"}
         self._num_trials = json_files.count_lines(workdir / "trials.jsonl")
@@ -66,8 +71,26 @@ class Decided:
         )
 
 
+def _section(config, *names):
+    """Return a section of a config that may be damaged; {} where there is none."""
+    for name in names:
+        config = config.get(name) if isinstance(config, Mapping) else None
+    return config if isinstance(config, Mapping) else {}
+
+
+def _tuned_protocols(config):
+    """Yield the protocols whose groups have widths of their own, which begin with those of an F."""
+    for name in ("short", "final"):
+        groups = _section(config, "retrain", name, "groups")
+        if groups.get("tuned") or groups.get("narrowed"):
+            yield name
+
+
 def _has_turns(supernet):
-    """Say whether the sweep's fields decide the training of a supernet, too."""
+    """Say whether the sweep's fields decide the training of a supernet, too.
+
+    These names are those without a turn in `training.supernet`; for others the answer is yes.
+    """
     known = ("path_dropout", "single_path", "fair", "sandwich")
     variants = ("none", "smash", "morphnet")
     return supernet.get("sampler") not in known or supernet.get("variant", "none") not in variants

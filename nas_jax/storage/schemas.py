@@ -48,6 +48,8 @@ COUNT = _number(0, 2**63, "a whole number of at least 0", int)
 SIZE = _number(1, 2**63, "a whole number of at least 1", int)
 
 OBJECT = {str: ANY}
+_SECTION = Kind("an object", lambda x: x is ABSENT or isinstance(x, dict))
+CONFIG = {name: _SECTION for name in ("data", "space", "network", "supernet", "sweep", "retrain")}
 STEP = {"step": COUNT}
 TRIAL = {
     "arch": TEXT,

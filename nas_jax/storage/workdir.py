@@ -68,13 +68,14 @@ def open_workdir(
     if changed and is_used:
         config = _grown(workdir, changed, config)
         decided.remove_outdated(workdir, changed)
-    contents = {"config.json": config, "data.json": {**inputs, **facts}}
+    # data.json first: after a kill between the two, the fields still differ, and both are written.
+    contents = {"data.json": {**inputs, **facts}, "config.json": config}
+    if not is_used:  # these may be of other images
+        for name in ("data.json", SPLITS):
+            (workdir / name).unlink(missing_ok=True)
     for name, content in contents.items():
         if changed or not (workdir / name).exists():
             json_files.write_json(workdir / name, content)
-    if not is_used:  # these may have been of other images
-        json_files.write_json(workdir / "data.json", contents["data.json"])
-        (workdir / SPLITS).unlink(missing_ok=True)
     json_files.write_json(workdir / "versions.json", versions())
 
 
@@ -86,9 +87,12 @@ def check(
     Returns: the fields that differ, and may; whether what is there depends on any field.
     """
     path, here = workdir / "config.json", _comparable(json_files.finite(config))
-    there = _comparable(json_files.read_json(path, schemas.OBJECT)) if path.exists() else here
+    there = _comparable(json_files.read_json(path, schemas.CONFIG)) if path.exists() else here
     found = list(_differing(there, here))
     used = decided.Decided(workdir, there)
+    study = there.get("study")
+    is_study = isinstance(study, dict) and bool(study.get("parts"))  # its files lie elsewhere
+    grows = grows and not is_study
     wrong = [_in_words(*each) for each in found if not (grows and used.may_be(each[0], each[2]))]
     if wrong:
         raise ValueError(
@@ -98,7 +102,7 @@ def check(
         )
     changed, is_used = [name for name, *_ in found], bool(used) or not grows
     if is_used:
-        _check_inputs(workdir, inputs, changed)
+        _check_inputs(workdir, inputs, there, changed, used if grows else None)
     return changed, is_used
 
 
@@ -139,23 +143,49 @@ _OTHER_INPUTS = {  # what it means if a field of data.json differs
 _FIELDS_OF_INPUTS = {  # an input is not compared if its field may differ, and does
     "table": "table",
     "latency": "sweep.latency.table",
-    "path_dropout": "sweep.score",
     "trained": "sweep.score",
 }
 
 
-def _check_inputs(workdir, inputs, changed):
+def _check_inputs(workdir, inputs, config, changed, used):
+    """Check the inputs; `config` is that of the workdir, `used` what is decided there or None."""
     path = workdir / "data.json"
     if not path.exists():
         return
     there = json_files.read_json(path, schemas.DATA)
+    left_out = {name for name, field in _FIELDS_OF_INPUTS.items() if field in changed}
+    if "sweep.score" in changed and config.get("supernet", {}).get("sampler") != "path_dropout":
+        left_out.add("path_dropout")  # of the evaluator alone
     for name, here in inputs.items():
         was = there.get(name, compatibility.INPUTS.get(name, here))
-        if _FIELDS_OF_INPUTS.get(name) not in changed and not _is_same(name, was, here):
+        if name == "files" and used is not None:  # what no stage has used may be mended
+            decisive = dict(_leaves(config))
+            here = {
+                file: digest
+                for file, digest in here.items()
+                if not all(used.may_be(f, None) for f, v in decisive.items() if _names(v, file))
+            }
+        if name not in left_out and not _is_same(name, was, here):
             raise ValueError(
                 f"--workdir={workdir} holds a run {_OTHER_INPUTS[name]} use another folder: "
                 f"--workdir={next_free(workdir)}"
             )
+
+
+def _leaves(config, prefix=""):
+    """Yield (field, value) of a nested config."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _names(value, file):
+    """Say whether a value names something of a file or module: "FILE.py:NAME"."""
+    if isinstance(value, list | tuple):
+        return any(_names(part, file) for part in value)
+    return isinstance(value, str) and value.rpartition(":")[0] == file
 
 
 def _is_same(name, was, here):

@@ -1,5 +1,6 @@
 """The folder of a run: nothing of another run is overwritten."""
 
+import contextlib
 import math
 
 import jax
@@ -33,6 +34,86 @@ def test_a_workdir_of_another_config_is_refused_and_kept(tmp_path):
     with pytest.raises(ValueError, match=message):
         workdir.open_workdir(run, other, {"fingerprint": "f0"})
     assert (run / "config.json").read_bytes() == before
+
+
+PROTOCOL = {"filters": [4], "groups": {"tuned": 0, "top": 1}, "train": {"base_lr": 0.1}}
+THERE = {
+    "seed": 0,
+    "supernet": {"sampler": "path_dropout", "train": {"base_lr": 0.1}},
+    "sweep": {"score": "accuracy", "num_candidates": 4, "strategy": "random_search"},
+    "retrain": {"short": PROTOCOL, "final": PROTOCOL},
+    "study": {"parts": []},
+}
+TUNED = PROTOCOL | {"groups": {"tuned": 1}}
+F8 = {"retrain": {"short": PROTOCOL, "final": {**PROTOCOL, "filters": [8]}}}
+
+
+@pytest.mark.parametrize(
+    ("files", "there", "here", "refused"),
+    [
+        ((), {}, {"seed": 1}, False),
+        (("checkpoints/1",), {}, {"seed": 1}, True),
+        (("checkpoints/1",), {}, {"sweep": THERE["sweep"] | {"score": "kl"}}, False),
+        (("trials.jsonl",), {}, {"sweep": THERE["sweep"] | {"score": "kl"}}, True),
+        (("trials.jsonl",), {}, {"sweep": THERE["sweep"] | {"num_candidates": 8}}, False),
+        (("retrain/final/selection.json",), {}, F8, False),
+        # Tuned widths begin with those of an F.
+        (
+            ("retrain/final/selection.json",),
+            {"retrain": {"short": PROTOCOL, "final": TUNED}},
+            {"retrain": {"short": PROTOCOL, "final": TUNED | {"filters": [8]}}},
+            True,
+        ),
+        # A warm start has the weights of the supernet, wherever that is now.
+        (
+            ("retrain/final/F4/ab/warm0/result.json",),
+            {},
+            {"supernet": THERE["supernet"] | {"train": {"base_lr": 1.0}}},
+            True,
+        ),
+        (("selection_short.json",), {"study": {"parts": ["final"]}}, {"seed": 1}, True),
+        (("checkpoints/1",), {"sweep": None}, {}, True),
+    ],
+)
+def test_a_field_may_change_if_nothing_that_is_there_depends_on_it(
+    tmp_path, files, there, here, refused
+):
+    json_files.write_json(tmp_path / "config.json", THERE | there)
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    outcome = pytest.raises(ValueError, match="another config|is damaged: sweep is None")
+    with outcome if refused else contextlib.nullcontext():
+        workdir.check(tmp_path, THERE | there | here, {"fingerprint": "f0"}, grows=True)
+
+
+def test_only_code_that_a_stage_has_used_must_stay(tmp_path):
+    """An evaluator that failed is mended; the space of the supernet is not."""
+    config = THERE | {
+        "sweep": THERE["sweep"] | {"score": "ev.py:make"},
+        "space": {"name": "sp.py:S"},
+    }
+    files = {"ev.py": "1", "sp.py": "1"}
+    workdir.open_workdir(tmp_path, config, {"files": files, "fingerprint": "f0"}, grows=True)
+    (tmp_path / "checkpoints").mkdir()
+    workdir.check(tmp_path, config, {"files": files | {"ev.py": "2"}}, grows=True)
+    with pytest.raises(ValueError, match="other code"):
+        workdir.check(tmp_path, config, {"files": files | {"sp.py": "2"}}, grows=True)
+    (tmp_path / "trials.jsonl").touch()
+    with pytest.raises(ValueError, match="other code"):
+        workdir.check(tmp_path, config, {"files": files | {"ev.py": "2"}}, grows=True)
+
+
+def test_a_supernet_of_the_former_path_dropout_stays_refused_with_another_score(tmp_path):
+    inputs = {"path_dropout": "second", "fingerprint": "f0"}
+    workdir.open_workdir(tmp_path, THERE, {"fingerprint": "f0"}, grows=True)
+    (tmp_path / "checkpoints").mkdir()
+    other = THERE | {"sweep": THERE["sweep"] | {"score": "kl"}}
+    with pytest.raises(ValueError, match="dropped paths"):
+        workdir.check(tmp_path, other, inputs, grows=True)
+    fair = {"supernet": THERE["supernet"] | {"sampler": "fair"}}
+    json_files.write_json(tmp_path / "config.json", THERE | fair)
+    workdir.check(tmp_path, other | fair, inputs, grows=True)
 
 
 @pytest.mark.parametrize(
