@@ -110,6 +110,9 @@ def _parse_arguments(argv):
     others = values(argv, known_only=True)[1:]
     if values.mode in config_lib.EXPORT_MODES:
         return values, values(argv)[1:]
+    for argument in others:
+        if re.match(r"--?[a-zA-Z]", argument) and not re.fullmatch(_FIELD, argument):
+            values([argv[0], argument])  # raises, with the nearest flag
     reports = values.mode == "report" and values.workdir
     if values.config is None and not reports:
         raise ValueError(
@@ -117,24 +120,40 @@ def _parse_arguments(argv):
             "and files of your own"
         )
     config = files.load(values.config) if values.config else files.of_workdir(values.workdir)
+    if not values.config and config.get("study", {}).get("parts"):
+        raise ValueError(
+            f"--workdir={values.workdir} is of a study, whose report --mode=study writes: give its "
+            "--config, too"
+        )
     if not isinstance(config, ConfigDict):
         raise ValueError(
             "--config: get_config() must return a ConfigDict, such as nas_jax.config.default()"
         )
     config = _with_fields_of_its_space(config, others)
     _check_fields(others, dict(flatten(config)))
-    fields, arguments = flags.FlagValues(), [argv[0], *others]
-    config_flags.DEFINE_config_dict("config", config, flag_values=fields, sys_argv=arguments)
-    stray = fields(arguments)[1:]
-    if stray:
+    return values, _with_fields(config, [argv[0], *others])
+
+
+def _with_fields(config, arguments):
+    """Set the fields that arguments name, whose first is the command's name."""
+    values = flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
+    except flags.Error as error:
+        if untyped := re.search(r"NoneType.* of field (\S+) is not supported", str(error)):
+            raise ValueError(
+                f"--{untyped[1]} has the default None, and so no type: set it in a config "
+                "file"
+            ) from error
+        raise
+    if stray := values(arguments)[1:]:
         raise ValueError(f"{stray[0]!r} is no flag; fields are set by --config.{stray[0]}")
-    return values, fields.config
+    return values.config
 
 
 def _with_fields_of_its_space(config, arguments):
     """Give the config the fields of the space that arguments name, if others set them."""
-    names = [field for argument in arguments if (field := re.fullmatch(_FIELD, argument))]
-    given = {field[1]: field[2] for field in names}
+    given = dict(_given(arguments))
     present, name = dict(flatten(config)), given.get("space.name")
     if not name or all(field in present for field in given if field.startswith("space.")):
         return config
@@ -143,6 +162,13 @@ def _with_fields_of_its_space(config, arguments):
     config = config.copy_and_resolve_references()
     config.space.name = name
     return build.with_space_fields(config)
+
+
+def _given(arguments):
+    """Yield (field, text of its value) of arguments; the value may be the next argument."""
+    for argument, following in zip(arguments, [*arguments[1:], ""]):
+        if given := re.fullmatch(_FIELD, argument):
+            yield given[1], given[2] if "=" in argument else following
 
 
 def _check_fields(arguments, fields):

@@ -63,7 +63,7 @@ DIGITS = "--config=configs/digits.py"
         ((DIGITS, "--config.data.name=cifar11"), "data.name='cifar11'.*nearest: 'cifar10"),
         ((DIGITS, "--config.supernet.filters=0"), "config.supernet.filters=0 must be 1 or more"),
         ((DIGITS, "--mode=serch"), "serch.*search"),
-        ((DIGITS, "--workdr=x"), "workdr"),
+        ((DIGITS, "--workdr=x"), r"workdr'\. Did you mean: workdir \?"),
         (("--config=digit",), "--config='digit' is none of cifar, digits, .*; nearest: 'digits'$"),
         (("--config=studies/rank",), "nearest: 'studies/ranking'$"),
         (
