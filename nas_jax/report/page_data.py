@@ -136,7 +136,8 @@ def _networks(results):
     ):
         for (filters, name), networks in by_group.items():
             for network in networks:
-                key = protocol, filters, network.arch
+                # a named one has a row for each first weights that it had
+                key = protocol, filters, network.arch, name if protocol == "named" else ""
                 number, _, names = rows.setdefault(key, (len(rows), network, []))
                 names.append(name)
                 groups.setdefault((protocol, filters, name), []).append(number)

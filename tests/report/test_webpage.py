@@ -15,7 +15,7 @@ import pytest
 
 from nas_jax import spaces
 from nas_jax.costs import params_flops
-from nas_jax.report import document, markdown, page, webpage
+from nas_jax.report import document, markdown, page, page_data, webpage
 from nas_jax.report.document import Document
 from nas_jax.report.results import RunResults
 from nas_jax.storage import csv_columns, history, workdir
@@ -111,6 +111,22 @@ def test_the_data_are_those_of_the_run(made):
     (one, ops), (other, others) = data["drawings"]["parts"][data["archs"].index(arch)]
     assert (one, other) == ([1], [0, 2])
     assert [data["drawings"]["names"][i] for i in (*ops, *others)] == ["sep5x5", "identity"]
+
+
+def test_named_networks_have_a_row_for_each_of_their_first_weights(tmp_path):
+    """One architecture, trained from random weights to 90 % and from the supernet's to 80 %."""
+    config = {"space": {"name": "cell"}, "retrain": {"archs": [ARCHS[0]]}}
+    _write(tmp_path / "config.json", json.dumps(config))
+    for folder, accuracy in (("seed0", 0.9), ("warm0", 0.8)):
+        row = test_page._result(ARCHS[0], "final", 16, 0) | {"test_accuracy": accuracy}
+        path = tmp_path / f"retrain/final/F16/{spaces.arch_id(ARCHS[0])}/{folder}/result.json"
+        _write(path, json.dumps(row | {"seconds": 30}))
+    results = RunResults(tmp_path, SPACE)
+    columns = page_data.of(results)["networks"]["columns"]
+    assert dict(zip(columns["groups"]["values"], columns["accuracy"]["values"])) == {
+        "from random weights": 90,
+        "from supernet weights": 80,
+    }
 
 
 def test_plots_point_at_rows(made):
@@ -258,8 +274,6 @@ def test_a_page_of_many_trials_is_small(tmp_path):
     ],
 )
 def test_each_space_has_a_drawing(space, text, expected):
-    from nas_jax.report import page_data
-
     found = page_data.drawings(space, [text])
     assert expected.items() <= found.items()
     assert len(found["parts"]) == 1
