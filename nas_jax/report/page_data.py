@@ -17,7 +17,7 @@ from nas_jax.report.sections import best, pareto
 from nas_jax.report.sections.networks import IMAGES, axis
 from nas_jax.spaces import Space
 
-DIGITS = 6  # of a value on the page, which keep it small
+DIGITS = 6  # of the values that the page sorts and plots, which keep it small
 
 
 def alone(results: RunResults, arch: str) -> Iterator[tuple[str, int, float]]:
@@ -87,22 +87,33 @@ def of(results: RunResults) -> dict[str, Any]:
 def _table(order, **columns):
     """Make a table, of columns (title, kind, values [n]); one without any value is left out.
 
-    Kinds: "arch", "text", "number", "count", and "millions", of which the page shows millions.
-    `order` names the column that it is sorted by at first, the highest first.
+    Kinds: "arch", "text", "count"; "number" and "millions", whose columns have "texts" too, [n], as
+    the page shows, filters and searches them. They are rounded here, as those of the report are:
+    a browser rounds halves otherwise. `order` names the column that the table is sorted by at
+    first, the highest first; "": as the rows come.
     """
     made = {
-        name: {"title": title, "kind": kind, "values": values}
+        name: {"title": title, "kind": kind} | _cells(kind, values)
         for name, (title, kind, values) in columns.items()
         if any(value is not None for value in values)
     }
     return {"columns": made, "order": order}
 
 
-def _rounded(values, factor=1.0):
-    return [
-        None if value is None or math.isnan(value) else float(f"{factor * value:.{DIGITS}g}")
-        for value in values
-    ]
+def _cells(kind, values):
+    if kind not in ("number", "millions"):
+        return {"values": values}
+    write = markdown.millions if kind == "millions" else _text
+    known = [None if value is None or math.isnan(value) else value for value in values]
+    return {
+        "values": [None if value is None else float(f"{value:.{DIGITS}g}") for value in known],
+        "texts": ["" if value is None else write(value) for value in known],
+    }
+
+
+def _text(value):
+    """Write two decimals, as the report does, or three digits of what is smaller than 1."""
+    return f"{value:#.3g}" if 0 < abs(value) < 1 else f"{value:z,.2f}"
 
 
 def _trials(results, archs):
@@ -111,12 +122,13 @@ def _trials(results, archs):
         field: (label, "millions" if unit > 1 else "number", [row.get(field) for row in rows])
         for field, (label, unit) in pareto.COSTS.items()
     }
+    values = [row["value"] and metric.factor * row["value"] for row in rows]
     states = [row.get("status") for row in rows]
     return _table(
         "value",
         line=("line", "count", list(range(1, len(rows) + 1))),
         arch=("architecture", "arch", [archs[row["arch"]] for row in rows]),
-        value=(metric.label, "number", _rounded((r["value"] for r in rows), metric.factor)),
+        value=(metric.label, "number", values),
         **costs,
         status=("status", "text", states if {*states} - {"ok"} else [None]),
     )
@@ -157,15 +169,15 @@ def _network_table(results, rows, archs):
         protocol=("protocol", "text", protocols),
         filters=("F", "text", ["" if p == "published" else str(f) for p, f, *_ in rows]),
         groups=("groups", "text", words),
-        accuracy=("accuracy (%)", "number", _rounded(n.accuracy for n in networks)),
-        sd=("sd over seeds", "number", _rounded(over_seeds.sds.values())),
+        accuracy=("accuracy (%)", "number", [n.accuracy for n in networks]),
+        sd=("sd over seeds", "number", list(over_seeds.sds.values())),
         seeds=("seeds", "count", counts if {*counts} - {1} else [None]),
         params=("parameters (M)", "millions", [network.params for network in networks]),
         flops=("multiply-adds (M)", "millions", [network.flops for network in networks]),
         one_shot=(
             results.ranking_metric.label,
             "number",
-            _rounded(network.one_shot for network in networks),
+            [network.one_shot for network in networks],
         ),
         seconds=("seconds", "number", [network.seconds for network in networks]),
     )

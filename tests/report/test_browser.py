@@ -14,7 +14,7 @@ from nas_jax.storage import json_files
 from tests import browsing
 from tests.browsing import Watched
 from tests.configs import tiny
-from tests.report.test_page import ARCHS, NUM_TRIALS, SPACE, make_run
+from tests.report.test_page import ARCHS, NUM_TRIALS, SPACE, _lines, _trial, _write, make_run
 from tests.report.test_webpage import big_run
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -95,6 +95,24 @@ def test_tables_filter_by_words_and_by_numbers(fresh):
     value.locator("select").select_option("greaterOrEqual")
     value.locator("input").fill("88")
     _wait_for(fresh, 3, ["90.00", "89.00", "88.00"])
+
+
+def test_what_is_seen_is_found(browser, tmp_path):
+    """By the filter of the column, and by the search box: 68.3594 % is shown as 68.36."""
+    rows = [_trial(0), _trial(1) | {"value": 0.683594}, _trial(2) | {"value": 0.68125}]
+    _write(tmp_path / "trials.jsonl", _lines(rows))
+    watched = Watched(browser, page.write(tmp_path, SPACE).with_name(webpage.NAME))
+    assert _column(watched, 3) == ["90.00", "68.36", "68.12"]
+    filters = watched.page.locator(f"{TRIALS} thead tr").nth(1).locator("td, th")
+    filters.nth(2).locator("input").fill("68.36")
+    _wait_for(watched, 3, ["68.36"])
+    filters.nth(2).locator("input").fill("")
+    filters.nth(3).locator("input").fill("1.01")  # of 1,007,000 parameters
+    _wait_for(watched, 3, ["68.36", "68.12"])
+    filters.nth(3).locator("input").fill("")
+    watched.page.get_by_label("Search all columns").fill("90.00")
+    _wait_for(watched, 3, ["90.00"])
+    watched.context.close()
 
 
 def _hover(watched, figure, number):

@@ -129,6 +129,25 @@ def test_named_networks_have_a_row_for_each_of_their_first_weights(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "text"),
+    [
+        ("number", 68.3594, "68.36"),
+        ("number", 68.125, "68.12"),  # a half, to the even digit as in report.md
+        ("number", 1234.5, "1,234.50"),
+        ("number", -0.001234, "-0.00123"),
+        ("number", 0.0, "0.00"),
+        ("number", None, ""),
+        ("number", float("nan"), ""),
+        ("millions", 1_125_000, "1.12"),
+        ("millions", 1_234_567_890, "1,235"),
+    ],
+)
+def test_the_page_writes_numbers_as_the_report_does(kind, value, text):
+    known = ("known", kind, [value, 1])
+    assert page_data._table("", known=known)["columns"]["known"]["texts"][0] == text
+
+
 def test_plots_point_at_rows(made):
     data = json.loads(packed(made[1], "data"))
     plots = {plot["figure"]: plot for plot in data["plots"]}

@@ -112,16 +112,8 @@
 
   // -- numbers ------------------------------------------------------------------------------------
   const tables = { trials: data.trials, networks: data.networks };
-  const shown = (column, row) => {
-    const value = column.values[row];
-    if (value === null) return "–";
-    const digits = column.kind === "millions" ? value / 1e6 : value;
-    if (column.kind === "millions" && digits < 100) return digits.toPrecision(3);
-    if (column.kind === "millions") return Math.round(digits).toLocaleString("en");
-    if (column.kind !== "number") return String(value);
-    if (value !== 0 && Math.abs(value) < 1) return value.toPrecision(3);
-    return value.toLocaleString("en", { maximumFractionDigits: 2, minimumFractionDigits: 2 });
-  };
+  const shown = ({ values, texts }, row) =>
+    values[row] === null ? "–" : texts ? texts[row] : String(values[row]);
 
   // -- the card of one architecture ---------------------------------------------------------------
   const peek = document.getElementById("peek");
@@ -203,8 +195,8 @@
             return column.kind === "arch" ? button(value, name, row) : make("span", {}, shown(column, row));
           }
           if (column.kind === "arch") return archs[value];
-          if (value === null) return isText(column) ? "" : -Infinity;
-          return column.kind === "millions" ? value / 1e6 : value;
+          if (type === "filter") return value === null ? "" : shown(column, row); // what is seen
+          return value ?? (isText(column) ? "" : -Infinity);
         },
       })),
       order: [[Math.max(0, names.indexOf(order)), "desc"]],
