@@ -7,9 +7,13 @@ from nas_jax.report.results import RunResults
 from nas_jax.runtime import progress
 from nas_jax.storage import history
 
+LATER = ("report", "export")  # stages that make nothing of a run
+
 
 def of(results: RunResults) -> dict[str, Any]:
     """Collect them from the files of a run.
+
+    A process that only wrote a report is no part of the run: its command and time are left out.
 
     Returns:
       "commands": each command that worked in the folder, the last first.
@@ -20,6 +24,8 @@ def of(results: RunResults) -> dict[str, Any]:
       "files": the files of the folder, relative to the report's.
     """
     rows = history.read(results.directory)
+    makers = {row["process"] for row in rows if row.get("stage") not in LATER}
+    rows = [row for row in rows if row["process"] in makers]
     speeds = [row["images_per_second"] for row in results.metrics if "images_per_second" in row]
     return {
         "commands": list(dict.fromkeys(row["command"] for row in reversed(rows))),
@@ -31,19 +37,27 @@ def of(results: RunResults) -> dict[str, Any]:
 
 
 def _row(stage):
-    time = progress.duration(stage.seconds) if stage.unknown < stage.starts else "not yet over"
+    time = progress.duration(stage.seconds) if stage.unknown < stage.starts else "not known"
     if 0 < stage.unknown < stage.starts:
-        time += f", and {stage.unknown} that ended without a word"
-    return stage.name or "training", time, stage.starts, ", ".join(stage.devices), stage.status
+        time += f", and {_starts(stage.unknown)} of which no end was recorded"
+    # a stage that was killed says so no more than one that still runs, in another process
+    status = "no end was recorded" if stage.status == "running" else stage.status
+    return stage.name or "training", time, stage.starts, ", ".join(stage.devices), status
+
+
+def _starts(count):
+    return f"{count} start{'s' * (count > 1)}"
 
 
 def _training(results):
-    trained = {
-        (protocol, filters, network.arch): network.seconds
+    """Add up the networks of both protocols and the named ones, each once."""
+    groups = [
+        (protocol, filters, "random", networks)
         for protocol in ("short", "final")
         for (filters, _), networks in getattr(results, protocol).items()
-        for network in networks
-    }
+    ]  # a named network may also be one of the protocol "final", which is one training
+    groups += [("final", *key, networks) for key, networks in results.named.items()]
+    trained = {(*key, n.arch): n.seconds for *key, networks in groups for n in networks}
     if not trained or None in trained.values():
         return ""
     return progress.duration(sum(trained.values()))

@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import html as html_lib
 import json
 import logging
 import re
@@ -15,7 +16,7 @@ import pytest
 
 from nas_jax import spaces
 from nas_jax.costs import params_flops
-from nas_jax.report import document, markdown, page, page_data, webpage
+from nas_jax.report import document, markdown, page, page_data, run_facts, webpage
 from nas_jax.report.document import Document
 from nas_jax.report.results import RunResults
 from nas_jax.storage import csv_columns, history, workdir
@@ -127,6 +128,7 @@ def test_named_networks_have_a_row_for_each_of_their_first_weights(tmp_path):
         "from random weights": 90,
         "from supernet weights": 80,
     }
+    assert run_facts.of(results)["training"] == "60 s"  # of both
 
 
 @pytest.mark.parametrize(
@@ -175,10 +177,49 @@ def test_time_devices_and_command_are_those_of_the_history(made):
 
 
 def test_a_run_of_an_earlier_version_has_a_page(tmp_path):
-    page.write(make_run(tmp_path), SPACE)
+    """The command that writes its report is not the one that made it."""
+    directory = make_run(tmp_path)
+    workdir.set_status(directory, "running", stage="report")
+    page.write(directory, SPACE)
     html = (tmp_path / "report" / "index.html").read_text()
     assert "kept no time of its stages" in html
     assert "The command is not known" in html
+    assert html_lib.escape(history.command()) not in html
+
+
+def test_a_later_report_is_no_part_of_the_run(tmp_path):
+    rows = [
+        ("10:00:00", "running", "sweep", "a", "nas-jax --config=digits"),
+        ("10:00:30", "running", "report", "a", "nas-jax --config=digits"),
+        ("10:00:32", "done", "search", "a", "nas-jax --config=digits"),
+        ("11:00:00", "running", "report", "b", "nas-jax --mode=report"),
+        ("11:00:09", "done", "report", "b", "nas-jax --mode=report"),
+    ]
+    facts = run_facts.of(_with_history(tmp_path, rows))
+    assert facts["commands"] == ["nas-jax --config=digits"]
+    assert [row[:3] for row in facts["stages"]] == [("sweep", "30 s", 1), ("report", "2 s", 1)]
+
+
+def test_a_stage_that_was_killed_has_no_end(tmp_path):
+    """Once killed and once done; then only killed."""
+    rows = [
+        ("10:00:00", "running", "supernet", "a", "nas-jax"),
+        ("11:00:00", "running", "supernet", "b", "nas-jax"),
+        ("11:00:30", "running", "sweep", "b", "nas-jax"),
+    ]
+    assert run_facts.of(_with_history(tmp_path, rows))["stages"] == [
+        ("supernet", "30 s, and 1 start of which no end was recorded", 2, "1 x cpu", "done"),
+        ("sweep", "not known", 1, "1 x cpu", "no end was recorded"),
+    ]
+
+
+def _with_history(directory, rows):
+    names = "time", "status", "stage", "process", "command"
+    events = [dict(zip(names, row)) | {"devices": "1 x cpu"} for row in rows]
+    for event in events:
+        event["time"] = f"2026-01-01T{event['time']}+00:00"
+    _write(directory / history.FILE, _lines(events))
+    return RunResults(directory, SPACE)
 
 
 def test_what_a_run_says_is_text(tmp_path):
