@@ -1,5 +1,6 @@
 """The figure of a cell: its tensors as wires, its blocks as boxes."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from nas_jax.runtime import environment
 
 with environment.no_backend():
     from matplotlib.patches import FancyBboxPatch
+
+GAP = 0.28  # between boxes, where a row of two lines is 1 high
+LINE = 0.27  # of text
 
 
 def draw(path: Path, graph: Mapping[str, Any]) -> None:
@@ -23,19 +27,32 @@ def draw(path: Path, graph: Mapping[str, Any]) -> None:
     taps = [1.1 + 1.75 * i for i in range(len(blocks) + 1)]  # the last one is the concat's
     starts = [0.9] * len(inputs) + [tap + 1.5 for tap in taps[:-1]]
     last = {j: taps[i] for i, block in enumerate(blocks) for j in block["inputs"]}
-    with figures.canvas(path, 1, 1, 0.5 * len(starts) + 0.3) as axes:
+    texts = [name.replace(" ", "\n") for name in inputs]
+    texts += ["\n+ ".join(block["ops"]) for block in blocks]
+    heights = [_height(text) for text in texts]
+    ends = list(itertools.accumulate(height + GAP for height in heights))
+    rows = [end - (height + GAP) / 2 for end, height in zip(ends, heights)]
+    with figures.canvas(path, 1, 1, 0.5 * ends[-1] + 0.3) as axes:
         ax = axes.item()
-        ax.set(xlim=(-0.05, taps[-1] + 0.45), ylim=(len(starts) - 0.5, -0.5))
+        ax.set(xlim=(-0.05, taps[-1] + 0.45), ylim=(ends[-1], 0))
         ax.axis("off")
-        for row, start in enumerate(starts):
+        for number, (row, start) in enumerate(zip(rows, starts)):
             ax.plot((start, taps[-1]), (row, row), color=figures.PALE, linewidth=1.2, zorder=1)
-            ax.plot((start, last.get(row, start)), (row, row), color=figures.DARK, zorder=2)
-        for row, name in enumerate(inputs):
-            _box(ax, (0, row), 0.9, name.replace(" ", "\n"), "0.93")
-        for row, (tap, block) in enumerate(zip(taps, blocks), len(inputs)):
-            _wire_in(ax, tap, row, block["inputs"])
-            _box(ax, (tap + 0.25, row), 1.25, "\n+ ".join(block["ops"]), figures.COLOURS[5])
-        _box(ax, (taps[-1], (len(starts) - 1) / 2), 0.4, "concat", "0.93", len(starts) - 0.4)
+            end = last.get(number, start)
+            ax.plot((start, end), (row, row), color=figures.DARK, zorder=2)
+        for row, text, height in zip(rows, texts[: len(inputs)], heights):
+            _box(ax, (0, row), 0.9, text, "0.93", height)
+        for number, (tap, block) in enumerate(zip(taps, blocks), len(inputs)):
+            _wire_in(ax, tap, rows[number], [rows[j] for j in block["inputs"]])
+            place, height = (tap + 0.25, rows[number]), heights[number]
+            _box(ax, place, 1.25, texts[number], figures.COLOURS[5], height)
+        middle = (taps[-1], ends[-1] / 2)
+        _box(ax, middle, 0.4, "concat", "0.93", ends[-1] - 0.4, rotation=90)
+
+
+def _height(text):
+    """Return the height of a box, of which two lines need the least."""
+    return max(0.72, LINE * (text.count("\n") + 1) + 0.1)
 
 
 def _wire_in(ax, x, row, inputs):
@@ -52,7 +69,7 @@ def _wire_in(ax, x, row, inputs):
     ax.annotate("", (x + 0.25, row), (x, row), arrowprops=arrow, zorder=3)
 
 
-def _box(ax, left_middle, width, text, colour, height=0.72):
+def _box(ax, left_middle, width, text, colour, height, rotation=0):
     left, middle = left_middle
     patch = FancyBboxPatch(
         (left, middle - height / 2),
@@ -65,6 +82,5 @@ def _box(ax, left_middle, width, text, colour, height=0.72):
         zorder=5,
     )
     ax.add_patch(patch)
-    rotation = 90 if height > 1 else 0
     style = {"ha": "center", "va": "center", "fontsize": 8.5, "linespacing": 1.05, "zorder": 6}
     ax.text(left + width / 2, middle, text, rotation=rotation, **style)

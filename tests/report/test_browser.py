@@ -6,7 +6,7 @@ from unittest import mock
 
 import pytest
 
-from nas_jax import pipeline
+from nas_jax import pipeline, spaces
 from nas_jax.report import markdown, page, webpage
 from nas_jax.report.document import Document
 from nas_jax.report.results import RunResults
@@ -155,6 +155,24 @@ def test_a_click_on_an_architecture_pins_its_drawing_and_escape_closes_it(fresh)
     fresh.page.keyboard.press("Escape")
     card.wait_for(state="hidden")
     assert button.evaluate("element => element === document.activeElement")
+
+
+def test_all_ops_of_a_block_are_inside_its_box(browser, tmp_path):
+    space = spaces.make("cell")
+    best = _trial(0) | {"arch": space.to_str(space.all_on())}
+    _write(tmp_path / "trials.jsonl", _lines([best]))
+    watched = Watched(browser, page.write(tmp_path, space).with_name(webpage.NAME))
+    boxes = """groups => groups.map((group) => ["rect", "text"].map((tag) => {
+        const { top, bottom, left, right } = group.querySelector(tag).getBoundingClientRect();
+        return [top, -bottom, left, -right];
+    }))"""
+    found = watched.page.locator("#best svg g").evaluate_all(boxes)
+    assert len(found) == 2 + 4 + 1  # inputs, blocks, the concat
+    for outer, inner in found:
+        assert all(edge < own for edge, own in zip(outer, inner))
+    for (_, upper, *_), (lower, *_) in zip([b for b, _ in found[:-1]], [b for b, _ in found[1:-1]]):
+        assert -upper < lower  # they do not meet
+    watched.context.close()
 
 
 def test_another_cost_can_be_the_axis(fresh):

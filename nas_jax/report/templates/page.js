@@ -51,10 +51,11 @@
   const colour = (option) => `--op: ${PALETTE[option % PALETTE.length]}`;
   const named = (options) => options.map((option) => drawings.names[option]);
 
+  const LINE = 13; // of text, in px
   const text = (x, y, lines, widest) => {
     const spans = lines.map((line, i) => {
       const fit = line.length > widest / 6 ? { textLength: widest, lengthAdjust: "spacingAndGlyphs" } : {};
-      return make("tspan", { x, y: y + 4 + 13 * (i - (lines.length - 1) / 2), ...fit }, line);
+      return make("tspan", { x, y: y + 4 + LINE * (i - (lines.length - 1) / 2), ...fit }, line);
     });
     return make("text", {}, ...spans);
   };
@@ -64,29 +65,34 @@
         ...(option === undefined ? {} : { class: "op", style: colour(option) }) }),
       text(x + width / 2, y, lines, width - 8));
 
-  // Wires run right into the concat; a block taps those that it uses, from its dots.
+  // Wires run right into the concat; a block taps those that it uses, from its dots. A row is as
+  // high as the lines of its box need.
   const drawCell = (blocks, inputs) => {
     const [STEP, ROW, LEFT, WIDTH] = [128, 46, 84, 92];
     const taps = Array.from({ length: blocks.length + 1 }, (_, i) => LEFT + 18 + STEP * i);
-    const end = taps.at(-1), count = inputs.length + blocks.length;
+    const end = taps.at(-1);
     const starts = [...inputs.map(() => LEFT), ...blocks.map((_, i) => taps[i] + 16 + WIDTH)];
     const last = starts.slice();
     blocks.forEach(([used], i) => used.forEach((j) => { last[j] = Math.max(last[j], taps[i]); }));
-    const y = (row) => ROW * (row + 0.5);
+    const lines = [
+      ...inputs.map((name) => name.split(" ")),
+      ...blocks.map(([, ops]) => named(ops).map((name, k) => (k ? `+ ${name}` : name))),
+    ];
+    const tall = lines.map((each) => Math.max(ROW - 10, LINE * each.length + 10)); // the boxes
+    let height = 0;
+    const y = tall.map((each) => { height += each + 10; return height - each / 2 - 5; });
     const wires = starts.flatMap((start, row) => [
-      make("path", { class: "wire", d: `M${start} ${y(row)}H${end}` }),
-      make("path", { class: "used", d: `M${start} ${y(row)}H${last[row]}` }),
+      make("path", { class: "wire", d: `M${start} ${y[row]}H${end}` }),
+      make("path", { class: "used", d: `M${start} ${y[row]}H${last[row]}` }),
     ]);
-    const boxes = inputs.map((name, row) => box(0, y(row), LEFT, 34, name.split(" ")));
+    const boxes = inputs.map((_, row) => box(0, y[row], LEFT, tall[row], lines[row]));
     blocks.forEach(([used, ops], i) => {
       const row = inputs.length + i;
-      const down = `M${taps[i]} ${y(Math.min(...used))}V${y(row)}H${taps[i] + 16}`;
+      const down = `M${taps[i]} ${y[Math.min(...used)]}V${y[row]}H${taps[i] + 16}`;
       wires.push(make("path", { class: "used", d: down }));
-      wires.push(...used.map((j) => make("circle", { class: "dot", cx: taps[i], cy: y(j), r: 3.5 })));
-      const lines = named(ops).map((name, k) => (k ? `+ ${name}` : name));
-      boxes.push(box(taps[i] + 16, y(row), WIDTH, 36, lines, ops[0]));
+      wires.push(...used.map((j) => make("circle", { class: "dot", cx: taps[i], cy: y[j], r: 3.5 })));
+      boxes.push(box(taps[i] + 16, y[row], WIDTH, tall[row], lines[row], ops[0]));
     });
-    const height = ROW * count;
     boxes.push(box(end, height / 2, 54, height - 8, ["concat"]));
     const width = end + 56;
     const words = blocks.map(([used, ops], i) =>
