@@ -135,7 +135,10 @@ def _trials(results, archs):
 
 
 def _networks(results):
-    """Return rows (protocol, filters, network, groups), and their numbers by protocol and group."""
+    """Return rows (protocol, filters, network, groups), and their numbers by protocol and group.
+
+    The rows come by protocol, whose accuracies are of different images, each with the best first.
+    """
     rows: dict[tuple, tuple] = {}
     groups: dict[tuple, list[int]] = {}
     published = {("published", "table"): results.samples.get(("published", "table"), [])}
@@ -146,14 +149,18 @@ def _networks(results):
         ("named", named),
         ("published", published),
     ):
+        found: dict[tuple, tuple] = {}
+        groups |= {(protocol, *group): [] for group in by_group}
         for (filters, name), networks in by_group.items():
             for network in networks:
                 # a named one has a row for each first weights that it had
                 key = protocol, filters, network.arch, name if protocol == "named" else ""
-                number, _, names = rows.setdefault(key, (len(rows), network, []))
-                names.append(name)
-                groups.setdefault((protocol, filters, name), []).append(number)
-    return [(key[0], key[1], network, names) for key, (_, network, names) in rows.items()], groups
+                found.setdefault(key, (network, []))[1].append(name)
+        rows |= sorted(found.items(), key=lambda row: -row[1][0].accuracy)
+    for number, ((protocol, filters, *_), (_, names)) in enumerate(rows.items()):
+        for name in names:
+            groups[protocol, filters, name].append(number)
+    return [(*key[:2], network, names) for key, (network, names) in rows.items()], groups
 
 
 def _network_table(results, rows, archs):
@@ -164,13 +171,13 @@ def _network_table(results, rows, archs):
     words = [", ".join(names).replace("_", "-") for *_, names in rows]
     protocols = [f"{protocol} ({IMAGES.get(protocol, 'test')} {judge})" for protocol, *_ in rows]
     return _table(
-        "accuracy",
+        "",
         arch=("architecture", "arch", [archs[network.arch] for network in networks]),
+        accuracy=("accuracy (%)", "number", [n.accuracy for n in networks]),
+        sd=("sd over seeds", "number", list(over_seeds.sds.values())),
         protocol=("protocol", "text", protocols),
         filters=("F", "text", ["" if p == "published" else str(f) for p, f, *_ in rows]),
         groups=("groups", "text", words),
-        accuracy=("accuracy (%)", "number", [n.accuracy for n in networks]),
-        sd=("sd over seeds", "number", list(over_seeds.sds.values())),
         seeds=("seeds", "count", counts if {*counts} - {1} else [None]),
         params=("parameters (M)", "millions", [network.params for network in networks]),
         flops=("multiply-adds (M)", "millions", [network.flops for network in networks]),

@@ -1,5 +1,6 @@
 """The page of a run in a real browser: tables, plots, drawings, colours, widths of screens."""
 
+import itertools
 import os
 import re
 from unittest import mock
@@ -170,8 +171,8 @@ def test_all_ops_of_a_block_are_inside_its_box(browser, tmp_path):
     assert len(found) == 2 + 4 + 1  # inputs, blocks, the concat
     for outer, inner in found:
         assert all(edge < own for edge, own in zip(outer, inner))
-    for (_, upper, *_), (lower, *_) in zip([b for b, _ in found[:-1]], [b for b, _ in found[1:-1]]):
-        assert -upper < lower  # they do not meet
+    for (upper, _), (lower, _) in itertools.pairwise(found[:-1]):
+        assert -upper[1] < lower[0]  # they do not meet
     watched.context.close()
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from nas_jax import spaces
 from nas_jax.costs import params_flops
-from nas_jax.report import document, markdown, page, page_data, run_facts, webpage
+from nas_jax.report import document, markdown, page, page_data, webpage
 from nas_jax.report.document import Document
 from nas_jax.report.results import RunResults
 from nas_jax.storage import csv_columns, history, workdir
@@ -114,23 +114,6 @@ def test_the_data_are_those_of_the_run(made):
     assert [data["drawings"]["names"][i] for i in (*ops, *others)] == ["sep5x5", "identity"]
 
 
-def test_named_networks_have_a_row_for_each_of_their_first_weights(tmp_path):
-    """One architecture, trained from random weights to 90 % and from the supernet's to 80 %."""
-    config = {"space": {"name": "cell"}, "retrain": {"archs": [ARCHS[0]]}}
-    _write(tmp_path / "config.json", json.dumps(config))
-    for folder, accuracy in (("seed0", 0.9), ("warm0", 0.8)):
-        row = test_page._result(ARCHS[0], "final", 16, 0) | {"test_accuracy": accuracy}
-        path = tmp_path / f"retrain/final/F16/{spaces.arch_id(ARCHS[0])}/{folder}/result.json"
-        _write(path, json.dumps(row | {"seconds": 30}))
-    results = RunResults(tmp_path, SPACE)
-    columns = page_data.of(results)["networks"]["columns"]
-    assert dict(zip(columns["groups"]["values"], columns["accuracy"]["values"])) == {
-        "from random weights": 90,
-        "from supernet weights": 80,
-    }
-    assert run_facts.of(results)["training"] == "60 s"  # of both
-
-
 @pytest.mark.parametrize(
     ("kind", "value", "text"),
     [
@@ -148,6 +131,19 @@ def test_named_networks_have_a_row_for_each_of_their_first_weights(tmp_path):
 def test_the_page_writes_numbers_as_the_report_does(kind, value, text):
     known = ("known", kind, [value, 1])
     assert page_data._table("", known=known)["columns"]["known"]["texts"][0] == text
+
+
+def test_networks_come_by_protocol_and_each_with_the_best_first(made):
+    """Test accuracies of 16 and 32 filters, then those of short trainings, of validation images."""
+    table = json.loads(packed(made[1], "data"))["networks"]
+    assert list(table["columns"])[:3] == ["arch", "accuracy", "sd"]
+    protocols, accuracies = (table["columns"][name]["values"] for name in ("protocol", "accuracy"))
+    final, short = "final (test accuracy)", "short (validation accuracy)"
+    assert list(dict.fromkeys(protocols)) == [final, short]
+    count = protocols.count(final)
+    for part in (accuracies[:count], accuracies[count:]):
+        assert part == sorted(part, reverse=True)
+    assert table["order"] == ""
 
 
 def test_plots_point_at_rows(made):
@@ -185,41 +181,6 @@ def test_a_run_of_an_earlier_version_has_a_page(tmp_path):
     assert "kept no time of its stages" in html
     assert "The command is not known" in html
     assert html_lib.escape(history.command()) not in html
-
-
-def test_a_later_report_is_no_part_of_the_run(tmp_path):
-    rows = [
-        ("10:00:00", "running", "sweep", "a", "nas-jax --config=digits"),
-        ("10:00:30", "running", "report", "a", "nas-jax --config=digits"),
-        ("10:00:32", "done", "search", "a", "nas-jax --config=digits"),
-        ("11:00:00", "running", "report", "b", "nas-jax --mode=report"),
-        ("11:00:09", "done", "report", "b", "nas-jax --mode=report"),
-    ]
-    facts = run_facts.of(_with_history(tmp_path, rows))
-    assert facts["commands"] == ["nas-jax --config=digits"]
-    assert [row[:3] for row in facts["stages"]] == [("sweep", "30 s", 1), ("report", "2 s", 1)]
-
-
-def test_a_stage_that_was_killed_has_no_end(tmp_path):
-    """Once killed and once done; then only killed."""
-    rows = [
-        ("10:00:00", "running", "supernet", "a", "nas-jax"),
-        ("11:00:00", "running", "supernet", "b", "nas-jax"),
-        ("11:00:30", "running", "sweep", "b", "nas-jax"),
-    ]
-    assert run_facts.of(_with_history(tmp_path, rows))["stages"] == [
-        ("supernet", "30 s, and 1 start of which no end was recorded", 2, "1 x cpu", "done"),
-        ("sweep", "not known", 1, "1 x cpu", "no end was recorded"),
-    ]
-
-
-def _with_history(directory, rows):
-    names = "time", "status", "stage", "process", "command"
-    events = [dict(zip(names, row)) | {"devices": "1 x cpu"} for row in rows]
-    for event in events:
-        event["time"] = f"2026-01-01T{event['time']}+00:00"
-    _write(directory / history.FILE, _lines(events))
-    return RunResults(directory, SPACE)
 
 
 def test_what_a_run_says_is_text(tmp_path):

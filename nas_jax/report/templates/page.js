@@ -205,7 +205,7 @@
           return value ?? (isText(column) ? "" : -Infinity);
         },
       })),
-      order: [[Math.max(0, names.indexOf(order)), "desc"]],
+      order: order ? [[names.indexOf(order), "desc"]] : [],
       columnControl: { target: 1, content: ["search"] },
       ordering: { indicators: true, handler: true },
       pageLength: 10,
