@@ -95,9 +95,9 @@ def _table(order, **columns):
     made = {
         name: {"title": title, "kind": kind} | _cells(kind, values)
         for name, (title, kind, values) in columns.items()
-        if any(value is not None for value in values)
     }
-    return {"columns": made, "order": order}
+    known = {n: each for n, each in made.items() if {*each["values"]} - {None}}
+    return {"columns": known, "order": order}
 
 
 def _cells(kind, values):

@@ -199,6 +199,8 @@ def test_dark_mode_is_that_of_the_system_and_can_be_toggled(browser, path):
     watched.page.get_by_role("button", name="Use light colours").click()
     background, text = _colours(watched)
     assert text < 150 < 700 < background
+    now = watched.page.get_by_role("button", name="Use dark colours")
+    assert now.get_attribute("aria-pressed") is None  # the name says what it does
     watched.page.wait_for_function(
         "pale => getComputedStyle(document.querySelector('.xtitle')).fill !== pale", arg=pale
     )
@@ -268,7 +270,7 @@ CONTRAST = """() => {
     return none && element.parentElement ? behind(element.parentElement) : own;
   };
   const low = [];
-  for (const e of document.querySelectorAll("main *, header *, body > nav *")) {
+  for (const e of document.querySelectorAll("main *, header *, nav *, #peek *")) {
     if (![...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())) continue;
     if (e.closest("svg, script, .disabled, .plot, noscript") || !e.offsetParent) continue;
     const [a, b] = [getComputedStyle(e).color, behind(e)].map(light).sort().reverse();
@@ -283,6 +285,8 @@ CONTRAST = """() => {
 def test_text_can_be_read_and_controls_have_names(browser, path, scheme):
     """Contrast of text as WCAG AA has it, 4.5; what can be used says what it is."""
     watched = Watched(browser, path, color_scheme=scheme)
+    watched.page.locator(f"{TRIALS} button.arch").first.click()
+    watched.page.get_by_role("dialog", name="Architecture").wait_for(state="visible")
     assert watched.page.evaluate(CONTRAST) == []
     nameless = """() => [...document.querySelectorAll("button, select, input, a, [role=img]")]
         .filter((e) => e.offsetParent && !(e.innerText?.trim() || e.ariaLabel || e.title

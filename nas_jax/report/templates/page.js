@@ -21,7 +21,6 @@
   const paint = () => {
     root.classList.toggle("dark", isDark()); // DataTables goes by the class
     toggle.textContent = isDark() ? "Light" : "Dark";
-    toggle.setAttribute("aria-pressed", isDark());
     toggle.setAttribute("aria-label", isDark() ? "Use light colours" : "Use dark colours");
     repaint.forEach((each) => each());
   };
@@ -149,6 +148,15 @@
     if (pin) shut.focus({ preventScroll: true });
   };
   const leave = () => { if (!pinned) peek.hidden = true; };
+  addEventListener("pointerdown", ({ target }) => { // outside of it
+    if (!pinned || peek.contains(target)) return;
+    const before = opener;
+    opener = null; // the focus goes to what was pressed, if that takes it
+    close();
+    addEventListener("click", () => {
+      if (document.activeElement === document.body) before?.focus({ preventScroll: true });
+    }, { once: true });
+  });
   addEventListener("keydown", (event) => { if (event.key === "Escape" && !peek.hidden) close(); });
 
   const button = (number, table, row) => {
@@ -173,6 +181,9 @@
   const best = document.querySelector("#best .drawing");
   if (best && data.best !== null) {
     best.replaceWith(draw(data.best));
+    const twin = all("figure").find((each) => each.dataset.name === "best.png"); // once is enough
+    twin?.classList.add("drawn");
+    twin?.querySelector("span").before(make("a", { href: "#best" }, "drawn in the summary"));
   }
 
   // -- tables -------------------------------------------------------------------------------------
