@@ -1,5 +1,7 @@
 """Figures are files: they come out the same whatever the process has set for figures of its own."""
 
+import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -7,7 +9,8 @@ import sys
 import matplotlib
 import pytest
 
-from nas_jax.report import figures
+from nas_jax import spaces
+from nas_jax.report import cell_figure, figures
 
 DRAW = """
 import sys
@@ -70,3 +73,27 @@ def test_each_figure_is_a_pdf_too_the_same_each_time(tmp_path):
     assert b"CreationDate" not in few
     assert b"/Subtype /Image" not in few
     assert b"/Subtype /Image" in many
+
+
+def test_all_ops_of_a_block_are_inside_its_box(tmp_path, monkeypatch):
+    kept, real = [], figures.canvas
+
+    @contextlib.contextmanager
+    def canvas(*args, **options):
+        with real(*args, **options) as axes:
+            kept.append(axes.item())
+            yield axes
+
+    monkeypatch.setattr(figures, "canvas", canvas)
+    space = spaces.make("cell")
+    cell_figure.draw(tmp_path / "x.png", space.graph(space.to_str(space.all_on())))
+    boxes, texts = (
+        [part.get_window_extent() for part in parts if part.get_visible()]
+        for parts in (kept[0].patches, [t for t in kept[0].texts if t.get_text()])
+    )
+    assert len(boxes) == len(texts) == 2 + 4 + 1  # inputs, blocks, the concat
+    for outer, inner in zip(boxes, texts):
+        assert outer.x0 < inner.x0 < inner.x1 < outer.x1
+        assert outer.y0 < inner.y0 < inner.y1 < outer.y1
+    for upper, lower in itertools.pairwise(boxes[:-1]):
+        assert lower.y1 < upper.y0
