@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 
 from nas_jax.data import imaging
-from nas_jax.data.records import SPLITS, decode, label_of, reading
+from nas_jax.data.records import (
+    ARRAYS_READ,
+    SPLITS,
+    STREAM_READ,
+    Reading,
+    decode,
+    label_of,
+    reading,
+)
 
 NUM_THREADS, NUM_PREFETCHED = 16, 512  # images decoded at once; images decoded ahead of use
 FOREVER = 2**31  # batches, more than any training takes
@@ -43,6 +51,7 @@ class Data(abc.ABC):
         stored sorted by class; -1 keeps the stored order.
       origins: of a set of the user's own, what each record was: a file's path within its folder, or
         the number in its array. None for other sets.
+      read_as: how its images were made, for who wants others made alike.
     """
 
     name: str
@@ -53,6 +62,7 @@ class Data(abc.ABC):
     sizes: tuple[int, int, int]
     shuffle_seed: int
     origins: Sequence[str] | Sequence[int] | None = dataclasses.field(default=None, kw_only=True)
+    read_as: Reading = dataclasses.field(default=ARRAYS_READ, kw_only=True)
 
     @property
     def num_classes(self) -> int:
@@ -81,13 +91,14 @@ class Data(abc.ABC):
         """Yield the buffers that the fingerprint digests."""
 
     def facts(self) -> dict[str, Any]:
-        """Return what describes the set in a file of a run: classes, sizes, shape, mean and std."""
+        """Return what a file of a run says: classes, sizes, shape, mean, std, reading."""
         return {
             "class_names": self.class_names,
             "sizes": dict(zip(SPLITS, self.sizes)),
             "image_shape": self.image_shape,
             "mean": self.mean,
             "std": self.std,
+            "read_as": self.read_as._asdict(),
         }
 
     def origins_by_split(self) -> dict[str, list] | None:
@@ -164,13 +175,17 @@ class Data(abc.ABC):
         Raises:
           ValueError: the split has too few images.
         """
+        wanted = self.fixed_records(split, num_images, start=start)
+        batch = next(self._read(lambda number: (wanted, None), range(1)))
+        return batch["image"], batch["label"]
+
+    def fixed_records(self, split: str, num_images: int, *, start: int = 0) -> np.ndarray:
+        """Return the numbers of the records that `fixed` takes, int [num_images]; errors alike."""
         records = self._records(split)
         if start < 0 or not 1 <= num_images <= len(records) - start:
             given = f"num_images={num_images} from number {start} on"
             raise ValueError(f"{given}, but {split} has {len(records)}")
-        wanted = records.start + self._fixed_order(split)[start : start + num_images]
-        batch = next(self._read(lambda number: (wanted, None), range(1)))
-        return batch["image"], batch["label"]
+        return records.start + self._fixed_order(split)[start : start + num_images]
 
     def in_order(self, split: str, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield all images of a split once, in the order of `fixed`; the last batch may be less."""
@@ -241,12 +256,14 @@ def in_memory(
     images: np.ndarray,
     labels: np.ndarray,
     origins: Sequence[Any] | None = None,
+    read_as: Reading = ARRAYS_READ,
 ) -> InMemory:
     """Make a data set in memory; mean and std are those of the training images."""
     stats = moments(images[: sizes[0]])
     shape = images.shape[1:]
     names, arrays = tuple(class_names), (images, labels)
-    return InMemory(name, names, shape, *stats, sizes, shuffle_seed, *arrays, origins=origins)
+    said = {"origins": origins, "read_as": read_as}
+    return InMemory(name, names, shape, *stats, sizes, shuffle_seed, *arrays, **said)
 
 
 def moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -276,6 +293,7 @@ class Streamed(Data):
     source: Sequence[dict[str, Any]]
     files: Sequence[Any] | None = None
     digest: bytes = b""
+    read_as: Reading = dataclasses.field(default=STREAM_READ, kw_only=True)
 
     def _labels(self):
         return self._read_labels

@@ -17,7 +17,7 @@ import numpy as np
 
 from nas_jax.data import dataset, imaging, splits
 from nas_jax.data.dataset import Data, Streamed
-from nas_jax.data.records import SPLITS, decode, reading
+from nas_jax.data.records import FOLDER_READ, SPLITS, STREAM_READ, decode, reading
 from nas_jax.storage import file_paths
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -72,7 +72,7 @@ def load(
     if len(files) * float(np.prod(shape)) <= memory_gb * 1e9:
         images = _decode_all(source, shape, image_size)
         imaging.check_brightness(name, images)
-        return dataset.in_memory(*described, images, labels, origins)
+        return dataset.in_memory(*described, images, labels, origins, FOLDER_READ)
     if image_size is None:
         raise ValueError(
             f"data.name={name!r} takes more than data.memory_gb={memory_gb}, so it is streamed: "
@@ -106,7 +106,8 @@ def _stream(described, shape, source, headers, origins):
     facts = np.asarray([(header.num_bytes, label) for header, label in zip(headers, source.labels)])
     digest = hashlib.sha256(facts.astype("<i8").tobytes()).digest()
     rows = (sizes, shuffle_seed, source, source.files, digest)
-    return Streamed(name, class_names, shape, (), (), *rows, origins=origins).measured(NUM_MEASURED)
+    said = {"origins": origins, "read_as": STREAM_READ._replace(upright=True)}
+    return Streamed(name, class_names, shape, (), (), *rows, **said).measured(NUM_MEASURED)
 
 
 # -- which files there are ------------------------------------------------------------------------

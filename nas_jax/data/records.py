@@ -4,13 +4,35 @@ import bisect
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nas_jax.data import imaging
 
 SPLITS = ("train", "valid", "test")  # records are numbered through them
+
+
+class Reading(NamedTuple):
+    """How the images of a set were made of files or arrays, apart from random parts in training.
+
+    Attributes:
+      crop: "square", the largest square in the centre; "centre", that of which streamed sets keep
+        224/256; "none", the whole image. Then it is resized.
+      upright: whether images are turned as their EXIF data say.
+      by_band: whether each of four channels is resized by itself; else by the weight that the last,
+        transparency, gives a pixel.
+    """
+
+    crop: str
+    upright: bool
+    by_band: bool
+
+
+ARRAYS_READ = Reading("square", upright=True, by_band=True)
+FOLDER_READ = ARRAYS_READ._replace(by_band=False)
+TFDS_READ = Reading("none", upright=False, by_band=False)
+STREAM_READ = TFDS_READ._replace(crop="centre")
 
 
 @contextlib.contextmanager

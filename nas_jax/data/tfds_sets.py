@@ -14,7 +14,7 @@ import numpy as np
 from nas_jax import naming
 from nas_jax.data import dataset, imaging, split_strings
 from nas_jax.data.dataset import Data, Streamed
-from nas_jax.data.records import decode, reading
+from nas_jax.data.records import TFDS_READ, decode, reading
 from nas_jax.storage import file_paths
 
 _FOLDER, _DEFAULT_FOLDER = "TFDS_DATA_DIR", "~/tensorflow_datasets"
@@ -60,7 +60,8 @@ def load(
         images, labels = _read_all(source, sizes, channels, label.num_classes, image_size)
     imaging.check_brightness(builder.name, images)
     split_strings.check_classes(specs, sizes, labels, label.names)
-    return dataset.in_memory(builder.name, label.names, sizes, shuffle_seed, images, labels)
+    described = (builder.name, label.names, sizes, shuffle_seed)
+    return dataset.in_memory(*described, images, labels, read_as=TFDS_READ)
 
 
 def _builder(name, data_dir, keys):

@@ -18,7 +18,7 @@ import jax
 import nas_jax
 from nas_jax.costs import widths
 from nas_jax.data.dataset import Data
-from nas_jax.exports import choosing, forms, inputs, verification
+from nas_jax.exports import choosing, forms, verification
 from nas_jax.exports.workdirs import Finished, Workdir
 from nas_jax.exports.written import Written
 from nas_jax.report.architecture import Architecture
@@ -91,7 +91,6 @@ def _write(source: Workdir, finished: Finished, folder: Path, why: str) -> None:
     written.write(about)
     data, reason = source.read_data
     checked = _verified(source, finished, net, variables, written, data, reason)
-    preparation = inputs.of_training(source.config.data, facts.image_shape, sum(facts.sizes))
     contents = {
         "format": FORMAT,
         "architecture": text,
@@ -101,8 +100,7 @@ def _write(source: Workdir, finished: Finished, folder: Path, why: str) -> None:
         "widths": channels and dict(zip(source.space.tensors(text), channels)),
         "image_shape": facts.image_shape,
         "preprocessing": {
-            "crop": preparation.crop,
-            "upright": preparation.upright,
+            **facts.read_as._asdict(),
             "range": "pixels 0 to 255, of 8 bits; (pixel / 255 - mean) / std is in the network",
             "mean": facts.mean,
             "std": facts.std,
@@ -148,8 +146,9 @@ def _verified(source, finished, net, variables, written, data, reason) -> dict[s
     if data is None:
         return {**checked, "why_not": reason}
     again = verification.reproduced(source.config, net, variables, data, finished)
-    equal = again["equal"] and all(form["equal"] for form in found.values())
-    return {**checked, "verified": equal, "accuracy": again}
+    prepared = verification.prepared(source.facts, data, finished.split)
+    equal = all(one["equal"] for one in (again, prepared, *found.values()))
+    return {**checked, "verified": equal, "accuracy": again, "preprocessing": prepared}
 
 
 def _say(folder: Path, checked: Mapping[str, Any], reason: str) -> None:
@@ -168,6 +167,11 @@ def _say(folder: Path, checked: Mapping[str, Any], reason: str) -> None:
     if reason:
         logger.warning("export %s  unverified: %s; %s", folder, reason, forms_agree)
         return
+    if differs := checked["preprocessing"]["differs"]:
+        raise ValueError(
+            f"{folder}: predictions would read {differs} otherwise than the training did, so they "
+            "would not be the network's; give the data set that the run had as data="
+        )
     again = checked["accuracy"]
     if not again["equal"]:
         raise ValueError(

@@ -1,6 +1,7 @@
 """From an image file to a network's input, as its training read images."""
 
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from nas_jax.data import arrays, folders, imaging
+from nas_jax.data.dataset import Data, Streamed
+from nas_jax.data.records import ARRAYS_READ, FOLDER_READ, STREAM_READ, TFDS_READ, Reading
 from nas_jax.data.tfds_sets import STREAMED
 from nas_jax.storage import file_paths
-
-CROPS = ("square", "centre", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,14 +21,11 @@ class Preparation:
 
     Attributes:
       image_shape: (H, W, C) of the input, pixels.
-      crop: "square", the largest square in the centre; "centre", that of which streamed sets keep
-        224/256; "none", the whole image. Then it is resized.
-      upright: whether images are turned as their EXIF data say.
+      read_as: how the images of the training were made.
     """
 
     image_shape: tuple[int, int, int]
-    crop: str
-    upright: bool
+    read_as: Reading
 
     def decoded(self, encoded: bytes) -> np.ndarray:
         """Return the input uint8 [H, W, C] of the bytes of an image file.
@@ -36,7 +34,7 @@ class Preparation:
           as they are. Pillow raises errors of many other kinds where a file is damaged.
         """
         channels = self.image_shape[-1]
-        return self._fitted(imaging.open_image(encoded, channels, self.upright))
+        return self._fitted(imaging.open_image(encoded, channels, self.read_as.upright))
 
     def read(self, file: Path) -> np.ndarray:
         """Return the input uint8 [H, W, C] of an image file. Raises: ValueError that names it."""
@@ -74,7 +72,7 @@ class Preparation:
         if given.shape[1:3] == (height, width):
             return arrays.pixels_of(given, None)
         self._check_size(given.shape[2], given.shape[1])
-        if self.crop == "square":
+        if self.read_as.crop == "square" and (self.read_as.by_band or channels < 4):
             return arrays.pixels_of(given, height)
         pixels = arrays.pixels_of(given, None)
         squeezed = pixels[..., 0] if channels == 1 else pixels
@@ -84,11 +82,17 @@ class Preparation:
         height, width, channels = self.image_shape
         if image.size != (width, height):
             self._check_size(*image.size)
-        if self.crop == "centre":
+        if self.read_as.by_band and channels == 4:
+            return np.concatenate([self._resized(band, 1) for band in image.split()], -1)
+        return self._resized(image, channels)
+
+    def _resized(self, image, channels):
+        height, width, _ = self.image_shape
+        if self.read_as.crop == "centre":
             box = imaging.centre_box(*image.size, height / (height * 256 // 224))
             pixels = np.asarray(image.resize((width, height), imaging.BILINEAR, box))
-            return pixels.reshape(self.image_shape)
-        if self.crop == "square" and height == width:
+            return pixels.reshape(height, width, channels)
+        if self.read_as.crop == "square" and height == width:
             image = imaging.square(image)
         return imaging.resize(image, channels, height if height == width else None)
 
@@ -106,23 +110,36 @@ class Preparation:
             )
 
 
-def of_training(
+def of_former(
     data: Mapping[str, Any], image_shape: tuple[int, int, int], num_images: int
-) -> Preparation:
-    """Return how the training of a run read its images.
+) -> Reading:
+    """Return how a run read its images, of which neither they nor data.json tell.
 
     Args:
       data: the section `data` of its config.
       image_shape: (H, W, C), pixels.
       num_images: of all splits.
     """
-    kind = data["name"].partition(":")[0]
-    is_file = kind == "folder"
-    num_bytes = num_images * float(np.prod(image_shape))
-    streamed = data["name"] in STREAMED or (is_file and num_bytes > data["memory_gb"] * 1e9)
-    own = is_file or kind in ("npz", "digits") or str(data["train"]).endswith(" images")  # objects
-    crop = "centre" if streamed else "square" if own else "none"
-    return Preparation(tuple(image_shape), crop, upright=own)
+    kind = re.split("[:/]", data["name"])[0]  # without a path, version or variant
+    if kind == "folder":
+        num_bytes = num_images * float(np.prod(image_shape))
+        streamed = num_bytes > data["memory_gb"] * 1e9
+        return STREAM_READ._replace(upright=True) if streamed else FOLDER_READ
+    if kind in ("npz", "digits") or str(data["train"]).endswith(" images"):  # objects
+        return ARRAYS_READ
+    return STREAM_READ if kind in STREAMED else TFDS_READ
+
+
+def file_of(data: Data, record: int) -> tuple[str, bytes | None]:
+    """Return the name and the bytes of the file that a record was made of; None if it has none."""
+    if isinstance(data, Streamed):
+        name = f"record {record} of {data.name}" if data.files is None else str(data.files[record])
+        return name, data.source[record]["image"]
+    kind, _, root = data.name.partition(":")
+    if kind != "folder" or data.origins is None:
+        return "", None
+    path = file_paths.local(root, "data.name") / data.origins[record]
+    return str(path), path.read_bytes() if path.is_file() else None
 
 
 def files(given: Iterable[str | Path]) -> Iterator[Path]:

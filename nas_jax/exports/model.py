@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from nas_jax.data.records import Reading
 from nas_jax.exports import folder as folder_lib
 from nas_jax.exports import forms
-from nas_jax.exports.inputs import CROPS, Preparation, files
+from nas_jax.exports.inputs import Preparation, files
 from nas_jax.runtime import environment
 from nas_jax.storage import file_paths, json_files, schemas
 
@@ -26,10 +27,7 @@ SCHEMA = {
     "architecture": schemas.TEXT,
     "class_names": [schemas.TEXT],
     "image_shape": [schemas.SIZE],
-    "preprocessing": {
-        "crop": schemas.Kind(" or ".join(CROPS), lambda x: x in CROPS),
-        "upright": schemas.Kind("true or false", lambda x: isinstance(x, bool)),
-    },
+    "preprocessing": schemas.READ_AS,
     "files": {str: schemas.TEXT},
 }
 
@@ -59,8 +57,8 @@ class Model:
         self.folder, self.about = folder, _read(folder)
         self.class_names = tuple(self.about["class_names"])
         prepared = self.about["preprocessing"]
-        shape = tuple(self.about["image_shape"])
-        self._preparation = Preparation(shape, prepared["crop"], prepared["upright"])
+        read_as = Reading(*(prepared[name] for name in Reading._fields))
+        self._preparation = Preparation(tuple(self.about["image_shape"]), read_as)
 
     @functools.cached_property
     def _probabilities(self):

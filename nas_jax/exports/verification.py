@@ -15,7 +15,9 @@ from ml_collections import ConfigDict
 
 from nas_jax.data import augment
 from nas_jax.data.dataset import Data
+from nas_jax.exports import inputs
 from nas_jax.exports.forms import Logits
+from nas_jax.exports.inputs import Preparation
 from nas_jax.exports.workdirs import Facts, Finished
 from nas_jax.nn.network import Network
 from nas_jax.oneshot import class_metrics
@@ -23,6 +25,7 @@ from nas_jax.standalone import evaluation
 
 TOLERANCE = 1e-5  # of logits, relative to the largest
 MOST_COMPARED = 1000  # images on which forms are compared
+MOST_FILES = 16  # of which pixels are compared
 NUM_RANDOM = 64  # images of random pixels, where the data set cannot be read
 # Share of the images that may be judged otherwise, by dtype: networks that train together are
 # evaluated in another program, whose sums are rounded otherwise.
@@ -82,6 +85,38 @@ def _at_dtype(dtype, config, net, variables, data, finished):
         found[metric] = float(class_metrics.of_counts(metric, counts))
         found[f"{metric}_of_result_json"] = finished.result[f"{split}_{metric}"]
     return found
+
+
+def prepared(facts: Facts, data: Data, split: str) -> dict[str, Any]:
+    """Compare how predictions read the files of images with what the training made of them.
+
+    Args:
+      facts: on the images.
+      data: the images.
+      split: of which some are compared.
+
+    Returns: what model.json says of it: how many files were compared, which is read otherwise (or
+      None), and "equal". A set of arrays has no files.
+    """
+    preparation = Preparation(facts.image_shape, facts.read_as)
+    count = min(MOST_FILES, data.num_images(split))
+    images, _ = data.fixed(split, count)
+    found = {"num_files": 0, "differs": None, "equal": True}
+    for image, record in zip(images, data.fixed_records(split, count).tolist()):
+        name, encoded = inputs.file_of(data, record)
+        if encoded is None:
+            continue
+        found["num_files"] += 1
+        if not _is_read_as(preparation, encoded, image):
+            return {**found, "differs": name, "equal": False}
+    return found
+
+
+def _is_read_as(preparation, encoded, image):
+    try:
+        return np.array_equal(preparation.decoded(encoded), image)
+    except ValueError:  # of another size than is taken
+        return False
 
 
 def images_of(data: Data | None, facts: Facts, split: str) -> tuple[np.ndarray, str]:

@@ -17,6 +17,8 @@ from nas_jax.config import files
 from nas_jax.costs import widths
 from nas_jax.data.dataset import Data
 from nas_jax.data.records import SPLITS as DATA_SPLITS
+from nas_jax.data.records import Reading
+from nas_jax.exports import inputs
 from nas_jax.nn.network import Network
 from nas_jax.report import results
 from nas_jax.run import count_steps
@@ -35,7 +37,7 @@ class Facts(NamedTuple):
       image_shape: (H, W, C), pixels.
       mean, std: per channel, of pixels scaled to [0, 1].
       sizes: numbers of images of train, valid and test.
-      fingerprint: as of `Data`.
+      fingerprint, read_as: as of `Data`.
     """
 
     class_names: tuple[str, ...]
@@ -44,6 +46,7 @@ class Facts(NamedTuple):
     std: tuple[float, ...]
     sizes: tuple[int, int, int]
     fingerprint: str
+    read_as: Reading
 
     @property
     def num_classes(self) -> int:
@@ -152,7 +155,15 @@ class Workdir:
             there = {**data.facts(), "fingerprint": data.fingerprint}
         sizes = tuple(there["sizes"][split] for split in DATA_SPLITS)
         lists = (tuple(there[n]) for n in ("class_names", "image_shape", "mean", "std"))
-        return Facts(*lists, sizes, there["fingerprint"])
+        return Facts(*lists, sizes, there["fingerprint"], self._read_as(there, sum(sizes)))
+
+    def _read_as(self, there, num_images):
+        if "read_as" in there:
+            return Reading(**there["read_as"])
+        data, _ = self.read_data
+        if data is not None:
+            return data.read_as
+        return inputs.of_former(self.config.data, there["image_shape"], num_images)
 
     def network(self, finished: Finished) -> Network:
         """Make the module of a network, which normalises with running statistics."""

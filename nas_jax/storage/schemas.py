@@ -87,10 +87,18 @@ RESULT = {
     "init": TEXT.optional(),
     "seconds": AMOUNT.optional(),
 }
+_CROPS = ("square", "centre", "none")
+_FLAG = Kind("true or false", lambda x: isinstance(x, bool))
+READ_AS = {  # how images were made of files, see `data.records.Reading`
+    "crop": Kind(" or ".join(_CROPS), lambda x: x in _CROPS),
+    "upright": _FLAG,
+    "by_band": _FLAG,
+}
 DATA = {
     "fingerprint": TEXT,
     **dict.fromkeys(("order", "table", "latency", "path_dropout", "trained"), TEXT.optional()),
     "files": Kind("an object", lambda x: x is ABSENT or isinstance(x, dict)),
+    "read_as": Kind(f"{{{', '.join(READ_AS)}}}", lambda x: x is ABSENT or not problem(READ_AS, x)),
 }
 SELECTION = {str: [TEXT]}
 COMPILE = {"compile": Kind("together or each", lambda x: x in ("together", "each"))}
