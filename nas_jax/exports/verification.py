@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from nas_jax import naming
 from nas_jax.data import augment
 from nas_jax.data.dataset import Data
 from nas_jax.exports import inputs
@@ -37,7 +38,8 @@ def reproduced(
 ) -> dict[str, Any]:
     """Evaluate a network as its result.json was made, and compare.
 
-    Where the config names no dtype, that of this machine is tried, then that of the other kind.
+    The dtype is that of result.json, else of the config. Where neither names one, that of this
+    machine is tried, then that of the other kind, which must agree as closely as float32.
 
     Args:
       config: of the run.
@@ -47,19 +49,23 @@ def reproduced(
       finished: the network, whose result.json counts.
 
     Returns: what model.json says of it; "equal" is whether it is within rounding.
+
+    Raises: ValueError if result.json names another dtype.
     """
-    dtypes = [np.dtype(net.dtype).name]
-    if config.network.dtype == "auto":
-        dtypes.append("bfloat16" if dtypes == ["float32"] else "float32")
-    tried = []
-    for dtype in dtypes:
-        tried.append(_at_dtype(dtype, config, net, variables, data, finished))
-        if tried[-1]["equal"]:
-            return tried[-1]
-    return tried[0]
+    measured = finished.result.get("dtype")
+    if measured:
+        naming.check(f"dtype of {finished.path}/result.json", measured, _ROUNDED)
+    dtype = measured or np.dtype(net.dtype).name
+    rest = config, net, variables, data, finished
+    found = _at_dtype(dtype, _ROUNDED[dtype], *rest)
+    if found["equal"] or measured or config.network.dtype != "auto":
+        return found
+    other = "bfloat16" if dtype == "float32" else "float32"
+    again = _at_dtype(other, _ROUNDED["float32"], *rest)
+    return again if again["equal"] else found
 
 
-def _at_dtype(dtype, config, net, variables, data, finished):
+def _at_dtype(dtype, share, config, net, variables, data, finished):
     split = finished.split
     counts = evaluation.class_counts(
         net.clone(dtype=jnp.dtype(dtype)),
@@ -70,7 +76,7 @@ def _at_dtype(dtype, config, net, variables, data, finished):
     num_images, metric = data.num_images(split), config.metric
     accuracy = float(class_metrics.of_counts("accuracy", counts))
     differing = round(abs(accuracy - finished.accuracy) * num_images)
-    allowed = max(1, int(_ROUNDED[dtype] * num_images))
+    allowed = max(1, int(share * num_images))
     found = {
         "split": split,
         "num_images": num_images,

@@ -138,6 +138,7 @@ def write_result(
         "valid_accuracy": None if final else accuracy,
         "test_accuracy": accuracy if final else None,
         "seconds": round(seconds, 1),
+        "dtype": run.network.dtype.name,  # of activations, at which the accuracy was measured
     }
     if (metric := run.config.metric) != "accuracy":
         split = "test" if final else "valid"

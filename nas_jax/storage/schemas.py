@@ -86,6 +86,7 @@ RESULT = {
     "test_accuracy": SHARE.or_null(),
     "init": TEXT.optional(),
     "seconds": AMOUNT.optional(),
+    "dtype": TEXT.optional(),  # not in older files
 }
 _CROPS = ("square", "centre", "none")
 _FLAG = Kind("true or false", lambda x: isinstance(x, bool))
