@@ -87,6 +87,7 @@ def _words(inputs):
 
 def _constants(inputs):
     named = {
+        "IMAGE_SHAPE": tuple(inputs.image_shape),
         "CLASS_NAMES": tuple(inputs.class_names),
         "MEAN": tuple(inputs.mean),
         "STD": tuple(inputs.std),
@@ -124,7 +125,10 @@ PARAMS = Path(__file__).with_name("params.safetensors")
 
 
 def standardise(images: jax.Array) -> jax.Array:
-    """Scale pixels uint8 [B, H, W, C] to mean 0 and standard deviation 1, float32."""
+    """Scale pixels uint8 [B, {shape}] to mean 0 and standard deviation 1, float32."""
+    if images.dtype != jnp.uint8 or images.shape[1:] != IMAGE_SHAPE:
+        given = f"{{images.dtype}} {{list(images.shape)}}"
+        raise ValueError(f"images is {{given}}; it must be pixels 0 to 255, uint8 [B, {shape}]")
     return (images.astype(jnp.float32) / 255 - jnp.asarray(MEAN)) / jnp.asarray(STD)'''
 
 _TAIL = '''@functools.cache
@@ -136,7 +140,8 @@ def load(path: Path | str = PARAMS) -> tuple[Network, dict]:
 def predict(images: jax.Array, path: Path | str = PARAMS) -> tuple[list[str], jax.Array]:
     """Return the likeliest class of each image, and the probabilities of all.
 
-    `images` is uint8 [B, {shape}], the probabilities float32 [B, {classes}].
+    `images` is uint8 [B, {shape}], the probabilities float32 [B, {classes}]. Raises: ValueError if
+    they are floats, or of another size.
     """
     module, variables = load(path)
     probabilities = jax.nn.softmax(jax.jit(module.apply)(variables, jnp.asarray(images)))

@@ -9,7 +9,7 @@ import pytest
 
 from nas_jax import spaces
 from nas_jax.data import augment
-from nas_jax.exports import plain, renaming
+from nas_jax.exports import forms, plain, renaming
 from nas_jax.nn.init import init
 from tests.exports.finished import assert_same
 
@@ -91,6 +91,31 @@ def test_a_plain_network_can_be_trained_further():
     then = renaming.plain(net.space, jax.device_get({"batch_stats": then["batch_stats"]}))
     for name, value in renaming.flat(jax.device_get(now)).items():
         np.testing.assert_allclose(value, then[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        IMAGES / 255,
+        (IMAGES / 255).astype(np.float32),
+        IMAGES.astype(np.int32),
+        IMAGES[:, :8],
+        IMAGES[..., :1],
+        IMAGES[0],
+    ],
+)
+def test_a_plain_network_takes_pixels_of_its_size_alone(images, tmp_path):
+    _, _, (source, arrays) = made("cell", 1, False, False)
+    forms.save_params(tmp_path / forms.PARAMS, arrays)
+    module = plain.module_of(source)
+    variables = module.load(tmp_path / forms.PARAMS)[1]
+    assert module.predict(IMAGES, tmp_path / forms.PARAMS)[1].shape == (6, 5)
+    for predict in (
+        lambda: module.predict(images, tmp_path / forms.PARAMS),
+        lambda: module.Network().apply(variables, images),
+    ):
+        with pytest.raises(ValueError, match=r"must be pixels 0 to 255, uint8 \[B, 16, 16, 3\]"):
+            predict()
 
 
 @pytest.mark.parametrize("name", SPACES)
