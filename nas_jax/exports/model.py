@@ -6,6 +6,7 @@ predictions.classes, predictions.probabilities
 """
 
 import functools
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,22 +15,14 @@ import jax
 import numpy as np
 
 from nas_jax.data.records import Reading
-from nas_jax.exports import folder as folder_lib
-from nas_jax.exports import forms
+from nas_jax.exports import about, forms
 from nas_jax.exports.inputs import Preparation, files
 from nas_jax.runtime import environment
-from nas_jax.storage import file_paths, json_files, schemas
+from nas_jax.storage import file_paths
 
 BATCH = 64  # images that are computed at once
 
-SCHEMA = {
-    "format": schemas.Kind(str(folder_lib.FORMAT), lambda x: x == folder_lib.FORMAT),
-    "architecture": schemas.TEXT,
-    "class_names": [schemas.TEXT],
-    "image_shape": [schemas.SIZE],
-    "preprocessing": schemas.READ_AS,
-    "files": {str: schemas.TEXT},
-}
+logger = logging.getLogger(__name__)
 
 
 class Predictions(NamedTuple):
@@ -54,7 +47,7 @@ class Model:
     """
 
     def __init__(self, folder: Path):
-        self.folder, self.about = folder, _read(folder)
+        self.folder, self.about = folder, about.read(folder)
         self.class_names = tuple(self.about["class_names"])
         prepared = self.about["preprocessing"]
         read_as = Reading(*(prepared[name] for name in Reading._fields))
@@ -119,25 +112,13 @@ class Model:
 def load(folder: str | Path) -> Model:
     """Load an exported network, whose files must be those that were exported.
 
+    A warning says if its export was not verified, and why.
+
     Raises: ValueError if the folder is none of an export, or a file is missing or was changed.
     """
     environment.start()
-    return Model(file_paths.local(folder, "model"))
-
-
-def _read(folder):
-    path = folder / folder_lib.FILE
-    if not path.is_file():
-        raise ValueError(
-            f"model={folder} is no exported network: there is no {path}; --mode=export writes one"
-        )
-    about = json_files.read_json(path, SCHEMA)
-    for name, wanted in about["files"].items():
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder / name} is missing: export the network anew")
-        if folder_lib.digest(folder / name) != wanted:
-            raise ValueError(
-                f"{folder / name} was changed since the export ({folder_lib.FILE} has its digest): "
-                "export the network anew"
-            )
-    return about
+    model = Model(file_paths.local(folder, "model"))
+    checked = model.about["verification"]
+    if not checked["verified"]:
+        logger.warning("model=%s is unverified: %s", model.folder, checked["why_not"])
+    return model

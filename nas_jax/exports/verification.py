@@ -93,6 +93,32 @@ def _at_dtype(dtype, share, config, net, variables, data, finished):
     return found
 
 
+def difference(checked: Mapping[str, Any]) -> str:
+    """Say in a line what differs of `verification` in model.json; "" if nothing does."""
+    images = f"{checked['compared_on']['num_images']} images ({checked['compared_on']['images']})"
+    for name, form in checked["forms"].items():
+        if not form["equal"]:
+            classes = "equal" if form["classes_equal"] else "other"
+            return (
+                f"{name} does not do what the network does: logits differ by "
+                f"{form['largest_relative_difference']:.2g} of the largest (at most "
+                f"{TOLERANCE:g}), with {classes} classes, on {images}"
+            )
+    if (file := checked.get("preprocessing", {}).get("differs")) is not None:
+        return (
+            f"predictions would read {file} otherwise than the training did, so they would not be "
+            "the network's; give the data set that the run had as data="
+        )
+    again = checked.get("accuracy", {"equal": True})
+    if again["equal"]:
+        return ""
+    return (
+        f"the network's accuracy is {again['accuracy']:.4f} on {again['num_images']} images of "
+        f"{again['split']}, not {again['accuracy_of_result_json']:.4f} as its result.json says "
+        f"(dtype {again['dtype']})"
+    )
+
+
 def prepared(facts: Facts, data: Data, split: str) -> dict[str, Any]:
     """Compare how predictions read the files of images with what the training made of them.
 

@@ -1,9 +1,11 @@
 """Workdirs with networks that were trained alone for a few steps: what is exported."""
 
 import functools
+import shutil
 
 import numpy as np
 from ml_collections import ConfigDict
+from PIL import Image
 
 from nas_jax import build
 from nas_jax.costs import widths
@@ -43,6 +45,33 @@ def make(directory, networks, space=None, data=None, **fields):
             train_one(run, protocol, root / "F4" / arch_id(text) / "seed0", text, 4, 0)
         json_files.write_json(root / "selection.json", {"top": texts})
     return run
+
+
+def copied(run, tmp_path):
+    """A copy of a run, in tmp_path / "run"."""
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("export"))
+    return tmp_path / "run"
+
+
+def changed(path, **values):
+    """Change fields of a file of JSON."""
+    json_files.write_json(path, {**json_files.read_json(path), **values})
+
+
+def pictures(folder, random):
+    """Images of several sizes and modes: RGB, grey, alpha, 16 bit, turned by EXIF."""
+    shape = (24, 32)
+    rgb = random.integers(0, 256, (*shape, 3)).astype(np.uint8)
+    grey = random.integers(0, 256, (40, 24)).astype(np.uint8)
+    alpha = random.integers(0, 256, (16, 16, 4)).astype(np.uint8)
+    deep = random.integers(0, 2**16, shape).astype(np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(rgb).save(folder / "rgb.png")
+    Image.fromarray(grey).save(folder / "grey.png")
+    Image.fromarray(alpha).save(folder / "alpha.png")
+    Image.fromarray(deep).save(folder / "deep.png")
+    Image.fromarray(rgb).save(folder / "turned.jpg", exif=exif)
 
 
 def with_widths(space, text):

@@ -12,7 +12,7 @@ import pytest
 from safetensors import numpy as safetensors
 
 import nas_jax
-from nas_jax.exports import choosing, folder, forms, model
+from nas_jax.exports import choosing, forms, model
 from nas_jax.exports.workdirs import Workdir
 from nas_jax.spaces import arch_id
 from nas_jax.storage import json_files
@@ -23,7 +23,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def about(path):
-    return json.loads((path / folder.FILE).read_text())
+    return json.loads((path / "model.json").read_text())
 
 
 def test_model_json_says_what_the_network_is_and_how_it_was_verified(run, exported):
@@ -123,7 +123,7 @@ def test_a_warm_start_is_taken_by_its_name_or_where_there_is_no_other(run, tmp_p
     assert chosen(warm) == warm
 
 
-def test_a_form_that_differs_is_named_and_nothing_is_deleted(run, tmp_path, monkeypatch):
+def test_a_form_that_differs_is_named_and_nothing_is_deleted(run, tmp_path, monkeypatch, caplog):
     """One weight of the plain form is changed by a thousandth of its size."""
     write_params = forms.save_params
 
@@ -138,23 +138,19 @@ def test_a_form_that_differs_is_named_and_nothing_is_deleted(run, tmp_path, monk
     assert not said["verification"]["verified"]
     assert said["verification"]["forms"][forms.PLAIN]["largest_relative_difference"] > 1e-5
     assert {*forms.ALL} <= {path.name for path in (tmp_path / "wrong").iterdir()}
-
-
-def copied(run, tmp_path):
-    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("export"))
-    return tmp_path / "run"
-
-
-def changed(path, **values):
-    json_files.write_json(path, {**json_files.read_json(path), **values})
+    with caplog.at_level(logging.WARNING, "nas_jax"):
+        nas_jax.load(tmp_path / "wrong")
+    (warning,) = [record.message for record in caplog.records]
+    why = "model.py does not do what the network does: logits differ"
+    assert warning.startswith(f"model={tmp_path}/wrong is unverified: {why}")
 
 
 def test_another_accuracy_is_refused_by_the_command(run, tmp_path):
     """result.json says 12.5 points more than the weights reach: exit code 2, files stay."""
-    there = copied(run, tmp_path)
+    there = finished.copied(run, tmp_path)
     (path,) = there.glob("retrain/final/*/*/*/result.json")
     right = json_files.read_json(path)["test_accuracy"]
-    changed(path, test_accuracy=right + 0.125)
+    finished.changed(path, test_accuracy=right + 0.125)
     code, errors = launching.main("--mode=export", f"--workdir={there}")
     assert code == 2
     assert f"accuracy is {right:.4f} on 128 images of test, not {right + 0.125:.4f}" in errors
@@ -202,7 +198,7 @@ def test_networks_of_a_whole_search_are_exported(tmp_path):
 
 @pytest.mark.parametrize("why", ["cannot be read", "has changed"])
 def test_without_its_images_an_export_is_unverified(why, run, tmp_path, caplog):
-    there = copied(run, tmp_path)
+    there = finished.copied(run, tmp_path)
     config = json_files.read_json(there / "config.json")
     if why == "has changed":
         config["data"]["digits"]["noise"] = 0.2
@@ -216,6 +212,10 @@ def test_without_its_images_an_export_is_unverified(why, run, tmp_path, caplog):
     checked = about(path)["verification"]
     assert not checked["verified"]
     assert why in checked["why_not"]
+    caplog.clear()
+    nas_jax.load(path)
+    (warning,) = [record.message for record in caplog.records]
+    assert warning == f"model={path} is unverified: {checked['why_not']}"
     assert checked["compared_on"] == {"images": "random pixels", "num_images": 64}
     assert all(form["equal"] for form in checked["forms"].values())
 
@@ -271,82 +271,3 @@ def test_without_the_extra_the_other_forms_are_written(run, tmp_path, monkeypatc
     assert said["not_written"] == {forms.ONNX: "pip install 'nas_jax[onnx]' writes it"}
     assert forms.ONNX not in said["files"]
     assert said["verification"]["verified"]
-
-
-# -- bad input ------------------------------------------------------------------------------------
-
-
-def no_run(there):
-    (there / "config.json").unlink()
-
-
-def no_network(there):
-    shutil.rmtree(there / "retrain")
-
-
-def no_checkpoints(there):
-    for path in there.glob("retrain/final/*/*/*/checkpoints"):
-        shutil.rmtree(path)
-
-
-def other_classes(there):
-    names = [*"abcdefghij"]
-    changed(there / "data.json", class_names=names)
-
-
-def as_it_is(there):
-    """Change nothing."""
-
-
-@pytest.mark.parametrize(
-    ("change", "network", "message"),
-    [
-        (no_run, "best", "holds no run: there is no "),
-        (
-            no_network,
-            "best",
-            "has no finished network (retrain/*/F*/*/seed*/result.json): run --mode",
-        ),
-        (no_checkpoints, "best", "checkpoints is missing: the network cannot be read"),
-        (other_classes, "best", "is of another network: names of classes is ['0', '1'"),
-        (as_it_is, "group:topp", "group of the network='topp' is none of random, stratified, top"),
-        (as_it_is, "group:random", "has no network of that group"),
-        (as_it_is, "0>sep3x3", "'0>sep3x3' is no architecture of the space of "),
-        (as_it_is, "0>conv7x7|0>maxpool", "'conv7x7' is none of its ops"),
-        (as_it_is, "0>sep3x3|0>sep3x3", "was not trained alone in "),
-        (as_it_is, "best", "has other files, such as mine.txt: give another folder"),
-    ],
-)
-def test_what_cannot_be_exported_is_refused_in_a_line(change, network, message, run, tmp_path):
-    there = copied(run, tmp_path)
-    change(there)
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "mine.txt").touch()
-    arguments = [f"--workdir={there}", f"--network={network}"]
-    if "mine.txt" in message:
-        arguments.append(f"--folder={tmp_path}/full")
-    code, errors = launching.main("--mode=export", *arguments)
-    (line,) = [line for line in errors.splitlines() if "error: " in line]
-    assert code == 2
-    assert message in line
-
-
-def test_a_folder_that_cannot_be_written_is_named(run, tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(
-        ValueError, match=f"^{tmp_path}/file: .*; name a folder that can be written"
-    ):
-        nas_jax.export(run, folder=tmp_path / "file")
-
-
-def test_the_modes_name_what_is_missing(exported):
-    for arguments, message in (
-        (["--mode=export"], "--workdir is missing"),
-        (["--mode=export", "--workdir=runs/none", "image.png"], "'image.png' is no flag"),
-        (["--mode=predict", "image.png"], "--model is missing"),
-        (["--mode=predict", f"--model={exported}"], "no image is named"),
-        (["--mode=report", "--workdir=runs/none"], "holds no run: there is no "),
-    ):
-        code, errors = launching.main(*arguments)
-        assert code == 2
-        assert message in errors

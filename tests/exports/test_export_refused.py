@@ -1,0 +1,120 @@
+"""What --mode=export refuses, and what it leaves as it is."""
+
+import shutil
+
+import pytest
+
+import nas_jax
+from nas_jax.exports import forms
+from nas_jax.storage import json_files
+from tests import launching
+from tests.exports import finished
+
+
+def no_run(there):
+    (there / "config.json").unlink()
+
+
+def no_network(there):
+    shutil.rmtree(there / "retrain")
+
+
+def no_checkpoints(there):
+    for path in there.glob("retrain/final/*/*/*/checkpoints"):
+        shutil.rmtree(path)
+
+
+def other_classes(there):
+    names = [*"abcdefghij"]
+    finished.changed(there / "data.json", class_names=names)
+
+
+def as_it_is(there):
+    """Change nothing."""
+
+
+@pytest.mark.parametrize(
+    ("change", "network", "message"),
+    [
+        (no_run, "best", "holds no run: there is no "),
+        (
+            no_network,
+            "best",
+            "has no finished network (retrain/*/F*/*/seed*/result.json): run --mode",
+        ),
+        (no_checkpoints, "best", "checkpoints is missing: the network cannot be read"),
+        (other_classes, "best", "is of another network: names of classes is ['0', '1'"),
+        (as_it_is, "group:topp", "group of the network='topp' is none of random, stratified, top"),
+        (as_it_is, "group:random", "has no network of that group"),
+        (as_it_is, "0>sep3x3", "'0>sep3x3' is no architecture of the space of "),
+        (as_it_is, "0>conv7x7|0>maxpool", "'conv7x7' is none of its ops"),
+        (as_it_is, "0>sep3x3|0>sep3x3", "was not trained alone in "),
+        (as_it_is, "best", "has other files, such as mine.txt: give another folder"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_in_a_line(change, network, message, run, tmp_path):
+    there = finished.copied(run, tmp_path)
+    change(there)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").touch()
+    arguments = [f"--workdir={there}", f"--network={network}"]
+    if "mine.txt" in message:
+        arguments.append(f"--folder={tmp_path}/full")
+    code, errors = launching.main("--mode=export", *arguments)
+    (line,) = [line for line in errors.splitlines() if "error: " in line]
+    assert code == 2
+    assert message in line
+
+
+@pytest.mark.parametrize("also", [None, {}, {"format": 2, "files": {}}, {"format": 1}])
+def test_a_model_of_the_users_own_stays(also, run, tmp_path):
+    """A folder is taken for an earlier export by its model.json alone."""
+    (tmp_path / "model.py").write_text("# mine")
+    if also is not None:
+        json_files.write_json(tmp_path / "model.json", also)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(ValueError, match=r"has other files, such as model.*: give another folder"):
+        nas_jax.export(run, folder=tmp_path)
+    assert (tmp_path / "model.py").read_text() == "# mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_an_earlier_export_stays_until_there_is_another(run, tmp_path, monkeypatch):
+    """Checkpoints are gone, or a form cannot be written; then a new export takes its place."""
+    there, (name,) = finished.copied(run, tmp_path), ("network",)
+    (tmp_path / name).mkdir()  # an empty folder may be there
+    path = nas_jax.export(there, finished.CELL, folder=tmp_path / name)
+    files = nas_jax.load(path).about["files"]
+    with monkeypatch.context() as patched:
+        patched.setattr(forms, "save_params", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(ValueError, match="full; name a folder that can be written to"):
+            nas_jax.export(there, finished.OTHER_CELL, folder=path)
+    for checkpoints in there.glob("retrain/final/*/*/*/checkpoints"):
+        checkpoints.rename(checkpoints.with_name("gone"))
+    with pytest.raises(ValueError, match="checkpoints is missing"):
+        nas_jax.export(there, finished.CELL, folder=path)
+    assert nas_jax.load(path).about["files"] == files
+    nas_jax.export(there, finished.OTHER_CELL, folder=path)
+    assert nas_jax.load(path).about["architecture"] == finished.OTHER_CELL
+    assert {path.name for path in tmp_path.iterdir()} == {"run", name}
+
+
+def test_a_folder_that_cannot_be_written_is_named(run, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ValueError, match=f"^{tmp_path}/file: .*; name a folder that can be written"
+    ):
+        nas_jax.export(run, folder=tmp_path / "file")
+
+
+def test_the_modes_name_what_is_missing(exported):
+    for arguments, message in (
+        (["--mode=export"], "--workdir is missing"),
+        (["--mode=export", "--workdir=runs/none", "image.png"], "'image.png' is no flag"),
+        (["--mode=predict", "image.png"], "--model is missing"),
+        (["--mode=predict", f"--model={exported}"], "no image is named"),
+        (["--mode=report", "--workdir=runs/none"], "holds no run: there is no "),
+    ):
+        code, errors = launching.main(*arguments)
+        assert code == 2
+        assert message in errors
