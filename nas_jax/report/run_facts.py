@@ -50,13 +50,13 @@ def _starts(count):
 
 
 def _training(results):
-    """Add up the networks of both protocols and the named ones, each once."""
+    """Add up the networks of both protocols and the named ones; those of several groups once."""
     groups = [
         (protocol, filters, "random", networks)
         for protocol in ("short", "final")
         for (filters, _), networks in getattr(results, protocol).items()
-    ]  # a named network may also be one of the protocol "final", which is one training
-    groups += [("final", *key, networks) for key, networks in results.named.items()]
+    ]
+    groups += [("named", *key, networks) for key, networks in results.named.items()]
     trained = {(*key, n.arch): n.seconds for *key, networks in groups for n in networks}
     if not trained or None in trained.values():
         return ""

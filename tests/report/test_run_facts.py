@@ -48,7 +48,7 @@ def test_named_networks_have_a_row_for_each_of_their_first_weights(tmp_path):
     """One architecture, trained from random weights to 90 % and from the supernet's to 80 %."""
     config = {"space": {"name": "cell"}, "retrain": {"archs": [ARCHS[0]]}}
     _write(tmp_path / "config.json", json.dumps(config))
-    for folder, accuracy in (("seed0", 0.9), ("warm0", 0.8)):
+    for folder, accuracy in (("named0", 0.9), ("warm0", 0.8)):
         row = _result(ARCHS[0], "final", 16, 0) | {"test_accuracy": accuracy}
         path = tmp_path / f"retrain/final/F16/{spaces.arch_id(ARCHS[0])}/{folder}/result.json"
         _write(path, json.dumps(row | {"seconds": 30}))
