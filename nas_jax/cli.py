@@ -46,6 +46,8 @@ from nas_jax.runtime import environment, run_log
 from nas_jax.runtime.preemption import Interrupted
 
 _FIELD = re.compile(r"--?(?:no)?config\.([^=]+)=?(.*)", re.DOTALL)
+_NAMES = ("config", "workdir", "distributed", "network", "folder", "model")
+_FLAGS_OF = {"export": ("workdir", "config", "network", "folder"), "predict": ("model",)}
 _HELP = {"--help", "-h", "-help", "--helpfull"}
 
 
@@ -108,6 +110,7 @@ def _parse_arguments(argv):
     """
     values = _flags()
     others = values(argv, known_only=True)[1:]
+    _check_mode_has(values, others)
     if values.mode in config_lib.EXPORT_MODES:
         return values, values(argv)[1:]
     for argument in others:
@@ -149,6 +152,19 @@ def _with_fields(config, arguments):
     if stray := values(arguments)[1:]:
         raise ValueError(f"{stray[0]!r} is no flag; fields are set by --config.{stray[0]}")
     return values.config
+
+
+def _check_mode_has(values, others):
+    """Refuse flags that the mode would not look at."""
+    mode = values.mode or "search"
+    own = _FLAGS_OF.get(mode, ("config", "workdir", "distributed"))
+    given = [name for name in _NAMES if values[name].present]
+    if mode in config_lib.EXPORT_MODES:
+        given += [f"config.{found[1]}" for each in others if (found := re.match(_FIELD, each))]
+    stray = [name for name in given if name not in own]
+    if stray:
+        flags_there = ", ".join(f"--{name}" for name in own)
+        raise ValueError(f"--{stray[0]} is no flag of --mode={mode}, which has {flags_there}")
 
 
 def _with_fields_of_its_space(config, arguments):

@@ -113,6 +113,12 @@ def test_the_modes_name_what_is_missing(exported):
         (["--mode=export", "--workdir=runs/none", "image.png"], "'image.png' is no flag"),
         (["--mode=predict", "image.png"], "--model is missing"),
         (["--mode=predict", f"--model={exported}"], "no image is named"),
+        (["--mode=export", "--workdir=a", "--model=b"], "--model is no flag of --mode=export, "),
+        (["--mode=export", "--workdir=a", "--config.seed=1"], "--config.seed is no flag of --mode"),
+        (["--mode=predict", "--model=a", "--network=best"], "which has --model"),
+        (["--mode=predict", "--model=a", "--noconfig.x", "a.png"], "--config.x is no flag of"),
+        (["--mode=predict", "--model=a", "--config=digits"], "--config is no flag of --mode=predi"),
+        (["--config=digits", "--network=best"], "--network is no flag of --mode=search, which has"),
         (["--mode=report", "--workdir=runs/none"], "holds no run: there is no "),
     ):
         code, errors = launching.main(*arguments)
