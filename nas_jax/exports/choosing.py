@@ -7,6 +7,7 @@ from nas_jax import naming
 from nas_jax.costs import widths
 from nas_jax.exports.workdirs import Finished, Workdir
 from nas_jax.oneshot import class_metrics
+from nas_jax.spaces import choices
 from nas_jax.standalone import selection
 from nas_jax.standalone.retrain import SPLITS
 from nas_jax.storage import json_files, schemas
@@ -98,18 +99,8 @@ def _named(workdir, network):
 
     Of equal ones it is the one that began with random weights.
     """
-    matching = [
-        one for one in workdir.finished if network in (one.result["arch"], _id(one), one.name)
-    ]
+    matching = _matching(workdir, network) or _matching(workdir, _canonical(workdir, network))
     if not matching:
-        text, _ = widths.split(network)
-        try:
-            workdir.space.from_str(text)
-        except ValueError as error:
-            raise ValueError(
-                f"network={network!r} is no architecture of the space of {workdir.directory}, nor "
-                f"{BEST!r} or {GROUP}NAME: {error}"
-            ) from error
         there = dict.fromkeys(one.result["arch"] for one in workdir.finished)
         raise ValueError(
             f"network={network!r} was not trained alone in {workdir.directory}; there are "
@@ -120,6 +111,24 @@ def _named(workdir, network):
     size = [(x.result["filters"], -x.result["seed"], not x.is_warm) for x in of_protocol]
     chosen = of_protocol[size.index(max(size))]
     return [chosen], f"the {protocol} network of that architecture, largest F, first seed"
+
+
+def _matching(workdir, network):
+    return [x for x in workdir.finished if network in (x.result["arch"], _id(x), x.name)]
+
+
+def _canonical(workdir, network):
+    """Return the string that the space itself writes; one with widths stays as it is."""
+    space = workdir.space
+    try:
+        text, channels = widths.split(network)
+        canonical = space.to_str(choices.from_indices(space.choices, space.parse(text)))
+    except ValueError as error:
+        raise ValueError(
+            f"network={network!r} is no architecture of the space of {workdir.directory}, nor "
+            f"{BEST!r} or {GROUP}NAME: {error}"
+        ) from error
+    return canonical if channels is None else network
 
 
 def _id(one):

@@ -67,6 +67,7 @@ def test_networks_by_architecture_id_and_group(run):
     assert chosen("best") == chosen(finished.CELL) == chosen(cell) == [f"{cell}-final-F4-seed0"]
     assert chosen(finished.OTHER_CELL) == [f"{other}-short-F4-seed0"]
     assert chosen("group:top") == [f"{cell}-final-F4-seed0"]
+    assert chosen("1,0>maxpool,sep3x3|2,0>sep3x3,identity") == [f"{cell}-final-F4-seed0"]
 
 
 def write(directory, protocol, text, seed=0, filters=4, start="seed", **accuracies):
