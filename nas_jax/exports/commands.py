@@ -1,6 +1,7 @@
 """The modes export and predict of the command."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -25,6 +26,13 @@ def predict(model: str | None, images: Sequence[str]) -> None:
     if not images:
         raise ValueError("no image is named: give files or folders after the flags")
     loaded = model_lib.load(model)
+    try:
+        _print(loaded, images)
+    except BrokenPipeError:  # what reads the lines has enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print(loaded, images):
     for path, probabilities in loaded.predict_files(images):
         order = np.argsort(-probabilities, kind="stable")[:MOST_CLASSES]
         names = [loaded.class_names[i] for i in order]

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from nas_jax import naming
 from nas_jax.data import arrays, folders, imaging
+from nas_jax.data.arguments import as_array
 from nas_jax.data.dataset import Data, Streamed
 from nas_jax.data.records import ARRAYS_READ, FOLDER_READ, STREAM_READ, TFDS_READ, Reading
 from nas_jax.data.tfds_sets import STREAMED
@@ -57,8 +59,19 @@ class Preparation:
         from PIL import Image
 
         height, width, channels = self.image_shape
-        given = np.asarray(images)
+        given = as_array("images", images)
+        if given.dtype == object or not given.ndim:
+            raise ValueError(
+                f"images={naming.shown(images)} is neither the path of an image, nor an array, nor "
+                "a list of these"
+            )
         has_channels = given.ndim > 2 and given.shape[-1] == channels
+        if given.ndim == 3 and channels == 1 and given.shape[-1] in (3, 4) and width > 4:
+            raise ValueError(
+                f"images has the shape {given.shape}: an image of {given.shape[-1]} channels, or "
+                "grey images of that width? The network takes grey images: give [H, W], or several "
+                "as [N, H, W, 1]"
+            )
         if given.ndim == (3 if has_channels else 2):
             given = given[None]
         if given.ndim == 3:
@@ -145,17 +158,24 @@ def file_of(data: Data, record: int) -> tuple[str, bytes | None]:
 def files(given: Iterable[str | Path]) -> Iterator[Path]:
     """Yield image files: those given, and those in given folders and below, sorted by name.
 
+    Hidden files and folders are passed over.
+
     Raises: ValueError if there is no such file, or a folder has no image.
     """
-    for each in given:
+    for each in [given] if isinstance(given, str | Path) else given:
         path = file_paths.local(each, "images")
         if not path.is_dir():
             if not path.exists():
                 raise ValueError(f"{path}: there is no such file or folder")
             yield path
             continue
-        inside = (file for file in sorted(path.rglob("*")) if file.name[0] != ".")
-        found = [file for file in inside if file.suffix.lower() in folders.SUFFIXES]
+        found = [file for file in sorted(path.rglob("*")) if _is_image(file, path)]
         if not found:
             raise ValueError(f"{path}: the folder has no image ({' '.join(folders.SUFFIXES)})")
         yield from found
+
+
+def _is_image(file, root):
+    if any(name[0] == "." for name in file.relative_to(root).parts):
+        return False
+    return file.suffix.lower() in folders.SUFFIXES and file.is_file()

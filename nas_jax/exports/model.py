@@ -100,7 +100,13 @@ class Model:
 
     def _input(self, image):
         if isinstance(image, str | Path):
-            return self._preparation.read(file_paths.local(image, "images"))[None]
+            path = file_paths.local(image, "images")
+            if path.is_dir():
+                raise ValueError(
+                    f"{path} is a folder: predict_files([{str(path)!r}]) yields each file in it, "
+                    "with its probabilities"
+                )
+            return self._preparation.read(path)[None]
         return self._preparation.of_arrays(image)
 
     def _of_batch(self, inputs):

@@ -5,11 +5,15 @@ import io
 import json
 import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import launch
 import nas_jax
 from nas_jax.exports import forms, model
 from nas_jax.storage import json_files
@@ -51,6 +55,32 @@ def test_a_line_for_each_image(exported, tmp_path):
         assert line["probability"] == pytest.approx(probabilities.max(), abs=1e-6)
         assert len(line["top"]) == 5
         assert sum(line["top"].values()) <= 1
+
+
+def test_only_images_that_can_be_seen_are_taken_from_a_folder(exported, tmp_path):
+    """No folder that is called like one, nor what lies in a hidden folder."""
+    for name in ("a.png", ".b.png", ".trash/c.png", "x.png/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (8, 8), 200).save(tmp_path / name)
+    loaded = nas_jax.load(exported)
+    wanted = [tmp_path / "a.png", tmp_path / "x.png/d.png"]
+    for given in ([tmp_path], tmp_path, str(tmp_path)):
+        assert [path for path, _ in loaded.predict_files(given)] == wanted
+    with pytest.raises(ValueError, match=r" is a folder: predict_files\(\['.*'\]\) yields each"):
+        loaded.predict(tmp_path)
+
+
+def test_a_reader_of_lines_may_stop(exported, tmp_path):
+    """As `head -1` does, after more lines than a pipe holds."""
+    Image.new("L", (8, 8), 200).save(tmp_path / "a.png")
+    root = Path(launch.__file__).parent
+    command = [sys.executable, root / "launch.py", "--mode=predict", f"--model={exported}"]
+    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": root}
+    with subprocess.Popen([*command, *[tmp_path / "a.png"] * 2000], **given) as process:
+        assert json.loads(process.stdout.readline())["image"] == str(tmp_path / "a.png")
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (0, b"")
 
 
 # -- bad input ------------------------------------------------------------------------------------
@@ -181,6 +211,13 @@ def test_an_edited_folder_is_refused(change, message, exported, tmp_path):
     [
         ([], "images is empty: give at least one"),
         (np.zeros((2, 8, 8, 3), np.uint8), "the network takes [N, H, W, 1]"),
+        (None, "images=None is neither the path of an image, nor an array, nor a list of these"),
+        ((image for image in ()), "is neither the path of an image, nor an array, nor a list"),
+        ([None], "images=None is neither"),
+        ([[[1, 2], [3]]], "images=[[1, 2], [3]] is no array: its items have different sizes"),
+        (np.zeros((8, 8, 3), np.uint8), "The network takes grey images: give [H, W], or several"),
+        (np.zeros((8, 8, 4), np.uint8), "(8, 8, 4): an image of 4 channels, or grey images of"),
+        (np.zeros((8, 8), np.int64), "images is int64; it must be uint8, or floats in [0, 1]"),
         (np.zeros((8, 8), np.int32), "images is int32; it must be uint8, or floats in [0, 1]"),
         (np.full((8, 8), 200.0), "floats must be in [0, 1]: divide 0..255 by 255"),
         (np.zeros((1, 1, 9), np.uint8), "it is 1 x 9 pixels, too few for the network's 8 x 8"),
