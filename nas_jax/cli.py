@@ -145,8 +145,7 @@ def _with_fields(config, arguments):
     except flags.Error as error:
         if untyped := re.search(r"NoneType.* of field (\S+) is not supported", str(error)):
             raise ValueError(
-                f"--{untyped[1]} has the default None, and so no type: set it in a config "
-                "file"
+                f"--{untyped[1]} has the default None, and so no type: set it in a config file"
             ) from error
         raise
     if stray := values(arguments)[1:]:

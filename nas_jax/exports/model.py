@@ -55,15 +55,12 @@ class Model:
 
     @functools.cached_property
     def _probabilities(self):
-        if forms.STABLEHLO in self.about["files"] and forms.has_stablehlo():
-            logits = forms.read_stablehlo(self.folder / forms.STABLEHLO)
-        elif forms.PLAIN in self.about["files"]:
-            logits = forms.read_plain(self.folder)
-        else:
+        if forms.STABLEHLO not in self.about["files"] or not forms.has_stablehlo():
             raise ValueError(
-                f"{self.folder} has no {forms.PLAIN}, and {forms.STABLEHLO} needs flatbuffers, "
-                "here and at its export: pip install 'nas_jax[export]'"
+                f"{self.folder}: {forms.STABLEHLO} needs flatbuffers, here and at its export: "
+                "pip install 'nas_jax[export]'"
             )
+        logits = forms.read_stablehlo(self.folder / forms.STABLEHLO)
         return jax.jit(lambda images: jax.nn.softmax(logits(images)))
 
     def predict(self, images: Any) -> Predictions:

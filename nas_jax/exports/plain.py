@@ -1,5 +1,7 @@
 """The plain form of a stand-alone network: the file model.py, which needs Flax and safetensors."""
 
+import importlib.abc
+import importlib.util
 import inspect
 import pprint
 import types
@@ -72,11 +74,22 @@ def _source(value, relu_before):
     return inspect.getsource(value).strip()
 
 
+class _Loader(importlib.abc.InspectLoader):
+    """Loads a module of its source; nothing is cached beside a file."""
+
+    def __init__(self, source):
+        self._source = source
+
+    def get_source(self, fullname):
+        return self._source
+
+
 def module_of(source: str) -> types.ModuleType:
-    """Run the source of a model.py, and return its module, which no other can import."""
-    module = types.ModuleType("model")
+    """Run the source of a model.py that this process wrote; no other can import the module."""
+    spec = importlib.util.spec_from_loader("model", _Loader(source))
+    module = importlib.util.module_from_spec(spec)
     module.__file__ = "model.py"
-    exec(compile(source, "model.py", "exec"), vars(module))
+    spec.loader.exec_module(module)
     return module
 
 

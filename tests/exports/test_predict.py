@@ -228,16 +228,16 @@ def test_arrays_that_are_no_images_are_refused(images, message, exported):
         nas_jax.load(exported).predict(images)
 
 
-def test_without_flatbuffers_the_plain_form_predicts(run, exported, tmp_path, monkeypatch):
-    """It is what the StableHLO is made of; an export then has no such file, and says why."""
-    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1)).astype(np.uint8)
-    expected = nas_jax.load(exported).predict(images).probabilities
+def test_without_flatbuffers_there_is_no_program_and_a_line_says_why(
+    run, exported, tmp_path, monkeypatch
+):
     monkeypatch.setattr(forms, "has_stablehlo", lambda: False)
     folder = nas_jax.export(run, folder=tmp_path / "plain")
     assert not (folder / forms.STABLEHLO).exists()
     about = json.loads((folder / "model.json").read_text())
     assert "nas_jax[export]" in about["not_written"][forms.STABLEHLO]
     assert about["verification"]["verified"]
-    for path in (folder, exported):
-        got = nas_jax.load(path).predict(images).probabilities
-        np.testing.assert_allclose(got, expected, atol=1e-6)
+    images = np.zeros((3, 8, 8, 1), np.uint8)
+    for path in (folder, exported):  # model.py beside it is not run: it may be anybody's
+        with pytest.raises(ValueError, match=r"pip install 'nas_jax\[export\]'"):
+            nas_jax.load(path).predict(images)
