@@ -74,6 +74,9 @@ def test_a_warm_start_has_the_supernets_weights_and_says_so(tmp_path):
     ("fields", "message"),
     [
         ({"retrain.archs": ("0>sep9x9",)}, "config.retrain.archs: '0>sep9x9': .*sep9x9"),
+        ({"retrain.archs": (f"{ARCH}@4,x",)}, "config.retrain.archs: .*whole numbers"),
+        ({"retrain.archs": (f"{ARCH}@4",)}, "config.retrain.archs: .* tensors"),
+        ({"retrain.final.num_seeds": 0}, "num_seeds=0 must be 1 or more"),
         ({"retrain.archs": (3,)}, r"config.retrain.archs=\(3,\) must hold str alone"),
         ({"retrain.init": "supernett"}, "nearest: 'supernet'"),
         (
