@@ -166,19 +166,6 @@ def _check_mode_has(values, others):
         raise ValueError(f"--{stray[0]} is no flag of --mode={mode}, which has {flags_there}")
 
 
-def _check_mode_has(values, others):
-    """Refuse flags that the mode would not look at."""
-    mode = values.mode or "search"
-    own = _FLAGS_OF.get(mode, ("config", "workdir", "distributed"))
-    given = [name for name in _NAMES if values[name].present]
-    if mode in config_lib.EXPORT_MODES:
-        given += [f"config.{found[1]}" for each in others if (found := re.match(_FIELD, each))]
-    stray = [name for name in given if name not in own]
-    if stray:
-        flags_there = ", ".join(f"--{name}" for name in own)
-        raise ValueError(f"--{stray[0]} is no flag of --mode={mode}, which has {flags_there}")
-
-
 def _with_fields_of_its_space(config, arguments):
     """Give the config the fields of the space that arguments name, if others set them."""
     given = dict(_given(arguments))
