@@ -226,6 +226,12 @@ def digests_of_code(config: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def names_place(value: Any, place: str) -> bool:
+    """Say whether a value of a config names something of a file or module, by "PLACE:NAME"."""
+    names = (leaf for leaf in _leaves(value) if isinstance(leaf, str))
+    return any(name.rpartition(":")[0] == place for name in names)
+
+
 def _module_file(name):
     """Return the file of an imported module of the user's; None for a script and for a library."""
     place = name.rpartition(":")[0] if isinstance(name, str) else ""

@@ -341,7 +341,7 @@ class Streamed(Data):
         with reading(record, self.sizes, self.files):
             image, label = decode(self.source[record], channels, self.num_classes)
         if seed is None:
-            box = imaging.centre_box(*image.size, height / (height * 256 // 224))
+            box = imaging.eval_box(*image.size, height)
         else:
             box = imaging.random_box(*image.size, np.random.default_rng((*seed, record)))
         pixels = np.asarray(image.resize((width, height), imaging.BILINEAR, box))

@@ -144,6 +144,14 @@ def centre_box(width: int, height: int, share: float) -> Box:
     return left, top, left + side, top + side
 
 
+def eval_box(width: int, height: int, side: int) -> Box:
+    """Choose what streamed sets keep of an image outside of training, for a `side` of pixels.
+
+    The shorter side becomes side * 256 / 224 pixels, of which the centre is kept.
+    """
+    return centre_box(width, height, side / (side * 256 // 224))
+
+
 def random_box(width: int, height: int, rng: np.random.Generator) -> Box:
     """Choose a random part of an image, as usual for ImageNet's training images.
 

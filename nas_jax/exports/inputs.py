@@ -102,7 +102,7 @@ class Preparation:
     def _resized(self, image, channels):
         height, width, _ = self.image_shape
         if self.read_as.crop == "centre":
-            box = imaging.centre_box(*image.size, height / (height * 256 // 224))
+            box = imaging.eval_box(*image.size, height)
             pixels = np.asarray(image.resize((width, height), imaging.BILINEAR, box))
             return pixels.reshape(height, width, channels)
         if self.read_as.crop == "square" and height == width:

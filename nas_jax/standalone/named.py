@@ -5,7 +5,6 @@ they lie in folders "named<seed>". With `retrain.init="supernet"` they begin wit
 they have in the supernet; their folders are "warm<seed>", and their result.json says so.
 """
 
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,8 +12,7 @@ from ml_collections import ConfigDict
 
 from nas_jax.costs import widths
 from nas_jax.run import Run
-from nas_jax.spaces import Space, arch_id
-from nas_jax.standalone.together import Job
+from nas_jax.spaces import Space
 from nas_jax.training import restoration, supernet
 
 PROTOCOL = "final"
@@ -59,18 +57,6 @@ def _canonical(space, text):
     except ValueError as error:
         raise ValueError(f"{FIELD}: {text!r}: {error}") from error
     return whole if channels is None else widths.join(whole, channels)
-
-
-def jobs(config: ConfigDict, root: Path) -> dict[Path, Job]:
-    """List the networks of the named architectures by their folders, in `root` of the protocol."""
-    start = FOLDERS[config.retrain.init]
-    settings = config.retrain[PROTOCOL]
-    return {
-        root / f"F{filters}" / arch_id(text) / f"{start}{seed}": (text, filters, seed)
-        for filters in settings.filters
-        for seed in range(settings.num_seeds)
-        for text in config.retrain.archs
-    }
 
 
 def weights(run: Run) -> dict[str, Any]:

@@ -45,21 +45,26 @@ def retrain(run: Run) -> None:
 
     Raises: ValueError if trials.jsonl is not complete.
     """
-    config = run.config
+    config, trials = run.config, _trials(run)
     for protocol in PROTOCOLS:
         settings, root = config.retrain[protocol], run.workdir / "retrain" / protocol
-        every = jobs(settings, root, _selected(run, protocol, root))
+        tune = functools.partial(_tune, run, settings.filters[0])
+        path, chosen = root / "selection.json", {}
+        if trials is not None:
+            chosen = selection.keep_or_select(path, run, protocol, trials, tune)
+        every = jobs(settings, root, chosen)
         if every:
             how = keep_or_choose(root / "compile.json", config, protocol)
             _train_all(protocol, trainer_of(run, protocol, every, how), root, every)
     if config.retrain.archs:
-        root = run.workdir / "retrain" / named.PROTOCOL
+        root, settings = run.workdir / "retrain" / named.PROTOCOL, config.retrain[named.PROTOCOL]
         trainer = Each(run, named.PROTOCOL, named.weights(run))
-        _train_all("named", trainer, root, named.jobs(config, root))
+        folder, archs = named.FOLDERS[config.retrain.init], {"named": config.retrain.archs}
+        _train_all("named", trainer, root, jobs(settings, root, archs, folder))
 
 
-def _selected(run, protocol, root):
-    """Return the architectures of each group; {} where only the named ones can be trained.
+def _trials(run):
+    """Read the trials of which groups are made; None where only the named ones can be trained.
 
     Raises: ValueError if trials.jsonl is not complete, and no architectures are named.
     """
@@ -68,11 +73,10 @@ def _selected(run, protocol, root):
     if len(trials) < config.sweep.num_candidates:
         missing = f"{path} has {len(trials)} of {config.sweep.num_candidates} architectures"
         if config.retrain.archs:
-            logger.info("retrain %s  no groups: %s", protocol, missing)
-            return {}
+            logger.info("retrain  no groups: %s", missing)
+            return None
         raise ValueError(f"{missing}; run --mode=sweep first")
-    tune = functools.partial(_tune, run, config.retrain[protocol].filters[0])
-    return selection.keep_or_select(root / "selection.json", run, protocol, trials, tune)
+    return trials
 
 
 def _train_all(name, trainer, root, every):
@@ -140,7 +144,7 @@ def _tune(run, filters, text):
 
 
 def jobs(
-    settings: ConfigDict, root: Path, selection: Mapping[str, Sequence[str]]
+    settings: ConfigDict, root: Path, selection: Mapping[str, Sequence[str]], folder: str = "seed"
 ) -> dict[Path, Job]:
     """List (architecture, filters, seed) of every network of a selection, by its folder.
 
@@ -148,9 +152,10 @@ def jobs(
       settings: the section of the protocol.
       root: folder of the protocol.
       selection: architectures of each group.
+      folder: of a network, before its seed.
     """
     return {
-        root / f"F{filters}" / arch_id(text) / f"seed{seed}": (text, filters, seed)
+        root / f"F{filters}" / arch_id(text) / f"{folder}{seed}": (text, filters, seed)
         for filters in settings.filters
         for seed in range(settings.num_seeds)
         for group in selection.values()

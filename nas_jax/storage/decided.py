@@ -53,7 +53,7 @@ class Decided:
                 self._fields |= {f"retrain.{name}.filters"}
         if "trials.jsonl" in there and sweep.get("score") == "trained":
             self._fields |= {"retrain.short.train"}
-        self._num_trials = json_files.count_lines(workdir / "trials.jsonl")
+        self._trials = workdir / "trials.jsonl"
         # An exhaustive search orders its candidates by their number.
         self._grows = sweep.get("strategy") != "exhaustive"
 
@@ -64,7 +64,7 @@ class Decided:
     def may_be(self, name: str, value: Any) -> bool:
         """Say whether a field, or a section, may get another value."""
         if name == _NUM_CANDIDATES and self._grows:
-            return isinstance(value, int) and value >= self._num_trials
+            return isinstance(value, int) and value >= json_files.count_lines(self._trials)
         return not any(
             name == field or name.startswith(f"{field}.") or field.startswith(f"{name}.")
             for field in self._fields

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from nas_jax import plugins
 from nas_jax.storage import compatibility, decided, file_paths, history, json_files, schemas
 
 SPLITS = "splits.json"
@@ -159,12 +160,8 @@ def _check_inputs(workdir, inputs, config, changed, used):
     for name, here in inputs.items():
         was = there.get(name, compatibility.INPUTS.get(name, here))
         if name == "files" and used is not None:  # what no stage has used may be mended
-            decisive = dict(_leaves(config))
-            here = {
-                file: digest
-                for file, digest in here.items()
-                if not all(used.may_be(f, None) for f, v in decisive.items() if _names(v, file))
-            }
+            fixed = [value for field, value in _leaves(config) if not used.may_be(field, None)]
+            here = {file: here[file] for file in here if plugins.names_place(fixed, file)}
         if name not in left_out and not _is_same(name, was, here):
             raise ValueError(
                 f"--workdir={workdir} holds a run {_OTHER_INPUTS[name]} use another folder: "
@@ -179,13 +176,6 @@ def _leaves(config, prefix=""):
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
-
-
-def _names(value, file):
-    """Say whether a value names something of a file or module: "FILE.py:NAME"."""
-    if isinstance(value, list | tuple):
-        return any(_names(part, file) for part in value)
-    return isinstance(value, str) and value.rpartition(":")[0] == file
 
 
 def _is_same(name, was, here):

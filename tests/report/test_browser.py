@@ -28,13 +28,6 @@ TRIALS = "#trials .records"
 
 
 @pytest.fixture(scope="module")
-def browser():
-    """A browser for all tests; without Chromium they are skipped."""
-    with browsing.browser() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def path(tmp_path_factory):
     """The page of a made-up run, as somebody has it who got that file alone."""
     folder = tmp_path_factory.mktemp("sent")

@@ -6,19 +6,11 @@ import pytest
 from PIL import Image
 
 from nas_jax.report import page, webpage
-from tests import browsing
 from tests.browsing import Watched
 from tests.report.test_page import NUM_TRIALS, SPACE, make_run
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.usefixtures("few_resamples")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A browser for all tests; without Chromium they are skipped."""
-    with browsing.browser() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
