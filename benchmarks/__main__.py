@@ -7,6 +7,7 @@
   python -m benchmarks programs        the programs that a digits search compiles
   python -m benchmarks standalone      networks of the digits search, trained each and together
   python -m benchmarks memory          temporary memory of the forms
+  python -m benchmarks accelerators    a run's programs, compiled for a TPU or GPU that is not here
   python -m benchmarks device          what the device reaches: a copy, a product of matrices
   python -m benchmarks data_pipeline   images per second that reach the training step
   python -m benchmarks scaling         scoring against candidates, images, cells and F: a figure
@@ -25,7 +26,7 @@ from nas_jax.storage import file_paths
 
 _NAMES = (
     *("train_step", "scoring", "prefixes", "compile_time", "programs", "standalone"),
-    *("memory", "device", "data_pipeline", "scaling", "reading"),
+    *("memory", "accelerators", "device", "data_pipeline", "scaling", "reading"),
 )
 
 
@@ -49,7 +50,12 @@ def _parser():
     add("--all-on", type=int, default=64, help="train_step: images with all paths on; 0: none")
     add("--ghost-batch-size", type=int, default=32, help="train_step: images per ghost batch")
     add("--ramp", type=float, nargs="*", default=[0, 0.5, 1], help="train_step: places on the ramp")
-    add("--executions", nargs="+", default=["switch"], help="masked, switch, dispatch")
+    add(
+        "--executions", nargs="+", help="masked, switch, dispatch; default: switch, or the target's"
+    )
+    add("--target", default="h100", help="accelerators: v5e-4, v5e-16, v4-8, v5p-8 or h100")
+    add("--config", default="cifar", help="accelerators: a config that comes with nas_jax")
+    add("--stages", nargs="+", default=[], help="accelerators: supernet, sweep, retrain.short, ..")
     add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of activations")
     add("--naive", action="store_true", help="also JAX as one would first write it")
     add("--torch-compile", action="store_true", help="also torch.compile, for all paths on")
@@ -74,6 +80,8 @@ def _pin(threads, devices):
 
 if __name__ == "__main__":
     arguments = _parser().parse_args()
+    usual = "auto" if arguments.name == "accelerators" else "switch"
+    arguments.executions = arguments.executions or [usual]
     _pin(arguments.threads, arguments.devices)  # before JAX or PyTorch count the cores
     environment.configure()
     importlib.import_module(f"benchmarks.{arguments.name}").run(arguments)

@@ -207,10 +207,16 @@ def check(
     workdir: str | Path | None = None,
     *,
     fields: Mapping[str, Any] | None = None,
+    target: str | None = None,
 ) -> str:
-    """Return what a run will take, as `--mode=check` prints it; nothing is written."""
+    """Return what a run will take, as `--mode=check` prints it; nothing is written.
+
+    `target` names accelerators that need not be there, such as "v5e-16", for which the run's
+    programs are compiled instead (extra `aot`).
+    """
     folder = _folder(config, workdir)
-    return pipeline.check(as_config(config, fields), folder, space=space, data=data)
+    given = as_config(config, fields)
+    return pipeline.check(given, folder, space=space, data=data, target=target)
 
 
 def read(workdir: str | Path, space: Space | None = None) -> Results:

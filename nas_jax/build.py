@@ -19,8 +19,8 @@ from nas_jax.data.dataset import Data
 from nas_jax.nn import execution
 from nas_jax.nn.network import NetworkOptions, default_dtype
 from nas_jax.run import Run
-from nas_jax.runtime import environment
-from nas_jax.spaces import Space, tabular
+from nas_jax.runtime import distributed, environment
+from nas_jax.spaces import Space, choices, tabular
 from nas_jax.standalone import named, retrain, together
 from nas_jax.storage import file_paths
 from nas_jax.strategies import exhaustive
@@ -31,7 +31,12 @@ logger = logging.getLogger(__name__)
 
 
 def build_run(
-    config: ConfigDict, workdir: str | Path, *, space: Space | None = None, data: Data | None = None
+    config: ConfigDict,
+    workdir: str | Path,
+    *,
+    space: Space | None = None,
+    data: Data | None = None,
+    num_devices: int | None = None,
 ) -> Run:
     """Check a config and build its run, before anything compiles.
 
@@ -42,9 +47,9 @@ def build_run(
       config: of the run; it is not changed.
       workdir: the folder of the run, which need not exist.
       space, data: objects to use instead of what the config names; None: what it names.
+      num_devices: among which batches are divided; None: as many as there are.
 
-    Raises: ValueError that names the field, its value and what is allowed; or an error of
-      `environment.start`.
+    Raises: ValueError that names the field and what is allowed; or as of `environment.start`.
     """
     config = given.recorded(config, space, data)
     check_fields(config, space)
@@ -64,19 +69,18 @@ def build_run(
     run = assemble(config, data, workdir, space)
     if config.sweep.strategy == "exhaustive":
         run = _with_no_more_than_there_are(run)
-    validation.sizes(config, space, run.data, jax.device_count(), _shared_trainings(config))
+    num_devices = num_devices or jax.device_count()
+    validation.sizes(config, space, run.data, num_devices, _shared_trainings(config))
     _check_stages(run)
     for label, variant in _variants(config).items():
         with _naming_the_variant(label):
-            _check_of_study(variant, run)
+            _check_of_study(variant, run, num_devices)
     return run
 
 
 def _check_names(space):
-    """Check that no two Choices share a name, by which costs and L2 find parameters."""
-    names = [choice.name for choice in jax.tree.leaves(space.choices)]
-    if len(set(names)) < len(names):
-        name = max(names, key=names.count)
+    """Check that no two Choices share a name."""
+    for name in choices.repeated_names(space.choices):
         raise ValueError(f"config.space: several Choices are called {name!r}; see spaces.check")
 
 
@@ -161,8 +165,7 @@ def assemble(
 ) -> Run:
     """Make the run of a checked config, from images that were read, and perhaps a space.
 
-    Raises: ValueError if the strategy or the training variant cannot be made, or the table does
-      not fit.
+    Raises: ValueError if the strategy or the variant cannot be made, or the table does not fit.
     """
     workdir = file_paths.local(workdir, "--workdir")
     space, sweep = space or spaces.make(**config.space.to_dict()), config.sweep
@@ -261,12 +264,12 @@ def _trainings(config):
         yield f"retrain.{protocol}", config.retrain[protocol].train, retrain.SPLITS[protocol][0]
 
 
-def _check_of_study(config, run):
+def _check_of_study(config, run, num_devices):
     """Check that a variant of a study can be built, and has the study's architectures."""
     varied = assemble(config, run.data, run.workdir)
     space = varied.space
     space.from_str(space.repeated(run.space.to_str(run.space.all_on())))
-    validation.sizes(config, space, run.data, jax.device_count(), _shared_trainings(config))
+    validation.sizes(config, space, run.data, num_devices, _shared_trainings(config))
     _check_stages(varied)
 
 
@@ -285,11 +288,11 @@ def _with_no_more_than_there_are(run):
 
 def network_options(config: ConfigDict) -> NetworkOptions:
     """Return the options that all networks of a config share, on this machine."""
-    network = config.network
-    dtype = default_dtype() if network.dtype == "auto" else network.dtype
+    network, platform = config.network, distributed.platform()
+    dtype = default_dtype(platform) if network.dtype == "auto" else network.dtype
     return NetworkOptions(
         dtype=jnp.dtype(dtype),
-        execution=execution.resolve(config.supernet.execution),
+        execution=execution.resolve(config.supernet.execution, platform),
         bn_momentum=network.bn_momentum,
         bn_epsilon=network.bn_epsilon,
         relu_before_bn=network.relu_before_bn,

@@ -6,6 +6,7 @@
   {0} --config=nasbench_macro:small                   judged by published accuracies
   {0} --config=mine.py --config.seed=1 --workdir=runs/seed1
   {0} --config=mine.py --mode=check                   what it will take, before it runs
+  {0} --config=cifar --mode=check --target=v5e-16     whether it fits a TPU that is not here
 
 Modes (each resumes where it was stopped; none repeats what is there):
   supernet  train the one-shot model with path dropout    -> checkpoints/, metrics.jsonl
@@ -46,8 +47,12 @@ from nas_jax.runtime import environment, run_log
 from nas_jax.runtime.preemption import Interrupted
 
 _FIELD = re.compile(r"--?(?:no)?config\.([^=]+)=?(.*)", re.DOTALL)
-_NAMES = ("config", "workdir", "distributed", "network", "folder", "model")
-_FLAGS_OF = {"export": ("workdir", "config", "network", "folder"), "predict": ("model",)}
+_NAMES = ("config", "workdir", "distributed", "network", "folder", "model", "target")
+_FLAGS_OF = {
+    "export": ("workdir", "config", "network", "folder"),
+    "predict": ("model",),
+    "check": ("config", "workdir", "distributed", "target"),
+}
 _HELP = {"--help", "-h", "-help", "--helpfull"}
 
 
@@ -94,11 +99,12 @@ def _flags():
         "network": "To export: best (default), an architecture or its id, or group:NAME.",
         "folder": "Of the export; default: WORKDIR/export/<name of the network>.",
         "model": "To predict: folder of an exported network.",
+        "target": "To check: accelerators to compile for, such as v5e-16 or h100.",
     }
     flags.DEFINE_string("config", None, about["config"], flag_values=values)
     flags.DEFINE_enum("mode", None, config_lib.MODES, about["mode"], flag_values=values)
     flags.DEFINE_bool("distributed", False, about["distributed"], flag_values=values)
-    for name in ("workdir", "network", "folder", "model"):
+    for name in ("workdir", "network", "folder", "model", "target"):
         flags.DEFINE_string(name, None, about[name], flag_values=values)
     return values
 
@@ -238,7 +244,10 @@ def _run(values, config, fail):
 
         workdir = values.workdir or files.default_workdir(values.config)
         with run_log.with_bar():
-            pipeline.run(config, values.mode, workdir)
+            if values.target:
+                print(pipeline.check(config, workdir, target=values.target))
+            else:
+                pipeline.run(config, values.mode, workdir)
     except KeyboardInterrupt as stop:
         return 143 if isinstance(stop, Interrupted) else 130
     except FloatingPointError as error:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from nas_jax import build, given, listeners, naming, plan, plugins, preview
 from nas_jax import config as config_lib
+from nas_jax.aot import fit
 from nas_jax.candidates import sweep
 from nas_jax.config.variants import flatten
 from nas_jax.costs import latency_table
@@ -113,12 +114,20 @@ def check(
     *,
     space: Space | None = None,
     data: Data | None = None,
+    target: str | None = None,
 ) -> str:
     """Return what a run will take, as the mode "check" prints it; nothing is written.
 
-    Arguments and errors as of `run`.
+    Args:
+      target: of `aot.targets.TARGETS`: compile the run's programs for these accelerators, which
+        need not be there, and say whether they fit; None: try it on this machine.
+
+    Other arguments and errors as of `run`.
     """
-    return _preview(_begin(config, "check", directory, space, data)[0])
+    if target is None:
+        return _preview(_begin(config, "check", directory, space, data)[0])
+    check_fields(given.recorded(config, space, data), space)
+    return fit.text(config, directory, target, space=space, data=data)
 
 
 def _begin(config, mode, directory, space, data):

@@ -23,7 +23,7 @@ ORDER = (  # from the bottom up
     "standalone",
     "given listeners",
     "build tables plan",
-    "studies preview exports",
+    "studies preview exports aot",
     "pipeline",
     "api cli",
 )

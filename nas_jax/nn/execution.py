@@ -26,15 +26,15 @@ NAMES = ("masked", "switch", "dispatch")
 _SHARES = (1 / 4, 1 / 2, 1)  # of the groups: the sizes for which "dispatch" has a program
 
 
-def resolve(name: str) -> str:
-    """Return one of `NAMES`; "auto" stands for "switch" on a CPU, else for "masked".
+def resolve(name: str, platform: str) -> str:
+    """Return one of `NAMES`; "auto" stands for "switch" on the platform "cpu", else for "masked".
 
     Raises: ValueError if there is no execution of that name.
     """
     naming.check("execution", name, ("auto", *NAMES))
     if name != "auto":
         return name
-    return "switch" if jax.default_backend() == "cpu" else "masked"
+    return "switch" if platform == "cpu" else "masked"
 
 
 def weighted_sum(

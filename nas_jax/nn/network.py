@@ -28,9 +28,9 @@ class NetworkOptions(NamedTuple):
     relu_before_bn: bool
 
 
-def default_dtype() -> str:
-    """Name the dtype of activations that suits the backend: float32 on a CPU, else bfloat16."""
-    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+def default_dtype(platform: str) -> str:
+    """Name the dtype of activations that suits a platform: float32 on a "cpu", else bfloat16."""
+    return "float32" if platform == "cpu" else "bfloat16"
 
 
 class Network(nn.Module):

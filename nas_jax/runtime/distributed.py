@@ -200,6 +200,11 @@ def num_global(devices: Sequence[jax.Device] | None = None) -> int:
     return len(devices) if devices else jax.device_count()
 
 
+def platform(devices: Sequence[jax.Device] | None = None) -> str:
+    """Name the platform of the devices, such as "cpu"; None: that of this process."""
+    return devices[0].platform if devices else jax.default_backend()
+
+
 def process(devices: Sequence[jax.Device] | None = None) -> tuple[int, int]:
     """Return the number of this process and how many processes run on `devices`."""
     return (jax.process_index(), jax.process_count()) if devices is None else (0, 1)

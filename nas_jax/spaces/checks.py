@@ -149,8 +149,7 @@ def _check_choices(subject):
     other = [leaf for leaf in leaves if not isinstance(leaf, choices_lib.Choice)]
     if other or not leaves:
         return f"`choices` must be a tree of Choice records, one or more; it has {other[:1]}"
-    names = [choice.name for choice in leaves]
-    again = sorted({name for name in names if names.count(name) > 1})
+    again = choices_lib.repeated_names(subject.space.choices)
     if again:
         return f"several Choices are called {', '.join(map(repr, again))}"
     for choice in leaves:

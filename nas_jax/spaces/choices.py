@@ -87,6 +87,12 @@ def _subset_numbers(choice: Choice) -> np.ndarray:
     return numbers
 
 
+def repeated_names(choices: Any) -> list[str]:
+    """Return the names that several Choices have; costs and L2 find parameters by them."""
+    names = [choice.name for choice in jax.tree.leaves(choices)]
+    return sorted({name for name in names if names.count(name) > 1})
+
+
 def count(choices: Any) -> int:
     """Count the architectures: the product of the Choices' subset counts (paper, section 3)."""
     return math.prod(choice.num_subsets for choice in jax.tree.leaves(choices))

@@ -208,19 +208,13 @@ def train_one(
     its resumption.
     """
     logger.info("retrain %s  F = %d, seed %d  %s", protocol, filters, seed, text)
-    data, settings, began = run.data, run.config.retrain[protocol], time.perf_counter()
-    arch, channels = widths.split(text)
-    net = run.standalone(arch, filters=filters, widths=channels, bn="recorded")
-    trained_on, judged_by = SPLITS[protocol]
-    task = Task(name=f"{arch_id(text)} F{filters} seed{seed}", net=net, split=trained_on)
-    local, train = jax.local_devices(), settings.train
-    num_devices = math.gcd(train.batch_size // train.ghost_batch_size, len(local))
-    training = Training(task, train, data, local[:num_devices])
+    data, began = run.data, time.perf_counter()
+    training = training_of(run, protocol, text, filters, jax.local_devices(), f" seed{seed}")
     state = training.fit(directory, seed=seed, params=params)
     counts = evaluation.class_counts(
-        net.clone(bn="running"),
+        training.task.net.clone(bn="running"),
         state.variables,
-        data.in_order(judged_by, run.config.retrain.eval_batch_size),
+        data.in_order(SPLITS[protocol][1], run.config.retrain.eval_batch_size),
         prepare=augment.standardiser(data),
     )
     evaluation.write_result(
@@ -230,8 +224,29 @@ def train_one(
         (text, filters, seed),
         params=state.params,
         counts=counts,
-        epochs=training.total * train.batch_size / data.num_images(trained_on),
+        epochs=training.epochs,
         seconds=time.perf_counter() - began,
         warm=params is not None,
     )
     logger.info("retrain %s  %s", protocol, evaluation.in_words(run, counts))
+
+
+def training_of(
+    run: Run,
+    protocol: str,
+    text: str,
+    filters: int,
+    devices: Sequence[jax.Device],
+    note: str = "",
+) -> Training:
+    """Make the training of a network alone, on as many of the devices as its batches divide among.
+
+    `note` is what the log says behind its name; other arguments as of `train_one`.
+    """
+    train = run.config.retrain[protocol].train
+    arch, channels = widths.split(text)
+    net = run.standalone(arch, filters=filters, widths=channels, bn="recorded")
+    name = f"{arch_id(text)} F{filters}{note}"
+    task = Task(name=name, net=net, split=SPLITS[protocol][0])
+    count = math.gcd(train.batch_size // train.ghost_batch_size, len(devices))
+    return Training(task, train, run.data, devices[:count])

@@ -124,6 +124,10 @@ class Together:
         make = functools.partial(_Lots, run, protocol, splits, self.size, devices[: self.size])
         self._lots = functools.cache(make)  # by filters and factor on the learning rate
 
+    def training(self, filters: int) -> Training:
+        """Make the training of M networks of a width."""
+        return self._lots(filters, 1.0).training
+
     def train(self, root: Path, jobs: Mapping[Path, Job]) -> None:
         """Train up to M networks of one width and one seed, but those that have a result.
 
@@ -161,7 +165,7 @@ def _name(jobs, size, restarts):
 
 
 class _Lots:
-    """Lots of one width and one learning rate; they share the compiled programs."""
+    """Lots of one width and one learning rate, whose `training` they share."""
 
     def __init__(self, run, protocol, splits, size, devices, filters, slower):
         self._run, self._protocol, self._splits = run, protocol, splits
@@ -182,8 +186,8 @@ class _Lots:
             init_args=lambda arch: (arch,),
             space=run.space,
         )
-        self._training = Training(task, self._train, run.data, devices, layout=self._lot)
-        self._lot.create = self._training.create
+        self.training = Training(task, self._train, run.data, devices, layout=self._lot)
+        self._lot.create = self.training.create
 
     def train(self, directory: Path, jobs: Mapping[Path, Job]) -> list[Path]:
         """Train networks; write their results and last checkpoints; return those that diverged.
@@ -194,7 +198,7 @@ class _Lots:
         filled = [*texts, *texts[-1:] * (self._size - len(texts))]  # copies, without a result
         self._lot.take([*map(self._run.space.from_str, filled)], list(jobs))
         try:
-            state = self._training.fit(directory, seed=seed)
+            state = self.training.fit(directory, seed=seed)
         except Diverged as error:
             logger.warning("%s", error)
             shutil.rmtree(directory)
@@ -229,8 +233,7 @@ class _Lots:
         net = run.standalone(text, filters=filters, bn="recorded")
         shutil.rmtree(path / "checkpoints", ignore_errors=True)  # Orbax keeps a step that is there
         with Checkpoints(path / "checkpoints", identity=identity.of(net, run.data)) as checkpoints:
-            checkpoints.save(self._training.total, own)
-        num_images = run.data.num_images(self._splits[0])
+            checkpoints.save(self.training.total, own)
         evaluation.write_result(
             run,
             self._protocol,
@@ -238,7 +241,7 @@ class _Lots:
             job,
             params=own.params,
             counts=counts,
-            epochs=self._training.total * self._train.batch_size / num_images,
+            epochs=self.training.epochs,
             seconds=seconds,
         )
         logger.info(
@@ -284,8 +287,8 @@ def tunes_widths(config: ConfigDict, protocol: str) -> bool:
     return bool(groups.tuned or groups.narrowed)
 
 
-def choose(config: ConfigDict, protocol: str) -> str:
-    """Say how a protocol's networks are trained, "together" or "each".
+def choose(config: ConfigDict, protocol: str, devices: Sequence[jax.Device] | None = None) -> str:
+    """Say how a protocol's networks are trained on devices (None: ours), "together" or "each".
 
     `retrain.compile` decides. "auto" is "together" where that is the less work: on a CPU, whose
     execution "switch" skips what masks switch off; and on an accelerator up to `WIDEST` channels,
@@ -296,7 +299,7 @@ def choose(config: ConfigDict, protocol: str) -> str:
         return "each"  # `build` refuses "together"
     if config.retrain.compile != "auto":
         return config.retrain.compile
-    on_cpu = jax.default_backend() == "cpu"
+    on_cpu = distributed.platform(devices) == "cpu"
     fitting, given = "switch" if on_cpu else "masked", config.supernet.execution
     wide = not on_cpu and max(config.retrain[protocol].filters, default=0) > WIDEST
     return "each" if given not in ("auto", fitting) or wide else "together"

@@ -59,6 +59,15 @@ class Layout(abc.ABC):
         """Yield batches in the form that the compiled step takes; `start` steps are done."""
 
     @abc.abstractmethod
+    def inputs_of(self, state: TrainState, batch: Any) -> tuple[TrainState, Any, jax.Array]:
+        """Return the shapes of state, batch and root keys, as the compiled step takes them.
+
+        Args:
+          state: shapes as of `shape_of`.
+          batch: shapes of all images and labels of a step, {"image", "label"}.
+        """
+
+    @abc.abstractmethod
     def compile(self, step: Callable) -> Callable:
         """Compile (state, batch, root, hyper) -> (state, metrics) from the step of one network.
 
@@ -107,6 +116,11 @@ class Replicated(Layout):
         shard = distributed.process(self._devices)
         for batch in data.batches(split, size, seed=seed, start=start, shard=shard):
             yield distributed.shard(batch, distributed.num_local(self._devices))
+
+    def inputs_of(self, state, batch):
+        """Split the batch over the devices; the root key is one."""
+        split = functools.partial(distributed.shard, num_devices=self.num_replicas)
+        return state, jax.eval_shape(split, batch), jax.eval_shape(rng.key, 0)
 
     def compile(self, step):
         """Compile the step for each device; means are taken over all of them."""

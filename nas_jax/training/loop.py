@@ -155,6 +155,11 @@ class Training:
         return Schedule(self._train, self.total, self.task.dropout, slower)
 
     @property
+    def epochs(self) -> float:
+        """The number of passes over the images."""
+        return self.total * self._train.batch_size / self._data.num_images(self.task.split)
+
+    @property
     def _leads(self):
         return distributed.is_lead(self._devices)
 
@@ -250,6 +255,19 @@ class Training:
             batch = next(batches)  # as a training reads it, in the same time
             seconds.append(time.perf_counter() - began)
         return Trial(statistics.median(seconds[1:]), compilation, compiled.memory_analysis())
+
+    def lowered(self) -> jax.stages.Lowered:
+        """Return the step as the compiler gets it, made of shapes alone.
+
+        So it can be compiled for devices that are not there.
+        """
+        size, shape = self._train.batch_size, self._data.image_shape
+        batch = {
+            "image": jax.ShapeDtypeStruct((size, *shape), np.uint8),
+            "label": jax.ShapeDtypeStruct((size,), np.int32),
+        }
+        state, batch, root = self._layout.inputs_of(self._state_shape, batch)
+        return self._step.lower(state, batch, root, self._layout.hyper(self._schedule(1.0).at(0)))
 
     def trained(self, directory: str | Path) -> Trained:
         """Return what reads the weights that a finished `fit` left in `directory`."""

@@ -63,6 +63,11 @@ class Members(Layout):
         """Yield whole batches, which all members share."""
         return data.batches(split, size, seed=seed, start=start, shard=(0, 1))
 
+    def inputs_of(self, state, batch):
+        """Leave the batch whole; there is a root key for each member."""
+        seeds = np.zeros(self._size, np.uint32)
+        return state, batch, jax.eval_shape(jax.vmap(rng.key), seeds)
+
     def compile(self, step):
         """Compile the step for all members of a device."""
         return _compiled(step, self._mesh, self._one_by_one, self._reported)

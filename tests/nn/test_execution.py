@@ -136,8 +136,9 @@ def test_switch_takes_one_group():
 
 
 def test_auto_is_switch_on_cpu():
-    assert execution.resolve("auto") == "switch"
-    assert execution.resolve("dispatch") == "dispatch"
+    assert execution.resolve("auto", "cpu") == "switch"
+    assert execution.resolve("auto", "tpu") == "masked"
+    assert execution.resolve("dispatch", "cpu") == "dispatch"
 
 
 # -- the supernet ---------------------------------------------------------------------------------

@@ -1,0 +1,204 @@
+"""The programs of a run that take its time and its memory, as a compiler gets them.
+
+They are the run's own: the training step of the supernet or of a population, a round of candidates,
+the training steps of stand-alone networks. Only their arguments are shapes instead of arrays.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from nas_jax.data import augment
+from nas_jax.oneshot import accuracy, batch_statistics
+from nas_jax.run import Run
+from nas_jax.runtime import distributed, rng
+from nas_jax.spaces.params import params_shape
+from nas_jax.standalone import retrain, together
+from nas_jax.training import supernet
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A program of a run.
+
+    Attributes:
+      name: for a table.
+      stage: of the run that it belongs to.
+      work: what one execution does, in words.
+      lower: makes it.
+      images: images that a device computes in one execution, each candidate's counted.
+      resident: bytes on each device beside its arguments while it runs.
+      field: of the config, that sets its size; "" if none does.
+      multiple: the value of that field is a multiple of it.
+    """
+
+    name: str
+    stage: str
+    work: str
+    lower: Callable[[], jax.stages.Lowered]
+    images: float
+    resident: float = 0
+    field: str = ""
+    multiple: int = 1
+
+
+def of(run: Run, devices: Sequence[jax.Device]) -> Iterator[Program]:
+    """Yield the programs of a search on `devices`, in the order of the stages."""
+    score = run.config.sweep.score
+    if supernet.needs_supernet(score):
+        yield _supernet_step(run, devices)
+    if score == "accuracy":
+        if run.config.sweep.bn == "recalibrate":
+            yield _calibration(run, devices)
+        yield _round(run, devices)
+    local = [device for device in devices if device.process_index == devices[0].process_index]
+    for protocol in retrain.PROTOCOLS:
+        yield from _networks(run, protocol, local)
+
+
+def _supernet_step(run, devices):
+    train, training = run.config.supernet.train, supernet.training(run, devices)
+    members = run.variant.selection.size if run.variant.selection else 1
+    replicas = len(devices) // math.gcd(members, len(devices)) if members > 1 else len(devices)
+    many = f"{members} supernets, " if members > 1 else ""
+    return Program(
+        "training step of the population" if members > 1 else "training step of the supernet",
+        "supernet",
+        f"{many}{train.batch_size:,} images",
+        training.lowered,
+        members * train.batch_size / len(devices),
+        field="supernet.train.batch_size",
+        multiple=train.ghost_batch_size * replicas,
+    )
+
+
+# -- a round of candidates ------------------------------------------------------------------------
+
+
+def _round(run, devices):
+    sweep, size = run.config.sweep, run.config.sweep.candidates_per_batch
+    shape = run.data.image_shape
+    return Program(
+        "a round of candidates",
+        "sweep",
+        f"{size} candidates on {sweep.batch_size} images",
+        lambda: lowered_round(run, devices),
+        size * sweep.batch_size / len(devices),
+        # Every device has all images of the sweep; a batch of them is among the arguments.
+        resident=(sweep.num_images - sweep.batch_size) * math.prod(shape),
+        field="sweep.candidates_per_batch",
+        multiple=len(devices),
+    )
+
+
+def lowered_round(run: Run, devices: Sequence[jax.Device]) -> jax.stages.Lowered:
+    """Return the program that evaluates a round of candidates on a batch of images."""
+    sweep, net = run.config.sweep, run.supernet()
+    fixed = sweep.bn != "batch"
+    count = accuracy.compiled_correct(
+        net.clone(bn="running") if fixed else net,
+        prepare=augment.standardiser(run.data),
+        devices=devices,
+        metric=run.config.metric,
+    )
+    archs, params = _archs(run, devices), params_shape(run.supernet(), run.data.image_shape)
+    variables, each = {"params": params}, {}
+    if fixed:
+        stats = jax.eval_shape(_gather(run, net), params, _batches(run), _one_by_one(archs))
+        each = {"batch_stats": _leading(stats, len(devices))}
+        if sweep.bn == "running":
+            alone = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), stats)
+            variables, each = variables | {"batch_stats": alone}, {}
+    images = jax.ShapeDtypeStruct((sweep.batch_size, *run.data.image_shape), np.uint8)
+    labels = jax.ShapeDtypeStruct((sweep.batch_size,), np.int32)
+    return count.lower(variables, each, images, labels, archs)
+
+
+def _calibration(run, devices):
+    sweep = run.config.sweep
+
+    def lower():
+        gather = _gather(run, run.supernet())
+        mapped = distributed.pmap(gather, split={"archs"}, split_out=True, devices=devices)
+        params = params_shape(run.supernet(), run.data.image_shape)
+        return mapped.lower(params, _batches(run), _archs(run, devices))
+
+    return Program(
+        "calibration of a round",
+        "sweep",
+        f"{sweep.candidates_per_batch} candidates on {sweep.calibration_images:,} images",
+        lower,
+        sweep.candidates_per_batch * sweep.calibration_images / len(devices),
+    )
+
+
+def _gather(run, net):
+    prepare = augment.standardiser(run.data)
+
+    def gather(params, batches, archs):
+        return batch_statistics.gather_each(net, params, batches, archs, prepare)
+
+    return gather
+
+
+def _batches(run):
+    sweep = run.config.sweep
+    count = sweep.calibration_images // sweep.batch_size
+    shape = (count, sweep.batch_size, *run.data.image_shape)
+    return jax.ShapeDtypeStruct(shape, np.uint8)
+
+
+def _archs(run, devices):
+    """Return the shapes of a round's masks [D, g, k]."""
+    size = run.config.sweep.candidates_per_batch
+    whole = jax.eval_shape(lambda: run.space.sample(rng.key(1), (size,)))
+    split = lambda archs: distributed.shard(archs, len(devices))  # noqa: E731
+    return jax.eval_shape(split, whole)
+
+
+def _one_by_one(archs):
+    """Return the shapes of the masks [g, k] of one device."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), archs)
+
+
+def _leading(tree, size):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape), x.dtype), tree)
+
+
+# -- stand-alone networks -------------------------------------------------------------------------
+
+
+def _networks(run, protocol, devices) -> Iterator[Program]:
+    """Yield the training step of a protocol's networks, of the largest F, if it has any.
+
+    The network alone is that of all options: no architecture takes more.
+    """
+    settings = run.config.retrain[protocol]
+    count = sum(settings.groups[group] for group in settings.groups)
+    if not count or not settings.filters:
+        return
+    filters, size = max(settings.filters), settings.train.batch_size
+    how = together.choose(run.config, protocol, devices)
+    training, members, many = _training(run, protocol, filters, devices, how, count)
+    yield Program(
+        f"training step of {many}",
+        f"retrain.{protocol}",
+        f"{size:,} images, F = {filters}",
+        training.lowered,
+        members * size / len(devices),
+        field=f"retrain.{protocol}.train.batch_size",
+        multiple=settings.train.ghost_batch_size,
+    )
+
+
+def _training(run, protocol, filters, devices, how, count) -> tuple[Any, int, str]:
+    if how == "each":
+        text = run.space.to_str(run.space.all_on())
+        training = retrain.training_of(run, protocol, text, filters, devices)
+        return training, 1, "a network of all options"
+    lot = together.Together(run, protocol, retrain.SPLITS[protocol], count, devices)
+    return lot.training(filters), lot.size, f"{lot.size} networks together"

@@ -1,0 +1,157 @@
+"""The counter of compiled programs against XLA's own, and against text worked by hand."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from nas_jax.aot import counts, hlo
+
+IMAGES, KERNEL = jnp.zeros((4, 17, 17, 8)), jnp.zeros((5, 5, 8, 12))
+DEPTHWISE = jnp.zeros((3, 3, 1, 8))
+
+
+def conv(x, kernel, stride=2, groups=1):
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def compiled(function, *given):
+    return jax.jit(function).lower(*given).compile()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        conv,
+        jax.grad(lambda x, kernel: conv(x, kernel).sum()),
+        jax.grad(lambda x, kernel: conv(x, kernel).sum(), 1),
+        lambda x, kernel: jnp.einsum("bhwc,hwcd->bd", x[:, :5, :5], kernel),
+    ],
+)
+def test_counts_of_a_product_are_those_of_xla(function):
+    program = compiled(function, IMAGES, KERNEL)
+    ours, theirs = counts.of_text(program.as_text()), program.cost_analysis()
+    assert ours.flops == theirs["flops"] > 0
+    assert ours.bytes == theirs["bytes accessed"] > 0
+
+
+def test_a_depthwise_convolution_counts_each_channel_once():
+    program = compiled(lambda x, kernel: conv(x, kernel, 1, 8), IMAGES, DEPTHWISE)
+    # Of 3 taps in a row of 17, two places at the border lack one: 3 * 17 - 2.
+    assert counts.of_text(program.as_text()).flops == 2 * 49 * 49 * 4 * 8
+
+
+def test_a_loop_counts_its_body_times_its_trips():
+    def power(x):
+        return jax.lax.scan(lambda c, _: (c @ c, None), x, None, length=7)[0]
+
+    counted = counts.of_text(compiled(power, jnp.zeros((64, 64))).as_text())
+    assert counted.flops == 7 * 2 * 64**3
+    assert not counted.unknown_loops
+
+
+def test_a_loop_of_unknown_length_is_named():
+    def until(x):
+        return jax.lax.while_loop(lambda c: jnp.sum(c) < 1e6, lambda c: c @ c, x)
+
+    counted = counts.of_text(compiled(until, jnp.zeros((64, 64))).as_text())
+    assert (counted.flops, counted.unknown_loops) == (2 * 64**3, 1)
+
+
+def test_branches_count_by_their_shares():
+    def either(which, x):
+        return jax.lax.cond(which, lambda x: x @ x, lambda x: x + 1, x)
+
+    text = compiled(either, True, jnp.zeros((64, 64))).as_text()
+    product = 2 * 64**3
+    assert counts.of_text(text).flops == product  # the largest
+    assert counts.of_text(text, {2: (0.75, 0.25)}).flops == product / 4
+    assert counts.of_text(text, {2: (1, 0)}).flops == 0
+
+
+def test_a_mean_over_devices_is_a_collective():
+    mean = jax.pmap(lambda x: jax.lax.pmean(x, "i"), "i")
+    text = mean.lower(jnp.zeros((8, 1000))).compile().as_text()
+    assert counts.of_text(text).collectives == {"all-reduce": (1, 4000)}
+
+
+# What a TPU's compiler writes: tiles, and the fast memory S(1).
+TPU = """
+HloModule m
+
+%fused (p0: bf16[100,16], p1: f32[7,16]) -> bf16[100,16] {
+  %p0 = bf16[100,16]{1,0:T(8,128)(2,1)} parameter(0)
+  %p1 = f32[7,16]{1,0:T(8,128)} parameter(1)
+  %slice.1 = f32[1,16]{1,0:T(1,128)} slice(%p1), slice={[2:3], [0:16]}
+  ROOT %out = bf16[100,16]{1,0:T(8,128)(2,1)} add(%p0, %slice.1)
+}
+
+ENTRY %main (a: bf16[100,16], b: f32[7,16]) -> bf16[100,16] {
+  %a = bf16[100,16]{1,0:T(8,128)(2,1)} parameter(0)
+  %b = f32[7,16]{1,0:T(8,128)} parameter(1)
+  %start = (f32[7,16]{1,0:T(8,128)S(1)}, f32[7,16]{1,0:T(8,128)}, u32[]{:S(2)}) copy-start(%b)
+  %done = f32[7,16]{1,0:T(8,128)S(1)} copy-done(%start)
+  %near = bf16[100,16]{1,0:T(8,128)(2,1)S(1)} fusion(%a, %done), calls=%fused, CYCLES="300"
+  ROOT %far = bf16[100,16]{1,0:T(8,128)(2,1)} fusion(%near, /*index=1*/%b), calls=%fused, CYCLES="9"
+}
+""".replace("CYCLES=", 'backend_config={"window_config":{},"estimated_cycles":')
+
+
+def test_padding_moves_and_fast_memory_does_not():
+    counted = counts.of_text(TPU)
+    image = 104 * 128 * 2  # bf16 [100, 16] in tiles of 8 x 128
+    copied = 8 * 128 * 4  # f32 [7, 16], from the large memory into the fast one
+    row = 128 * 4  # all that the second fusion takes of b
+    assert counted.bytes == copied + image + (image + row)
+    assert counted.cycles == 309
+
+
+def test_arrays_and_names_are_read():
+    main = hlo.parse(TPU).computations["main"]
+    near, start = main.instructions["near"], main.instructions["start"]
+    assert near.called("calls") == ("fused",)
+    assert near.operands == ("a", "done")
+    assert [(a.dtype, a.shape, a.space) for a in start.arrays] == [
+        ("f32", (7, 16), 1),
+        ("f32", (7, 16), 0),
+        ("u32", (), 2),
+    ]
+    assert main.root.name == "far"
+
+
+def cudnn(name, operands, result):
+    return f"""
+ENTRY %main (a: f32[4,17,17,8], b: f32[5,5,8,12], c: f32[4,9,9,12]) -> f32[4] {{
+  %image = f32[4,17,17,8]{{3,2,1,0}} parameter(0)
+  %kernel = f32[5,5,8,12]{{3,2,1,0}} parameter(1)
+  %out = f32[4,9,9,12]{{3,2,1,0}} parameter(2)
+  ROOT %r = ({result}, u8[99]{{0}}) custom-call({operands}), {WINDOW}, custom_call_target="{name}"
+}}
+"""
+
+
+WINDOW = "window={size=5x5 pad=2_2x2_2 stride=2x2}, dim_labels=b01f_01io->b01f"
+
+
+@pytest.mark.parametrize(
+    ("name", "operands", "result"),
+    [
+        ("__cudnn$convForward", "%image, %kernel", "f32[4,9,9,12]{3,2,1,0}"),
+        ("__cudnn$convBackwardInput", "%out, %kernel", "f32[4,17,17,8]{3,2,1,0}"),
+        ("__cudnn$convBackwardFilter", "%image, %out", "f32[5,5,8,12]{3,2,1,0}"),
+    ],
+)
+def test_the_three_convolutions_of_cudnn_take_equally_many(name, operands, result):
+    # Nine places of 5 taps, of which the first and the last lack two: 41 pairs in each direction.
+    assert counts.of_text(cudnn(name, operands, result)).flops == 2 * 41 * 41 * 4 * 8 * 12
+
+
+def test_other_text_is_refused():
+    with pytest.raises(ValueError, match="no HLO text"):
+        counts.of_text("module @jit_f { }")

@@ -1,0 +1,200 @@
+"""Programs of a run are the run's own, lowered for devices; and what a target makes of them."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from nas_jax import build, pipeline
+from nas_jax import config as config_lib
+from nas_jax.aot import fit, footprint, programs, targets
+from nas_jax.aot.counts import Counts
+from nas_jax.aot.footprint import Footprint
+from nas_jax.aot.targets import Target
+from nas_jax.training import supernet
+from tests import launching
+from tests.trainings import SMALL
+
+CPU = Target("cpu", {}, "CPU", 2**30, 1e10, 1e11)
+TINY = {
+    **SMALL,
+    "supernet.filters": 4,
+    "supernet.train.batch_size": 32,
+    "supernet.train.ghost_batch_size": 4,
+    "supernet.train.num_steps": 3,
+    "supernet.strategy_every": 1,
+    "sweep.num_candidates": 64,
+    "sweep.num_images": 32,
+    "sweep.batch_size": 16,
+    "sweep.candidates_per_batch": 8,
+    "sweep.calibration_images": 32,
+    "retrain.short.groups.random": 8,
+    "retrain.short.filters": (4,),
+    "retrain.final.filters": (4,),
+}
+
+
+def config_of(**fields):
+    config = config_lib.load("digits")
+    config.update_from_flattened_dict(TINY | fields)
+    return config
+
+
+@pytest.fixture(scope="module")
+def data():
+    return build.load_data(config_of().data)
+
+
+@pytest.fixture(scope="module")
+def run(data):
+    return build.build_run(config_of(), "unused", data=data)
+
+
+def test_the_lowered_step_is_the_one_that_a_training_takes(run):
+    training = supernet.training(run)
+    compiled, layout = training.lowered().compile(), training._layout
+    state, root = layout.place(training._first_state(0, None, None), 0)
+    batch = next(layout.batches(run.data, "train", 32, 0, 0))
+    hyper = layout.hyper(training._schedule(1.0).at(0))
+    wanted, metrics = compiled(state, batch, root, hyper)
+    state, root = layout.place(training._first_state(0, None, None), 0)
+    again, same = training._step(state, batch, root, hyper)
+    assert jax.tree.all(jax.tree.map(np.array_equal, wanted.params, again.params))
+    assert float(metrics["loss"]) == float(same["loss"]) > 0
+
+
+@pytest.mark.parametrize("bn", ["batch", "running", "recalibrate"])
+def test_every_program_of_a_search_compiles(data, bn):
+    config = config_of(**{"sweep.bn": bn})
+    run = build.build_run(config, "unused", data=data)
+    found = {one.name: footprint.of(one, CPU) for one in programs.of(run, jax.devices())}
+    assert all(one.fits and one.counts.bytes > 0 for one in found.values())
+    assert ("calibration of a round" in found) == (bn == "recalibrate")
+    step = found["training step of the supernet"].counts
+    parameters = sum(
+        leaf.size for leaf in jax.tree.leaves(supernet.training(run)._state_shape.params)
+    )
+    many, size = step.collectives["all-reduce"]
+    assert many >= 1
+    assert size >= 4 * parameters  # the gradients, float32
+
+
+def test_a_population_compiles_on_its_grid_of_devices(data):
+    pbt = {"supernet.variant": "pbt", "supernet.variant_options": (("population", 4),)}
+    run = build.build_run(config_of(**pbt), "unused", data=data)
+    step = next(programs.of(run, jax.devices()))
+    assert (step.name, step.work) == ("training step of the population", "4 supernets, 32 images")
+    assert step.images == 4 * 32 / 8
+    assert footprint.of(step, CPU).fits
+
+
+def test_a_round_moves_less_by_an_execution_that_skips(data):
+    """Of two options each network has one or both, so about a quarter is off."""
+
+    def of(execution):
+        run = build.build_run(config_of(**{"supernet.execution": execution}), "unused", data=data)
+        round_of = next(one for one in programs.of(run, jax.devices()[:1]) if one.stage == "sweep")
+        return footprint.of(round_of, CPU, {2: (0.5, 0.5)}).counts
+
+    assert of("switch").flops < of("masked").flops
+
+
+# -- the largest that fits ------------------------------------------------------------------------
+
+
+def sized(each, limit=1000):
+    """(a compiler of programs that need 100 bytes and `each(size)`, the sizes it was asked for)."""
+    asked = []
+
+    def compiled(size):
+        asked.append(size)
+        return Footprint(100 + each(size), limit, each(size), 0, Counts(), 0.0)
+
+    return compiled, asked
+
+
+def test_the_largest_size_is_where_temporaries_fill_the_memory():
+    compiled, asked = sized(lambda size: 2 * size)
+    assert fit.largest(compiled, 8, 8, 10**6, compiled(8)) == 440  # of (1000 - 100) / 2 = 450
+    assert asked == [8, 440]
+
+
+def test_a_guess_that_does_not_fit_is_lowered():
+    compiled, asked = sized(lambda size: 2 * size if size < 100 else 2.2 * size)
+    assert fit.largest(compiled, 8, 8, 10**6, compiled(8)) == 400
+    assert asked == [8, 440, 400]
+
+
+def test_no_size_is_larger_than_there_are_images():
+    compiled, _ = sized(lambda size: 2 * size)
+    assert fit.largest(compiled, 8, 8, 100, compiled(8)) == 96
+
+
+def test_a_program_that_does_not_fit_gets_a_smaller_size_or_none():
+    compiled, _ = sized(lambda size: 2 * size)
+    assert fit.largest(compiled, 600, 8, 10**6, compiled(600)) == 440
+    assert fit.largest(compiled, 600, 512, 10**6, compiled(600)) == 0
+
+
+# -- the command ----------------------------------------------------------------------------------
+
+
+def test_auto_is_what_the_target_would_choose():
+    made = fit.made_for(config_of(), targets.TARGETS["v5e-4"])
+    assert (made.supernet.execution, made.network.dtype) == ("masked", "bfloat16")
+    given = config_of(**{"supernet.execution": "switch", "network.dtype": "float32"})
+    made = fit.made_for(given, targets.TARGETS["v5e-4"])
+    assert (made.supernet.execution, made.network.dtype) == ("switch", "float32")
+
+
+def test_unknown_targets_are_refused_with_the_nearest():
+    with pytest.raises(ValueError, match="v5e-16"):
+        pipeline.check(config_of(), "unused", target="v5e-15")
+
+
+@pytest.mark.parametrize("name", ["v5e-4", "h100"])
+def test_a_missing_compiler_is_named(name, monkeypatch):
+    monkeypatch.setattr(targets, "is_installed", lambda platform: False)
+    with pytest.raises(ValueError, match=f"--target={name}: .*pip install"):
+        pipeline.check(config_of(), "unused", target=name)
+
+
+def test_a_target_is_of_the_mode_check_alone(tmp_path):
+    given = "--config=digits", f"--workdir={tmp_path}", "--target=v5e-4"
+    code, errors = launching.main(*given, "--mode=supernet")
+    assert code == 2
+    assert "--target is no flag of --mode=supernet" in errors
+
+
+def test_bytes_that_a_compiler_refuses_are_read():
+    said = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.10G of 15.75G hbm."
+    assert footprint._said(said, CPU) == (20.1 * 2**30, 15.75 * 2**30)
+    assert footprint._said("RESOURCE_EXHAUSTED", CPU) == (float("inf"), CPU.memory)
+
+
+def test_the_roofline_is_the_longer_of_traffic_and_products():
+    assert footprint.roofline(Counts(bytes=2e10, flops=1e11), CPU) == (2, "memory")
+    assert footprint.roofline(Counts(bytes=1e10, flops=3e11), CPU) == (3, "products")
+
+
+# In a process of its own, since a compiler of another platform cannot be unloaded.
+TARGET = "v5e-4"
+
+
+@pytest.mark.skipif(not targets.is_installed("tpu"), reason="libtpu is missing: extra [aot]")
+def test_a_tiny_run_is_compiled_for_a_tpu(tmp_path):
+    fields = [f"--config.{name}={value!r}" for name, value in TINY.items()]
+    command = [sys.executable, "launch.py", "--config=digits", "--mode=check", *fields]
+    out = subprocess.run(
+        [*command, f"--target={TARGET}", f"--workdir={tmp_path / 'run'}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert out.returncode == 0, out.stderr
+    assert "v5e-4: 4 x TPU v5e" in out.stdout
+    assert "all-reduce" in out.stdout
+    assert "DOES NOT FIT" not in out.stdout
+    assert not (tmp_path / "run").exists()
