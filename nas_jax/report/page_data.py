@@ -169,14 +169,14 @@ def _network_table(results, rows, archs):
     judge = results.ranking_metric.judge
     counts = [len(network.accuracies) for network in networks]
     words = [", ".join(names).replace("_", "-") for *_, names in rows]
-    protocols = [f"{protocol} ({IMAGES.get(protocol, 'test')} {judge})" for protocol, *_ in rows]
+    protocols = [f"{protocol} ({IMAGES.get(protocol, 'test')})" for protocol, *_ in rows]
     return _table(
         "",
         arch=("architecture", "arch", [archs[network.arch] for network in networks]),
-        accuracy=("accuracy (%)", "number", [n.accuracy for n in networks]),
+        accuracy=(f"{judge} (%)", "number", [n.accuracy for n in networks]),
         sd=("sd over seeds", "number", list(over_seeds.sds.values())),
         protocol=("protocol", "text", protocols),
-        filters=("F", "text", ["" if p == "published" else str(f) for p, f, *_ in rows]),
+        filters=("F", "count", [None if p == "published" else f for p, f, *_ in rows]),
         groups=("groups", "text", words),
         seeds=("seeds", "count", counts if {*counts} - {1} else [None]),
         params=("parameters (M)", "millions", [network.params for network in networks]),

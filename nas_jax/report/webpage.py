@@ -2,8 +2,8 @@
 
 The libraries of the extra `report` make it: markdown-it-py renders the texts of report.md, Jinja2
 the page, Plotly draws the plots, DataTables (of itables) sorts and filters the tables. Their
-scripts and the data of the run lie in the page, compressed; the script of our own, which joins
-them, is templates/page.js.
+scripts and the data of the run lie in the page, compressed; the scripts of our own, which join
+them, are those in templates.
 """
 
 import base64
@@ -85,7 +85,7 @@ def _html(results, made, data):
         facts=facts,
         best=results.best[0]["arch"] if results.ranked else "",
         scripts=_scripts(data) if data else {},
-        files={name: (TEMPLATES / name).read_text("utf-8") for name in ("page.css", "page.js")},
+        files={path.name: path.read_text("utf-8") for path in TEMPLATES.iterdir()},
     )
 
 

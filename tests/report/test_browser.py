@@ -91,6 +91,22 @@ def test_tables_filter_by_words_and_by_numbers(fresh):
     _wait_for(fresh, 3, ["90.00", "89.00", "88.00"])
 
 
+@pytest.mark.parametrize("way", ["less", "lessOrEqual", "notEqual", "equal", "greater"])
+def test_a_trial_without_a_value_is_less_than_no_number(fresh, way):
+    """One of the forty has none; it is found as what it is, empty."""
+    value = fresh.page.locator(f"{TRIALS} thead tr").nth(1).locator("td, th").nth(2)
+    value.locator("select").select_option(way)
+    value.locator("input").fill("70")
+    found = {"less": 18, "lessOrEqual": 19, "notEqual": 38, "equal": 1, "greater": 20}[way]
+    info = fresh.page.locator(f"{TRIALS} .dt-info")
+    expect(info).to_contain_text(f"of {found} trial")
+    value.locator("select").select_option("empty")
+    _wait_for(fresh, 3, [NOTHING])
+    value.locator("input").fill("")
+    value.locator("select").select_option("equal")
+    expect(info).to_contain_text(f"of {NUM_TRIALS} trials")
+
+
 def test_what_is_seen_is_found(browser, tmp_path):
     """By the filter of the column, and by the search box: 68.3594 % is shown as 68.36."""
     rows = [_trial(0), _trial(1) | {"value": 0.683594}, _trial(2) | {"value": 0.68125}]
@@ -136,7 +152,50 @@ def test_networks_are_drawn_too(fresh):
     text, drawn = _hover(fresh, "ranking_F8.png", 0)
     assert text.splitlines()[0] in ARCHS
     assert drawn.startswith("block 0: ")
-    assert "short (validation accuracy)" in text
+    assert "short (validation)" in text
+
+
+def test_arrow_keys_go_from_point_to_point_of_a_plot(fresh):
+    """Trial i has 1,000,000 + 1000 (7 i mod 40) parameters and scores 90 - i; the last has none."""
+    plot = fresh.page.locator('figure[data-name="pareto.png"] .plot')
+    by_params = sorted(range(NUM_TRIALS - 1), key=lambda i: i * 7 % NUM_TRIALS)
+    card, ring = fresh.page.locator("#peek"), plot.locator(".ring")
+    assert not ring.is_visible()
+    plot.focus()
+    for number in by_params[:3]:
+        fresh.page.keyboard.press("ArrowRight")
+        assert card.locator("code").inner_text() == ARCHS[number]
+    marked = ring.bounding_box()
+    middle = marked["x"] + marked["width"] / 2, marked["y"] + marked["height"] / 2
+    dots = plot.locator(".points path").evaluate_all(
+        "dots => dots.map((dot) => dot.getBoundingClientRect()).map((r) => [r.x, r.y, r.width])"
+    )
+    assert any(max(abs(x + w / 2 - middle[0]), abs(y + w / 2 - middle[1])) < 1 for x, y, w in dots)
+    fresh.page.keyboard.press("ArrowUp")  # the next score
+    assert card.locator("code").inner_text() == ARCHS[by_params[2] - 1]
+    assert card.locator("svg").get_attribute("aria-label").startswith("block 0: ")
+    fresh.page.keyboard.press("Enter")
+    fresh.page.locator("#peek.pinned").wait_for(state="visible")
+    fresh.page.keyboard.press("Escape")
+    card.wait_for(state="hidden")
+    assert plot.evaluate("element => element === document.activeElement")
+    fresh.page.keyboard.press("ArrowDown")
+    assert card.locator("code").inner_text() == ARCHS[by_params[2]]
+    plot.evaluate("element => element.blur()")
+    assert not card.is_visible()
+    assert not ring.is_visible()
+
+
+def test_keys_keep_to_the_points_in_sight(fresh):
+    plot = fresh.page.locator('figure[data-name="pareto.png"] .plot')
+    plot.evaluate("element => Plotly.relayout(element, {'yaxis.range': [79.5, 95]})")
+    plot.focus()
+    fresh.page.keyboard.press("ArrowDown")  # the highest, at the end of a walk down
+    found = [fresh.page.locator("#peek code").inner_text()]
+    for _ in range(20):
+        fresh.page.keyboard.press("ArrowDown")
+        found.append(fresh.page.locator("#peek code").inner_text())
+    assert list(dict.fromkeys(found)) == ARCHS[:11]  # 90 to 80
 
 
 def test_a_click_on_an_architecture_pins_its_drawing_and_escape_closes_it(fresh):
@@ -281,7 +340,7 @@ def test_text_can_be_read_and_controls_have_names(browser, path, scheme):
     watched.page.locator(f"{TRIALS} button.arch").first.click()
     watched.page.get_by_role("dialog", name="Architecture").wait_for(state="visible")
     assert watched.page.evaluate(CONTRAST) == []
-    nameless = """() => [...document.querySelectorAll("button, select, input, a, [role=img]")]
+    nameless = """() => [...document.querySelectorAll("button, select, input, a, [role=img], .plot")]
         .filter((e) => e.offsetParent && !(e.innerText?.trim() || e.ariaLabel || e.title
           || e.labels?.length || e.closest("[title]")))
         .map((e) => e.outerHTML.slice(0, 120))"""
@@ -298,6 +357,11 @@ def test_many_points_are_drawn_by_webgl_and_a_page_of_the_table_has_ten(browser,
     box = area.bounding_box()  # points are everywhere in it
     middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     watched.page.mouse.move(*middle, steps=3)
+    watched.page.locator("#peek svg").wait_for(state="visible")
+    watched.page.mouse.move(2, 2)
+    watched.page.locator("#peek").wait_for(state="hidden")
+    watched.page.locator('figure[data-name="pareto.png"] .plot').focus()
+    watched.page.keyboard.press("ArrowRight")
     watched.page.locator("#peek svg").wait_for(state="visible")
     assert watched.page.locator(f"{TRIALS} tbody tr").count() == 10
     assert "of 20,000 trials" in watched.page.locator(TRIALS).inner_text()

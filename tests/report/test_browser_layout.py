@@ -1,6 +1,8 @@
 """The page of a run in a real browser: what has room where, on screens and on paper."""
 
 import io
+import itertools
+import json
 
 import pytest
 from PIL import Image
@@ -34,6 +36,28 @@ def test_the_accuracy_of_a_network_is_in_sight_and_its_table_is_wider_than_the_t
     assert table["x"] < text["x"]
     assert table["x"] + table["width"] > text["x"] + text["width"]
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= 1400
+
+
+def test_the_table_of_networks_fits_a_window_of_1400_with_all_its_columns(browser, tmp_path):
+    """Those of seeds, scores and seconds too."""
+    directory = make_run(tmp_path)
+    for path in directory.glob("retrain/*/F*/*/*/result.json"):
+        row = json.loads(path.read_text())
+        path.write_text(json.dumps(row | {"seconds": 12_345.67}))
+    path = page.write(directory, SPACE).with_name(webpage.NAME)
+    watched = Watched(browser, path, viewport={"width": 1400, "height": 800})
+    assert watched.page.locator("#networks thead tr:first-child th").count() == 11
+    box = watched.page.locator("#networks .dt-layout-table .dt-layout-cell")
+    assert box.evaluate("element => element.scrollWidth <= element.clientWidth")
+    last = watched.page.locator("#networks tbody tr:first-child td").last
+    assert last.inner_text() == "24,691.34"
+    name = watched.page.locator("#networks tbody td:first-child").first.bounding_box()
+    assert name["width"] > 150  # it can be read
+    filters = watched.page.locator("#networks thead tr").nth(1).locator("input").all()
+    edges = [each.bounding_box() for each in filters]
+    for left, right in itertools.pairwise(edges):
+        assert left["x"] + left["width"] <= right["x"]
+    watched.context.close()
 
 
 def _darkest(watched, selector, edge):

@@ -138,7 +138,7 @@ def test_networks_come_by_protocol_and_each_with_the_best_first(made):
     table = json.loads(packed(made[1], "data"))["networks"]
     assert list(table["columns"])[:3] == ["arch", "accuracy", "sd"]
     protocols, accuracies = (table["columns"][name]["values"] for name in ("protocol", "accuracy"))
-    final, short = "final (test accuracy)", "short (validation accuracy)"
+    final, short = "final (test)", "short (validation)"
     assert list(dict.fromkeys(protocols)) == [final, short]
     count = protocols.count(final)
     for part in (accuracies[:count], accuracies[count:]):
