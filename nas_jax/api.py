@@ -86,12 +86,13 @@ class Results:
 
     @property
     def paths(self) -> dict[str, Path]:
-        """The files and folders that are there, by name, such as "report" and "log"."""
+        """The files and folders that are there, by name, such as "report", its "page" and "log"."""
         names = {
             "checkpoints": "checkpoints",
             "config": "config.json",
             "log": run_log.FILE,
             "metrics": "metrics.jsonl",
+            "page": "report/index.html",
             "report": "report/report.md",
             "retrain": "retrain",
             "trials": "trials.jsonl",

@@ -12,7 +12,7 @@ Modes (each resumes where it was stopped; none repeats what is there):
   supernet  train the one-shot model with path dropout    -> checkpoints/, metrics.jsonl
   sweep     evaluate candidates on validation images      -> trials.jsonl
   retrain   train chosen architectures from scratch       -> retrain/
-  report    tables and figures of all of it               -> report/report.md
+  report    tables and figures of all of it               -> report/report.md, index.html
   search    the four above in order (the default)
   study     an experiment of the paper: a config studies/NAME (its default)
   check     say what is wrong, and what a run will take; write nothing

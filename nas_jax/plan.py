@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from nas_jax.config import STAGES
 from nas_jax.costs import params_flops
+from nas_jax.report import webpage
 from nas_jax.run import Run, count_steps
 from nas_jax.runtime import rng
 from nas_jax.standalone import named, retrain, together
@@ -127,7 +128,11 @@ def _networks(run, name, protocol, how):
 
 
 def _report(run):
-    return [Part("report", f"{run.workdir / 'report' / 'report.md'}")]
+    folder = run.workdir / "report"
+    made = [folder / "report.md"]
+    if not webpage.missing():
+        made.append(folder / webpage.NAME)
+    return [Part("report", ", ".join(map(str, made)))]
 
 
 def _flops(run, filters, all_on):

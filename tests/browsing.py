@@ -1,7 +1,10 @@
 """A real browser, headless, for tests of pages; without Chromium they are skipped."""
 
+import base64
 import contextlib
+import gzip
 import os
+import re
 import shutil
 
 import pytest
@@ -30,6 +33,12 @@ def browser():
         )
         yield opened
         opened.close()
+
+
+def packed(html, name):
+    """What the page unpacks under a name."""
+    found = re.search(rf'<script type="text/plain" id="packed-{name}">([^<]*)</script>', html)
+    return gzip.decompress(base64.b64decode(found[1])).decode()
 
 
 class Watched:

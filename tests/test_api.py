@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 import nas_jax
 from nas_jax import api, spaces
 from nas_jax.data.dataset import InMemory
+from nas_jax.report import webpage
 from nas_jax.report.architecture import Architecture
 from nas_jax.spaces.cell import CellSpace
 from tests import launching
@@ -76,6 +77,7 @@ def test_results_have_what_the_files_have(found):
     assert network["protocol"] == "final"
     assert (network["path"] / "result.json").is_file()
     assert {"report", "log", "config", "trials", "checkpoints"} <= {*found.paths}
+    assert ("page" in found.paths) == (not webpage.missing())
     assert all(path.exists() for path in found.paths.values())
 
 
@@ -190,6 +192,8 @@ def test_configs_are_given_in_four_ways():
 
 def test_a_check_returns_its_text(tmp_path):
     shown = nas_jax.check(TINY, workdir=tmp_path / "run", fields=SMALL)
+    for name in ("report.md", *([] if webpage.missing() else [webpage.NAME])):
+        assert str(tmp_path / "run" / "report" / name) in shown
     assert "  sweep          16 candidates of random_search" in shown
     assert not (tmp_path / "run").exists()
     shown = nas_jax.check("tests/configs/tiny_study.py", workdir=tmp_path / "run")

@@ -1,11 +1,11 @@
-"""What the page of a run shows beside the report's text: trials, networks, drawings, plots.
+"""What a page shows beside the text of the report: trials, networks, drawings, plots.
 
 Everything is plain data of columns, so that a page of 20,000 trials stays small. An architecture is
 a number, the place of its string among `archs`.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,8 @@ from nas_jax.report.sections import best, pareto
 from nas_jax.report.sections.networks import IMAGES, axis
 from nas_jax.spaces import Space
 
+OVERVIEW = "networks"  # the plot of a study's networks, above their table
+Scores = Mapping[str, Mapping[str, float | None]]  # {heading: {architecture: value}}
 DIGITS = 6  # of the values that the page sorts and plots, which keep it small
 
 
@@ -53,8 +55,12 @@ def tiles(results: RunResults) -> list[tuple[str, str]]:
     ]
 
 
-def of(results: RunResults) -> dict[str, Any]:
-    """Make the data of a run's page; {} of a run without trials and networks.
+def of(results: RunResults, scores: Scores | None = None) -> dict[str, Any]:
+    """Make the data of a run's page, or a study's; {} without trials and networks.
+
+    Args:
+      results: of the run or the study.
+      scores: of a study: other scores of its networks; None: it is a run.
 
     Returns: "archs", their strings; "drawings" of them, see `drawings`; "best", the number of the
       best architecture or None; "trials" and "networks", tables if they have rows, see `_table`;
@@ -71,13 +77,15 @@ def of(results: RunResults) -> dict[str, Any]:
     if results.trials:
         tables["trials"] = _trials(results, archs)
     if networks:
-        tables["networks"] = _network_table(results, networks, archs)
+        tables["networks"] = _network_table(results, networks, archs, scores or {})
+    plots = [*_fronts(results), *_rankings(results, groups)]
+    plots += _sizes(results, groups) if scores is None else [_overview(groups, tables["networks"])]
     return {
         "archs": list(archs),
         "drawings": drawings(results.space, list(archs)),
         "best": archs.get(first),
         **tables,
-        "plots": [*_fronts(results), *_rankings(results, groups), *_sizes(results, groups)],
+        "plots": plots,
     }
 
 
@@ -163,7 +171,7 @@ def _networks(results):
     return [(*key[:2], network, names) for key, (network, names) in rows.items()], groups
 
 
-def _network_table(results, rows, archs):
+def _network_table(results, rows, archs, scores):
     networks: list[Network] = [network for _, _, network, _ in rows]
     over_seeds = analysis.over_seeds({i: n.accuracies for i, n in enumerate(networks)})
     judge = results.ranking_metric.judge
@@ -186,6 +194,10 @@ def _network_table(results, rows, archs):
             "number",
             [network.one_shot for network in networks],
         ),
+        **{
+            f"score{number}": (title, "number", [of_arch.get(n.arch) for n in networks])
+            for number, (title, of_arch) in enumerate(scores.items())
+        },
         seconds=("seconds", "number", [network.seconds for network in networks]),
     )
 
@@ -197,7 +209,7 @@ def _plot(figure, table, xs, y, series, *, label="", fronts=None):
     """Say what the page plots in place of a figure of the report.
 
     Args:
-      figure: name of the PNG.
+      figure: name of the PNG, or `OVERVIEW`.
       table: "trials" or "networks", of which the points are.
       xs: names of columns, one of which is the axis.
       y: name of a column.
@@ -256,6 +268,17 @@ def _sizes(results, groups):
     if series:
         costs, label = ["params", "flops"], _axis(results, shown)
         yield _plot("cost.png", "networks", costs, "accuracy", series, label=label)
+
+
+def _overview(groups, table):
+    """Make the plot of all networks of a study, which no figure of its report is in place of."""
+    scores = [name for name in table["columns"] if name.startswith("score")]
+    several = len({protocol for protocol, *_ in groups}) > 1
+    series: dict[str, list[int]] = {}
+    for (protocol, _, name), numbers in groups.items():
+        label = name.replace("_", "-")
+        series.setdefault(f"{protocol}, {label}" if several else label, []).extend(numbers)
+    return _plot(OVERVIEW, "networks", ["params", "flops", "one_shot", *scores], "accuracy", series)
 
 
 def _axis(results, protocol):

@@ -134,18 +134,23 @@ class RunResults:
         self._one_shot = {
             row["arch"]: self.ranking_metric.factor * row["value"] for row in self.ranked
         }
-        self.short, self.final = self._groups("short"), self._groups("final")
+        self.short, self.final, self.samples = {}, {}, {}
+        for protocol in ("short", "final"):
+            self.hold(protocol, self._groups(protocol))
         self.named = self._named()
         self.best = self._best()
         paths = sorted((directory / "retrain" / "widths").glob("F*/*/widths.json"))
         self.widths = [json_files.read_json(path, schemas.WIDTHS) for path in paths]
-        self.samples = {
-            (f"F = {filters}", name): group
-            for (filters, name), group in self.short.items()
-            if name in SAMPLES
-        }
         if published := self._published():
             self.samples["published", "table"] = published
+
+    def hold(self, protocol: str, groups: Mapping[tuple[int, str], list[Network]]) -> None:
+        """Add networks of a protocol, by (filters, group): of the run, or of a study's store."""
+        getattr(self, protocol).update(groups)
+        if protocol == "short":
+            self.samples |= {
+                (f"F = {f}", n): nets for (f, n), nets in groups.items() if n in SAMPLES
+            }
 
     def _json(self, name, schema=schemas.OBJECT):
         path = self.directory / name

@@ -38,6 +38,11 @@ TEMPLATES = Path(__file__).with_name("templates")
 _NUMBER = re.compile(r"[-+]?[\d.,]+( ?%)?( ± [\d.,]+)?( \[.*\])?")
 
 
+def missing() -> list[str]:
+    """List the libraries that a page needs and that are not installed."""
+    return [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]
+
+
 def write(results: RunResults, made: Document, data: Mapping[str, Any]) -> Path | None:
     """Write index.html in the folder of the report, and return its path.
 
@@ -48,10 +53,9 @@ def write(results: RunResults, made: Document, data: Mapping[str, Any]) -> Path 
 
     Returns: None, and the log says what to do, if a library is missing.
     """
-    missing = [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]
-    if missing:
+    if lacking := missing():
         logger.info(
-            "report  no %s without %s: pip install 'nas_jax[report]'", NAME, ", ".join(missing)
+            "report  no %s without %s: pip install 'nas_jax[report]'", NAME, ", ".join(lacking)
         )
         return None
     path = results.out / NAME

@@ -10,7 +10,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from nas_jax import naming
-from nas_jax.report import document, markdown, webpage
+from nas_jax.report import document, markdown, page_data, webpage
 from nas_jax.report.document import Document
 from nas_jax.report.sections import settings
 from nas_jax.run import Run
@@ -106,7 +106,7 @@ def _variants(config):
 def study(run: Run) -> Path:
     """Train and evaluate what is missing, write report/report.md, and return its path.
 
-    With the extra `report`, the same is a page, index.html.
+    With the extra `report`, the same is a page, index.html, with a table of the networks.
     """
     config = run.config
     check(config)
@@ -120,6 +120,6 @@ def study(run: Run) -> Path:
     title = "Study: " + ", ".join(config.study.parts).replace("_", " ")
     whole = Document(title, "", [*sections, ("How it was run", how)])
     path = document.write(made.results.out, whole)
-    webpage.write(made.results, whole, {})
+    webpage.write(made.results, whole, page_data.of(made.results, made.scores))
     logger.info("study  %s", path)
     return path

@@ -23,7 +23,10 @@ def write(study) -> str:
         for label, searches in study.searches().items()
     }
     networks = study.networks(
-        {row["arch"] for searches in chosen.values() for rows in searches for row in rows}
+        {
+            label: [row["arch"] for rows in searches for row in rows]
+            for label, searches in chosen.items()
+        }
     )
     accuracies = {
         label: [_mean(networks[row["arch"]].accuracy for row in rows) for rows in searches]

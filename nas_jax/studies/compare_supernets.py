@@ -22,6 +22,7 @@ def write(study) -> str:
         }
         for label, config in study.variants.items()
     }
+    _add_scores(study, values)
     rows, gains = [], {}
     for label, of_sample in values.items():
         for name, ours in of_sample.items():
@@ -39,6 +40,16 @@ def write(study) -> str:
         figures.intervals(path, gains, f"tau-b, difference from {study.reference}")
         images.append(f"![Differences from {study.reference}]({path.name})")
     return "\n\n".join([*images, TEXT, markdown.table(header, rows)])
+
+
+def _add_scores(study, values):
+    """Give the page the scores by each supernet but the first, whose own the networks have."""
+    for label, of_sample in values.items():
+        if label != study.reference:
+            heading = f"{study.results.ranking_metric.label}, {label}"
+            for name, ours in of_sample.items():
+                archs = [network.arch for network in study.samples[name]]
+                study.scores.setdefault(heading, {}).update(zip(archs, ours))
 
 
 def _row(label, name, values, truth, gain):

@@ -16,7 +16,7 @@ def write(study) -> str:
     """Train what is missing; draw widths and differences, and list the networks."""
     rows = study.store.tune(_jobs(study))
     archs = {name: [row["arch" if name == "full" else name] for row in rows] for name in NAMES}
-    trained = study.networks({arch for each in archs.values() for arch in each})
+    trained = study.networks(archs)
     networks = {name: [trained[arch] for arch in each] for name, each in archs.items()}
     gains = {
         name: _gain(networks["tuned"], others)

@@ -8,7 +8,7 @@ import numpy as np
 
 from nas_jax.config import variants
 from nas_jax.report import analysis, figures, markdown
-from nas_jax.report.results import columns
+from nas_jax.report.results import RANKING_METRICS, columns
 from nas_jax.storage.checkpoints import Checkpoints
 
 TITLE = "What the one-shot model learns"
@@ -25,7 +25,8 @@ def write(study) -> str:
     rows, panels = [], []
     for name, networks in study.samples.items():
         values = study.values(config, [network.arch for network in networks])
-        one_shot, truth = columns(networks, "one_shot", "accuracy")
+        archs, one_shot, truth = columns(networks, "arch", "one_shot", "accuracy")
+        study.scores.setdefault(RANKING_METRICS["kl"].label, {}).update(zip(archs, values))
         rows += _rows(name, values, one_shot, truth)
         panels.append(_panels(name, values, one_shot, truth))
     if paper := study.paper("symmetric_kl"):

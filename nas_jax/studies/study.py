@@ -1,7 +1,7 @@
 """The objects that the parts of a study share: candidates, samples, values, networks."""
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,9 @@ class Study:
       run, config, space: of the study; the candidates are of this space.
       store: the store of supernets, evaluations and networks.
       variants: a config for each label; the first, the reference, gives the samples.
-      results: the results in the workdir: config and versions.
+      results: the results in the workdir, config and versions, and the networks of the store that
+        a part has asked for.
+      scores: other scores of the networks, for the page: {heading: {architecture: value}}.
     """
 
     def __init__(self, run: Run):
@@ -36,6 +38,7 @@ class Study:
         self.store = Store(run.config.study.pool, run.data)
         self.variants = variants.resolve(run.config)
         self.results = results_lib.RunResults(run.workdir, run.space)
+        self.scores: dict[str, dict[str, float | None]] = {}
         self._points = paper_points(run.config.study)
 
     @property
@@ -109,14 +112,22 @@ class Study:
         values = {
             row["arch"]: factor * row["value"] for row in self.trials if row["value"] is not None
         }
-        return results_lib.grouped(trained, chosen, values)
+        groups = results_lib.grouped(trained, chosen, values)
+        self.results.hold(protocol, groups)
+        return groups
 
-    def networks(self, archs: Iterable[str]) -> dict[str, Network]:
-        """Train the final networks of these strings, which may name widths, by string."""
-        chosen = {"top": sorted(archs)}
+    def networks(self, groups: Mapping[str, Iterable[str]]) -> dict[str, Network]:
+        """Train the final networks of groups of strings, which may name widths; by string."""
+        chosen = {"top": sorted({arch for archs in groups.values() for arch in archs})}
         trained = self.store.train_networks(self.config, "final", chosen, self.how("final"))
-        (networks,) = results_lib.grouped(trained, chosen, {}).values()
-        return {network.arch: network for network in networks}
+        (((filters, _), networks),) = results_lib.grouped(trained, chosen, {}).items()
+        of_arch = {network.arch: network for network in networks}
+        named = {
+            (filters, name): [of_arch[arch] for arch in dict.fromkeys(archs)]
+            for name, archs in groups.items()
+        }
+        self.results.hold("final", named)
+        return of_arch
 
     @functools.cached_property
     def samples(self) -> dict[str, list[Network]]:

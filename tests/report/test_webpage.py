@@ -1,7 +1,5 @@
 """The page of a run as a file: what is in it, and what it does without its libraries."""
 
-import base64
-import gzip
 import html as html_lib
 import json
 import logging
@@ -20,6 +18,7 @@ from nas_jax.report import document, markdown, page, page_data, webpage
 from nas_jax.report.document import Document
 from nas_jax.report.results import RunResults
 from nas_jax.storage import csv_columns, history, workdir
+from tests.browsing import packed
 from tests.report import test_page
 from tests.report.test_page import ARCHS, SECTIONS, SPACE, _lines, _write, make_run
 
@@ -46,12 +45,6 @@ class Outline(HTMLParser):
 
     def all(self, tag, attribute):
         return [found[attribute] for name, found in self.tags if name == tag and attribute in found]
-
-
-def packed(html, name):
-    """What the page unpacks under a name."""
-    found = re.search(rf'<script type="text/plain" id="packed-{name}">([^<]*)</script>', html)
-    return gzip.decompress(base64.b64decode(found[1])).decode()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Comparisons of strategies, on made-up searches whose tables can be worked out by hand."""
 
 import itertools
+import json
 import types
 
 import numpy as np
@@ -13,7 +14,7 @@ from nas_jax.costs import params_flops
 from nas_jax.storage import json_files, workdir
 from nas_jax.studies import compare_strategies, regret
 from nas_jax.studies.study import Study
-from tests import trainings
+from tests import browsing, trainings
 from tests.configs import tiny, tiny_macro
 
 pytestmark = pytest.mark.system
@@ -106,6 +107,10 @@ def test_strategies_are_compared_at_their_budget(tmp_path):
     # size of the networks, not of the trials; 40.5 and 42.5; 42.5 and 44.5
     assert _cells(text, "random")[6:] == ["90.00 ± 0.00", "2.00", "41.50 ± 1.41", ""]
     assert _cells(text, "evolution")[8:] == ["43.50 ± 1.41", "2.00"]
+    # the first two of each order, of which the one is random's second and evolution's first
+    groups = ["random"] * 2 + ["random, evolution"] * 2 + ["evolution"] * 2
+    assert _of_page(tmp_path, "groups") == groups[::-1]
+    assert _of_page(tmp_path, "accuracy") == [45, 44, 43, 42, 41, 40]
     # a supernet that diverged has no search; its seed is left out on both sides
     with_own = variants.changed(study.config, "", [("supernet.sampler", "fair")])
     study.config.study.variants = (*VARIANTS, ("fair", ("supernet.sampler", "fair")))
@@ -159,8 +164,17 @@ def test_tuned_widths_are_compared_with_narrowed_ones(tmp_path):
     assert _cells(text, "narrowed uniformly")[1:] == cells
     assert _cells(text, "full")[2:6:3] == ["55.00 ± 7.07", "-4.50 [-10.85, 1.85]"]
     assert _cells(text, "tuned by MorphNet")[2:6:3] == ["50.50 ± 6.36", ""]
+    assert _of_page(tmp_path, "groups") == ["full", "tuned", "narrowed"] * 2
+    assert _of_page(tmp_path, "accuracy") == [60, 55, 54, 50, 46, 44]
     for figure in ("widths", "widths_gains"):
         assert (tmp_path / "study" / "report" / f"{figure}.png").exists()
+
+
+def _of_page(folder, column):
+    """Values of a column of the networks on the page of the study."""
+    html = (folder / "study" / "report" / "index.html").read_text()
+    data = json.loads(browsing.packed(html, "data"))
+    return data["networks"]["columns"][column]["values"]
 
 
 def _fill_cells(study, label, seed, archs):

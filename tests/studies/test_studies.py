@@ -1,5 +1,6 @@
 """Studies: on a made-up pool, whose tables can be worked out by hand, and a real one."""
 
+import json
 import logging
 import re
 from typing import NamedTuple
@@ -13,13 +14,19 @@ from nas_jax.storage import json_files, workdir
 from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.studies import compare_supernets, ranking
 from nas_jax.studies.study import Study
-from tests import trainings
+from tests import browsing, trainings
 from tests.configs import tiny_study
 
 pytestmark = [pytest.mark.system, pytest.mark.usefixtures("few_resamples")]
 
 STEPS = (10, 20, 30, 40)
 PAPER = "one_shot_accuracy,standalone_accuracy,symmetric_kl,other\n"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with browsing.browser() as opened:
+        yield opened
 
 
 class State(NamedTuple):
@@ -114,6 +121,48 @@ def test_a_study_has_a_page_with_the_same_sections(made):
     titles = re.findall("^## (.*)$", text, re.M)
     assert re.findall("<h2>(.*?)</h2>", html)[: len(titles)] == titles
     assert html.count("<img ") == text.count("![")
+
+
+def test_its_page_has_the_networks_that_it_trained(made):
+    """Those of both protocols, with the scores by the other supernet and the divergence."""
+    study, _ = made
+    html = (study.results.out / "index.html").read_text()
+    data = json.loads(browsing.packed(html, "data"))
+    assert "trials" not in data
+    columns = data["networks"]["columns"]
+    archs = [data["archs"][number] for number in columns["arch"]["values"]]
+    titles = {column["title"]: column for column in columns.values()}
+    assert {"one-shot accuracy (%), untied", "minus the KL divergence (nats)"} <= {*titles}
+    for protocol in ("short (validation)", "final (test)"):
+        rows = [row for row, p in enumerate(columns["protocol"]["values"]) if p == protocol]
+        chosen = study.selection(protocol.split()[0]).values()
+        assert {archs[row] for row in rows} == {arch for group in chosen for arch in group}
+    row = archs.index(study.samples["random"][0].arch, 4)  # of the short ones
+    number = study.candidates.index(archs[row])
+    assert columns["accuracy"]["values"][row] == 50 + number
+    assert titles["one-shot accuracy (%), untied"]["values"][row] == 90 - number
+    plots = {plot["figure"]: plot for plot in data["plots"]}
+    assert set(plots) == {"ranking_F4.png", "networks"}
+    assert plots["networks"]["xs"] == ["params", "flops", "one_shot", "score0", "score1"]
+
+
+def test_its_page_draws_them(made, browser):
+    """In place of the figure of the ranking, and above the table."""
+    watched = browsing.Watched(browser, made[0].results.out / "index.html")
+    for name in ("ranking_F4.png", "networks"):
+        plot = watched.page.locator(f'figure[data-name="{name}"] .plot')
+        plot.focus()
+        watched.page.keyboard.press("ArrowRight")
+        watched.page.locator("#peek svg").wait_for(state="visible")
+        assert "minus the KL divergence (nats)" in watched.page.locator("#peek").inner_text()
+        watched.page.keyboard.press("Escape")
+    axis = watched.page.locator('figure[data-name="networks"]')
+    axis.locator("select").select_option(label="one-shot accuracy (%), untied")
+    watched.page.wait_for_function(
+        "document.querySelector('[data-name=networks] .xtitle').textContent.includes('untied')"
+    )
+    assert watched.errors == []
+    watched.context.close()
 
 
 def test_supernets_are_compared_on_the_same_architectures(made):

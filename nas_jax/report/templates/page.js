@@ -123,9 +123,9 @@
     const isText = (column) => column.kind === "text" || column.kind === "arch";
     const made = new DataTable(element, {
       data: list[0].values.map((_, row) => [row]),
-      columns: list.map((column) => ({
+      columns: list.map((column, i) => ({
         type: isText(column) ? "string" : "num",
-        className: column.kind === "arch" ? "dt-left arch" : isText(column) ? "dt-left words" : "dt-right",
+        className: `${isText(column) ? "dt-left" : "dt-right"} of-${names[i]}`,
         orderSequence: isText(column) ? ["asc", "desc"] : ["desc", "asc"],
         data: null,
         render: ([row], type) => {

@@ -108,7 +108,8 @@ const drawPlots = async (plots, tables, { show, leave, repaint }) => {
     const { columns } = tables[spec.table];
     const xs = spec.xs.filter((name) => columns[name]);
     if (!figure || !xs.length || !columns[spec.y]) return;
-    const alternative = figure.querySelector("img").alt;
+    const image = figure.querySelector("img"); // a study's networks have none
+    const alternative = image?.alt ?? `${columns[spec.y].title} of all networks`;
     const rows = spec.table === "trials" ? "trials" : "stand-alone networks";
     const label = `${alternative}: a plot; the arrow keys go from point to point, which are also in `
       + `the table of all ${rows}`;
@@ -120,7 +121,7 @@ const drawPlots = async (plots, tables, { show, leave, repaint }) => {
       select.addEventListener("change", () => { chosen = select.value; render(); });
       figure.prepend(make("label", { class: "axis" }, "Against ", select));
     }
-    figure.querySelector("img").before(place);
+    image ? image.before(place) : figure.append(place);
     figure.classList.add("live");
     const render = () => {
       const found = traces(spec, chosen);
@@ -141,8 +142,10 @@ const drawPlots = async (plots, tables, { show, leave, repaint }) => {
     place.on("plotly_hover", (event) => peekAt(event, false));
     place.on("plotly_unhover", leave);
     place.on("plotly_click", (event) => peekAt(event, true));
-    const draws = "Point at a dot, or go from dot to dot by the arrow keys: its architecture is drawn. "
-      + "A click or Enter keeps it open.";
+    const draws = isCoarse
+      ? "A tap on a dot draws its architecture."
+      : "Point at a dot, or go from dot to dot by the arrow keys: its architecture is drawn. "
+        + "A click or Enter keeps it open.";
     place.after(make("p", { class: "hint" }, draws));
     walk(place, choose, leave);
   };
