@@ -10,9 +10,10 @@ import logging
 import os
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 
-from nas_jax.listeners import base, outcome
+from nas_jax.listeners import base, outcome, untold
 from nas_jax.listeners.base import Listener
 from nas_jax.runtime.events import Event
 from nas_jax.storage import json_files, schemas
@@ -32,11 +33,12 @@ class MLflowRun(Listener):
         logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells how a database is made
         import mlflow
 
-        self._mlflow, self._begun, self._best, self._last = mlflow, event, {}, {}
+        self._mlflow, self._begun, self._best, self._there = mlflow, event, {}, {}
         place, given = event.where.absolute(), os.environ.get("MLFLOW_TRACKING_URI")
         self._client = mlflow.MlflowClient(given or f"sqlite:///{place}/mlflow.db")
         self._id = self._known_run() or self._new_run(None if given else place / "mlflow")
         self._log_config(event.values["config"])
+        self._log_untold()
 
     def _known_run(self):
         """Return the id of the run of an earlier process, if the server knows it."""
@@ -73,14 +75,30 @@ class MLflowRun(Listener):
             if there.get(name, text) != text:
                 self._client.set_tag(self._id, name, text)
 
+    def _log_untold(self):
+        """Log what the files have and the server lacks."""
+        logged = self._client.get_run(self._id).data.metrics
+        for event in untold.rounds(self._begun, max(self._points("sweep/best"), default=0)):
+            self.candidates(event)
+        for event in untold.networks(self._begun):
+            prefix = base.folder_name(event.where, self._begun)
+            if not {prefix + name for name in base.judged(event.values)} <= logged.keys():
+                self.network(event)
+
+    def _points(self, name):
+        """Return the points of a metric at the server: {step: its values}."""
+        found = defaultdict(set)
+        for point in self._client.get_metric_history(self._id, name):
+            found[point.step].add(point.value)
+        return found
+
     def metrics(self, event: Event) -> None:
-        """Log a line of a training."""
-        prefix = base.folder_name(event.where, self._begun)
-        if prefix not in self._last:
-            there = self._client.get_metric_history(self._id, f"{prefix}train/loss")
-            self._last[prefix] = max((point.step for point in there), default=0)
-        if event.step > self._last[prefix]:  # else an earlier process has logged it
-            self._log(prefix, base.tags(event.values), event.step)
+        """Log a line of a training, unless an earlier process has logged the same."""
+        prefix, tags = base.folder_name(event.where, self._begun), base.tags(event.values)
+        if prefix not in self._there:
+            self._there[prefix] = self._points(f"{prefix}train/loss")
+        if tags.get("train/loss") not in self._there[prefix].get(event.step, ()):
+            self._log(prefix, tags, event.step)
 
     def candidates(self, event: Event) -> None:
         """Log the best value so far."""

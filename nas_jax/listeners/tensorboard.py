@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nas_jax.listeners import base, outcome
+from nas_jax.listeners import base, outcome, untold
 from nas_jax.listeners.base import Listener
 from nas_jax.runtime.events import Event
 from nas_jax.storage import json_files, schemas
@@ -35,8 +35,14 @@ class TensorBoard(Listener):
         self._best: dict[Path, float] = {}  # of the sweep in a folder
 
     def begin(self, event: Event) -> None:
-        """Keep what the summary is made of."""
+        """Keep what the summary is made of, and write the points that the files lack."""
         self._begun = event
+        steps = [point.step for point in _points(event.where / FOLDER / "sweep")]
+        for one in untold.rounds(event, steps[-1] if steps else 0):
+            self.candidates(one)
+        for one in untold.networks(event):
+            if not base.judged(one.values).keys() <= _tags(one.where / FOLDER):
+                self.network(one)
 
     def metrics(self, event: Event) -> None:
         """Write a point of each curve."""
@@ -84,6 +90,26 @@ class TensorBoard(Listener):
         if len(self._files) > MOST_OPEN:
             self._files.pop(next(iter(self._files))).close()
         return file
+
+
+def _points(folder):
+    """Yield the points of all files of events in a folder, in order; a cut one ends its file."""
+    for path in sorted(folder.glob("events.*")):
+        from tensorboardX.proto import event_pb2
+
+        content, at = path.read_bytes(), 0
+        while at + 8 <= len(content):  # the length, its checksum, an event, its checksum
+            size = int.from_bytes(content[at : at + 8], "little")
+            if at + size + 16 > len(content):
+                break
+            event = event_pb2.Event.FromString(content[at + 12 : at + 12 + size])
+            if event.summary.value:
+                yield event
+            at += size + 16
+
+
+def _tags(folder):
+    return {value.tag for point in _points(folder) for value in point.summary.value}
 
 
 class _File:

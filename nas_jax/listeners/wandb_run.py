@@ -2,7 +2,8 @@
 
 Project, entity, mode and key are those of W&B's own settings (WANDB_PROJECT, WANDB_ENTITY,
 WANDB_MODE, `wandb login`); the project is "nas_jax" if they name none. The id is kept in
-WORKDIR/wandb.json, W&B's files in WORKDIR/wandb/.
+WORKDIR/wandb.json, W&B's files in WORKDIR/wandb/. A folder's wandb.jsonl has a line for all that was
+logged of it: W&B takes a line twice, and offline it cannot be asked.
 """
 
 import io
@@ -11,13 +12,14 @@ import re
 import secrets
 from pathlib import Path
 
-from nas_jax.listeners import base, outcome
+from nas_jax.listeners import base, outcome, untold
 from nas_jax.listeners.base import Listener
 from nas_jax.runtime.events import Event
 from nas_jax.storage import json_files, schemas
 
-FILE = "wandb.json"
+FILE, LOGGED = "wandb.json", "wandb.jsonl"
 PROJECT = "nas_jax"
+_MARK = {"run": schemas.TEXT}  # of a line, beside the numbers that tell it from others
 _STEP, _CANDIDATES = "train/step", "sweep/candidates"
 
 
@@ -28,7 +30,8 @@ class WandbRun(Listener):
         """Begin the run at W&B, or go on with it."""
         import wandb
 
-        self._wandb, self._begun, self._best, self._known = wandb, event, {}, set()
+        self._wandb, self._begun, self._best = wandb, event, {}
+        self._named, self._known = set(), {}
         config = {name: outcome.plain(value) for name, value in event.values["config"].items()}
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
@@ -40,10 +43,18 @@ class WandbRun(Listener):
             settings=wandb.Settings(console="off", silent=True),
         )
         self._run.config.update(config, allow_val_change=True)  # a sweep may have grown
+        counts = (dict(mark).get(_CANDIDATES, 0) for mark in self._logged(event.where))
+        for one in untold.rounds(event, max(counts, default=0)):
+            self.candidates(one)
+        for one in untold.networks(event):  # to say the same of one again changes nothing
+            self.network(one)
 
     def metrics(self, event: Event) -> None:
-        """Log a line of a training."""
-        self._log(event.where, base.tags(event.values) | {_STEP: event.step})
+        """Log a line of a training, unless an earlier process has logged the same."""
+        tags = base.tags(event.values)
+        mark = {_STEP: event.step, "train/loss": tags.get("train/loss")}
+        if frozenset(mark.items()) not in self._logged(event.where):
+            self._log(event.where, tags | {_STEP: event.step}, mark)
 
     def candidates(self, event: Event) -> None:
         """Log the values of a round, and the best so far."""
@@ -53,7 +64,7 @@ class WandbRun(Listener):
             row = {_CANDIDATES: event.step + len(event.values), "sweep/best": best}
             if values:
                 row["sweep/value"] = self._wandb.Histogram(values)
-            self._log(event.where, row)
+            self._log(event.where, row, {_CANDIDATES: row[_CANDIDATES]})
 
     def network(self, event: Event) -> None:
         """Log what judges a network that was trained alone."""
@@ -77,14 +88,28 @@ class WandbRun(Listener):
 
                 self._run.log({"best/drawing": self._wandb.Image(Image.open(io.BytesIO(png)))})
 
-    def _log(self, folder, row):
-        """Log a row of a folder; each of its curves has the step of its own."""
+    def _log(self, folder, row, mark):
+        """Log a row of a folder; each of its curves has the step of its own.
+
+        Args:
+          mark: what tells it from others, for wandb.jsonl.
+        """
         prefix = base.folder_name(folder, self._begun)
-        if prefix not in self._known:
-            self._known.add(prefix)
+        if prefix not in self._named:
+            self._named.add(prefix)
             for names, step in (("train", _STEP), ("valid", _STEP), ("sweep", _CANDIDATES)):
                 self._run.define_metric(f"{prefix}{names}/*", step_metric=prefix + step)
         self._run.log({prefix + name: value for name, value in row.items()})
+        json_files.append_jsonl(folder / LOGGED, [{"run": self._run.id, **mark}])
+
+    def _logged(self, folder):
+        """Return the marks that earlier processes left in a folder."""
+        if folder not in self._known:
+            json_files.mend_jsonl(folder / LOGGED)
+            rows = json_files.read_jsonl(folder / LOGGED, _MARK)
+            mine = (row for row in rows if row.pop("run") == self._run.id)
+            self._known[folder] = {frozenset(row.items()) for row in mine}
+        return self._known[folder]
 
 
 def _id_of(workdir: Path) -> str:

@@ -22,7 +22,8 @@ ROUND = 4
 def config(**fields):
     """{field: value} of a config, as listeners get it."""
     c = config_lib.default()
-    c.update_from_flattened_dict({"sweep.num_candidates": len(VALUES), **fields})
+    sizes = {"sweep.num_candidates": len(VALUES), "sweep.candidates_per_batch": ROUND}
+    c.update_from_flattened_dict({**sizes, **fields})
     return dict(variants.flatten(c))
 
 
@@ -76,7 +77,7 @@ def sweep(workdir, trials, killed_after=None):
             events.emit("candidates", Path(workdir), new, there)
 
 
-def network(workdir, seed, accuracy):
+def network(workdir, seed, accuracy, killed=False):
     """Train the best architecture alone, and evaluate it; return its folder."""
     folder = Path(workdir) / "retrain" / "final" / "F4" / arch_id(ARCHS[BEST]) / f"seed{seed}"
     train(folder, [2.0, 1.0])
@@ -90,7 +91,8 @@ def network(workdir, seed, accuracy):
         "test_accuracy": accuracy,
     }
     json_files.write_json(folder / "result.json", result)
-    events.emit("network", folder, result)
+    if not killed:  # after the file was written, before anyone was told
+        events.emit("network", folder, result)
     return folder
 
 

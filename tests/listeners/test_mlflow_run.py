@@ -42,28 +42,31 @@ def test_a_run_is_logged_and_a_resumed_one_goes_on_with_it(tmp_path):
     with process():
         runs.begin(workdir, **{"sweep.num_candidates": 8})
         runs.train(workdir, [4.0, 3.0, 2.0])
-        runs.sweep(workdir, runs.rows()[:8])
+        runs.sweep(workdir, runs.rows()[:8], killed_after=4)
+        runs.network(workdir, 0, 0.5, killed=True)
         runs.end(workdir, "interrupted")
     client, run = read(workdir)
     assert (run.info.run_name, run.info.status) == ("my run", "KILLED")
     with process():
         runs.begin(workdir)
         runs.train(workdir, [3.0, 2.0, 1.0], start=1)  # two lines of which it had before
+        runs.train(workdir, [0.5], start=3)  # as after a loss that is not finite
         runs.sweep(workdir, runs.rows())
-        for seed, accuracy in enumerate((0.5, 0.75)):
-            runs.network(workdir, seed, accuracy)
+        runs.network(workdir, 1, 0.75)
         runs.end(workdir)
     client, run = read(workdir)
     assert run.info.status == "FINISHED"
-    assert points(client, run, "train/loss") == [(1, 4.0), (2, 3.0), (3, 2.0), (4, 1.0)]
+    losses = [(1, 4.0), (2, 3.0), (3, 2.0), (4, 1.0), (4, 0.5)]
+    assert points(client, run, "train/loss") == losses
     assert points(client, run, "sweep/best") == [(4, 0.5), (8, 0.75), (12, 0.75)]
     params, tags = run.data.params, run.data.tags
     assert params["sweep.num_candidates"] == "8"  # MLflow changes none
     assert tags["sweep.num_candidates"] == "12"
     assert len(params) == len(runs.config())
-    network = f"retrain/final/F4/{runs.arch_id(runs.ARCHS[runs.BEST])}/seed1"
-    assert run.data.metrics[f"{network}/test/accuracy"] == 0.75
-    assert run.data.metrics[f"{network}/train/loss"] == 1.0
+    networks = f"retrain/final/F4/{runs.arch_id(runs.ARCHS[runs.BEST])}"
+    assert points(client, run, f"{networks}/seed0/test/accuracy") == [(0, 0.5)]
+    assert points(client, run, f"{networks}/seed1/test/accuracy") == [(0, 0.75)]
+    assert run.data.metrics[f"{networks}/seed1/train/loss"] == 1.0
     assert run.data.metrics["best/F4/test/accuracy"] == 0.625
     assert tags["best/arch"] == runs.ARCHS[runs.BEST]
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["best.png"]

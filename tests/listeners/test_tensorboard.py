@@ -22,11 +22,13 @@ def in_one_second(monkeypatch):
 
 
 def written(folder):
-    """What processes wrote in a folder, in order."""
+    """What processes wrote in a folder, in order, as TensorBoard reads it: whole events alone."""
     for path in sorted(folder.glob("events.out.tfevents.*")):
         content = path.read_bytes()
         while content:  # length, its checksum, an event, its checksum
             size = int.from_bytes(content[:8], "little")
+            if len(content) < 16 + size:
+                break
             yield event_pb2.Event.FromString(content[12 : 12 + size])
             content = content[16 + size :]
 
@@ -186,7 +188,8 @@ def test_a_run_that_failed_has_no_summary(tmp_path):
 def test_fields_to_compare_are_some_and_those_that_differ():
     config = runs.config(**{"supernet.train.nesterov": False, "space.ops": ("identity", "sep3x3")})
     found = outcome.compared(config)
-    assert found.keys() == {*outcome.COMPARED, "supernet.train.nesterov", "space.ops"}
+    others = {"supernet.train.nesterov", "space.ops", "sweep.candidates_per_batch"}
+    assert found.keys() == {*outcome.COMPARED, *others}
     assert found["space.ops"] == "('identity', 'sep3x3')"
     assert found["supernet.train.nesterov"] is False
     assert "listeners" not in outcome.compared(config | {"listeners": ("optuna",)})
@@ -198,3 +201,54 @@ def test_numbers_that_are_not_finite_are_no_points(tmp_path):
         events.emit("metrics", tmp_path, {"step": 1, "loss": None, "accuracy": 0.5}, 1)
     assert curves(tmp_path) == {"train/accuracy": {1: 0.5}}
     assert not any(math.isnan(x) for points in curves(tmp_path).values() for x in points.values())
+
+
+@pytest.mark.parametrize("killed_after", [0, 4, 8])
+def test_a_kill_between_a_line_and_its_point_loses_none(tmp_path, killed_after):
+    """The next process writes it, once; also where it was the last of the sweep."""
+    trials = runs.rows()
+    with process():
+        runs.begin(tmp_path)
+        runs.sweep(tmp_path, trials, killed_after)
+    for _ in range(2):
+        with process():
+            runs.begin(tmp_path)
+            runs.sweep(tmp_path, trials)
+    found = shown(tmp_path / "tensorboard" / "sweep")
+    best = {step: value.simple_value for step, value in found["sweep/best"].items()}
+    assert best == runs.best_so_far(trials)
+    assert {step: value.histo.num for step, value in found["sweep/value"].items()} == {
+        4: 3,
+        8: 3,
+        12: 4,
+    }
+
+
+def test_one_that_was_chosen_later_has_the_whole_sweep(tmp_path):
+    """Also after a file that was cut short, as a full disk leaves it."""
+    with process():
+        runs.begin(tmp_path)
+        runs.sweep(tmp_path, runs.rows()[:6])
+    (path,) = (tmp_path / "tensorboard" / "sweep").iterdir()
+    path.write_bytes(path.read_bytes()[:-20])
+    with process():
+        runs.begin(tmp_path)
+        runs.sweep(tmp_path, runs.rows())
+    (tmp_path / "later").mkdir()
+    (tmp_path / "trials.jsonl").rename(tmp_path / "later" / "trials.jsonl")
+    with process():
+        runs.begin(tmp_path / "later")
+    for folder, steps in ((tmp_path, [4, 6, 8, 12]), (tmp_path / "later", [4, 8, 12])):
+        assert list(shown(folder / "tensorboard" / "sweep")["sweep/best"]) == steps
+
+
+def test_a_kill_between_a_result_and_its_point_loses_none(tmp_path):
+    with process():
+        runs.begin(tmp_path)
+        folder = runs.network(tmp_path, 0, 0.75, killed=True)
+    assert "test/accuracy" not in curves(folder)
+    for _ in range(2):
+        with process():
+            runs.begin(tmp_path)
+    assert curves(folder)["test/accuracy"] == {2: 0.75}
+    assert curves(folder)["train/loss"] == {1: 2.0, 2: 1.0}

@@ -125,3 +125,55 @@ def test_a_resumed_run_is_the_same_one(tmp_path):
     assert (first[1]["sweep.num_candidates"], second[1]["sweep.num_candidates"]) == (8, 12)
     best = [points(one[2], "sweep/candidates", "sweep/best") for one in (first, second)]
     assert best == [{4: 0.5, 8: 0.75}, {12: 0.75}]
+
+
+def test_a_line_that_a_resumed_run_writes_again_is_logged_once(tmp_path):
+    """Offline, where W&B knows nothing of the process before. A restart's lines are others."""
+    with process():
+        runs.begin(tmp_path)
+        runs.train(tmp_path, [4.0, 3.0, 2.0])
+        runs.train(tmp_path / "store", [2.0, 1.5])
+        runs.end(tmp_path, "interrupted")
+    time.sleep(1.1)
+    path = tmp_path / "wandb.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"run": "half a li')
+    with process(), pytest.warns(UserWarning, match="wandb.jsonl: the last line was cut short"):
+        runs.begin(tmp_path)
+        runs.train(tmp_path, [3.0, 2.0, 1.0], start=1)  # two lines of which it had before
+        runs.train(tmp_path, [0.5, 0.25], start=3)  # as after a loss that is not finite
+        runs.train(tmp_path / "store", [2.0, 1.5, 1.25])
+        runs.end(tmp_path)
+    rows = [row for one in logged(tmp_path) for row in one[2]]
+    of_run = [(row["train/step"], row["train/loss"]) for row in rows if "train/step" in row]
+    assert of_run == [(1, 4.0), (2, 3.0), (3, 2.0), (4, 1.0), (4, 0.5), (5, 0.25)]
+    steps = [row["store/train/step"] for row in rows if "store/train/step" in row]
+    assert steps == [1, 2, 3]
+
+
+def test_lines_of_another_run_do_not_count(tmp_path):
+    """As those of a study's store, which another study trained in part."""
+    for number in range(2):
+        with process():
+            runs.begin(tmp_path)
+            runs.train(tmp_path, [4.0, 3.0])
+            runs.end(tmp_path)
+        (tmp_path / "wandb.json").unlink()
+        time.sleep(1.1 * (1 - number))
+    assert [len(points(one[2], "train/step", "train/loss")) for one in logged(tmp_path)] == [2, 2]
+
+
+def test_what_a_kill_left_untold_is_logged_by_the_next_process(tmp_path):
+    """A round, and a network; and once."""
+    for _ in range(2):
+        with process():
+            runs.begin(tmp_path)
+            runs.sweep(tmp_path, runs.rows(), killed_after=8)
+            runs.network(tmp_path, 0, 0.75, killed=True)
+            runs.end(tmp_path)
+        time.sleep(1.1)
+    first, second = logged(tmp_path)
+    best = [points(one[2], "sweep/candidates", "sweep/best") for one in (first, second)]
+    assert best == [{4: 0.5, 8: 0.75}, {12: 0.75}]
+    network = f"retrain/final/F4/{runs.arch_id(runs.ARCHS[runs.BEST])}/seed0/test/accuracy"
+    assert network not in first[3]
+    assert second[3][network] == 0.75
