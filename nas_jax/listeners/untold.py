@@ -1,7 +1,8 @@
 """What the files of a workdir have and nobody was told of, as events.
 
 A process may be killed between a line and its event, and a listener may have been chosen later.
-Lines of metrics.jsonl are told in any case: the next process writes those after its checkpoint anew.
+Lines of metrics.jsonl are told in any case: the next process writes those after its checkpoint
+anew.
 """
 
 import itertools

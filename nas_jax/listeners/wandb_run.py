@@ -2,14 +2,20 @@
 
 Project, entity, mode and key are those of W&B's own settings (WANDB_PROJECT, WANDB_ENTITY,
 WANDB_MODE, `wandb login`); the project is "nas_jax" if they name none. The id is kept in
-WORKDIR/wandb.json, W&B's files in WORKDIR/wandb/. A folder's wandb.jsonl has a line for all that was
-logged of it: W&B takes a line twice, and offline it cannot be asked.
+WORKDIR/wandb.json, W&B's files in WORKDIR/wandb/.
+
+W&B takes a line as often as it is given, and offline it cannot be asked. So a folder's wandb.jsonl
+has a mark for each line that W&B has on the disk. It writes what it was given up to 15 seconds
+later, and a kill loses that: a line gets its mark after a minute, or when the run ends.
 """
 
+import collections
 import io
+import math
 import os
 import re
 import secrets
+import time
 from pathlib import Path
 
 from nas_jax.listeners import base, outcome, untold
@@ -19,6 +25,7 @@ from nas_jax.storage import json_files, schemas
 
 FILE, LOGGED = "wandb.json", "wandb.jsonl"
 PROJECT = "nas_jax"
+CERTAIN = 60  # seconds after which a line is on the disk
 _MARK = {"run": schemas.TEXT}  # of a line, beside the numbers that tell it from others
 _STEP, _CANDIDATES = "train/step", "sweep/candidates"
 
@@ -31,7 +38,7 @@ class WandbRun(Listener):
         import wandb
 
         self._wandb, self._begun, self._best = wandb, event, {}
-        self._named, self._known = set(), {}
+        self._named, self._known, self._waiting = set(), {}, collections.deque()
         config = {name: outcome.plain(value) for name, value in event.values["config"].items()}
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
@@ -77,6 +84,7 @@ class WandbRun(Listener):
             self._log_best(event)
         finally:
             self._run.finish(exit_code=int(event.values["status"] != "done"))
+            self._mark(math.inf)
 
     def _log_best(self, event):
         space = self._begun.values["space"]
@@ -92,7 +100,7 @@ class WandbRun(Listener):
         """Log a row of a folder; each of its curves has the step of its own.
 
         Args:
-          mark: what tells it from others, for wandb.jsonl.
+          mark: what tells it from others, in wandb.jsonl.
         """
         prefix = base.folder_name(folder, self._begun)
         if prefix not in self._named:
@@ -100,7 +108,15 @@ class WandbRun(Listener):
             for names, step in (("train", _STEP), ("valid", _STEP), ("sweep", _CANDIDATES)):
                 self._run.define_metric(f"{prefix}{names}/*", step_metric=prefix + step)
         self._run.log({prefix + name: value for name, value in row.items()})
-        json_files.append_jsonl(folder / LOGGED, [{"run": self._run.id, **mark}])
+        now = time.monotonic()
+        self._waiting.append((now, folder / LOGGED, {"run": self._run.id, **mark}))
+        self._mark(now - CERTAIN)
+
+    def _mark(self, before):
+        """Write the marks of the lines that were logged before a time."""
+        while self._waiting and self._waiting[0][0] <= before:
+            _, path, mark = self._waiting.popleft()
+            json_files.append_jsonl(path, [mark])
 
     def _logged(self, folder):
         """Return the marks that earlier processes left in a folder."""

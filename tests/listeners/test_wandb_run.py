@@ -2,17 +2,26 @@
 
 import hashlib
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from nas_jax.listeners import wandb_run
 from nas_jax.runtime import events
+from nas_jax.storage import json_files
 from tests.listeners import runs
 
 wandb = pytest.importorskip("wandb", reason="needs wandb: pip install -e '.[wandb]'")
 
 pytestmark = pytest.mark.system
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -137,8 +146,9 @@ def test_a_line_that_a_resumed_run_writes_again_is_logged_once(tmp_path):
     time.sleep(1.1)
     path = tmp_path / "wandb.jsonl"
     path.write_bytes(path.read_bytes() + b'{"run": "half a li')
-    with process(), pytest.warns(UserWarning, match="wandb.jsonl: the last line was cut short"):
-        runs.begin(tmp_path)
+    with process():
+        with pytest.warns(UserWarning, match="wandb.jsonl: the last line was cut short"):
+            runs.begin(tmp_path)
         runs.train(tmp_path, [3.0, 2.0, 1.0], start=1)  # two lines of which it had before
         runs.train(tmp_path, [0.5, 0.25], start=3)  # as after a loss that is not finite
         runs.train(tmp_path / "store", [2.0, 1.5, 1.25])
@@ -148,6 +158,47 @@ def test_a_line_that_a_resumed_run_writes_again_is_logged_once(tmp_path):
     assert of_run == [(1, 4.0), (2, 3.0), (3, 2.0), (4, 1.0), (4, 0.5), (5, 0.25)]
     steps = [row["store/train/step"] for row in rows if "store/train/step" in row]
     assert steps == [1, 2, 3]
+
+
+KILLED = """
+import os, signal, sys
+from nas_jax.listeners import wandb_run
+from nas_jax.runtime import events
+from tests.listeners import runs
+with events.listening({"wandb": wandb_run.WandbRun()}):
+    runs.begin(sys.argv[1])
+    runs.train(sys.argv[1], [4.0, 3.0])
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_lines_that_a_kill_took_from_wandb_are_logged_again(tmp_path):
+    """It keeps them in memory for some seconds."""
+    env = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=ROOT, env=env)
+    assert killed.returncode == -signal.SIGKILL
+    (lost,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert not any(record.HasField("history") for record in records(lost))
+    shutil.rmtree(lost.parent)
+    with process():
+        runs.begin(tmp_path)
+        runs.train(tmp_path, [4.0, 3.0, 2.0])
+        runs.end(tmp_path)
+    ((*_, rows, _),) = logged(tmp_path)
+    assert points(rows, "train/step", "train/loss") == {1: 4.0, 2: 3.0, 3: 2.0}
+
+
+def test_a_line_is_marked_when_wandb_has_it_on_the_disk(tmp_path, monkeypatch):
+    with process():
+        runs.begin(tmp_path)
+        runs.train(tmp_path, [4.0, 3.0])
+        assert not (tmp_path / "wandb.jsonl").exists()
+        monkeypatch.setattr(wandb_run, "CERTAIN", 0)
+        runs.train(tmp_path, [2.0], start=2)
+        marks = json_files.read_jsonl(tmp_path / "wandb.jsonl")
+        assert [mark["train/step"] for mark in marks] == [1, 2, 3]
+        runs.end(tmp_path)
+    assert json_files.read_jsonl(tmp_path / "wandb.jsonl") == marks
 
 
 def test_lines_of_another_run_do_not_count(tmp_path):
