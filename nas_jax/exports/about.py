@@ -9,6 +9,11 @@ from typing import Any
 from nas_jax.storage import json_files, schemas
 
 FILE, FORMAT = "model.json", 1
+OF_STUDY = (
+    "it is a study's workdir, and networks of a study's store cannot be exported: train the "
+    "architecture in a workdir of its own by --mode=retrain --config.retrain.archs=.. and export "
+    "that"
+)
 _OWN = "digest"  # the field that is of all others
 
 SCHEMA = {
@@ -40,7 +45,7 @@ def read(folder: Path) -> dict[str, Any]:
     path = folder / FILE
     if not path.is_file():
         raise ValueError(
-            f"model={folder} is no exported network: there is no {path}; --mode=export writes one"
+            f"model={folder} is no exported network: there is no {path}; {_way_out(folder)}"
         )
     contents = json_files.read_json(path, SCHEMA)
     if _of_fields(contents) != contents[_OWN]:
@@ -51,6 +56,16 @@ def read(folder: Path) -> dict[str, Any]:
         if of_file(folder / name) != wanted:
             raise _changed(folder / name)
     return contents
+
+
+def _way_out(folder):
+    path = folder / "config.json"
+    if not path.is_file():
+        return "--mode=export writes one"
+    study = json_files.read_json(path, schemas.OBJECT).get("study")
+    if isinstance(study, dict) and study.get("parts"):
+        return OF_STUDY
+    return f"--mode=export --workdir={folder} writes one"
 
 
 def is_one(folder: Path) -> bool:

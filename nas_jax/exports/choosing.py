@@ -5,6 +5,7 @@ from statistics import fmean
 
 from nas_jax import naming
 from nas_jax.costs import widths
+from nas_jax.exports import about
 from nas_jax.exports.workdirs import Finished, Workdir
 from nas_jax.oneshot import class_metrics
 from nas_jax.spaces import choices
@@ -25,6 +26,8 @@ def choose(workdir: Workdir, network: str) -> tuple[list[Finished], str]:
 
     Raises: ValueError if there is no such network, architecture or group, or none is finished.
     """
+    if not workdir.finished and workdir.config.study.parts:
+        raise ValueError(f"workdir={workdir.directory}: {about.OF_STUDY}")
     if not workdir.finished:
         raise ValueError(
             f"workdir={workdir.directory} has no finished network (retrain/*/F*/*/seed*/"

@@ -1,7 +1,12 @@
-"""The folder of an export appears whole, and takes the place of an earlier export alone."""
+"""The folder of an export appears whole, and takes the place of an earlier export alone.
+
+Beside it lie `.NAME.HOST.PID.new`, which is being written, and for a moment `.NAME.HOST.PID.old`,
+the earlier export. A process that is killed leaves them; the next export of that name removes them.
+"""
 
 import contextlib
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,19 +34,46 @@ def replacing(folder: Path) -> Iterator[Path]:
     """
     check(folder)
     place = folder.resolve()
-    new, old = (place.with_name(f".{place.name}.{os.getpid()}.{what}") for what in ("new", "old"))
+    beside = f".{place.name}.{platform.node()}.{os.getpid()}"
+    new, old = (place.with_name(f"{beside}.{what}") for what in ("new", "old"))
+    _remove_dead(place, "new")
     new.mkdir(parents=True)
     try:
         yield new
         check(folder)
         if place.exists():
+            shutil.rmtree(old, ignore_errors=True)
             place.rename(old)
         try:
             new.rename(place)
-        except OSError:
+        except BaseException:
             if old.exists():
                 old.rename(place)
             raise
+        _remove_dead(place, "old")  # not before: it may be the only export that is whole
     finally:
-        for path in (new, old):
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _remove_dead(place, what):
+    """Remove what processes of this host left beside a place, unless they live.
+
+    This process does not count: it is done with it, or an earlier one had its number.
+    """
+    first, last = f".{place.name}.{platform.node()}.", f".{what}"
+    for path in place.parent.glob(f".*.{what}"):
+        pid = path.name.removeprefix(first).removesuffix(last)
+        if path.name == f"{first}{pid}{last}" and pid.isdecimal() and not _lives(int(pid)):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _lives(pid):
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's; no number of a process
+        pass
+    return True

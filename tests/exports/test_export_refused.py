@@ -1,6 +1,11 @@
 """What --mode=export refuses, and what it leaves as it is."""
 
+import os
+import platform
 import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -8,6 +13,7 @@ import nas_jax
 from nas_jax.exports import forms
 from nas_jax.storage import json_files
 from tests import launching
+from tests.configs import tiny_study
 from tests.exports import finished
 
 
@@ -97,6 +103,62 @@ def test_an_earlier_export_stays_until_there_is_another(run, tmp_path, monkeypat
     nas_jax.export(there, finished.OTHER_CELL, folder=path)
     assert nas_jax.load(path).about["architecture"] == finished.OTHER_CELL
     assert {path.name for path in tmp_path.iterdir()} == {"run", name}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from nas_jax.exports import places
+rename = Path.rename
+def renamed(path, to):
+    rename(path, to)
+    if to.suffix == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+Path.rename = renamed
+with places.replacing(Path(sys.argv[1])) as new:
+    if sys.argv[2] == ".new":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("when", [".new", ".old"])
+def test_what_a_killed_export_left_is_removed_by_the_next(when, run, exported, tmp_path):
+    """Killed while it wrote, or when the earlier export had made room. What lives stays."""
+    place = tmp_path / "net[@]work"
+    shutil.copytree(exported, place)
+    killed = subprocess.run([sys.executable, "-c", KILLED, place, when])
+    assert killed.returncode == -signal.SIGKILL
+    left = [path for path in tmp_path.iterdir() if path != place]
+    assert {path.suffix for path in left} == {".new", when}
+    pids = {"1": "lives", "x": "is none", os.getpid(): "was an earlier one of the same number"}
+    others = [tmp_path / f".{place.name}.{platform.node()}.{pid}.new" for pid in pids]
+    others += [tmp_path / f".{place.name}.elsewhere.999999999.new", tmp_path / ".another.2.new"]
+    others.append(others[2].with_suffix(".old"))
+    for path in others:
+        path.mkdir()
+        (path / "model.py").touch()
+    del others[-1], others[2]
+    nas_jax.export(run, folder=place)
+    assert set(tmp_path.iterdir()) == {place, *others}
+    assert nas_jax.load(place).about["verification"]["verified"]
+
+
+def test_the_workdir_of_a_study_is_refused_with_the_way_out(tmp_path):
+    """As a model, too; a run's workdir is told from it."""
+    of_study = tmp_path / "study"
+    json_files.write_json(of_study / "config.json", tiny_study.get_config().to_dict())
+    code, errors = launching.main("--mode=export", f"--workdir={of_study}")
+    (line,) = [line for line in errors.splitlines() if "error: " in line]
+    assert code == 2
+    assert f"workdir={of_study}: it is a study's workdir, and networks of a study's store" in line
+    assert "--mode=retrain --config.retrain.archs=.. and export that" in line
+    with pytest.raises(ValueError, match=r"no .*/model.json; it is a study's workdir, .* export"):
+        nas_jax.load(of_study)
+
+
+def test_a_workdir_is_no_model(run):
+    with pytest.raises(ValueError, match=f"no .*/model.json; --mode=export --workdir={run} writes"):
+        nas_jax.load(run)
 
 
 def test_a_folder_that_cannot_be_written_is_named(run, tmp_path):
