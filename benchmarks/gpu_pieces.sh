@@ -167,6 +167,18 @@ piece_standalone() {
   settle
 }
 
+# The best network of the piece standalone, as a user would take it home.
+piece_export() {
+  local workdir=$OUT/runs/standalone-$NETWORKS-$EPOCHS network=$OUT/$PIECE/network
+  need_images
+  [[ $(helper state "$OUT" standalone) == "done" ]] || skip "the piece standalone is not done"
+  "$PYTHON" -c "import flatbuffers" 2>/dev/null || skip "no flatbuffers: pip install '.[export]'"
+  try run "$PYTHON" launch.py --mode=report --workdir="$workdir"
+  run "$PYTHON" launch.py --mode=export --workdir="$workdir" --folder="$network" || CODE=$?
+  ((CODE)) || try helper exported "$OUT" "$PIECE" "$workdir" "$network"
+  settle
+}
+
 piece_tests() {
   local file xml=$OUT/tests/junit.xml files=() code=0
   for file in ${DRY_TESTS:-"${TESTS[@]}"}; do files+=("tests/${file%/*}/test_${file##*/}.py"); done

@@ -4,6 +4,7 @@ python -m benchmarks.gpu_runbook environment OUT          what is here; fails if
 python -m benchmarks.gpu_runbook state OUT PIECE
 python -m benchmarks.gpu_runbook note OUT PIECE CODE SECONDS
 python -m benchmarks.gpu_runbook {training,scores,ranking,networks} OUT PIECE WORKDIR
+python -m benchmarks.gpu_runbook exported OUT PIECE WORKDIR NETWORK
 python -m benchmarks.gpu_runbook bandwidth OUT
 python -m benchmarks.gpu_runbook tests OUT JUNIT_XML
 python -m benchmarks.gpu_runbook pack OUT FOLDER
@@ -27,6 +28,8 @@ from benchmarks import carry
 
 STATES = {0: "done", 77: "skipped", 137: "unfinished", 143: "unfinished"}  # by exit code
 RESAMPLES = 200  # for an interval of tau: as many as thousands of architectures get anyway
+EXPORTED_AT_ONCE = 500  # images
+EXPORTED_OFF = 1e-4  # of the largest logit; another device adds in another order
 GOOD_SCORE = 0.80  # of whose share the paper speaks
 
 
@@ -169,6 +172,45 @@ def networks(out: Path, piece: str, directory: Path) -> None:
         _record(out, piece, f"{group}, F = {filters}", directory, unit="per cent", **facts)
 
 
+def exported(out: Path, piece: str, directory: Path, folder: Path) -> None:
+    """What an exported network's StableHLO does on this device: its accuracy, and how far its
+    logits are off those of a CPU.
+
+    Exits where it is not the network: another accuracy, or logits further off than rounding.
+    """
+    import jax
+    import numpy as np
+
+    from nas_jax.exports import about, forms
+    from nas_jax.exports.workdirs import Workdir
+
+    said, (data, why) = about.read(folder)["verification"], Workdir(directory).read_data
+    if data is None or not said["verified"]:
+        sys.exit(f"error: {folder} is not verified: {said['why_not'] or why}")
+    wanted, function = said["accuracy"], jax.jit(forms.read_stablehlo(folder / forms.STABLEHLO))
+    right, off = 0, 0.0
+    for number, (images, truth) in enumerate(data.in_order(wanted["split"], EXPORTED_AT_ONCE)):
+        logits = np.asarray(function(images))
+        right += int((logits.argmax(-1) == truth).sum())
+        if not number:
+            with jax.default_device(jax.devices("cpu")[0]):
+                on_cpu = np.asarray(function(images))
+            off = float(np.abs(logits - on_cpu).max() / np.abs(on_cpu).max())
+    accuracy, count = right / wanted["num_images"], wanted["num_images"]
+    differing = round(abs(accuracy - wanted["accuracy_of_result_json"]) * count)
+    facts = {
+        "platform": jax.default_backend(),
+        "accuracy": accuracy,
+        **{name: wanted[name] for name in ("split", "num_images", "accuracy_of_result_json")},
+        "differs_by_images": differing,
+        "logits_off_by": off,
+        "page": (directory / "report" / "index.html").exists(),
+    }
+    _record(out, piece, "exported", directory, **facts)
+    if differing > wanted["may_differ_by_images"] or off > EXPORTED_OFF:
+        sys.exit(f"error: on {facts['platform']} it is another network: {facts}")
+
+
 def _results(directory):
     from nas_jax import spaces
     from nas_jax.report import results
@@ -258,8 +300,8 @@ def _write(path, value):
 COMMANDS = {
     function.__name__: function
     for function in (
-        *(environment, state, note, training, scores, ranking, networks, bandwidth, tests),
-        *(pack, unpack),
+        *(environment, state, note, training, scores, ranking, networks, exported),
+        *(bandwidth, tests, pack, unpack),
     )
 }
 PATHS = ("out", "directory", "folder", "xml")

@@ -15,6 +15,7 @@
 #   PIECE/            results as lines of JSON, in the form of `python -m benchmarks`
 #   logs/PIECE.log    what was printed
 #   runs/             workdirs of launch.py
+#   export/network/   the best stand-alone network, exported
 #   cache/            JAX's compilation cache
 #   data/, site/      the data set joined of its parts, packages out of wheels
 #   carry/            what is needed to go on elsewhere, packed: state.tar.gz.0, .1, ..
@@ -55,6 +56,7 @@ nasbench_macro_per_use|540|cifar10, table|the same with supernet.per_use_gradien
 nasbench201|540|cifar10, table|NAS-Bench-201 at full size: Kendall's tau with the published accuracies
 nasbench201_per_use|540|cifar10, table|the same with supernet.per_use_gradients
 standalone|540|cifar10, sweep|top, random, small and all-on networks of the sweep at F = 16
+export|300|cifar10, standalone|the best of these as StableHLO on the GPU, beside a CPU; the report's page
 tests|540|-|the test suite's fast part"
 readonly GRACE=40              # seconds from SIGTERM to SIGKILL: a long compilation hears no signal
 readonly SKIPPED=77 ENDED=143  # exit codes of a piece; the second, of all that SIGTERM ends

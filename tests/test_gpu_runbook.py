@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import carry
+from nas_jax.exports import about
 
 pytestmark = pytest.mark.system
 
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = "benchmarks/gpu_runbook.sh"
 PIECES = (
     *("device", "train_step", "scoring", "supernet", "sweep"),
-    *("nasbench201_per_use", "standalone", "tests"),
+    *("nasbench201_per_use", "standalone", "export", "tests"),
 )
 SETTINGS = ("XLA_FLAGS", "TFDS_DATA_DIR", "NAS_BENCH_DIR", "LIMIT", "TOTAL", "CARRY", "EXECUTIONS")
 
@@ -98,9 +99,43 @@ def test_results_are_those_that_were_asked_for(done):
     assert [group["case"] for (group,) in groups] == [
         f"{name}, F = 2" for name in ("all_on", "top")
     ]
+    (exported,) = rows(done / "export" / "exported.jsonl")
+    assert exported["accuracy"] == exported["accuracy_of_result_json"]
+    assert (exported["platform"], exported["logits_off_by"]) == ("cpu", 0)
+    assert (exported["num_images"], exported["page"]) == (32, True)
+    assert json.loads((done / "export" / "network" / "model.json").read_text())["verification"]
     (tests,) = rows(done / "tests" / "tests.jsonl")
     assert tests["tests"] > 0
     assert tests["failed"] == []
+
+
+@pytest.mark.parametrize("damage", ["accuracy", "arrays", "unverified"])
+def test_an_export_that_is_not_the_network_fails_its_piece(done, tmp_path, damage):
+    """Its piece says so, though a line says what was measured."""
+    out, folder = tmp_path / "out", tmp_path / "out" / "export" / "network"
+    shutil.copytree(done / "export", out / "export")
+    shutil.copy(done / "environment.json", out)
+    said = json.loads((folder / "model.json").read_text())
+    if damage == "accuracy":
+        said["verification"]["accuracy"]["accuracy_of_result_json"] += 0.25
+    elif damage == "unverified":
+        said["verification"] |= {"verified": False, "why_not": "none of mine"}
+    else:
+        (folder / "model.stablehlo").write_bytes(b"")
+    del said["digest"]
+    about.write(folder, said)
+    (workdir,) = done.glob("runs/standalone-*")
+    command = ["benchmarks.gpu_runbook", "exported", out, "export", workdir, folder]
+    ended = subprocess.run(
+        [sys.executable, "-m", *map(str, command)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    message = {
+        "accuracy": "error: on cpu it is another network: ",
+        "arrays": "model.stablehlo was changed since the export",
+        "unverified": "is not verified: none of mine",
+    }
+    assert message[damage] in ended.stderr
 
 
 def test_a_second_call_repeats_nothing(done):
