@@ -191,19 +191,23 @@ def _told(run, mode, mine, also):
 
 def _open(run, mode):
     """Make the workdir, or check that it is this run's, or may become so."""
-    config, inputs, grows = run.config.to_dict(), _inputs(run, mode), mode != "study"
+    config, inputs, rules = run.config.to_dict(), _inputs(run, mode), _rules(run, mode)
     if mode == "report" and (run.workdir / "config.json").exists():  # which may be in use
-        workdir.check(run.workdir, config, inputs, grows=grows)
+        workdir.check(run.workdir, config, inputs, **rules)
         return
-    workdir.open_workdir(run.workdir, config, inputs, run.data.facts(), grows=grows)
+    workdir.open_workdir(run.workdir, config, inputs, run.data.facts(), **rules)
     workdir.write_splits(run.workdir, run.data.origins_by_split())
+
+
+def _rules(run, mode):
+    """Return what of a workdir may change, as keyword arguments of `workdir.check`."""
+    return {"grows": mode != "study", "turns": supernet.has_turns(run)}
 
 
 def _preview(run):
     """Say what the run will take, and check that it may begin, or go on, in its folder."""
     mode = "study" if run.config.study.parts else "search"
-    grows = mode != "study"
-    workdir.check(run.workdir, run.config.to_dict(), _inputs(run, mode), grows=grows)
+    workdir.check(run.workdir, run.config.to_dict(), _inputs(run, mode), **_rules(run, mode))
     with _explained(run.workdir, "supernet"):
         return preview.text(run, mode)
 

@@ -1,5 +1,6 @@
 """A workdir grows: what is there stays; what is added is as if it had been asked for at once."""
 
+import contextlib
 import json
 import shutil
 
@@ -125,3 +126,27 @@ def test_a_folder_in_which_nothing_was_made_takes_any_config(tmp_path):
     pipeline.run(other, "supernet", tmp_path / "run")
     there = json.loads((tmp_path / "run" / "data.json").read_text())
     assert there["fingerprint"] == nas_jax.build.build_run(other, "unused").data.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "refused"),
+    [
+        ("supernet.sampler", "strategy", True),
+        ("supernet.variant", "pbt", True),
+        ("supernet.variant", "morphnet", False),
+        ("supernet.sampler", "fair", False),
+    ],
+)
+def test_a_sweep_may_change_unless_the_supernet_was_trained_by_it(tmp_path, field, value, refused):
+    """By turns between its steps; pipeline and storage agree on who has them."""
+    options = {"supernet.variant_options": (("population", 2),)} if value == "pbt" else {}
+    fields = {field: value, "supernet.strategy_every": 10, **options}
+    first, other = config_of(**fields), config_of(**fields, **{"sweep.seed": 1})
+    pipeline.run(first, "report", tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    with (
+        pytest.raises(ValueError, match=r"another config: sweep\.seed")
+        if refused
+        else contextlib.nullcontext()
+    ):
+        pipeline.run(other, "report", tmp_path)

@@ -38,13 +38,14 @@ class Decided:
     Args:
       workdir: the folder.
       config: its config.json.
+      turns: whether the sweep's fields decide the training of a supernet, too.
     """
 
-    def __init__(self, workdir: Path, config: Mapping[str, Any]):
-        sweep, supernet = _section(config, "sweep"), _section(config, "supernet")
+    def __init__(self, workdir: Path, config: Mapping[str, Any], turns: bool):
+        sweep = _section(config, "sweep")
         there = {name for name in _FIELDS if (workdir / name).exists()}
         self._fields = {field for name in there for field in _FIELDS[name]}
-        if there & {"checkpoints", "metrics.jsonl"} and _has_turns(supernet):
+        if there & {"checkpoints", "metrics.jsonl"} and turns:
             self._fields |= {*_SWEEP}
         if any(workdir.glob("retrain/final/F*/*/warm*")):
             self._fields |= {*_SUPERNET}
@@ -84,16 +85,6 @@ def _tuned_protocols(config):
         groups = _section(config, "retrain", name, "groups")
         if groups.get("tuned") or groups.get("narrowed"):
             yield name
-
-
-def _has_turns(supernet):
-    """Say whether the sweep's fields decide the training of a supernet, too.
-
-    These names are those without a turn in `training.supernet`; for others the answer is yes.
-    """
-    known = ("path_dropout", "single_path", "fair", "sandwich")
-    variants = ("none", "smash", "morphnet")
-    return supernet.get("sampler") not in known or supernet.get("variant", "none") not in variants
 
 
 def remove_outdated(workdir: Path, changed: Iterable[str]) -> None:

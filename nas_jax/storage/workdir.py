@@ -47,6 +47,7 @@ def open_workdir(
     facts: Mapping[str, Any] = MappingProxyType({}),
     *,
     grows: bool = False,
+    turns: bool = False,
 ) -> None:
     """Make a workdir, or check that an existing one belongs to this config and these inputs.
 
@@ -61,10 +62,11 @@ def open_workdir(
         also which form of a method is used (`compatibility.mended`).
       facts: for data.json of a new workdir, what else is said of the images; it is not compared.
       grows: whether fields may differ on which nothing in the folder depends yet (`decided`).
+      turns: whether a supernet depends on the sweep's fields; it counts where `grows`.
 
     Raises: ValueError that names the fields that differ and proposes another workdir.
     """
-    changed, is_used = check(workdir, config, inputs, grows=grows)
+    changed, is_used = check(workdir, config, inputs, grows=grows, turns=turns)
     config = json_files.finite(config)
     if changed and is_used:
         config = _grown(workdir, changed, config)
@@ -81,7 +83,12 @@ def open_workdir(
 
 
 def check(
-    workdir: Path, config: dict, inputs: dict[str, str | None], *, grows: bool = False
+    workdir: Path,
+    config: dict,
+    inputs: dict[str, str | None],
+    *,
+    grows: bool = False,
+    turns: bool = False,
 ) -> tuple[list[str], bool]:
     """Check that a workdir is of this config and these inputs, or none yet; see `open_workdir`.
 
@@ -90,7 +97,7 @@ def check(
     path, here = workdir / "config.json", _comparable(json_files.finite(config))
     there = _comparable(json_files.read_json(path, schemas.CONFIG)) if path.exists() else here
     found = list(_differing(there, here))
-    used = decided.Decided(workdir, there)
+    used = decided.Decided(workdir, there, turns)
     study = there.get("study")
     is_study = isinstance(study, dict) and bool(study.get("parts"))  # its files lie elsewhere
     grows = grows and not is_study

@@ -44,7 +44,7 @@ def train(run: Run) -> None:
     if not needs_supernet(score):
         logger.info("no supernet: sweep.score=%r needs none", score)
         return
-    if _has_turns(run):
+    if has_turns(run):
         run.constraints.check()
     training(run).fit(run.workdir, seed=run.config.seed)
 
@@ -66,15 +66,18 @@ def check(run: Run) -> None:
             f"config.sweep.num_checkpoints={asked}, but a training of {total} steps with "
             f"checkpoint_every={every} saves {saved}; lower one of the two"
         )
-    if _has_turns(run) and config.supernet.strategy_every > total:
+    if has_turns(run) and config.supernet.strategy_every > total:
         raise ValueError(
             f"config.supernet.strategy_every={config.supernet.strategy_every}, but there are "
             f"only {total} steps: no candidate would be evaluated during them; lower it"
         )
 
 
-def _has_turns(run):
-    """Say whether candidates are evaluated in turns between the steps."""
+def has_turns(run: Run) -> bool:
+    """Say whether candidates are evaluated in turns between the steps.
+
+    The fields of the sweep then decide the training, too.
+    """
     return run.config.supernet.sampler == "strategy" or run.variant.selection is not None
 
 

@@ -88,6 +88,18 @@ def test_a_field_may_change_if_nothing_that_is_there_depends_on_it(
         workdir.check(tmp_path, THERE | sound | here, {"fingerprint": "f0"}, grows=True)
 
 
+@pytest.mark.parametrize(
+    ("files", "refused"), [("checkpoints/1", True), ("metrics.jsonl", True), ("log.txt", False)]
+)
+def test_a_supernet_of_turns_depends_on_the_sweep_too(tmp_path, files, refused):
+    json_files.write_json(tmp_path / "config.json", THERE)
+    (tmp_path / files).parent.mkdir(exist_ok=True)
+    (tmp_path / files).touch()
+    other, inputs = THERE | {"sweep": THERE["sweep"] | {"score": "kl"}}, {"fingerprint": "f0"}
+    with pytest.raises(ValueError, match=r"sweep\.score") if refused else contextlib.nullcontext():
+        workdir.check(tmp_path, other, inputs, grows=True, turns=True)
+
+
 def test_only_code_that_a_stage_has_used_must_stay(tmp_path):
     """An evaluator that failed is mended; the space of the supernet is not."""
     config = THERE | {
