@@ -27,17 +27,17 @@ _CIFAR = 45_000, 5_000, 10_000
 def run(args: Any) -> None:
     """Compile each program of the config for the target, a line each, and one of JSON."""
     try:
-        _run(args)
+        with targets.compiling():
+            _run(args)
     except ValueError as error:
         sys.exit(f"benchmarks: error: {error}")
 
 
 def _run(args):
-    targets.on_cpu()
     devices, target = targets.devices(args.target), targets.TARGETS[args.target]
     config = config_lib.load(args.config)
     for execution in args.executions:
-        config.supernet.execution = execution
+        config.supernet.execution, config.table = execution, ""
         made = fit.made_for(config, target)
         data = _Shapes.of(made)
         run = build.build_run(made, "runs/none", data=data, num_devices=len(devices))

@@ -118,11 +118,8 @@ def check(
 ) -> str:
     """Return what a run will take, as the mode "check" prints it; nothing is written.
 
-    Args:
-      target: of `aot.targets.TARGETS`: compile the run's programs for these accelerators, which
-        need not be there, and say whether they fit; None: try it on this machine.
-
-    Other arguments and errors as of `run`.
+    `target` is of `aot.targets.TARGETS`: the programs are compiled for these accelerators, which
+    need not be there (`aot.fit`); None: on this machine. Other arguments and errors as of `run`.
     """
     if target is None:
         return _preview(_begin(config, "check", directory, space, data)[0])

@@ -55,7 +55,11 @@ def text(
     Raises: ValueError if there is no such target, its compiler is not installed, or the run cannot
       be built for that many devices.
     """
-    targets.on_cpu()
+    with targets.compiling():
+        return _text(config, directory, name, space, data)
+
+
+def _text(config, directory, name, space, data):
     devices, target = targets.devices(name), targets.TARGETS[name]
     run = build.build_run(
         made_for(config, target), directory, space=space, data=data, num_devices=len(devices)

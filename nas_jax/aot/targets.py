@@ -4,12 +4,15 @@ A TPU's compiler is the package `libtpu`, a GPU's the packages of `jax[cuda12]`;
 device or a driver. The extra `[aot]` installs the first. Peaks are the makers' own figures.
 """
 
+import contextlib
 import functools
 import importlib.metadata
 import os
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from nas_jax import naming
 
@@ -121,6 +124,19 @@ def _topology(name):
     return topologies.get_topology_desc(platform="cuda", **one)
 
 
-def on_cpu() -> None:
-    """Let JAX itself run on the CPU alone, so that no missing device is waited for."""
+@contextlib.contextmanager
+def compiling() -> Iterator[None]:
+    """Compile for targets in the block, which should come before JAX's first computation.
+
+    JAX itself runs on the CPU, so that no missing device is waited for. Its cache of programs is
+    left out: it cannot read those of a device that is not there.
+    """
     jax.config.update("jax_platforms", "cpu")
+    kept = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # JAX looks at the setting once
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", kept)
+        compilation_cache.reset_cache()
