@@ -17,7 +17,7 @@ from nas_jax.candidates import evaluators
 from nas_jax.config.variants import flatten
 from nas_jax.costs import params_flops
 from nas_jax.data import augment
-from nas_jax.oneshot import accuracy
+from nas_jax.oneshot import accuracy, schedule
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
 from nas_jax.runtime.progress import duration
@@ -110,9 +110,10 @@ def _any_params(run):
 
 
 def _pass(run):
-    sweep, net = run.config.sweep, run.supernet()
+    sweep, archs = run.config.sweep, jax.device_get(_candidates(run))
     images, labels = run.data.fixed("valid", sweep.batch_size)
-    params, archs = _any_params(run), distributed.part(_candidates(run))
+    _, net = schedule.plan(run.supernet(), archs, distributed.num_global())
+    params, archs = _any_params(run), distributed.part(archs)
     prepare = augment.standardiser(run.data)
     count = accuracy.compiled_correct(net, prepare=prepare, metric=run.config.metric)
     arguments = distributed.replicate(({"params": params}, {}, images, labels))

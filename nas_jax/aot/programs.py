@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from nas_jax.data import augment
-from nas_jax.oneshot import accuracy, batch_statistics
+from nas_jax.oneshot import accuracy, batch_statistics, schedule
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
 from nas_jax.spaces.params import params_shape
@@ -99,6 +99,9 @@ def lowered_round(run: Run, devices: Sequence[jax.Device]) -> jax.stages.Lowered
     """Return the program that evaluates a round of candidates on a batch of images."""
     sweep, net = run.config.sweep, run.supernet()
     fixed = sweep.bn != "batch"
+    if sweep.bn != "recalibrate":  # as much room as random candidates need
+        drawn = run.space.sample(rng.key(1), (sweep.candidates_per_batch,))
+        net = schedule.plan(net, jax.device_get(drawn), len(devices))[1]
     count = accuracy.compiled_correct(
         net.clone(bn="running") if fixed else net,
         prepare=augment.standardiser(run.data),

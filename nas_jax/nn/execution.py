@@ -7,7 +7,10 @@ masked    compute every option for every group, and multiply by the weights. Fas
           work is cheap and branches are dear.
 switch    skip an option whose weight is zero, by a conditional per option. For one group only.
 dispatch  gather the groups that use an option, compute it for them, and scatter the results back,
-          as a mixture of experts does. The number of groups is rounded up to a few fixed ones.
+          as a mixture of experts does. The number of groups is rounded up to a few fixed ones, of
+          which a branch takes one. "dispatch:6" has room for 6 groups of each option, and no
+          branch: the caller, who knows the masks, sees to it that no option is used by more. A
+          group that finds no room gets NaN.
 """
 
 import functools
@@ -24,6 +27,29 @@ from nas_jax.nn import skipping
 
 NAMES = ("masked", "switch", "dispatch")
 _SHARES = (1 / 4, 1 / 2, 1)  # of the groups: the sizes for which "dispatch" has a program
+# The same where the masks are known before: few programs, since each is compiled; then "masked".
+_ROOMS = (3 / 8, 7 / 16, 1 / 2)
+
+
+def with_room(users: int, groups: int) -> str:
+    """Name the execution "dispatch" that has room for `users` of the groups of each option.
+
+    It is one of a few, of which the last is "masked": it has room for all.
+    """
+    rooms = (math.ceil(share * groups) for share in _ROOMS)
+    return next((f"dispatch:{room}" for room in rooms if users <= room < groups), "masked")
+
+
+def split(name: str) -> tuple[str, int | None]:
+    """Split "dispatch:6" into the name and the capacity; None: it has none.
+
+    Raises: ValueError if there is no such execution.
+    """
+    first, _, capacity = name.partition(":")
+    if first == "dispatch" and capacity.isdecimal() and int(capacity):
+        return first, int(capacity)
+    naming.check("execution", name, NAMES)
+    return name, None
 
 
 def resolve(name: str, platform: str) -> str:
@@ -47,7 +73,7 @@ def weighted_sum(
     """Compute the weighted sum of k options.
 
     Args:
-      execution: one of `NAMES`.
+      execution: one of `NAMES`, or of `with_room`.
       functions: of each option, (params, input) -> [G, ...], all of one shape and dtype. Pure and
         hashable: "switch" traces a sum once for equal functions.
       params: of each option, a tree of arrays.
@@ -60,9 +86,11 @@ def weighted_sum(
     Raises:
       ValueError: "switch" has more than one group, or there is no such execution.
     """
-    naming.check("execution", execution, NAMES)
+    name, capacity = split(execution)
     weights = lax.stop_gradient(weights)
-    compute = {"masked": _masked, "switch": _switch, "dispatch": _dispatch}[execution]
+    compute = {"masked": _masked, "switch": _switch, "dispatch": _dispatch}[name]
+    if capacity is not None:
+        compute = functools.partial(_dispatch_to_room, capacity)
     return compute(tuple(functions), tuple(params), tuple(inputs), weights)
 
 
@@ -101,24 +129,55 @@ def _switch(functions, params, inputs, weights):
 
 
 def _dispatch(functions, params, inputs, weights):
-    return sum(map(_dispatch_one, functions, params, inputs, weights.T))
+    return sum(map(_dispatch_one, functions, params, inputs, weights.T, _ranks(weights).T))
 
 
-def _dispatch_one(function, params, x, weight):
+def _ranks(weights):
+    """Return the place of each group for each option, int32 [G, k]; those that use it are first."""
+    on = weights != 0
+    users, others = (jnp.cumsum(which, 0, dtype=jnp.int32) for which in (on, ~on))
+    return jnp.where(on, users, users[-1] + others) - 1
+
+
+def _first(rank, capacity):
+    """Return the groups of the first places, int32 [capacity]; without sorting, which is slow."""
+    return jnp.argmax(rank == jnp.arange(capacity, dtype=jnp.int32)[:, None], 1)
+
+
+def _is_shared(x, num_groups):
+    """Say whether the groups share an input, so that an option is computed once for all."""
+    return {leaf.shape[0] for leaf in jax.tree.leaves(x)} != {num_groups}
+
+
+def _dispatch_to_room(capacity, functions, params, inputs, weights):
+    """Compute each option for `capacity` groups, which is room for those that use it."""
+    ranks = _ranks(weights)
+
+    def one(function, params, x, weight, rank):
+        if _is_shared(x, len(weight)):
+            return scaled(function(params, x), weight)
+        chosen = _first(rank, capacity)
+        picked = jax.tree.map(lambda leaf: _pick(leaf, chosen, rank), x)
+        return scaled(_place(function(params, picked), chosen, rank), weight)
+
+    total = sum(map(one, functions, params, inputs, weights.T, ranks.T))
+    lost = jnp.any((weights != 0) & (ranks >= capacity), 1)
+    return jnp.where(lost.reshape(-1, *[1] * (total.ndim - 1)), jnp.nan, total)
+
+
+def _dispatch_one(function, params, x, weight, rank):
     """Compute one option for the groups that use it, by the smallest program that holds them."""
     num_groups = weight.shape[0]
-    if {leaf.shape[0] for leaf in jax.tree.leaves(x)} != {num_groups}:  # shared: once for all
+    if _is_shared(x, num_groups):
         return scaled(function(params, x), weight)
     out = jax.eval_shape(function, params, x)
     capacities = sorted({math.ceil(share * num_groups) for share in _SHARES})
-    order = jnp.argsort(weight == 0, stable=True)  # groups that use the option come first
-    rank = jnp.argsort(order)
 
     def off(params, x):
         return jnp.zeros((num_groups, *out.shape[1:]), out.dtype)
 
     def run(capacity, params, x):
-        chosen = order[:capacity]
+        chosen = _first(rank, capacity)
         picked = jax.tree.map(lambda leaf: _pick(leaf, chosen, rank), x)
         return _place(function(params, picked), chosen, rank)
 

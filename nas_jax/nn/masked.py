@@ -67,6 +67,8 @@ class MixedOp(nn.Module):
       builders: one for each option; builder(name=...) returns the op's module or function.
       on: numbers of the options that are built; all of them in a supernet.
       execution: how the sum is computed under masks; see `nas_jax.nn.execution`.
+
+    Its name is that of the Choice.
     """
 
     builders: Sequence[Callable[..., Callable]]
@@ -92,8 +94,8 @@ class MaskedConcat(nn.Module):
         that are on in any group. So a supernet can begin like one of its stand-alone networks.
       norm: builder of the batch norm.
       kernel_init: from the fan-in to an initialiser.
-      execution: as in `MixedOp`. "masked" is one `kernels.pointwise_of_concat`; the others sum a
-        product for each input.
+      execution: as in `MixedOp`. "switch" and "dispatch" sum a product for each input; the others
+        are one `kernels.pointwise_of_concat`.
     """
 
     features: int
@@ -110,7 +112,8 @@ class MaskedConcat(nn.Module):
         init = self._initialiser([inputs[j][0].shape[-1] for j in self.on], mask)
         options = [_ConcatSlice(self.features, self.norm, init, name=str(j)) for j in self.on]
         inputs = [inputs[j] for j in self.on]
-        if mask is not None and self.execution != "masked" and not self.is_initializing():
+        apart = self.execution in ("switch", "dispatch")
+        if mask is not None and apart and not self.is_initializing():
             return _weighted_sum(self, options, inputs, mask)
         parts, kernels_ = zip(*(option.parts(*x) for option, x in zip(options, inputs)))
         if mask is not None:

@@ -66,7 +66,7 @@ class Network(nn.Module):
 
     def __post_init__(self):
         naming.check("bn", self.bn, layers.STATISTICS)
-        naming.check("execution", self.execution, execution.NAMES)
+        execution.split(self.execution)  # raises
         naming.check("dtype", _dtype_name(self.dtype), DTYPES)
         if not isinstance(self.relu_before_bn, bool | np.bool_):
             raise ValueError(f"relu_before_bn={self.relu_before_bn!r} must be True or False")
@@ -124,7 +124,7 @@ class Network(nn.Module):
             return self.one_after_the_other(variables, images, archs)
         if self.execution == "switch":
             return jax.lax.map(lambda pair: one(*pair), (archs, per_arch))
-        if self.execution == "dispatch" and not per_arch:
+        if execution.split(self.execution)[0] == "dispatch" and not per_arch:
             return self.apply(variables, images[None], archs)
         return jax.vmap(one)(archs, per_arch)
 

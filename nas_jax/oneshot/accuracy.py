@@ -61,7 +61,9 @@ class OneShotAccuracy:
         self._devices, self._num_images, self._metric = devices, len(images), metric
         fixed = calibration is not None or "batch_stats" in variables
         evaluated = net.clone(bn="running") if fixed else net
-        self._correct = compiled_correct(evaluated, prepare=prepare, devices=devices, metric=metric)
+        options = {"prepare": prepare, "devices": devices, "metric": metric}
+        self._correct = functools.partial(compiled_correct, **options)
+        self._net, self._is_planned = evaluated, calibration is None
         self._variables = distributed.replicate(variables, devices)
         self._batches = [
             distributed.replicate((images[i : i + batch_size], labels[i : i + batch_size]), devices)
@@ -73,14 +75,16 @@ class OneShotAccuracy:
 
     def __call__(self, archs: Any) -> np.ndarray:
         """Evaluate masks [N, k]."""
-        return schedule.evaluate_sorted(self._evaluate, archs)
+        if not self._is_planned:  # each candidate has variables of its own
+            return schedule.evaluate_sorted(functools.partial(self._evaluate, self._net), archs)
+        num_devices = distributed.num_global(self._devices)
+        order, net = schedule.plan(self._net, jax.device_get(archs), num_devices)
+        return schedule.in_order(order, functools.partial(self._evaluate, net), archs)
 
-    def _evaluate(self, archs):
-        archs = distributed.part(archs, self._devices)
+    def _evaluate(self, net, archs):
+        archs, correct = distributed.part(archs, self._devices), self._correct(net)
         calibrated = self._calibrate(archs)
-        counts = [
-            self._correct(self._variables, calibrated, *batch, archs) for batch in self._batches
-        ]
+        counts = [correct(self._variables, calibrated, *batch, archs) for batch in self._batches]
         total = np.sum(jax.device_get(counts), 0)
         answers = distributed.whole(total, self._devices)
         return class_metrics.of_answers(self._metric, answers, self._num_images)
