@@ -45,7 +45,7 @@ def _parser():
     add("--blocks", type=int, default=4, help="per cell")
     add("--image-size", type=int, default=32, help="pixels")
     add("--images", type=int, nargs="+", default=[64, 512], help="scoring: images per candidate")
-    add("--candidates", type=int, default=16, help="scoring: candidates per measurement")
+    add("--candidates", type=int, default=16, help="scored at once, on each device")
     add("--batch-size", type=int, default=256, help="train_step: images per step")
     add("--all-on", type=int, default=64, help="train_step: images with all paths on; 0: none")
     add("--ghost-batch-size", type=int, default=32, help="train_step: images per ghost batch")

@@ -38,6 +38,7 @@ def _run(args):
     config = config_lib.load(args.config)
     for execution in args.executions:
         config.supernet.execution, config.table = execution, ""
+        config.sweep.candidates_per_batch = args.candidates * len(devices)
         made = fit.made_for(config, target)
         data = _Shapes.of(made)
         run = build.build_run(made, "runs/none", data=data, num_devices=len(devices))
