@@ -129,6 +129,7 @@ def search(
     *,
     fields: Mapping[str, Any] | None = None,
     on_event: Listener | None = None,
+    mirror: str | None = None,
 ) -> Results:
     """Train a supernet, evaluate candidates, train the best alone, write a report.
 
@@ -143,10 +144,12 @@ def search(
       fields: {"a.b": value} that differ from the config, as --config.a.b=value.
       on_event: a function that is told what happens, event by event (docs/events.md), beside
         `config.listeners`.
+      mirror: an address, such as "gs://bucket/run", or a folder, to which the workdir is copied
+        while the run goes on; a missing or empty workdir is restored from it (docs/reliability.md).
 
     Raises: ValueError, FloatingPointError and Interrupted as `pipeline.run`.
     """
-    return _run("search", config, space, data, workdir, fields, on_event)
+    return _run("search", config, space, data, workdir, fields, on_event, mirror)
 
 
 def train_supernet(
@@ -157,9 +160,10 @@ def train_supernet(
     *,
     fields: Mapping[str, Any] | None = None,
     on_event: Listener | None = None,
+    mirror: str | None = None,
 ) -> Results:
     """Train the supernet alone; arguments and errors as of `search`."""
-    return _run("supernet", config, space, data, workdir, fields, on_event)
+    return _run("supernet", config, space, data, workdir, fields, on_event, mirror)
 
 
 def sweep(
@@ -170,9 +174,10 @@ def sweep(
     *,
     fields: Mapping[str, Any] | None = None,
     on_event: Listener | None = None,
+    mirror: str | None = None,
 ) -> Results:
     """Evaluate candidates with the supernet in the folder; see `search`."""
-    return _run("sweep", config, space, data, workdir, fields, on_event)
+    return _run("sweep", config, space, data, workdir, fields, on_event, mirror)
 
 
 def retrain(
@@ -183,9 +188,10 @@ def retrain(
     *,
     fields: Mapping[str, Any] | None = None,
     on_event: Listener | None = None,
+    mirror: str | None = None,
 ) -> Results:
     """Train architectures of the trials in the folder alone; see `search`."""
-    return _run("retrain", config, space, data, workdir, fields, on_event)
+    return _run("retrain", config, space, data, workdir, fields, on_event, mirror)
 
 
 def write_report(
@@ -196,9 +202,10 @@ def write_report(
     *,
     fields: Mapping[str, Any] | None = None,
     on_event: Listener | None = None,
+    mirror: str | None = None,
 ) -> Results:
     """Write the report of what is in the folder; see `search`."""
-    return _run("report", config, space, data, workdir, fields, on_event)
+    return _run("report", config, space, data, workdir, fields, on_event, mirror)
 
 
 def check(
@@ -234,10 +241,10 @@ def read(workdir: str | Path, space: Space | None = None) -> Results:
     )
 
 
-def _run(mode, config, space, data, workdir, fields, on_event):
+def _run(mode, config, space, data, workdir, fields, on_event, mirror):
     workdir = _folder(config, workdir)
-    config = as_config(config, fields)
-    run = pipeline.run(config, mode, workdir, space=space, data=data, on_event=on_event)
+    config, also = as_config(config, fields), {"on_event": on_event, "mirror": mirror}
+    run = pipeline.run(config, mode, workdir, space=space, data=data, **also)
     return Results(run.workdir, run.space)
 
 

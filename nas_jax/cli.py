@@ -7,6 +7,7 @@
   {0} --config=mine.py --config.seed=1 --workdir=runs/seed1
   {0} --config=mine.py --mode=check                   what it will take, before it runs
   {0} --config=cifar --mode=check --target=v5e-16     whether it fits a TPU that is not here
+  {0} --config=cifar --mirror=gs://bucket/run         on a host that may go at any time
 
 Modes (each resumes where it was stopped; none repeats what is there):
   supernet  train the one-shot model with path dropout    -> checkpoints/, metrics.jsonl
@@ -47,7 +48,8 @@ from nas_jax.runtime import environment, run_log
 from nas_jax.runtime.preemption import Interrupted
 
 _FIELD = re.compile(r"--?(?:no)?config\.([^=]+)=?(.*)", re.DOTALL)
-_NAMES = ("config", "workdir", "distributed", "network", "folder", "model", "target")
+_OF_RUN = ("config", "workdir", "distributed", "mirror")
+_NAMES = (*_OF_RUN, "network", "folder", "model", "target")
 _FLAGS_OF = {
     "export": ("workdir", "config", "network", "folder"),
     "predict": ("model",),
@@ -96,6 +98,7 @@ def _flags():
         "mode": "What to do; default: see above.",
         "distributed": "One of several processes of a run.",
         "workdir": "Folder of the run; default: runs/<config name>.",
+        "mirror": "gs://.., s3://.. or a folder: the workdir goes there and, lost, comes back.",
         "network": "To export: best (default), an architecture or its id, or group:NAME.",
         "folder": "Of the export; default: WORKDIR/export/<name of the network>.",
         "model": "To predict: folder of an exported network.",
@@ -104,7 +107,7 @@ def _flags():
     flags.DEFINE_string("config", None, about["config"], flag_values=values)
     flags.DEFINE_enum("mode", None, config_lib.MODES, about["mode"], flag_values=values)
     flags.DEFINE_bool("distributed", False, about["distributed"], flag_values=values)
-    for name in ("workdir", "network", "folder", "model", "target"):
+    for name in ("workdir", "mirror", "network", "folder", "model", "target"):
         flags.DEFINE_string(name, None, about[name], flag_values=values)
     return values
 
@@ -162,7 +165,7 @@ def _with_fields(config, arguments):
 def _check_mode_has(values, others):
     """Refuse flags that the mode would not look at."""
     mode = values.mode or "search"
-    own = _FLAGS_OF.get(mode, ("config", "workdir", "distributed"))
+    own = _FLAGS_OF.get(mode, _OF_RUN)
     given = [name for name in _NAMES if values[name].present]
     if mode in config_lib.EXPORT_MODES:
         given += [f"config.{found[1]}" for each in others if (found := re.match(_FIELD, each))]
@@ -247,7 +250,7 @@ def _run(values, config, fail):
             if values.target:
                 print(pipeline.check(config, workdir, target=values.target))
             else:
-                pipeline.run(config, values.mode, workdir)
+                pipeline.run(config, values.mode, workdir, mirror=values.mirror)
     except KeyboardInterrupt as stop:
         return 143 if isinstance(stop, Interrupted) else 130
     except FloatingPointError as error:

@@ -14,6 +14,7 @@ from nas_jax import build, given, listeners, naming, plan, plugins, preview
 from nas_jax import config as config_lib
 from nas_jax.aot import fit
 from nas_jax.candidates import sweep
+from nas_jax.config import files
 from nas_jax.config.variants import flatten
 from nas_jax.costs import latency_table
 from nas_jax.data.dataset import Data
@@ -21,7 +22,8 @@ from nas_jax.run import Run
 from nas_jax.runtime import distributed, environment, events, preemption, progress, run_log
 from nas_jax.spaces import Space, tabular
 from nas_jax.standalone import retrain
-from nas_jax.storage import compatibility, file_paths, json_files, schemas, workdir
+from nas_jax.storage import compatibility, file_paths, workdir
+from nas_jax.storage import mirror as mirror_lib
 from nas_jax.training import supernet
 
 logger = logging.getLogger(__name__)
@@ -74,6 +76,7 @@ def run(
     space: Space | None = None,
     data: Data | None = None,
     on_event: events.Listener | None = None,
+    mirror: str | None = None,
 ) -> Run:
     """Run the stages of a mode in a folder; finished work is not done again.
 
@@ -84,6 +87,8 @@ def run(
       directory: the workdir.
       space, data: objects to use instead of what the config names; None: what it names.
       on_event: a listener beside `config.listeners`, see `runtime.events`.
+      mirror: an address (or a folder) to which the workdir is copied while the run goes on, and
+        from which a missing or empty one is restored first, see `storage.mirror`.
 
     Returns: the run, as it was built.
 
@@ -93,6 +98,8 @@ def run(
       FloatingPointError: a training diverged.
       Interrupted: SIGTERM came; the next call goes on from there.
     """
+    if mirror is not None:
+        mirror = _mirrored(given.recorded(config, space, data), mode, directory, space, mirror)
     run, mode = _begin(config, mode, directory, space, data)
     if mode == "check":
         text = _preview(run)
@@ -104,8 +111,19 @@ def run(
             "--distributed: a study is shared by its pool; start the same command on every machine "
             "without it, on one file system"
         )
-    _run_stages(run, mode, {} if on_event is None else {"on_event": on_event})
+    _run_stages(run, mode, {} if on_event is None else {"on_event": on_event}, mirror)
     return run
+
+
+def _mirrored(config, mode, directory, space, url):
+    """Check the fields, then restore the workdir if it is empty; return its mirror, in the lead."""
+    directory = file_paths.local(directory, "--workdir")
+    check_fields(config, space)
+    mirror_lib.check_mode(_mode(config, mode), directory, config.study.pool)
+    if not distributed.is_joined():  # to ask for the lead would start JAX, before its settings
+        return mirror_lib.Mirror(url, directory)
+    with distributed.lead_first("mirror"):
+        return mirror_lib.Mirror(url, directory) if distributed.is_lead() else None
 
 
 def check(
@@ -130,20 +148,22 @@ def check(
 def _begin(config, mode, directory, space, data):
     """Check a config and build its run; return it and the mode."""
     directory = file_paths.local(directory, "--workdir")
-    config = _as_begun(given.recorded(config, space, data), directory)
+    config = files.as_begun(given.recorded(config, space, data), directory)
     check_fields(config, space)
     mode = _mode(config, mode)
     environment.start(build.num_cpu_devices(config))
     return build.build_run(config, directory, space=space, data=data), mode
 
 
-def _run_stages(run, mode, also):
+def _run_stages(run, mode, also, mirror):
     directory = run.workdir
     with contextlib.ExitStack() as stack:
         with _explained(directory, mode), distributed.lead_first("workdir"):
             mine = stack.enter_context(_claim(directory, mode))
             if distributed.is_lead():
-                _open(run, mode)
+                with mirror.opened() if mirror else contextlib.nullcontext():
+                    _open(run, mode)
+        stack.enter_context(mirror.kept(mine) if mirror else contextlib.nullcontext())
         parts = plan.of(run, mode)
         if mine:
             stack.enter_context(run_log.kept(directory))
@@ -245,25 +265,6 @@ def _mode(config, mode):
     return "study"
 
 
-def _as_begun(config: ConfigDict, directory: Path) -> ConfigDict:
-    """Return the config of a run that began before some fields existed, as it began."""
-    path = directory / "config.json"
-    if not path.exists():
-        return config
-    there = json_files.read_json(path, schemas.OBJECT)
-    default = config_lib.default().to_dict()
-    former = dict(compatibility.former_values(config.to_dict(), default, there))
-    if former:
-        logger.warning(
-            "%s was begun by an earlier version; it goes on as it began, with %s",
-            directory,
-            ", ".join(f"{name}={value!r}" for name, value in former.items()),
-        )
-        config = config.copy_and_resolve_references()
-        config.update_from_flattened_dict(former)
-    return config
-
-
 def _inputs(run, mode):
     config, data = run.config, run.data
     table = tabular.digest(config.table)
@@ -273,8 +274,8 @@ def _inputs(run, mode):
     else:
         if run.constraints.latencies is not None:
             methods["latency"] = latency_table.digest(run.constraints.latencies)
-        if files := plugins.digests_of_code(compatibility.decisive(config.to_dict())):
-            methods["files"] = files
+        if code := plugins.digests_of_code(compatibility.decisive(config.to_dict())):
+            methods["files"] = code
     return {"fingerprint": data.fingerprint, "order": data.order, "table": table, **methods}
 
 

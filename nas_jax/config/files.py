@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import logging
 import os
 from pathlib import Path
 from types import ModuleType
@@ -9,7 +10,10 @@ from types import ModuleType
 from ml_collections import ConfigDict
 
 from nas_jax import naming, plugins
+from nas_jax.config.defaults import default
 from nas_jax.storage import compatibility, file_paths, json_files, schemas
+
+logger = logging.getLogger(__name__)
 
 
 def folder() -> Path:
@@ -90,6 +94,24 @@ def of_workdir(directory: str) -> ConfigDict:
         raise ValueError(f"--workdir={directory} holds no run: there is no {path}")
     there = compatibility.completed(json_files.read_json(path, schemas.OBJECT))
     return ConfigDict(_with_tuples(there))
+
+
+def as_begun(config: ConfigDict, directory: Path) -> ConfigDict:
+    """Return the config of a run that began before some fields existed, as it began."""
+    path = directory / "config.json"
+    if not path.exists():
+        return config
+    there = json_files.read_json(path, schemas.OBJECT)
+    former = dict(compatibility.former_values(config.to_dict(), default().to_dict(), there))
+    if former:
+        logger.warning(
+            "%s was begun by an earlier version; it goes on as it began, with %s",
+            directory,
+            ", ".join(f"{name}={value!r}" for name, value in former.items()),
+        )
+        config = config.copy_and_resolve_references()
+        config.update_from_flattened_dict(former)
+    return config
 
 
 def _with_tuples(tree):

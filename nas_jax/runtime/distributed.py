@@ -240,6 +240,11 @@ def initialize(timeout: int = 30) -> None:
         ) from error
 
 
+def is_joined() -> bool:
+    """Say whether this process has joined others; unlike `is_lead`, it does not start JAX."""
+    return jax.distributed.is_initialized()
+
+
 def is_lead(devices: Sequence[jax.Device] | None = None) -> bool:
     """Say whether this process reads and writes the files of a run on `devices` (None: all)."""
     return process(devices)[0] == 0

@@ -15,7 +15,10 @@ _lock, _runs = threading.Lock(), []  # whose log is kept, in any thread; each ha
 
 
 class _File(logging.FileHandler):
-    """Appends the lines of one thread, which is that of one run; never ends a run."""
+    """Appends the lines of one thread, which is that of one run; never ends a run.
+
+    A thread that works for it logs with `extra={"of_thread": number of the run's thread}`.
+    """
 
     def __init__(self, path):
         super().__init__(path, encoding="utf-8", delay=True)
@@ -23,7 +26,8 @@ class _File(logging.FileHandler):
         self._thread = threading.get_ident()
 
     def filter(self, record):
-        return record.thread == self._thread and super().filter(record)
+        thread = getattr(record, "of_thread", record.thread)
+        return thread == self._thread and super().filter(record)
 
     def emit(self, record):
         with contextlib.suppress(OSError):  # as on a full disk, of which the run itself will say

@@ -1,0 +1,421 @@
+"""Mirrors of workdirs: whole moments, which come back to the byte, or are refused."""
+
+import itertools
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from nas_jax.storage import mirror as mirror_lib
+from nas_jax.storage import snapshot
+from nas_jax.storage.mirror import Mirror
+from nas_jax.storage.object_store import ObjectStore
+
+FILES = {
+    "config.json": "{}",
+    "metrics.jsonl": '{"step": 5}\n',
+    "checkpoints/10/default/d/0a": "x" * 5000,
+    "checkpoints/10/_CHECKPOINT_METADATA": "{}",
+    "retrain/short/F4/ab/seed0/result.json": "{}",
+    "empty": "",
+}
+LEFT_OUT = (
+    ".claim",
+    ".config.json.123",
+    "optuna.log.lock",
+    "checkpoints/20.orbax-checkpoint-tmp/default/d/0b",
+    "checkpoints/20.orbax-checkpoint-tmp-17/default/d/0b",
+)
+numbers = itertools.count()
+
+
+@pytest.fixture(params=["folder", "memory"])
+def url(request, tmp_path):
+    """An address at which there is nothing."""
+    return str(tmp_path / "m") if request.param == "folder" else f"memory://m{next(numbers)}/run"
+
+
+def write(directory, files):
+    for name, text in files.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(text)
+
+
+def read(directory):
+    """All but what is hidden and what the workdir knows of its mirror."""
+    paths = [path for path in directory.rglob("*") if path.is_file()]
+    named = {str(path.relative_to(directory)): path.read_text() for path in paths}
+    return {n: text for n, text in named.items() if n[0] != "." and n != mirror_lib.FILE}
+
+
+def begin(directory, url, files=FILES):
+    """Run in a workdir that writes these files, and ends."""
+    with Mirror(url, directory).kept(True):
+        write(directory, files)
+    return json.loads((directory / mirror_lib.FILE).read_text())
+
+
+def listed(url):
+    return json.loads(ObjectStore("x", url).read(mirror_lib.FILE))
+
+
+def test_an_empty_workdir_is_restored_and_another_copies_nothing_twice(url, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    begin(tmp_path / "a", url, {**FILES, **dict.fromkeys(LEFT_OUT, "x")})
+    before = listed(url)
+    assert before["files"].keys() == FILES.keys()
+    mirror = Mirror(url, tmp_path / "b")
+    assert mirror.restored
+    said = f"6 files, 0.0 MB, restored from generation 2 of {url}, written by {before['host']}"
+    assert said in caplog.text
+    assert read(tmp_path / "b") == FILES
+    for name in FILES:
+        times = [(tmp_path / run / name).stat().st_mtime_ns for run in "ab"]
+        assert times[0] == times[1]
+    with mirror.kept(True):
+        pass
+    assert listed(url) == before
+    with mirror.kept(True):
+        write(tmp_path / "b", {"metrics.jsonl": '{"step": 5}\n{"step": 10}\n'})
+        (tmp_path / "b" / "empty").unlink()
+    after = listed(url)
+    assert after["generation"] == before["generation"] + 1
+    changed = {n for n, of in after["files"].items() if of != before["files"][n]}
+    assert (changed, "empty" in after["files"]) == ({"metrics.jsonl"}, False)
+    objects = {f"files/{content['at']}" for content in after["files"].values()}
+    assert ObjectStore("x", url).names() == {mirror_lib.FILE, *objects}  # nothing old is left
+
+
+def test_it_is_copied_while_the_run_goes_on(url, tmp_path, monkeypatch):
+    monkeypatch.setattr(mirror_lib, "EVERY", 0.01)
+    with Mirror(url, tmp_path / "a").kept(True):
+        write(tmp_path / "a", FILES)
+        while listed(url)["files"].keys() != FILES.keys():
+            pass
+    assert not (tmp_path / "a" / snapshot.PINS).exists()
+
+
+def _drop(path):
+    path.unlink()
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("name", [name for name, text in FILES.items() if text])
+@pytest.mark.parametrize(("damage", "message"), [(_drop, "is missing|No such"), (_cut, "bytes, n")])
+def test_a_damaged_mirror_is_refused_and_nothing_restored(tmp_path, name, damage, message):
+    url = str(tmp_path / "m")
+    begin(tmp_path / "a", url)
+    damage(tmp_path / "m" / "files" / listed(url)["files"][name]["at"])
+    with pytest.raises(ValueError, match=message) as error:
+        Mirror(url, tmp_path / "b")
+    assert str(error.value).startswith(f"--mirror={url}: ")
+    assert "begin anew with another --mirror" in str(error.value)
+    assert read(tmp_path / "b") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "mirror.json is not JSON"),
+        ("{}", "mirror.json is damaged: run is absent"),
+        ("outside", r"mirror.json is damaged: it has a file '../x'"),
+    ],
+)
+def test_a_damaged_list_is_refused(tmp_path, text, message):
+    url = str(tmp_path / "m")
+    begin(tmp_path / "a", url)
+    if text == "outside":
+        there = listed(url)
+        there["files"]["../x"] = there["files"]["empty"]
+        text = json.dumps(there)
+    (tmp_path / "m" / mirror_lib.FILE).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        Mirror(url, tmp_path / "b")
+    assert not (tmp_path / "x").exists()
+
+
+def test_where_another_host_went_on_it_is_refused(url, tmp_path):
+    begin(tmp_path / "a", url)
+    with Mirror(url, tmp_path / "b").kept(True):
+        Mirror(url, tmp_path / "a")  # nothing was written yet
+        write(tmp_path / "b", {"metrics.jsonl": ""})
+    with pytest.raises(ValueError, match="is at generation 3, .*/a at 2: another host went on"):
+        Mirror(url, tmp_path / "a")
+    assert Mirror(url, tmp_path / "b").restored is False
+
+
+def test_a_list_that_was_written_just_before_a_kill_is_no_other_hosts(url, tmp_path):
+    before = begin(tmp_path / "a", url)
+    begin(tmp_path / "a", url, {"metrics.jsonl": ""})
+    write(tmp_path / "a", {mirror_lib.FILE: json.dumps(before)})
+    after = begin(tmp_path / "a", url, {"metrics.jsonl": "{}"})
+    assert after["generation"] == before["generation"] + 2
+
+
+def test_a_host_that_lost_its_mirror_meanwhile_writes_nothing_more(url, tmp_path, caplog):
+    with (  # the other one has gone on when it ends
+        pytest.raises(ValueError, match=r"run is done.* copy failed .*another host went on"),
+        Mirror(url, tmp_path / "a").kept(True),
+    ):
+        write(tmp_path / "a", FILES)
+        other = Mirror(url, tmp_path / "a")
+        other._mine = {**other._mine, "writer": "b"}
+        other._list = None
+        other._write_list({})
+    assert listed(url)["writer"] == "b"
+
+
+def test_a_mirror_of_another_workdir_or_of_other_files_is_refused(url, tmp_path):
+    begin(tmp_path / "a", url)
+    write(tmp_path / "b", FILES)
+    with pytest.raises(ValueError, match=f"{url} belongs to another workdir than --workdir=.*/b"):
+        Mirror(url, tmp_path / "b")
+    begin(tmp_path / "c", f"{url}-2")
+    with pytest.raises(ValueError, match=f"{url} belongs to another workdir than --workdir=.*/c"):
+        Mirror(url, tmp_path / "c")
+    store = ObjectStore("x", f"{url}-3")
+    store.write("theses/mine.txt", b"")
+    with pytest.raises(ValueError, match="holds other files, such as theses, and no mirror.json"):
+        Mirror(f"{url}-3", tmp_path / "d")
+    assert store.names() == {"theses/mine.txt"}
+
+
+def test_a_run_that_is_there_gets_a_mirror(url, tmp_path):
+    write(tmp_path / "a", FILES)
+    begin(tmp_path / "a", url, {})
+    assert Mirror(url, tmp_path / "b").restored
+    assert read(tmp_path / "b") == FILES
+
+
+def test_what_cannot_be_a_mirror_is_refused(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    for url, message in (
+        ("", "--mirror is empty"),
+        (str(tmp_path), "lie in one another"),
+        (str(run / "m"), "lie in one another"),
+        ("gs:/bucket/x", "--mirror='gs:/bucket/x' is an address, not a path"),
+        ("nope://x", "--mirror=nope://x: Protocol not known: nope"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Mirror(url, run)
+    assert not run.exists()
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    needs = "--mirror=gs://b/x needs gcsfs: pip install 'nas_jax.mirror.' gcsfs$"
+    with pytest.raises(ValueError, match=needs):
+        Mirror("gs://b/x", run)
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(ValueError, match="needs fsspec: pip install 'nas_jax.mirror.'$"):
+        Mirror("gs://b/x", run)
+
+
+def test_modes_that_write_elsewhere_are_refused(tmp_path):
+    mirror_lib.check_mode("search", tmp_path, "runs/pool")
+    mirror_lib.check_mode("study", tmp_path, str(tmp_path / "pool"))
+    with pytest.raises(ValueError, match=f"set --config.study.pool={tmp_path}/pool$"):
+        mirror_lib.check_mode("study", tmp_path, "runs/pool")
+    with pytest.raises(ValueError, match="leave it out"):
+        mirror_lib.check_mode("check", tmp_path, "runs/pool")
+    with (
+        pytest.raises(ValueError, match="in use by another process, which alone may copy it"),
+        Mirror(str(tmp_path / "m"), tmp_path / "run").kept(False),
+    ):
+        pass
+
+
+# -- what goes wrong on the way -------------------------------------------------------------------
+
+
+class Failing(MemoryFileSystem):
+    """A store in which nothing can be written while `error` is set."""
+
+    protocol = "failing"
+    store, pseudo_dirs, error = {}, [""], None
+
+    def _open(self, path, mode="rb", **kwargs):
+        if self.error and mode == "wb":
+            raise self.error
+        return super()._open(path, mode, **kwargs)
+
+
+fsspec.register_implementation("failing", Failing, clobber=True)
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """An address, and a function that sets with which error writing fails there."""
+    yield f"failing://m{next(numbers)}", lambda error: monkeypatch.setattr(Failing, "error", error)
+
+
+def test_copies_that_fail_are_told_once_and_tried_again(failing, tmp_path, caplog):
+    url, fail_by = failing
+    caplog.set_level(logging.INFO)
+    mirror = Mirror(url, tmp_path / "a")
+    with mirror.kept(True):
+        write(tmp_path / "a", FILES)
+        for error in (OSError("no\nroute"), OSError("no route"), RuntimeError()):
+            fail_by(error)
+            mirror._try_copy()
+        assert listed(url)["files"] == {}
+        fail_by(None)
+        mirror._try_copy()
+        mirror._try_copy()
+        assert listed(url)["files"].keys() == FILES.keys()
+    said = [record.message for record in caplog.records]
+    failed = f"mirror    {url}: a copy failed (%s); it is tried again, and the run goes on"
+    assert said == [failed % "no route", failed % "RuntimeError", f"mirror    {url}: copied again"]
+
+
+def test_what_was_copied_before_a_failure_is_not_copied_again(failing, tmp_path, monkeypatch):
+    url, fail_by = failing
+    put, copied = ObjectStore.put, []
+
+    def counted(self, name, *arguments):
+        if len(copied) == 3:
+            fail_by(OSError("no route"))
+        put(self, name, *arguments)
+        copied.append(name)
+
+    monkeypatch.setattr(ObjectStore, "put", counted)
+    mirror = Mirror(url, tmp_path / "a")
+    with mirror.kept(True):
+        write(tmp_path / "a", FILES)
+        mirror._try_copy()
+        assert len(copied) == 3
+        copied.append("")
+        fail_by(None)
+        mirror._try_copy()
+    assert len(copied) == len(FILES) + 1
+    assert Mirror(url, tmp_path / "b").restored
+    assert read(tmp_path / "b") == FILES
+
+
+def test_a_last_copy_that_fails_is_said_but_hides_no_error(failing, tmp_path):
+    url, fail_by = failing
+    done = rf"--mirror={url}: the run is done, but its last copy failed \(no route\); the same comm"
+    with pytest.raises(ValueError, match=done), Mirror(url, tmp_path / "a").kept(True):
+        write(tmp_path / "a", FILES)
+        fail_by(OSError("no route"))
+    with (
+        pytest.raises(ValueError, match="no route"),
+        Mirror(url, tmp_path / "a").kept(True),  # refused before the run begins
+    ):
+        pytest.fail("not reached")
+    fail_by(None)
+    with pytest.raises(KeyboardInterrupt), Mirror(url, tmp_path / "a").kept(True):
+        fail_by(OSError("no route"))
+        raise KeyboardInterrupt
+    fail_by(None)
+    with pytest.raises(KeyboardInterrupt), Mirror(url, tmp_path / "a").kept(True):
+        raise KeyboardInterrupt
+    assert listed(url)["files"].keys() == FILES.keys()
+
+
+def test_a_kill_while_it_is_copied_leaves_the_moment_before(url, tmp_path, monkeypatch):
+    """Whether it comes before the list is written, or before older contents are removed."""
+    begin(tmp_path / "a", url)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    changed = {"metrics.jsonl": "x", "checkpoints/20/default/d/0a": "y"}
+    for number, name in enumerate(("write", "remove")):
+        with monkeypatch.context() as patch:
+            patch.setattr(ObjectStore, name, killed)
+            with pytest.raises(KeyboardInterrupt):
+                begin(tmp_path / "a", url, changed)
+        Mirror(url, tmp_path / name)
+        assert read(tmp_path / name) == ({**FILES, **changed} if number else FILES)
+
+
+def test_a_file_that_vanishes_while_it_is_copied_is_still_of_that_moment(
+    url, tmp_path, monkeypatch
+):
+    """Nor does a file that grows meanwhile, or is replaced, come as it is later."""
+    put, run = ObjectStore.put, tmp_path / "a"
+
+    def later(*arguments):
+        if (run / "config.json").exists():
+            (run / "config.json").unlink()
+            (run / "checkpoints/10/default/d/0a").unlink()
+            with (run / "metrics.jsonl").open("a") as file:
+                file.write('{"step": 10}\n')
+            (run / "new").write_text("{1}")
+            os.replace(run / "new", run / "empty")
+        put(*arguments)
+
+    mirror = Mirror(url, run)
+    with mirror.kept(True):
+        write(run, FILES)
+        monkeypatch.setattr(ObjectStore, "put", later)
+        mirror._copy()
+        Mirror(url, tmp_path / "b")
+        assert read(tmp_path / "b") == FILES
+    assert listed(url)["files"].keys() == FILES.keys() - {
+        "config.json",
+        "checkpoints/10/default/d/0a",
+    }
+
+
+def test_a_moment_is_listed_again_if_the_folder_changed_meanwhile(tmp_path, monkeypatch):
+    """A checkpoint that is being removed while it is listed is not taken for a whole one."""
+    write(tmp_path, FILES)
+    parts = [path for path in tmp_path.glob("checkpoints/10/**/*") if path.is_file()]
+    scan = snapshot.scan
+
+    def removing(directory):
+        files = scan(directory)
+        if parts:
+            parts.pop().unlink()
+        return files
+
+    monkeypatch.setattr(snapshot, "scan", removing)
+    with snapshot.taken(tmp_path, lambda *_: False) as taken:
+        assert not [name for name in taken if name.startswith("checkpoints")]
+        assert all(pin.read_text() == FILES[name] for name, (_, pin) in taken.items())
+    monkeypatch.setattr(snapshot, "scan", lambda _: {str(next(numbers)): snapshot.Form(0, 0, 0)})
+    with pytest.raises(snapshot.Busy), snapshot.taken(tmp_path, lambda *_: True):
+        pytest.fail("not reached")
+
+
+def test_where_there_are_no_links_files_are_copied(url, tmp_path, monkeypatch):
+    def no_links(*_):
+        raise PermissionError("Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    (tmp_path / "elsewhere").write_text("{2}")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "linked").symlink_to(tmp_path / "elsewhere")
+    begin(tmp_path / "a", url)
+    Mirror(url, tmp_path / "b")
+    assert read(tmp_path / "b") == {**FILES, "linked": "{2}"}
+
+
+@pytest.mark.parametrize("moved", range(5))
+def test_a_restoring_that_was_killed_is_done_again_or_finished(url, tmp_path, monkeypatch, moved):
+    begin(tmp_path / "a", url)
+    rename, left = Path.rename, iter(range(moved))
+
+    def killed(self, target):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Mirror(url, tmp_path / "b")
+    assert (tmp_path / "b" / mirror_lib.PARTIAL).exists()
+    assert (tmp_path / "b" / "config.json").exists() == (moved > 0)
+    if moved == 0:  # as by a kill while it was downloaded
+        (tmp_path / "b" / mirror_lib.PARTIAL / mirror_lib.FILE).unlink()
+    assert Mirror(url, tmp_path / "b").restored
+    assert read(tmp_path / "b") == FILES
+    assert not (tmp_path / "b" / mirror_lib.PARTIAL).exists()
