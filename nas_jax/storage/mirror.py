@@ -294,17 +294,17 @@ class Mirror:
         self._objects &= named
 
 
-def check_mode(mode: str, directory: Path, pool: str) -> None:
-    """Check that a mode writes, and into its workdir alone; `pool` is that of a study.
+def check_mode(mode: str, directory: Path, store: str) -> None:
+    """Check that a mode writes, and into its workdir alone; `store` is that of a study.
 
     Raises: ValueError that says what to do.
     """
     directory = directory.resolve()
     if mode == "check":
         raise ValueError(f"{FLAG} copies a run, and --mode=check is none: leave it out")
-    if mode == "study" and not Path(pool).expanduser().resolve().is_relative_to(directory):
+    if mode == "study" and not Path(store).expanduser().resolve().is_relative_to(directory):
         raise ValueError(
-            f"{FLAG} copies the workdir alone, and config.study.pool={pool!r} lies outside it: "
+            f"{FLAG} copies the workdir alone, and config.study.pool={store!r} lies outside it: "
             f"set --config.study.pool={directory / 'pool'}"
         )
 

@@ -58,16 +58,16 @@ def _files(directory, prefix):
 
 @contextlib.contextmanager
 def taken(
-    directory: Path, is_known: Callable[[str, Form], bool]
+    directory: Path, has_it: Callable[[str, Form], bool]
 ) -> Iterator[dict[str, tuple[Form, Path | None]]]:
     """Keep a folder's files as they are at one moment, until the block ends.
 
     Args:
       directory: the folder.
-      is_known: (path in the folder, form) -> whether the content is not needed.
+      has_it: (path in the folder, form) -> whether the content is not needed.
 
     Yields: {path in the folder: (form, a file whose first `size` bytes are the content)}; None
-      stands for a file that is known.
+      stands for a file whose content is not needed.
 
     Raises: Busy if files changed each time; the next time may do.
     """
@@ -75,17 +75,17 @@ def taken(
     shutil.rmtree(pins, ignore_errors=True)  # of a process that was killed
     pins.mkdir()
     try:
-        yield _taken(directory, is_known, pins)
+        yield _taken(directory, has_it, pins)
     finally:
         shutil.rmtree(pins, ignore_errors=True)
 
 
-def _taken(directory, is_known, pins):
+def _taken(directory, has_it, pins):
     pinned = {}
     for number in range(TRIES):
         files = scan(directory)
         for name, form in files.items():
-            if not is_known(name, form) and (name, form) not in pinned:
+            if not has_it(name, form) and (name, form) not in pinned:
                 path = _pin(directory / name, pins / str(len(pinned)))
                 if path is not None:
                     pinned[name, form] = path
