@@ -27,9 +27,9 @@ from nas_jax.nn.kernels.pointwise import pointwise_of_concat
 
 Sums = tuple[jax.Array, jax.Array, jax.Array]  # an array, the sums of it and of its square
 
-_WIDTHS = (16, 32, 64, 128)  # a product takes at least 16 channels, and more fill the registers
+# A product on a GPU takes at least 16 channels. With more than these the registers do not suffice.
+_WIDTHS = {"bfloat16": {16, 32, 64, 128}, "float32": {16, 32}}
 _SIZES = (3, 5, 7)
-_DTYPES = (jnp.bfloat16, jnp.float32)
 
 
 def supports(dtype: jnp.dtype, *widths: int, size: int = 3) -> bool:
@@ -40,7 +40,7 @@ def supports(dtype: jnp.dtype, *widths: int, size: int = 3) -> bool:
       widths: C and D.
       size: k of the depthwise convolution.
     """
-    return dtype in _DTYPES and set(widths) <= set(_WIDTHS) and size in _SIZES
+    return set(widths) <= _WIDTHS.get(jnp.dtype(dtype).name, set()) and size in _SIZES
 
 
 # -- the unit: BN, ReLU, depthwise, 1x1 -----------------------------------------------------------
