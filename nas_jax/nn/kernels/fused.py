@@ -125,7 +125,8 @@ def _unit_tile(tile, height, width, rows, x, factor, shift, spatial, across, y, 
 
     It goes down the images. Each pixel is loaded and normalised once for each tap of a row, and
     added to the `size` rows of the output that it reaches. These stay in registers. The uppermost
-    is then complete.
+    is then complete. One loop does it all: from a loop that stores nothing the compiler would move
+    the loads of `spatial`, for which there are not enough registers.
     """
     row, size = pl.program_id(1), spatial.shape[0]
     group, radius = rows[row], size // 2
@@ -146,7 +147,7 @@ def _unit_tile(tile, height, width, rows, x, factor, shift, spatial, across, y, 
         valid = [inside & _between(column + j, width) & (i < height) for j in to_right]
         loaded = [_load(x, group, top + i * width + j, v) for j, v in zip(to_right, valid)]
         for j, h in enumerate(map(normalised, loaded, valid)):
-            above = [y + h * spatial[size - 1 - a, j, :] for a, y in enumerate(above)]
+            above = [out + h * spatial[size - 1 - a, j, :] for a, out in enumerate(above)]
         return above
 
     def completed(i, above, *totals):
