@@ -91,6 +91,9 @@ def add_supernet(c: ConfigDict) -> None:
     # one ghost batch or candidate at a time; "dispatch": each op only for the groups that use it;
     # "auto" chooses. With "switch" stand-alone networks, too, take one ghost batch at a time.
     c.supernet.execution = "auto"
+    # What gradients compute again, to save memory: "none"; "norms" (and ReLUs: little work); "ops"
+    # (all of an op: about a sixth more operations). "switch" does the second in any case.
+    c.supernet.remat = "none"
     # The mask sampler: the paper's "path_dropout"; "single_path" (a uniform architecture for each
     # ghost batch), "fair" (each op equally often), "sandwich" (largest, smallest, uniform); or
     # "strategy": sweep.strategy draws them, and learns from accuracies on validation batches. One
@@ -119,6 +122,7 @@ def add_supernet(c: ConfigDict) -> None:
 
 _SUPERNET = {
     "supernet.filters": at_least(1),
+    "supernet.remat": one_of("none", "norms", "ops"),
     "supernet.execution": one_of("auto", "masked", "switch", "dispatch"),
     "supernet.sampler": one_of(
         *("path_dropout", "single_path", "fair", "sandwich", "strategy"), or_of="samplers"

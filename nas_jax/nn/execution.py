@@ -13,6 +13,8 @@ dispatch  gather the groups that use an option, compute it for them, and scatter
           group that finds no room gets NaN.
 """
 
+import contextlib
+import contextvars
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,9 +25,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from nas_jax import naming
-from nas_jax.nn import skipping
+from nas_jax.nn import kernels, skipping
 
 NAMES = ("masked", "switch", "dispatch")
+# What the gradient of an option computes again instead of keeping it: nothing; batch norms and
+# ReLUs; all of the option. "switch" does the second anyway.
+REMAT = ("none", "norms", "ops")
+_remat = contextvars.ContextVar("remat", default="none")
 _SHARES = (1 / 4, 1 / 2, 1)  # of the groups: the sizes for which "dispatch" has a program
 # The same where the masks are known before: few programs, since each is compiled; then "masked".
 _ROOMS = (3 / 8, 7 / 16, 1 / 2)
@@ -61,6 +67,25 @@ def resolve(name: str, platform: str) -> str:
     if name != "auto":
         return name
     return "switch" if platform == "cpu" else "masked"
+
+
+@contextlib.contextmanager
+def rematerialising(what: str) -> Iterator[None]:
+    """Let gradients of options that are traced in the block compute again `what`, of `REMAT`."""
+    naming.check("remat", what, REMAT)
+    token = _remat.set(what)
+    try:
+        yield
+    finally:
+        _remat.reset(token)
+
+
+def rematerialised(function: Callable) -> Callable:
+    """Return the function of an option, whose gradient computes again what it should."""
+    if _remat.get() == "none":
+        return function
+    norms = jax.checkpoint_policies.save_only_these_names(kernels.SAVED)
+    return jax.checkpoint(function, policy=norms if _remat.get() == "norms" else None)
 
 
 def weighted_sum(

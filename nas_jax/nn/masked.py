@@ -167,6 +167,7 @@ def _weighted_sum(module, options, inputs, mask):
         params = [{}] * len(options)
     else:
         functions, params = zip(*map(_pure, options))
+        functions = map(execution.rematerialised, functions)
     return execution.weighted_sum(name, functions, params, inputs, mask)
 
 

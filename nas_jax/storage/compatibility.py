@@ -27,6 +27,7 @@ ABSENT = {
     "data.memory_gb": 4.0,
     "supernet.other_data": False,
     "supernet.variant": "none",
+    "supernet.remat": "none",
     "supernet.variant_options": [],  # as JSON has it
 }
 _TRAININGS = ("supernet.train", "retrain.short.train", "retrain.final.train")

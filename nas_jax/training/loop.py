@@ -67,7 +67,7 @@ class Task:
       sampler: the mask sampler; None for a network without masks.
       sampler_state: the sampler's first state; None: it has none.
       init_args: (sampler's first state) -> what `net.init` takes after the images: (masks,) or ().
-      space, penalty, per_use: see `TrainStep`.
+      space, penalty, per_use, remat: see `TrainStep`.
       dropout: the section `supernet.path_dropout`; None where no path is dropped.
       turn: the action between steps; None: there is none.
       identity: of its checkpoints; None: that of the network and the data, see `identity.of`.
@@ -83,6 +83,7 @@ class Task:
     penalty: Callable[[Any, Any], jax.Array] | None = None
     per_use: bool = False
     dropout: ConfigDict | None = None
+    remat: str = "none"
     turn: Turn | None = None
     identity: Identity | None = None
 
@@ -319,6 +320,7 @@ class Training:
             optimizer=self._optimizer,
             loss=losses.of(train, self._data, task.split),
             mixup=mixup,
+            remat=task.remat,
             ema=train.ema,
         )
         return self._layout.compile(step)

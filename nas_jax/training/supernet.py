@@ -105,6 +105,7 @@ def _task(run, devices):
         space=space,
         penalty=run.variant.penalty,
         per_use=config.per_use_gradients,
+        remat=config.remat,
         dropout=config.path_dropout if config.sampler == "path_dropout" else None,
         identity=run.supernet_identity(net),
     )

@@ -15,6 +15,7 @@ import numpy as np
 import optax
 
 from nas_jax.data import augment
+from nas_jax.nn import execution
 from nas_jax.runtime import distributed, rng
 from nas_jax.spaces import Space
 from nas_jax.training import losses, optim
@@ -93,6 +94,7 @@ class TrainStep:
       optimizer: of the weights.
       loss: of the logits.
       mixup: images of a ghost batch are mixed by shares of Beta(mixup, mixup); 0: not at all.
+      remat: what the gradients of ops compute again, of `execution.REMAT`.
       ema: decay of the moving means of the variables, if the state has any.
     """
 
@@ -111,6 +113,7 @@ class TrainStep:
     optimizer: optim.Optimizer = optim.SGD
     loss: losses.Loss = losses.CROSS_ENTROPY
     mixup: float = 0.0
+    remat: str = "none"
     ema: float = 0.0
 
     def __call__(
@@ -188,7 +191,8 @@ class TrainStep:
 
     def _loss(self, params, batch_stats, smoothing, images, labels, shares, masks):
         variables = {"params": params, "batch_stats": batch_stats}
-        logits = self.net.apply(variables, images, masks)
+        with execution.rematerialising(self.remat):
+            logits = self.net.apply(variables, images, masks)
         classes = jax.nn.one_hot(labels, logits.shape[-1])
         if shares is not None:
             classes = augment.mixed(classes, shares)
