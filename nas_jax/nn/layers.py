@@ -96,7 +96,6 @@ class BatchNorm(nn.Module):
         """
         return self.of_concat([x], moments and [moments])[0]
 
-    @nn.compact
     def of_concat(
         self, parts: Sequence[jax.Array], moments: Sequence[Moments] | None = None
     ) -> list[jax.Array]:
@@ -110,6 +109,20 @@ class BatchNorm(nn.Module):
         """
         if self.relu and self.relu_before:
             parts, moments = [jnp.maximum(part, 0) for part in parts], None
+        follows = self.relu and not self.relu_before
+        pairs = self.factors(parts, moments)
+        return [kernels.scale_shift(x, *pair, follows) for x, pair in zip(parts, pairs)]
+
+    @property
+    def is_fusible(self) -> bool:
+        """Say whether all that it does is `factors`, then a ReLU."""
+        return self.relu and not self.relu_before
+
+    @nn.compact
+    def factors(
+        self, parts: Sequence[jax.Array], moments: Sequence[Moments] | None = None
+    ) -> list[tuple[jax.Array, jax.Array]]:
+        """Return factor and shift of each part, float32 [G or 1, 1, 1, 1, C_j]; as `of_concat`."""
         sizes = [part.shape[-1] for part in parts]
         scale = self.param("scale", nn.initializers.ones, (sum(sizes),), jnp.float32)
         offset = self.param("offset", nn.initializers.zeros, (sum(sizes),), jnp.float32)
@@ -117,16 +130,15 @@ class BatchNorm(nn.Module):
         moments = moments or list(map(kernels.moments, parts))
         scale, moments = self._means_and_variances(scale, moments, ends)
         return [
-            self._normalise(x, *of_part)
+            self._factor(x, *of_part)
             for x, *of_part in zip(parts, moments, jnp.split(scale, ends), jnp.split(offset, ends))
         ]
 
-    def _normalise(self, x, moments, scale, offset):
+    def _factor(self, x, moments, scale, offset):
         mean, var = moments
         factor = scale * lax.rsqrt(var + self.epsilon)
         whole = (x.shape[0], 1, 1, 1, x.shape[-1])
-        factor, shift = (jnp.broadcast_to(v, whole) for v in (factor, offset - mean * factor))
-        return kernels.scale_shift(x, factor, shift, self.relu and not self.relu_before)
+        return tuple(jnp.broadcast_to(v, whole) for v in (factor, offset - mean * factor))
 
     def _means_and_variances(self, scale, moments, ends):
         """Return `scale`, and the mean and variance that normalise each part."""
@@ -199,7 +211,15 @@ class Projection(nn.Module):
         channels = sum(part.shape[-1] for part in parts)
         shape = (1, 1, channels, self.features)
         kernel = self.param("kernel", self.kernel_init(channels), shape, jnp.float32)
-        parts = self.norm(relu=True, name="norm").of_concat(parts, moments)
+        norm = self.norm(relu=True, name="norm")
+        if kernels.fuses() and norm.is_fusible and not self.halvings:
+            factors, shifts = zip(*norm.factors(parts, moments))
+            ends = np.cumsum([part.shape[-1] for part in parts])[:-1]
+            split = jnp.split(kernel[0, 0], ends)
+            from nas_jax.nn.kernels import fused  # imports Pallas
+
+            return fused.project(parts, factors, shifts, None, split)[0]
+        parts = norm.of_concat(parts, moments)
         for _ in range(self.halvings):
             parts = list(map(kernels.halve, parts))
         return kernels.pointwise_of_concat(parts, kernel[0, 0])
@@ -213,16 +233,29 @@ class SeparableConv(nn.Module):
     norm: Any = BatchNorm
     kernel_init: Any = he_normal
 
-    @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map [G, n, H, W, C] -> [G, n, H, W, features]."""
+        return self.with_moments(x)[0]
+
+    @nn.compact
+    def with_moments(
+        self, x: jax.Array, moments: Moments | None = None
+    ) -> tuple[jax.Array, Moments | None]:
+        """Return the output, and its moments if they come with it; `moments` are those of x."""
         size, channels = self.kernel_size, x.shape[-1]
         spatial, across = (size, size, 1, channels), (1, 1, channels, self.features)
         per_channel = self.param("depthwise", self.kernel_init(size**2), spatial, jnp.float32)
         kernel = self.param("pointwise", self.kernel_init(channels), across, jnp.float32)
-        x = self.norm(relu=True, name="norm")(x)
+        norm = self.norm(relu=True, name="norm")
+        if kernels.fuses() and norm.is_fusible:
+            from nas_jax.nn.kernels import fused  # imports Pallas
+
+            (pair,) = norm.factors([x], moments and [moments])
+            y, *sums = fused.unit(x, *pair, per_channel, kernel[0, 0])
+            return y, tuple(total / math.prod(y.shape[1:4]) for total in sums)
+        x = norm(x, moments)
         flat = kernels.depthwise(x.reshape(-1, *x.shape[2:]), per_channel.astype(x.dtype))
-        return kernels.pointwise(flat.reshape(x.shape), kernel[0, 0])
+        return kernels.pointwise(flat.reshape(x.shape), kernel[0, 0]), None
 
 
 class Pair(nn.Module):
@@ -233,8 +266,13 @@ class Pair(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map [G, n, H, W, C] -> [G, n, H, W, features]."""
+        moments = None
         for i, builder in enumerate(self.builders):
-            x = builder(name=f"unit{i}")(x)
+            unit = builder(name=f"unit{i}")
+            if isinstance(unit, SeparableConv):
+                x, moments = unit.with_moments(x, moments)
+            else:
+                x, moments = unit(x), None
         return x
 
 

@@ -115,7 +115,13 @@ class MaskedConcat(nn.Module):
         apart = self.execution in ("switch", "dispatch")
         if mask is not None and apart and not self.is_initializing():
             return _weighted_sum(self, options, inputs, mask)
-        parts, kernels_ = zip(*(option.parts(*x) for option, x in zip(options, inputs)))
+        fuses = kernels.fuses() and self.norm(relu=True, parent=None).is_fusible
+        parts, kernels_ = zip(*(option.parts(*x, fuses) for option, x in zip(options, inputs)))
+        if fuses:
+            from nas_jax.nn.kernels import fused  # imports Pallas
+
+            factors, shifts = zip(*parts)
+            return fused.project([x for x, _ in inputs], factors, shifts, mask, kernels_)[0]
         if mask is not None:
             parts = [execution.scaled(part, mask[:, j]) for j, part in enumerate(parts)]
         return kernels.pointwise_of_concat(parts, jnp.concatenate(kernels_))
@@ -142,11 +148,15 @@ class _ConcatSlice(nn.Module):
     init: Callable
 
     @nn.compact
-    def parts(self, x, moments):
-        """Return x [G, n, H, W, C] normalised, and the kernel [C, D]."""
+    def parts(self, x, moments, fuses=False):
+        """Return x [G, n, H, W, C] normalised, and the kernel [C, D].
+
+        If `fuses`, return the factor and shift that would normalise x instead.
+        """
         shape = (1, 1, x.shape[-1], self.features)
         kernel = self.param("kernel", self.init, shape, jnp.float32)
-        x = self.norm(relu=True, name="norm")(x, moments)
+        norm = self.norm(relu=True, name="norm")
+        x = norm.factors([x], [moments])[0] if fuses else norm(x, moments)
         return x, kernel[0, 0]
 
     def __call__(self, x, moments):

@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nas_jax import spaces
 from nas_jax.aot import targets
 from nas_jax.nn import kernels
 from nas_jax.nn.kernels import fused
+from nas_jax.runtime import rng
+from tests.spaces.test_cell import random_variables
 
 RNG = np.random.default_rng(0)
 ROWS = jnp.asarray([1, 0, 1, 1], jnp.int32)
@@ -153,13 +156,15 @@ import jax, jax.numpy as jnp
 from nas_jax.aot import targets
 from nas_jax.nn.kernels import fused
 from tests.nn import test_fused
-targets.on_cpu()
-unit = *test_fused.unit_args(7, jnp.bfloat16), test_fused.ROWS
-*of_parts, weights = test_fused.project_args(jnp.bfloat16)
-for function, args in (fused.unit, unit), (fused.project, (*of_parts, test_fused.MASK, weights)):
-    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), args)
-    mapped = jax.pmap(function, devices=targets.devices("h100")[:1])
-    print(mapped.lower(*shapes).compile().as_text())
+with targets.compiling():
+    jax.devices()
+    unit = *test_fused.unit_args(7, jnp.bfloat16), test_fused.ROWS
+    *of_parts, weights = test_fused.project_args(jnp.bfloat16)
+    project = *of_parts, test_fused.MASK, weights
+    for function, args in (fused.unit, unit), (fused.project, project):
+        shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), args)
+        mapped = jax.pmap(function, devices=targets.devices("h100")[:1])
+        print(mapped.lower(*shapes).compile().as_text())
 """
 
 
@@ -170,3 +175,41 @@ def test_both_are_one_kernel_of_an_h100():
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.count("xla.gpu.triton") == 2
+
+
+@pytest.fixture
+def fusing(monkeypatch):
+    """As in a process that was started with the kernels: no program is traced yet."""
+    jax.clear_caches()
+    monkeypatch.setenv("NAS_JAX_FUSED_KERNELS", "1")
+    yield monkeypatch
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize("how", ["masked", "dispatch:2", None])
+def test_a_network_of_these_kernels_is_the_same(how, fusing):
+    """The supernet under two masks, and a network alone: logits and gradients."""
+    space = spaces.make("cell", num_cells=2, cells_per_stage=1, num_blocks=1)
+    archs = space.sample(rng.key(1), (3,))
+    options = {"num_classes": 10, "filters": 16}
+    if how is None:
+        net, given = space.standalone(space.to_strs(archs)[0], **options), ()
+    else:
+        net, given = space.supernet(execution=how, **options), (archs,)
+    images = np.asarray(normal(3, 4, 8, 8, 3))[: 3 if given else 1]
+    params = random_variables(net.clone(execution="masked"), images, *given)["params"]
+
+    @jax.value_and_grad
+    def loss(params):
+        return jnp.sum(jnp.sin(net.apply({"params": params}, images, *given)))
+
+    ours = jax.jit(loss)(params)
+    kinds = str(jax.make_jaxpr(loss)(params))
+    assert "pallas_call" in kinds  # for "cuda", of the platforms that it may be lowered for
+    fusing.delenv("NAS_JAX_FUSED_KERNELS")
+    jax.clear_caches()
+    theirs = jax.jit(loss)(params)
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(theirs))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * largest), ours, theirs
+    )

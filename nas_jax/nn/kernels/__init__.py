@@ -13,6 +13,8 @@ Functions whose tracing takes long are traced once for equal shapes (`jit`), and
 their caller (`inline`): the compiled program is the same.
 """
 
+import os
+
 from nas_jax.nn.kernels.batch_norm import moments, recorded, scale_shift
 from nas_jax.nn.kernels.conv import conv
 from nas_jax.nn.kernels.depthwise import depthwise
@@ -26,6 +28,7 @@ __all__ = [
     "concat",
     "conv",
     "depthwise",
+    "fuses",
     "halve",
     "max_pool",
     "moments",
@@ -34,3 +37,11 @@ __all__ = [
     "recorded",
     "scale_shift",
 ]
+
+
+def fuses() -> bool:
+    """Say whether networks use the kernels of `fused`: where $NAS_JAX_FUSED_KERNELS is 1.
+
+    These have not been timed on a GPU. A process must not change it: programs are traced once.
+    """
+    return os.environ.get("NAS_JAX_FUSED_KERNELS") == "1"
