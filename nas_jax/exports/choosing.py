@@ -8,6 +8,7 @@ from nas_jax.costs import widths
 from nas_jax.exports import about
 from nas_jax.exports.workdirs import Finished, Workdir
 from nas_jax.oneshot import class_metrics
+from nas_jax.report import results
 from nas_jax.spaces import choices
 from nas_jax.standalone import selection
 from nas_jax.standalone.retrain import SPLITS
@@ -43,13 +44,16 @@ def choose(workdir: Workdir, network: str) -> tuple[list[Finished], str]:
 def _best(workdir):
     """Return the final network, else short, of the best value that all of them have.
 
-    All-on is no candidate: it is outside the space, and no sweep has evaluated it. Nor is one that
-    began with the supernet's weights, if there are others.
+    All-on is no candidate: it is outside the space, and no sweep has evaluated it. Nor is one of
+    `retrain.archs` beside networks of groups, as a sweep may not have its architecture: then the
+    test images would choose among all; nor one that began with the supernet's weights, beside
+    others.
     """
     space = workdir.space
     legal = [one for one in workdir.finished if space.contains(space.from_str(_text(one)))]
+    of_groups = [one for one in legal if one.is_of_group]
     cold = [one for one in legal if not one.is_warm]
-    candidates = cold or legal or workdir.finished
+    candidates = of_groups or cold or legal or workdir.finished
     protocol = _protocol(candidates)
     networks = [one for one in candidates if one.protocol == protocol]
     by = ((words, list(map(value, networks))) for words, value in _values(workdir, protocol))
@@ -100,7 +104,8 @@ def _protocol(networks):
 def _named(workdir, network):
     """Return the network of an architecture: of final ones, else short; the largest F; seed 0.
 
-    Of equal ones it is the one that began with random weights.
+    One of a group goes before one of `retrain.archs`, and of these one that began with random
+    weights.
     """
     matching = _matching(workdir, network) or _matching(workdir, _canonical(workdir, network))
     if not matching:
@@ -111,9 +116,12 @@ def _named(workdir, network):
         )
     protocol = _protocol(matching)
     of_protocol = [one for one in matching if one.protocol == protocol]
-    size = [(x.result["filters"], -x.result["seed"], not x.is_warm) for x in of_protocol]
-    chosen = of_protocol[size.index(max(size))]
+    chosen = max(of_protocol, key=_precedence)
     return [chosen], f"the {protocol} network of that architecture, largest F, first seed"
+
+
+def _precedence(one):
+    return one.is_of_group, not one.is_warm, one.result["filters"], -one.result["seed"]
 
 
 def _matching(workdir, network):
@@ -141,13 +149,16 @@ def _id(one):
 def _group(workdir, name):
     naming.check("group of the network", name, selection.GROUPS)
     for protocol in ("final", "short"):
+        there = [x for x in workdir.finished if x.protocol == protocol and x.is_of_group]
+        if not there:
+            continue
         path = workdir.directory / "retrain" / protocol / "selection.json"
-        chosen = json_files.read_json(path, schemas.SELECTION) if path.exists() else {}
-        networks = [
-            one
-            for one in workdir.finished
-            if one.protocol == protocol and one.result["arch"] in chosen.get(name, ())
-        ]
-        if networks:
+        if not path.exists():
+            raise ValueError(
+                f"network={GROUP}{name}: {path.parent}: networks are there, but "
+                f"{results.UNCHOSEN.format('--mode=retrain')}"
+            )
+        chosen = json_files.read_json(path, schemas.SELECTION).get(name, ())
+        if networks := [one for one in there if one.result["arch"] in chosen]:
             return networks, f"the {protocol} networks of the group {name!r}"
     raise ValueError(f"network={GROUP}{name}: {workdir.directory} has no network of that group")

@@ -75,6 +75,11 @@ class Finished:
         return f"{arch_id(row['arch'])}-{self.protocol}-F{row['filters']}-{self.path.name}"
 
     @property
+    def is_of_group(self) -> bool:
+        """Whether a selection group may have it; those of `retrain.archs` are in none."""
+        return self.path.name.startswith("seed")
+
+    @property
     def is_warm(self) -> bool:
         """Whether it began with the weights of a supernet."""
         return self.result.get("init") is not None

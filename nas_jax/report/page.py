@@ -7,7 +7,7 @@ from nas_jax import spaces
 from nas_jax.costs import params_flops
 from nas_jax.report import analysis, document, figures, markdown, page_data, score_bias, webpage
 from nas_jax.report.document import Document
-from nas_jax.report.results import RunResults, columns, sizes
+from nas_jax.report.results import UNCHOSEN, RunResults, columns, sizes
 from nas_jax.report.sections import SECTIONS
 from nas_jax.run import Run
 from nas_jax.spaces import Space
@@ -47,11 +47,12 @@ def _sections(results):
     for section in SECTIONS:
         if any(getattr(results, field) for field in section.needs):
             yield section.title, section.write(results)
+        elif section.mode == "retrain" and results.unchosen:
+            where = " and ".join(f"retrain/{protocol}" for protocol in results.unchosen)
+            yield section.title, f"{where}: networks are there, but {UNCHOSEN.format('`--mode=retrain`')}."
         elif section.mode:
-            yield (
-                section.title,
-                f"There is no {section.missing}: `--mode={section.mode}` makes it.",
-            )
+            absent = f"There is no {section.missing}: `--mode={section.mode}` makes it."
+            yield section.title, absent
 
 
 def growth(directory: str | Path, most: int = 8) -> list[Path]:

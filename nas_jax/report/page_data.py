@@ -25,10 +25,9 @@ DIGITS = 6  # of the values that the page sorts and plots, which keep it small
 def alone(results: RunResults, arch: str) -> Iterator[tuple[str, int, float]]:
     """Yield what an architecture reaches alone: (what of, filters, per cent), as each protocol."""
     for protocol, images in IMAGES.items():
-        for (filters, _), networks in getattr(results, protocol).items():
-            for network in networks:
-                if network.arch == arch:
-                    yield f"{images} {results.ranking_metric.judge}", filters, network.accuracy
+        for (filters, text), network in sorted(results.alone[protocol].items()):
+            if text == arch:
+                yield f"{images} {results.ranking_metric.judge}", filters, network.accuracy
 
 
 def tiles(results: RunResults) -> list[tuple[str, str]]:

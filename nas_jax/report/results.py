@@ -18,6 +18,7 @@ MOST_POINTS = 5000  # of a training curve; a figure has no room for more
 SIZE_RANKERS = {"parameters": "params", "multiply-adds": "flops"}  # a score should rank better
 NAMED = "named"  # by the config; in no comparison
 GROUPS = ("top", "small", "pareto", "tuned", "narrowed", *SAMPLES, "all_on")
+UNCHOSEN = "no selection.json says their groups: {} chooses these anew, as after more candidates"
 
 
 class RankingMetric(NamedTuple):
@@ -111,7 +112,10 @@ class RunResults:
       ranked: the scored architectures, one line each, the best first (see `ranked`).
       best: those of them that share the highest value, first those that were trained alone.
       widths: the rows of widths.json.
-      short, final: {(filters, group): networks} of the two protocols of stand-alone training.
+      alone: {protocol: {(filters, architecture): network}} of all that was trained alone, "short"
+        and "final", but by `retrain.archs`.
+      short, final: {(filters, group): networks} of these, as selection.json says.
+      unchosen: the protocols that have networks, but no selection.json.
       named: {(filters, first weights): networks} of the architectures that the config names.
       samples: {(where, group): networks} that ranking is measured on: of `short` ("F = 16",
         "random"), and those of the config's table ("published", "table").
@@ -134,9 +138,12 @@ class RunResults:
         self._one_shot = {
             row["arch"]: self.ranking_metric.factor * row["value"] for row in self.ranked
         }
+        self.alone = {protocol: self._alone(protocol) for protocol in ("short", "final")}
+        chosen = {protocol: self._selection(protocol) for protocol in self.alone}
         self.short, self.final, self.samples = {}, {}, {}
-        for protocol in ("short", "final"):
-            self.hold(protocol, self._groups(protocol))
+        for protocol in self.alone:
+            self.hold(protocol, _by_group(self.alone[protocol], chosen[protocol]))
+        self.unchosen = [name for name in chosen if self.alone[name] and not chosen[name]]
         self.named = self._named()
         self.best = self._best()
         paths = sorted((directory / "retrain" / "widths").glob("F*/*/widths.json"))
@@ -189,8 +196,7 @@ class RunResults:
 
     def _best(self):
         best = [row for row in self.ranked if row["value"] == self.ranked[0]["value"]]
-        groups = [*self.short.values(), *self.final.values()]
-        trained = {network.arch for group in groups for network in group}
+        trained = {arch for networks in self.alone.values() for _, arch in networks}
         return sorted(best, key=lambda row: row["arch"] not in trained)
 
     def _named(self):
@@ -202,10 +208,12 @@ class RunResults:
             found |= {(filters, init): networks for (filters, _), networks in of_init.items()}
         return dict(sorted(found.items()))
 
-    def _groups(self, protocol):
-        selection = self._json(f"retrain/{protocol}/selection.json", schemas.SELECTION)
+    def _alone(self, protocol):
         paths = (self.directory / "retrain" / protocol).glob("F*/*/seed*/result.json")
-        return grouped(map(read_result, paths), selection, self._one_shot, self._metric)
+        return _joined(map(read_result, paths), self._one_shot, self._metric)
+
+    def _selection(self, protocol):
+        return self._json(f"retrain/{protocol}/selection.json", schemas.SELECTION)
 
 
 def read_result(path: Path) -> dict:
@@ -248,10 +256,18 @@ def grouped(
       scores: of the architectures that have one, in the score's unit.
       metric: `config.metric`, by which the networks are judged.
     """
+    return _by_group(_joined(results, scores, metric), selection)
+
+
+def _joined(results, scores, metric):
+    """Join the seeds of networks, by (filters, architecture)."""
     repeated: dict[tuple, list] = {}
     for row in results:
         repeated.setdefault((row["filters"], row["arch"]), []).append(row)
-    networks = {key: _network(rows, scores, metric) for key, rows in repeated.items()}
+    return {key: _network(rows, scores, metric) for key, rows in repeated.items()}
+
+
+def _by_group(networks, selection):
     groups = {
         (filters, name): [networks[filters, a] for a in archs if (filters, a) in networks]
         for filters in sorted({filters for filters, _ in networks})

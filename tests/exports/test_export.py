@@ -108,20 +108,42 @@ def test_the_best_is_by_validation_where_there_is_one(run, tmp_path):
     assert best()[:3] == (a, 4, 0)
 
 
-def test_a_warm_start_is_taken_by_its_name_or_where_there_is_no_other(run, tmp_path):
+@pytest.mark.parametrize("start", ["warm", "named"])
+def test_what_the_config_named_is_taken_by_its_name_or_where_there_is_no_other(
+    start, run, tmp_path
+):
+    """It is in no group, and does not count as the network of its architecture."""
     shutil.copy(run / "config.json", tmp_path)
-    write(tmp_path, "final", finished.CELL, test_accuracy=0.9, start="warm")
-    warm = f"{arch_id(finished.CELL)}-final-F4-warm0"
+    json_files.write_json(tmp_path / "retrain/final/selection.json", {"top": [finished.CELL]})
+    write(tmp_path, "final", finished.CELL, test_accuracy=0.9, start=start)
+    mine = f"{arch_id(finished.CELL)}-final-F4-{start}0"
 
     def chosen(network):
-        (one,), _ = choosing.choose(Workdir(tmp_path), network)
-        return one.name
+        networks, _ = choosing.choose(Workdir(tmp_path), network)
+        return [one.name for one in networks]
 
-    assert chosen("best") == chosen(finished.CELL) == warm
-    write(tmp_path, "final", finished.CELL, test_accuracy=0.5)
-    cold = warm.replace("warm", "seed")
-    assert chosen("best") == chosen(finished.CELL) == chosen(cold) == cold
-    assert chosen(warm) == warm
+    assert chosen("best") == chosen(finished.CELL) == [mine]
+    with pytest.raises(ValueError, match="has no network of that group"):
+        chosen("group:top")
+    write(tmp_path, "final", finished.CELL, seed=1, test_accuracy=0.5)
+    of_group = [mine.replace(f"{start}0", "seed1")]
+    for network in ("best", finished.CELL, arch_id(finished.CELL), of_group[0], "group:top"):
+        assert chosen(network) == of_group
+    assert chosen(mine) == [mine]
+
+
+def test_a_network_that_the_config_named_does_not_make_test_images_choose(run, tmp_path):
+    """No sweep has its architecture; the others are compared by what they have all the same."""
+    shutil.copy(run / "config.json", tmp_path)
+    a, b = finished.CELL, finished.OTHER_CELL
+    for text, value, accuracy in ((a, 0.1, 0.9), (b, 0.2, 0.8)):
+        write(tmp_path, "final", text, test_accuracy=accuracy)
+        row = {"arch": text, "value": value, "params": 1, "flops": 1, "num_images": 8}
+        json_files.append_jsonl(tmp_path / "trials.jsonl", [row])
+    write(tmp_path, "final", "0>identity|0>identity", test_accuracy=0.95, start="named")
+    (one,), why = choosing.choose(Workdir(tmp_path), "best")
+    assert one.result["arch"] == b
+    assert why == "the best of 2 final network(s) by the value of their architectures in the sweep"
 
 
 def test_a_form_that_differs_is_named_and_nothing_is_deleted(run, tmp_path, monkeypatch, caplog):

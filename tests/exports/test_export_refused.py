@@ -35,6 +35,11 @@ def other_classes(there):
     finished.changed(there / "data.json", class_names=names)
 
 
+def no_selection(there):
+    """As more candidates leave it: the groups are to be chosen anew."""
+    (there / "retrain/final/selection.json").unlink()
+
+
 def as_it_is(there):
     """Change nothing."""
 
@@ -52,6 +57,12 @@ def as_it_is(there):
         (other_classes, "best", "is of another network: names of classes is ['0', '1'"),
         (as_it_is, "group:topp", "group of the network='topp' is none of random, stratified, top"),
         (as_it_is, "group:random", "has no network of that group"),
+        (
+            no_selection,
+            "group:top",
+            "retrain/final: networks are there, but no selection.json says their groups: --mode=retrain "
+            "chooses these anew, as after more candidates",
+        ),
         (as_it_is, "0>sep3x3", "'0>sep3x3' is no architecture of the space of "),
         (as_it_is, "0>conv7x7|0>maxpool", "'conv7x7' is none of its ops"),
         (as_it_is, "0>sep3x3|0>sep3x3", "was not trained alone in "),

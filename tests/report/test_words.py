@@ -1,10 +1,11 @@
 """What a report says in words, and of files of earlier versions."""
 
-import json
+import shutil
 
 import pytest
 
 from nas_jax.report import figures, page
+from nas_jax.spaces import arch_id
 from tests.report.test_page import (
     ARCHS,
     NUM_TRIALS,
@@ -24,13 +25,28 @@ def test_the_headline_says_how_many_share_the_best_score(tmp_path, trained):
     directory = make_run(tmp_path)
     rows = [_trial(i) | {"value": 0.9} if i < 3 else _trial(i) for i in range(NUM_TRIALS)]
     _write(directory / "trials.jsonl", _lines(rows))
-    selection = json.dumps({"top": [ARCHS[trained]]})
-    _write(directory / "retrain" / "final" / "selection.json", selection)
-    (directory / "retrain" / "short" / "selection.json").unlink()
+    for i in {0, 1, 2} - {trained}:
+        for path in directory.glob(f"retrain/*/F*/{arch_id(ARCHS[i])}"):
+            shutil.rmtree(path)
     headline = page.write(directory, SPACE).read_text().split("\n## ")[0]
     assert f"The best of 39 architectures is **`{ARCHS[trained]}`**" in headline
     assert "one-shot accuracy 90.00 %, which 3 of them share: which comes first is" in headline
     assert "Trained alone it reaches 9" in headline
+
+
+def test_networks_whose_groups_are_to_be_chosen_anew_are_there(tmp_path):
+    """As after more candidates: selection.json is gone; what the best reaches is in its files."""
+    directory = make_run(tmp_path)
+    before = page.write(directory, SPACE).read_text()
+    for path in directory.glob("retrain/*/selection.json"):
+        path.unlink()
+    text = page.write(directory, SPACE).read_text()
+    alone = "Trained alone it reaches 95.00 % test accuracy with F = 16, 95.00 % test accuracy with"
+    assert alone in before
+    assert alone in text
+    assert "There is no " not in text
+    chosen = "no selection.json says their groups: `--mode=retrain` chooses these anew, as after more"
+    assert f"retrain/short and retrain/final: networks are there, but {chosen}" in text
 
 
 def test_the_headline_says_so_where_none_was_trained_alone(tmp_path):
