@@ -204,7 +204,10 @@ def write_report(
     on_event: Listener | None = None,
     mirror: str | None = None,
 ) -> Results:
-    """Write the report of what is in the folder; see `search`."""
+    """Write the report of what is in the folder; see `search`.
+
+    Raises: ValueError as of `search`, or if the folder has no run.
+    """
     return _run("report", config, space, data, workdir, fields, on_event, mirror)
 
 
@@ -244,6 +247,8 @@ def read(workdir: str | Path, space: Space | None = None) -> Results:
 def _run(mode, config, space, data, workdir, fields, on_event, mirror):
     workdir = _folder(config, workdir)
     config, also = as_config(config, fields), {"on_event": on_event, "mirror": mirror}
+    if mode == "report" and mirror is None:
+        files.path_in_workdir(workdir)  # raises where there is no run
     run = pipeline.run(config, mode, workdir, space=space, data=data, **also)
     return Results(run.workdir, run.space)
 

@@ -163,10 +163,12 @@ def _with_fields(config, arguments):
 
 
 def _check_mode_has(values, others):
-    """Refuse flags that the mode would not look at."""
+    """Refuse flags that the mode would not look at, and those without a value."""
     mode = values.mode or "search"
     own = _FLAGS_OF.get(mode, _OF_RUN)
     given = [name for name in _NAMES if values[name].present]
+    if empty := [name for name in given if values[name].value == ""]:
+        raise ValueError(f"--{empty[0]}= is empty: give it a value, or leave it out")
     if mode in config_lib.EXPORT_MODES:
         given += [f"config.{found[1]}" for each in others if (found := re.match(_FIELD, each))]
     stray = [name for name in given if name not in own]
@@ -246,6 +248,8 @@ def _run(values, config, fail):
         from nas_jax import pipeline  # imports JAX, and --help must be quick
 
         workdir = values.workdir or files.default_workdir(values.config)
+        if values.mode == "report":
+            files.path_in_workdir(workdir)  # raises where there is no run
         with run_log.with_bar():
             if values.target:
                 print(pipeline.check(config, workdir, target=values.target))
@@ -272,6 +276,11 @@ def _export_or_predict(values, images, fail):
             raise ValueError(f"{images[0]!r} is no flag")
         if not values.workdir and values.config is None:
             raise ValueError("--workdir is missing: the folder of the run whose network to export")
+        if values.workdir and values.config is not None:
+            raise ValueError(
+                f"--config={values.config} is not looked at beside --workdir, which has its own "
+                "config.json: leave one of them out"
+            )
         workdir = values.workdir or files.default_workdir(values.config)
         folder.export(workdir, values.network or "best", values.folder)
     except KeyboardInterrupt:

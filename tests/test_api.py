@@ -108,13 +108,20 @@ def test_the_command_does_not_go_on_with_a_run_of_objects(found):
     assert "holds a run of another config" in errors
 
 
-def test_a_space_of_the_package_is_named_as_the_command_names_it(tmp_path):
+def test_a_report_of_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=f"^--workdir={tmp_path}/typo holds no run: there is no"):
+        nas_jax.write_report(TINY, workdir=tmp_path / "typo")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_space_of_the_package_is_named_as_the_command_names_it(tmp_path, monkeypatch):
     """So a run with such an object goes on by the command."""
     space = spaces.make("cell", num_cells=1, num_blocks=2, ops=("identity", "sep3x3", "maxpool"))
     fields = {**SMALL, "sweep.num_candidates": 8}
     given = [f"--config.{name}={value}" for name, value in fields.items()]
     given.append("--config.space.cells_per_stage=2")
-    nas_jax.write_report(TINY, space, workdir=tmp_path, fields=SMALL_OF_MINE | {"seed": 3})
+    monkeypatch.setitem(nas_jax.pipeline.STAGES, "supernet", lambda _: None)
+    nas_jax.train_supernet(TINY, space, workdir=tmp_path, fields=SMALL_OF_MINE | {"seed": 3})
     (tmp_path / "trials.jsonl").write_text("{}\n" * 16)
     code, errors = launching.main(
         *(f"--config={TINY}", "--mode=report", f"--workdir={tmp_path}", "--config.seed=3", *given)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nas_jax import config as config_lib
+from nas_jax import pipeline
 from nas_jax.config import variants
 from tests import launching
 
@@ -91,10 +92,17 @@ def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.fixture
+def idle(monkeypatch):
+    """`--mode=supernet` makes a workdir, and trains nothing."""
+    monkeypatch.setitem(pipeline.STAGES, "supernet", lambda _: None)
+
+
+@pytest.mark.usefixtures("idle")
 def test_what_can_be_read_as_a_whole_number_is_one(tmp_path):
     """Also where the value is the next argument; other types are read as before."""
     code, errors = launching.main(
-        *(DIGITS, "--mode=report", f"--workdir={tmp_path}"),
+        *(DIGITS, "--mode=supernet", f"--workdir={tmp_path}"),
         "--config.supernet.train.batch_size=128",  # a ghost batch for each device
         *("--config.sweep.constraints.max_params=1e6", "--config.supernet.train.num_steps", "40.0"),
         *("--config.seed=0x10", "--config.supernet.train.l2=1", "--noconfig.space.tied"),
@@ -111,6 +119,7 @@ def test_what_can_be_read_as_a_whole_number_is_one(tmp_path):
     assert config["data"]["digits"] == {"clutter": 2, "noise": 0.5}
 
 
+@pytest.mark.usefixtures("idle")
 def test_fields_of_a_space_of_ones_own_are_set_like_others(tmp_path):
     (tmp_path / "mine.py").write_text(
         "import dataclasses\n"
@@ -121,7 +130,7 @@ def test_fields_of_a_space_of_ones_own_are_set_like_others(tmp_path):
     )
     named = f"--config.space.name={tmp_path / 'mine.py'}:Mine"
     size = "--config.supernet.train.batch_size=128"  # a ghost batch for each device
-    given = DIGITS, "--mode=report", f"--workdir={tmp_path / 'run'}", named, size
+    given = DIGITS, "--mode=supernet", f"--workdir={tmp_path / 'run'}", named, size
     code, errors = launching.main(*given, "--config.space.dept=2")
     assert (code, "config.space.dept is no field; nearest: config.space.depth" in errors) == (2, 1)
     code, errors = launching.main(*given, "--config.space.depth=2")
@@ -149,6 +158,7 @@ def test_help_explains_every_field_and_leaves_none_out():
     assert "Steps between two rounds" in shown
 
 
+@pytest.mark.usefixtures("idle")
 def test_a_config_is_named_or_a_file_from_any_folder(tmp_path):
     """With its variant; the workdir has its name."""
     mine = tmp_path / "mine.py"
@@ -157,7 +167,7 @@ def test_a_config_is_named_or_a_file_from_any_folder(tmp_path):
     )
     for given in (mine, "smash:digits"):
         workdir = tmp_path / f"run-{str(given)[-3:]}"
-        arguments = f"--config={given}", "--mode=report", f"--workdir={workdir}"
+        arguments = f"--config={given}", "--mode=supernet", f"--workdir={workdir}"
         code, errors = launching.main(*arguments, "--config.supernet.train.batch_size=128")
         assert code == 0, errors
         config = json.loads((workdir / "config.json").read_text())

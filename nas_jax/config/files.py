@@ -84,14 +84,23 @@ def load(given: str) -> ConfigDict:
     return module.get_config(*([variant] if colon else []))
 
 
-def of_workdir(directory: str) -> ConfigDict:
-    """Return the config of the run in a folder, as its config.json says.
+def path_in_workdir(directory: str | Path) -> Path:
+    """Return the path of the config.json of the run in a folder.
 
     Raises: ValueError if there is none.
     """
     path = file_paths.local(directory, "--workdir") / "config.json"
     if not path.exists():
         raise ValueError(f"--workdir={directory} holds no run: there is no {path}")
+    return path
+
+
+def of_workdir(directory: str | Path) -> ConfigDict:
+    """Return the config of the run in a folder, as its config.json says.
+
+    Raises: ValueError if there is none.
+    """
+    path = path_in_workdir(directory)
     there = compatibility.completed(json_files.read_json(path, schemas.OBJECT))
     return ConfigDict(_with_tuples(there))
 

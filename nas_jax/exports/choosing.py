@@ -154,10 +154,8 @@ def _group(workdir, name):
             continue
         path = workdir.directory / "retrain" / protocol / "selection.json"
         if not path.exists():
-            raise ValueError(
-                f"network={GROUP}{name}: {path.parent}: networks are there, but "
-                f"{results.UNCHOSEN.format('--mode=retrain')}"
-            )
+            unchosen = results.UNCHOSEN.format(path.parent, "--mode=retrain")
+            raise ValueError(f"network={GROUP}{name}: {unchosen}")
         chosen = json_files.read_json(path, schemas.SELECTION).get(name, ())
         if networks := [one for one in there if one.result["arch"] in chosen]:
             return networks, f"the {protocol} networks of the group {name!r}"

@@ -48,8 +48,8 @@ def _sections(results):
         if any(getattr(results, field) for field in section.needs):
             yield section.title, section.write(results)
         elif section.mode == "retrain" and results.unchosen:
-            where = " and ".join(f"retrain/{protocol}" for protocol in results.unchosen)
-            yield section.title, f"{where}: networks are there, but {UNCHOSEN.format('`--mode=retrain`')}."
+            where = ", ".join(f"retrain/{protocol}" for protocol in results.unchosen)
+            yield section.title, f"{UNCHOSEN.format(where, '`--mode=retrain`')}."
         elif section.mode:
             absent = f"There is no {section.missing}: `--mode={section.mode}` makes it."
             yield section.title, absent

@@ -18,7 +18,10 @@ MOST_POINTS = 5000  # of a training curve; a figure has no room for more
 SIZE_RANKERS = {"parameters": "params", "multiply-adds": "flops"}  # a score should rank better
 NAMED = "named"  # by the config; in no comparison
 GROUPS = ("top", "small", "pareto", "tuned", "narrowed", *SAMPLES, "all_on")
-UNCHOSEN = "no selection.json says their groups: {} chooses these anew, as after more candidates"
+UNCHOSEN = (  # of a folder, and of the mode that mends it
+    "There are networks in {}, but no selection.json that says their groups: {} chooses these "
+    "anew, as after more candidates"
+)
 
 
 class RankingMetric(NamedTuple):

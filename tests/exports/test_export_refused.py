@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -60,8 +61,7 @@ def as_it_is(there):
         (
             no_selection,
             "group:top",
-            "retrain/final: networks are there, but no selection.json says their groups: --mode=retrain "
-            "chooses these anew, as after more candidates",
+            "retrain/final, but no selection.json that says their groups: --mode=retrain choo",
         ),
         (as_it_is, "0>sep3x3", "'0>sep3x3' is no architecture of the space of "),
         (as_it_is, "0>conv7x7|0>maxpool", "'conv7x7' is none of its ops"),
@@ -180,7 +180,8 @@ def test_a_folder_that_cannot_be_written_is_named(run, tmp_path):
         nas_jax.export(run, folder=tmp_path / "file")
 
 
-def test_the_modes_name_what_is_missing(exported):
+def test_the_modes_name_what_is_missing(exported, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for arguments, message in (
         (["--mode=export"], "--workdir is missing"),
         (["--mode=export", "--workdir=runs/none", "image.png"], "'image.png' is no flag"),
@@ -193,7 +194,14 @@ def test_the_modes_name_what_is_missing(exported):
         (["--mode=predict", "--model=a", "--config=digits"], "--config is no flag of --mode=predi"),
         (["--config=digits", "--network=best"], "--network is no flag of --mode=search, which has"),
         (["--mode=report", "--workdir=runs/none"], "holds no run: there is no "),
+        (["--mode=report", "--config=digits", "--workdir=runs/none"], "holds no run: there is no "),
+        (["--mode=report", "--config=digits"], "--workdir=runs/digits holds no run: there is no "),
+        (["--mode=export", "--config=zzz", "--workdir=a"], "--config=zzz is not looked at beside"),
+        (["--mode=export", "--workdir=a", "--network="], "--network= is empty: give it a value"),
+        (["--mode=export", "--workdir=a", "--folder="], "--folder= is empty: give it a value, or"),
+        (["--config=digits", "--workdir="], "--workdir= is empty: give it a value, or leave it"),
     ):
         code, errors = launching.main(*arguments)
         assert code == 2
         assert message in errors
+    assert not Path("runs").exists()

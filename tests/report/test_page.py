@@ -295,7 +295,7 @@ def test_parts_without_files_leave_the_rest(tmp_path):
     (directory / "trials.jsonl").write_text(_lines([_trial(0)]))
     text = page.write(directory, SPACE).read_text()
     assert "There is no metrics.jsonl: `--mode=supernet` makes it." in text
-    assert "retrain/final: networks are there, but no selection.json says their groups" in text
+    assert "retrain/final, but no selection.json that says their groups" in text
     assert "n = 1 is less than 10" in text  # only one network has a one-shot accuracy left
     assert ["mean ± sd", "90.00", "1"] in _rows(text, "Scores")
     # all rankers are compared on the same networks

@@ -45,8 +45,8 @@ def test_networks_whose_groups_are_to_be_chosen_anew_are_there(tmp_path):
     assert alone in before
     assert alone in text
     assert "There is no " not in text
-    chosen = "no selection.json says their groups: `--mode=retrain` chooses these anew, as after more"
-    assert f"retrain/short and retrain/final: networks are there, but {chosen}" in text
+    where = "retrain/short, retrain/final, but no selection.json that says"
+    assert f"{where} their groups: `--mode=retrain` chooses these anew, as after more" in text
 
 
 def test_the_headline_says_so_where_none_was_trained_alone(tmp_path):
