@@ -13,6 +13,13 @@ from nas_jax.data.dataset import Data
 from nas_jax.spaces import SPACES, Space
 
 
+def check(space: Space | None = None, data: Data | None = None) -> None:
+    """Check that objects are of their kinds. Raises: ValueError that names the other one."""
+    for name, value, kind in (("space", space, Space), ("data", data, Data)):
+        if value is not None and not isinstance(value, kind):
+            raise ValueError(f"{name}={value!r:.60} must be a {kind.__module__}.{kind.__name__}")
+
+
 def recorded(
     config: ConfigDict, space: Space | None = None, data: Data | None = None
 ) -> ConfigDict:
@@ -24,10 +31,8 @@ def recorded(
     Raises: ValueError if the objects are of another kind, or the config is a study, whose variants
       make their spaces.
     """
+    check(space, data)
     config = config.copy_and_resolve_references()
-    for name, value, kind in (("space", space, Space), ("data", data, Data)):
-        if value is not None and not isinstance(value, kind):
-            raise ValueError(f"{name}={value!r:.60} must be a {kind.__module__}.{kind.__name__}")
     if space is not None and not _is_value(space):
         raise ValueError(
             f"space: {type(space).__name__} must be a frozen dataclass whose fields have a hash"

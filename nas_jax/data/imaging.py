@@ -23,36 +23,62 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
 
 def open_image(encoded: bytes, channels: int, upright: bool = False) -> Any:
-    """Decode an image to 8 bits and so many channels.
+    """Decode an image to 8 bits and so many channels: `opened`, then `converted`."""
+    return converted(opened(encoded), channels, upright)
 
-    As in TensorFlow, 16 bits become value // 256, and transparency is dropped unless 4 channels are
-    asked for. With 4 channels, an image without transparency is opaque. RGB becomes grey by its
-    luma, colours of a palette are looked up, CMYK and YCbCr become RGB, and 1 bit becomes 0 or 255.
 
-    Args:
-      encoded: the bytes of an image file.
-      channels: 1 (grey), 3 (RGB) or 4 (RGBA).
-      upright: whether to turn (and mirror) the image as its EXIF data say.
+def opened(encoded: bytes) -> Any:
+    """Decode the bytes of an image file, as a Pillow image.
 
-    Returns:
-      A Pillow image of mode "L", "RGB" or "RGBA".
-
-    Raises:
-      ValueError: the bytes are no image, or its pixels are no whole numbers of 16 bits. Pillow
-        raises errors of many other kinds where a file is damaged.
+    Raises: ValueError if they are no image. Pillow raises errors of many other kinds where a file
+      is damaged.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     try:
         image = Image.open(io.BytesIO(encoded))
     except UnidentifiedImageError as error:  # its text quotes an address in memory
         raise ValueError(f"{len(encoded)} bytes are no image that Pillow knows") from error
     image.load()
+    return image
+
+
+def converted(image: Any, channels: int, upright: bool = False) -> Any:
+    """Bring a Pillow image to 8 bits and so many channels.
+
+    As in TensorFlow, 16 bits become value // 256, and transparency is dropped unless 4 channels are
+    asked for. With 4 channels, an image without transparency is opaque. RGB becomes grey by its
+    luma, colours of a palette are looked up, CMYK and YCbCr become RGB, and 1 bit becomes 0 or 255.
+
+    Args:
+      image: a Pillow image of any mode.
+      channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+      upright: whether to turn (and mirror) the image as its EXIF data say.
+
+    Returns:
+      A Pillow image of mode "L", "RGB" or "RGBA".
+
+    Raises: ValueError if its pixels are no whole numbers of 16 bits, or Pillow cannot convert it.
+    """
+    from PIL import Image, ImageOps
+
     if upright and image.format != _TURNED:
         image = ImageOps.exif_transpose(image)
-    if image.mode[0] in "IF":  # one channel of 16- or 32-bit integers, or of floats
+    if _is_deep(image):
         image = Image.fromarray(_high_byte(np.asarray(image)))
     return image.convert(MODES[channels])
+
+
+def becomes_black(image: Any) -> bool:
+    """Say whether a Pillow image has values above 0, but none in its high bytes.
+
+    Where it has several channels, Pillow has kept the high bytes alone.
+    """
+    return _is_deep(image) and 0 < np.asarray(image).max() < 256
+
+
+def _is_deep(image):
+    return image.mode[0] in "IF"  # one channel of 16- or 32-bit integers, or of floats
 
 
 def upright_size(image: Any) -> tuple[int, int]:

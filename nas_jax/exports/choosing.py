@@ -15,6 +15,7 @@ from nas_jax.standalone.retrain import SPLITS
 from nas_jax.storage import json_files, schemas
 
 BEST, GROUP = "best", "group:"
+_MOST_SHOWN = 10  # networks that an error names
 
 
 def choose(workdir: Workdir, network: str) -> tuple[list[Finished], str]:
@@ -25,8 +26,14 @@ def choose(workdir: Workdir, network: str) -> tuple[list[Finished], str]:
       network: "best"; an architecture's string or arch id; a network's `Finished.name`; or
         "group:NAME", every network of a group, of "final" if that protocol has it, else "short".
 
-    Raises: ValueError if there is no such network, architecture or group, or none is finished.
+    Raises: ValueError if it is no text, if there is no such network, architecture or group, or if
+      none is finished.
     """
+    if not isinstance(network, str) or not network:
+        raise ValueError(
+            f"network={naming.shown(network)} must be {BEST!r}, an architecture, its id, or "
+            f"{GROUP}NAME"
+        )
     if not workdir.finished and workdir.config.study.parts:
         raise ValueError(f"workdir={workdir.directory}: {about.OF_STUDY}")
     if not workdir.finished:
@@ -109,10 +116,9 @@ def _named(workdir, network):
     """
     matching = _matching(workdir, network) or _matching(workdir, _canonical(workdir, network))
     if not matching:
-        there = dict.fromkeys(one.result["arch"] for one in workdir.finished)
         raise ValueError(
             f"network={network!r} was not trained alone in {workdir.directory}; there are "
-            f"{', '.join(map(repr, there))}"
+            f"{_there(workdir)}"
         )
     protocol = _protocol(matching)
     of_protocol = [one for one in matching if one.protocol == protocol]
@@ -136,10 +142,19 @@ def _canonical(workdir, network):
         canonical = space.to_str(choices.from_indices(space.choices, space.parse(text)))
     except ValueError as error:
         raise ValueError(
-            f"network={network!r} is no architecture of the space of {workdir.directory}, nor "
-            f"{BEST!r} or {GROUP}NAME: {error}"
+            f"network={network!r} is neither {BEST!r}, nor {GROUP}NAME, nor the id of a network of "
+            f"{workdir.directory} (which has {_there(workdir)}), nor an architecture of its space: "
+            f"{error}"
         ) from error
     return canonical if channels is None else network
+
+
+def _there(workdir):
+    """List the ids of the networks, and their architectures."""
+    texts = {_id(one): one.result["arch"] for one in workdir.finished}
+    shown = [f"{name} ({text})" for name, text in texts.items()][:_MOST_SHOWN]
+    left = len(texts) - len(shown)
+    return ", ".join(shown) + (f" and {left} more" if left else "")
 
 
 def _id(one):

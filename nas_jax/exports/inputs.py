@@ -1,6 +1,9 @@
 """From an image file to a network's input, as its training read images."""
 
+import contextlib
 import dataclasses
+import logging
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +18,10 @@ from nas_jax.data.dataset import Data, Streamed
 from nas_jax.data.records import ARRAYS_READ, FOLDER_READ, STREAM_READ, TFDS_READ, Reading
 from nas_jax.data.tfds_sets import STREAMED
 from nas_jax.storage import file_paths
+
+_MOST_CHANNELS = 16  # of an image that a grey network would take for many narrow ones
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +46,32 @@ class Preparation:
         return self._fitted(imaging.open_image(encoded, channels, self.read_as.upright))
 
     def read(self, file: Path) -> np.ndarray:
-        """Return the input uint8 [H, W, C] of an image file. Raises: ValueError that names it."""
-        try:
-            return self.decoded(Path(file).read_bytes())
-        except MemoryError:
-            raise
-        except Exception as error:  # a decoder raises anything
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-            raise ValueError(f"{file}: {reason or type(error).__name__}") from error
+        """Return the input uint8 [H, W, C] of an image file.
+
+        A warning says if the network sees black, of an image that is not.
+
+        Raises: ValueError that names the file.
+        """
+        with _named(file):
+            return self._of_pillow(imaging.opened(Path(file).read_bytes()), file)
+
+    def of_pillow(self, image: Any) -> np.ndarray:
+        """Return the input uint8 [H, W, C] of a Pillow image, as `read` of its file."""
+        name = f"images: the Pillow image of mode {image.mode}"
+        with _named(name):
+            image.load()
+            return self._of_pillow(image, name)
+
+    def _of_pillow(self, image, name):
+        channels = self.image_shape[-1]
+        made = self._fitted(imaging.converted(image, channels, self.read_as.upright))
+        if imaging.becomes_black(image):
+            logger.warning(
+                "%s: the network sees black: no pixel is above 255 of 65535, and of 16 bits the "
+                "high byte is read; store it as 8 bits, or times 256",
+                name,
+            )
+        return made
 
     def of_arrays(self, images: Any) -> np.ndarray:
         """Return the inputs uint8 [N, H, W, C] of images of one size.
@@ -66,7 +91,8 @@ class Preparation:
                 "a list of these"
             )
         has_channels = given.ndim > 2 and given.shape[-1] == channels
-        if given.ndim == 3 and channels == 1 and given.shape[-1] in (3, 4) and width > 4:
+        may_be_channels = 1 < given.shape[-1] <= _MOST_CHANNELS and given.shape[-1] != width
+        if given.ndim == 3 and channels == 1 and may_be_channels:
             raise ValueError(
                 f"images has the shape {given.shape}: an image of {given.shape[-1]} channels, or "
                 "grey images of that width? The network takes grey images: give [H, W], or several "
@@ -123,6 +149,18 @@ class Preparation:
             )
 
 
+@contextlib.contextmanager
+def _named(what):
+    """Turn all that a decoder raises into a ValueError that names the image."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # a decoder raises anything
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise ValueError(f"{what}: {reason or type(error).__name__}") from error
+
+
 def of_former(
     data: Mapping[str, Any], image_shape: tuple[int, int, int], num_images: int
 ) -> Reading:
@@ -158,24 +196,29 @@ def file_of(data: Data, record: int) -> tuple[str, bytes | None]:
 def files(given: Iterable[str | Path]) -> Iterator[Path]:
     """Yield image files: those given, and those in given folders and below, sorted by name.
 
-    Hidden files and folders are passed over.
+    Hidden files and folders are passed over; so are other files in a folder, and the log says how
+    many.
 
     Raises: ValueError if there is no such file, or a folder has no image.
     """
-    for each in [given] if isinstance(given, str | Path) else given:
+    if not isinstance(given, str | os.PathLike | Iterable):
+        raise ValueError(f"images={naming.shown(given)} must be a path, or a list of paths")
+    for each in [given] if isinstance(given, str | os.PathLike) else given:
         path = file_paths.local(each, "images")
         if not path.is_dir():
             if not path.exists():
                 raise ValueError(f"{path}: there is no such file or folder")
             yield path
             continue
-        found = [file for file in sorted(path.rglob("*")) if _is_image(file, path)]
+        there = [file for file in sorted(path.rglob("*")) if _is_seen(file, path)]
+        found = [file for file in there if file.suffix.lower() in folders.SUFFIXES]
+        suffixes = " ".join(folders.SUFFIXES)
         if not found:
-            raise ValueError(f"{path}: the folder has no image ({' '.join(folders.SUFFIXES)})")
+            raise ValueError(f"{path}: the folder has no image ({suffixes})")
+        if others := len(there) - len(found):
+            logger.info("%s: %d of %d files are no %s", path, others, len(there), suffixes)
         yield from found
 
 
-def _is_image(file, root):
-    if any(name[0] == "." for name in file.relative_to(root).parts):
-        return False
-    return file.suffix.lower() in folders.SUFFIXES and file.is_file()
+def _is_seen(file, root):
+    return file.is_file() and not any(name[0] == "." for name in file.relative_to(root).parts)

@@ -67,9 +67,9 @@ class Model:
         """Return the likeliest class of each image, and the probabilities of all classes.
 
         Args:
-          images: the path of an image file; an array, uint8 or floats in [0, 1], [N, H, W, C],
-            [N, H, W], [H, W, C] or [H, W]; or a list of these. Images of another size than the
-            network's are brought to it as the training read images.
+          images: the path of an image file; a Pillow image; an array, uint8 or floats in [0, 1],
+            [N, H, W, C], [N, H, W], [H, W, C] or [H, W]; or a list of these. Images of another size
+            than the network's are brought to it as the training read images.
 
         Raises: ValueError that names the image, if it cannot be read.
         """
@@ -96,6 +96,8 @@ class Model:
         return np.concatenate([self._input(image) for image in each])
 
     def _input(self, image):
+        from PIL import Image
+
         if isinstance(image, str | Path):
             path = file_paths.local(image, "images")
             if path.is_dir():
@@ -104,6 +106,8 @@ class Model:
                     "with its probabilities"
                 )
             return self._preparation.read(path)[None]
+        if isinstance(image, Image.Image):
+            return self._preparation.of_pillow(image)[None]
         return self._preparation.of_arrays(image)
 
     def _of_batch(self, inputs):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from nas_jax import build, spaces
+from nas_jax import build, given, spaces
 from nas_jax.config import files
 from nas_jax.costs import widths
 from nas_jax.data.dataset import Data
@@ -107,10 +107,12 @@ class Workdir:
       config: config.json, completed.
       space: the search space.
 
-    Raises: ValueError if there is no run, or its space cannot be made.
+    Raises: ValueError if there is no run, its space cannot be made, or an argument is of another
+      kind.
     """
 
     def __init__(self, directory: str | Path, space: Space | None = None, data: Data | None = None):
+        given.check(space, data)
         self.directory = file_paths.local(directory, "workdir")
         self.config = files.of_workdir(self.directory)
         self.space = space or spaces.make(**self.config.space.to_dict())

@@ -114,7 +114,7 @@ def digest(name: str) -> str | None:
 
 def _find(name):
     folders = [Path()]
-    if _FOLDER in os.environ:
+    if os.environ.get(_FOLDER):
         folders.append(file_paths.local(os.environ[_FOLDER], f"${_FOLDER}"))
     for folder in folders:
         if (path := folder / file_paths.local(name, "table")).is_file():

@@ -4,6 +4,8 @@ import os
 import re
 from pathlib import Path
 
+from nas_jax import naming
+
 _SCHEME = re.compile(r"[A-Za-z][\w+.-]*:/")  # a `Path` of gs://bucket is gs:/bucket
 
 
@@ -14,8 +16,13 @@ def local(given: str | os.PathLike, field: str) -> Path:
       given: as the user wrote it, or a `Path` of that.
       field: what errors call it, such as "--workdir".
 
-    Raises: ValueError if it is an address (see `check`), or if the home folder is unknown.
+    Raises: ValueError if it is no path, empty, or an address (see `check`), or if the home folder
+      is unknown.
     """
+    if not isinstance(given, str | os.PathLike):
+        raise ValueError(f"{field}={naming.shown(given)} must be a path")
+    if given == "":
+        raise ValueError(f"{field} is empty: give a path")
     check(given, field)
     try:
         return Path(given).expanduser()

@@ -12,10 +12,14 @@ import pytest
 
 import nas_jax
 from nas_jax.exports import forms
+from nas_jax.spaces import arch_id
 from nas_jax.storage import json_files
 from tests import launching
 from tests.configs import tiny_study
 from tests.exports import finished
+
+TEXTS = sorted((finished.CELL, finished.OTHER_CELL), key=arch_id)
+THERE = ", ".join(f"{arch_id(text)} ({text})" for text in TEXTS)
 
 
 def no_run(there):
@@ -63,9 +67,18 @@ def as_it_is(there):
             "group:top",
             "retrain/final, but no selection.json that says their groups: --mode=retrain choo",
         ),
-        (as_it_is, "0>sep3x3", "'0>sep3x3' is no architecture of the space of "),
+        (
+            as_it_is,
+            "0>sep3x3",
+            "'0>sep3x3' is neither 'best', nor group:NAME, nor the id of a netw",
+        ),
+        (
+            as_it_is,
+            arch_id(finished.CELL)[:6],
+            f" (which has {THERE}), nor an architecture of its ",
+        ),
         (as_it_is, "0>conv7x7|0>maxpool", "'conv7x7' is none of its ops"),
-        (as_it_is, "0>sep3x3|0>sep3x3", "was not trained alone in "),
+        (as_it_is, "0>sep3x3|0>sep3x3", f"/run; there are {THERE}"),
         (as_it_is, "best", "has other files, such as mine.txt: give another folder"),
     ],
 )
@@ -165,6 +178,30 @@ def test_the_workdir_of_a_study_is_refused_with_the_way_out(tmp_path):
     assert "--mode=retrain --config.retrain.archs=.. and export that" in line
     with pytest.raises(ValueError, match=r"no .*/model.json; it is a study's workdir, .* export"):
         nas_jax.load(of_study)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"network": value} for value in (None, 3, "", Path("best"), ["best"])),
+        {"workdir": None},
+        {"workdir": 3},
+        {"space": "cell"},
+        {"data": "digits"},
+        {"folder": 3},
+        {"folder": ""},
+    ],
+)
+def test_an_argument_of_another_kind_is_named(given, run):
+    (name,) = given
+    with pytest.raises(ValueError, match=f"^{name}(=.* must be .*| is empty: give a path)$"):
+        nas_jax.export(**{"workdir": run, **given})
+
+
+@pytest.mark.parametrize("given", [None, 3, ["a"]])
+def test_a_model_is_loaded_of_a_path(given):
+    with pytest.raises(ValueError, match=r"^model=.* must be a path$"):
+        nas_jax.load(given)
 
 
 def test_a_workdir_is_no_model(run):

@@ -50,6 +50,8 @@ def test_files_are_read_as_in_training(streamed, own_set):
     assert len(origins) == 20
     for origin, image in zip(origins, images):
         np.testing.assert_array_equal(preparation.read(own_set / origin), image)
+        opened = Image.open(own_set / origin)
+        np.testing.assert_array_equal(preparation.of_pillow(opened), image)
 
 
 def test_arrays_are_read_as_in_training():
@@ -58,7 +60,7 @@ def test_arrays_are_read_as_in_training():
         random.integers(0, 256, (30, 12, 20, 3)).astype(np.uint8),
         random.random((30, 20, 12, 3)),
         random.integers(0, 256, (30, 20, 12, 4)).astype(np.uint8),
-        random.random((30, 12, 12)),
+        random.random((30, 20, 20)),
     ):
         data = from_arrays(given, np.arange(30) % 2, image_size=8, shuffle_seed=-1)
         section = {"name": "arrays", "memory_gb": 4.0, "train": "18 images"}

@@ -57,15 +57,62 @@ def test_a_line_for_each_image(exported, tmp_path):
         assert sum(line["top"].values()) <= 1
 
 
-def test_only_images_that_can_be_seen_are_taken_from_a_folder(exported, tmp_path):
+@pytest.mark.parametrize(
+    "mode", ["P", "L", "RGB", "RGBA", "1", "CMYK", "YCbCr", "I;16", "PA", "HSV"]
+)
+def test_a_pillow_image_is_what_its_file_is(mode, exported, tmp_path):
+    """Colours of a palette are looked up; the size is brought to the network's."""
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
+    if mode == "I;16":
+        image = Image.fromarray(256 * pixels[..., 0].astype(np.uint16) + 7)
+    else:
+        image = Image.fromarray(pixels).convert("P" if mode == "PA" else mode).convert(mode)
+    suffix = "tif" if mode in ("CMYK", "YCbCr") else "png"
+    in_file = {"PA": "RGBA", "HSV": "RGB"}.get(mode)  # of which there is no such file
+    (image.convert(in_file) if in_file else image).save(tmp_path / f"a.{suffix}")
+    loaded = nas_jax.load(exported)
+    of_file = loaded.predict(tmp_path / f"a.{suffix}").probabilities
+    np.testing.assert_array_equal(loaded.predict(image).probabilities, of_file)
+    both = [image, Image.open(tmp_path / f"a.{suffix}")]
+    np.testing.assert_array_equal(loaded.predict(both).probabilities, of_file[[0, 0]])
+
+
+def test_a_pillow_image_that_cannot_be_converted_is_refused(exported, tmp_path):
+    loaded = nas_jax.load(exported)
+    for image, reason in (
+        (Image.new("LAB", (8, 8)), "mode LAB: "),
+        (Image.fromarray(np.full((8, 8), 0.5, np.float32)), "mode F: its pixels are from 0.5 to"),
+        (Image.new("L", (1, 9)), "mode L: it is 9 x 1 pixels, too few for the network's 8 x 8"),
+    ):
+        with pytest.raises(ValueError, match=f"^images: the Pillow image of {reason}"):
+            loaded.predict(image)
+
+
+def test_an_image_that_becomes_black_is_warned_of(exported, tmp_path, caplog):
+    """8 bits that are stored as 16 leave nothing in the high byte; a black image is one."""
+    shape = (8, 8)
+    for name, value in (("dark", 255), ("black", 0), ("grey", 256)):
+        Image.fromarray(np.full(shape, value, np.uint16)).save(tmp_path / f"{name}.png")
+    loaded = nas_jax.load(exported)
+    loaded.predict([tmp_path / f"{name}.png" for name in ("dark", "black", "grey")])
+    loaded.predict(Image.open(tmp_path / "dark.png"))
+    of_file, of_image = [record.message for record in caplog.records]
+    assert of_file.startswith(f"{tmp_path}/dark.png: the network sees black: no pixel is above 255")
+    assert of_image.startswith("images: the Pillow image of mode I;16: the network sees black")
+
+
+def test_only_images_that_can_be_seen_are_taken_from_a_folder(exported, tmp_path, caplog):
     """No folder that is called like one, nor what lies in a hidden folder."""
+    caplog.set_level("INFO", "nas_jax")
     for name in ("a.png", ".b.png", ".trash/c.png", "x.png/d.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("L", (8, 8), 200).save(tmp_path / name)
     loaded = nas_jax.load(exported)
+    (tmp_path / "e.gif").touch()
     wanted = [tmp_path / "a.png", tmp_path / "x.png/d.png"]
     for given in ([tmp_path], tmp_path, str(tmp_path)):
         assert [path for path, _ in loaded.predict_files(given)] == wanted
+        assert caplog.records[-1].message.startswith(f"{tmp_path}: 1 of 3 files are no .png .jpg ")
     with pytest.raises(ValueError, match=r" is a folder: predict_files\(\['.*'\]\) yields each"):
         loaded.predict(tmp_path)
 
@@ -206,6 +253,12 @@ def test_an_edited_folder_is_refused(change, message, exported, tmp_path):
         nas_jax.load(tmp_path / "copy")
 
 
+@pytest.mark.parametrize("images", [None, 3])
+def test_files_to_predict_are_paths(images, exported):
+    with pytest.raises(ValueError, match=f"^images={images} must be a path, or a list of paths$"):
+        list(nas_jax.load(exported).predict_files(images))
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [
@@ -220,7 +273,10 @@ def test_an_edited_folder_is_refused(change, message, exported, tmp_path):
         (np.zeros((8, 8), np.int64), "images is int64; it must be uint8, or floats in [0, 1]"),
         (np.zeros((8, 8), np.int32), "images is int32; it must be uint8, or floats in [0, 1]"),
         (np.full((8, 8), 200.0), "floats must be in [0, 1]: divide 0..255 by 255"),
-        (np.zeros((1, 1, 9), np.uint8), "it is 1 x 9 pixels, too few for the network's 8 x 8"),
+        (np.zeros((8, 8, 2), np.uint8), "(8, 8, 2): an image of 2 channels, or grey images of"),
+        (np.zeros((9, 9, 9), np.uint8), "The network takes grey images: give [H, W], or several"),
+        (np.zeros((16, 12, 16), np.uint8), "an image of 16 channels, or grey images of that wid"),
+        (np.zeros((1, 1, 9, 1), np.uint8), "it is 1 x 9 pixels, too few for the network's 8 x 8"),
     ],
 )
 def test_arrays_that_are_no_images_are_refused(images, message, exported):
