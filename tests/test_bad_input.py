@@ -184,7 +184,6 @@ LINES = [{"step": i, "loss": 0.5, "arch": "0>identity"} for i in range(3)]
 
 @examples(150)
 @given(data=st.data())
-@pytest.mark.filterwarnings("ignore:.*the last line")
 def test_a_file_of_a_run_is_read_or_refused_by_its_name(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("run") / "metrics.jsonl"
     text = "".join(json.dumps(line) + "\n" for line in LINES).encode()
@@ -269,7 +268,6 @@ JSON_VALUES = st.one_of(SCALARS, st.lists(SCALARS, max_size=3), st.dictionaries(
 
 @examples(60)
 @given(data=st.data())
-@pytest.mark.filterwarnings("ignore:.*the last line")
 def test_a_report_is_written_or_names_the_damaged_file(run, monkeypatch, data):
     for name in ("MOST", "LEAST"):
         monkeypatch.setattr(analysis, name, 10)  # resamples, which are slow
@@ -307,7 +305,6 @@ def searched(tmp_path_factory):
 
 @examples(30)
 @given(data=st.data())
-@pytest.mark.filterwarnings("ignore:.*the last line")
 def test_a_mode_runs_in_a_damaged_workdir_or_is_refused(searched, tmp_path_factory, data):
     config, whole = searched
     directory = tmp_path_factory.mktemp("damaged") / "run"

@@ -15,9 +15,19 @@ from nas_jax.exports import about, forms
 
 
 def check(folder: Path) -> None:
-    """Raise a ValueError if a folder is there that is neither empty nor of an earlier export."""
+    """Refuse the place of an export.
+
+    Raises: ValueError if a folder is there that is neither empty nor of an earlier export, or that
+      this process works in, which would lose it.
+    """
     if not folder.exists():
         return
+    here = Path.cwd()
+    if folder.resolve() in (here, *here.parents):
+        raise ValueError(
+            f"folder={folder} is the current folder, or above it, and would be replaced under "
+            "whoever works there: give another folder, such as a new one in it"
+        )
     names = sorted(path.name for path in folder.iterdir())
     others = [name for name in names if name not in (about.FILE, *forms.ALL, "__pycache__")]
     if names and (others or not about.is_one(folder)):

@@ -150,13 +150,17 @@ def load(path: Path | str = PARAMS) -> tuple[Network, dict]:
     return Network(), flax.traverse_util.unflatten_dict(load_file(path), sep="/")
 
 
+@jax.jit
+def _probabilities(variables, images):
+    return jax.nn.softmax(Network().apply(variables, images))
+
+
 def predict(images: jax.Array, path: Path | str = PARAMS) -> tuple[list[str], jax.Array]:
     """Return the likeliest class of each image, and the probabilities of all.
 
     `images` is uint8 [B, {shape}], the probabilities float32 [B, {classes}]. Raises: ValueError if
     they are floats, or of another size.
     """
-    module, variables = load(path)
-    probabilities = jax.nn.softmax(jax.jit(module.apply)(variables, jnp.asarray(images)))
+    probabilities = _probabilities(load(path)[1], jnp.asarray(images))
     return [CLASS_NAMES[i] for i in probabilities.argmax(-1)], probabilities
 '''

@@ -30,11 +30,11 @@ EXTRAS = ("optuna", "wandb", "mlflow")  # each is named as the library that it n
 def check(names: Iterable[str]) -> None:
     """Check that the listeners of a config can be made, before a run begins.
 
-    Raises: ValueError, in one line, if there is no such listener, its file raises, or the library
-      that it needs is not installed.
+    Raises: ValueError, in one line, if there is no such listener, its file raises, its objects
+      cannot be called with an event, or the library that it needs is not installed.
     """
     for name in names:
-        plugins.maker(FIELD, name, LISTENERS, "listeners")
+        _found(name)
         if name in EXTRAS and importlib.util.find_spec(name) is None:
             raise ValueError(f"{FIELD}={name!r} needs {name}: pip install -e '.[{name}]'")
 
@@ -46,24 +46,24 @@ def make(names: Iterable[str], leads: bool = True) -> dict[str, events.Listener]
       names: keys of `LISTENERS`, or what `plugins.resolve` finds.
       leads: whether this is the lead process; the others make those that are `in_every_process`.
 
-    Raises: ValueError as of `check`, or if the class of a user raises, or makes no listener.
+    Raises: ValueError as of `check`, or if the class of a user raises.
     """
-    found = {name: plugins.maker(FIELD, name, LISTENERS, "listeners") for name in names}
+    found = {name: _found(name) for name in names}
     return {
-        name: _made(name, one)
+        name: plugins.call(FIELD, name, one) if inspect.isclass(one) else one
         for name, one in found.items()
         if leads or getattr(one, "in_every_process", False)
     }
 
 
-def _made(name, found):
-    if not inspect.isclass(found):
-        return found
-    made = plugins.call(FIELD, name, found)
-    if not callable(made):
-        kind = type(made).__name__
-        raise ValueError(f"{FIELD}={name!r} made a {kind}, which cannot be called with an event")
-    return made
+def _found(name):
+    found = plugins.maker(FIELD, name, LISTENERS, "listeners")
+    if inspect.isclass(found) and "__call__" not in dir(found):  # a class itself can be called
+        raise ValueError(
+            f"{FIELD}={name!r} makes a {found.__name__}, which cannot be called with an event: it "
+            "has no __call__"
+        )
+    return found
 
 
 __all__ = ["LISTENERS", "Listener", "check", "make"]

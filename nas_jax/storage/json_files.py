@@ -4,15 +4,17 @@ So a run may be killed at any moment: no later run takes a half-written file for
 """
 
 import json
+import logging
 import math
 import mmap
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from nas_jax.storage import file_paths, schemas
+
+logger = logging.getLogger(__name__)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -91,7 +93,7 @@ def iterate_jsonl(path: Path, schema: Any = schemas.OBJECT) -> Iterator[dict]:
 
 def _warn_of_last(path, line):
     how = "is damaged" if line.endswith("\n") else "was cut short"
-    warnings.warn(f"{path}: the last line {how} and is left out", stacklevel=3)
+    logger.warning("%s: the last line %s and is left out", path, how)
 
 
 def count_lines(path: Path) -> int:

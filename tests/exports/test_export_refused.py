@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -207,6 +208,18 @@ def test_a_model_is_loaded_of_a_path(given):
 def test_a_workdir_is_no_model(run):
     with pytest.raises(ValueError, match=f"no .*/model.json; --mode=export --workdir={run} writes"):
         nas_jax.load(run)
+
+
+@pytest.mark.parametrize("place", [".", "..", "link"])
+def test_the_folder_that_one_works_in_is_not_replaced(place, run, tmp_path, monkeypatch):
+    inner = tmp_path / "network" / "__pycache__"
+    inner.mkdir(parents=True)
+    (inner / "link").symlink_to(inner)
+    monkeypatch.chdir(inner)
+    with pytest.raises(ValueError, match=f"^folder={re.escape(place)} is the current folder, or a"):
+        nas_jax.export(run, folder=place)
+    assert Path.cwd().samefile(inner)
+    assert nas_jax.export(run, folder="new") == Path("new")
 
 
 def test_a_folder_that_cannot_be_written_is_named(run, tmp_path):

@@ -109,7 +109,9 @@ def test_a_plain_network_takes_pixels_of_its_size_alone(images, tmp_path):
     forms.save_params(tmp_path / forms.PARAMS, arrays)
     module = plain.module_of(source)
     variables = module.load(tmp_path / forms.PARAMS)[1]
-    assert module.predict(IMAGES, tmp_path / forms.PARAMS)[1].shape == (6, 5)
+    for batch in (IMAGES, IMAGES):  # the second compiles nothing
+        assert module.predict(batch, tmp_path / forms.PARAMS)[1].shape == (6, 5)
+        assert module._probabilities._cache_size() == 1
     for predict in (
         lambda: module.predict(images, tmp_path / forms.PARAMS),
         lambda: module.Network().apply(variables, images),

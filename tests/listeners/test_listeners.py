@@ -44,7 +44,7 @@ class Counts:
             (event.where / "count.txt").write_text(str(self.number))
 class NoListener:
     pass
-class Raises:
+class Raises(Counts):
     def __init__(self):
         {}["x"]
 number = 3
@@ -73,7 +73,7 @@ def config_with(*names):
         ("tensorbord", "config.listeners='tensorbord' is none of .*; nearest: 'tensorboard'"),
         ("{mine}:kidns", "mine.py has no 'kidns'; nearest: 'kinds'"),
         ("{mine}:number", "config.listeners='.*' is a int, and cannot be called"),
-        ("{mine}:NoListener", "made a NoListener, which cannot be called with an event"),
+        ("{mine}:NoListener", "makes a NoListener, which cannot be called with an event: it has"),
         ("{mine}:Raises", "KeyError in .*mine.py, line .*: 'x'"),
         ("gone.py:f", "there is no file .*gone.py"),
     ],
@@ -85,6 +85,12 @@ def test_what_is_no_listener_is_refused_before_the_run(mine, tmp_path, name, mes
     assert "config.listeners=" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (run / "report").exists()
+
+
+def test_a_class_whose_objects_cannot_be_called_is_refused_before_anything_is_made(mine, tmp_path):
+    with pytest.raises(ValueError, match="makes a NoListener, which cannot be called"):
+        pipeline.run(config_with(f"{mine}:NoListener"), "supernet", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_field_holds_names():

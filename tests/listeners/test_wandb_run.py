@@ -136,7 +136,7 @@ def test_a_resumed_run_is_the_same_one(tmp_path):
     assert best == [{4: 0.5, 8: 0.75}, {12: 0.75}]
 
 
-def test_a_line_that_a_resumed_run_writes_again_is_logged_once(tmp_path):
+def test_a_line_that_a_resumed_run_writes_again_is_logged_once(tmp_path, caplog):
     """Offline, where W&B knows nothing of the process before. A restart's lines are others."""
     with process():
         runs.begin(tmp_path)
@@ -147,8 +147,8 @@ def test_a_line_that_a_resumed_run_writes_again_is_logged_once(tmp_path):
     path = tmp_path / "wandb.jsonl"
     path.write_bytes(path.read_bytes() + b'{"run": "half a li')
     with process():
-        with pytest.warns(UserWarning, match="wandb.jsonl: the last line was cut short"):
-            runs.begin(tmp_path)
+        runs.begin(tmp_path)
+        assert "wandb.jsonl: the last line was cut short" in caplog.text
         runs.train(tmp_path, [3.0, 2.0, 1.0], start=1)  # two lines of which it had before
         runs.train(tmp_path, [0.5, 0.25], start=3)  # as after a loss that is not finite
         runs.train(tmp_path / "store", [2.0, 1.5, 1.25])
