@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -254,13 +255,18 @@ def _with_the_supernet(run, other):
 
 @pytest.mark.system
 def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
-    """First the search that it listens to, then the study that this leaves."""
+    """In its order: the command, the study that this leaves, the search that it listens to."""
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "events.md").read_text(encoding="utf-8")
-    study, search = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
-    config = nas_jax.api.as_config(str(ROOT / TINY), SMALL | {"listeners": ("optuna",)})
-    names = {"config": config}
-    for block in (search, study):
+    (command,) = re.findall(r"^```bash\nnas-jax (.*?)\n```$", page, re.M | re.S)
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    config = nas_jax.api.as_config(str(ROOT / TINY), SMALL)
+    small = {"digits": config.copy_and_resolve_references}
+    for module in (nas_jax.config, nas_jax.config.files):
+        monkeypatch.setattr(module, "load", lambda name: small[name]())
+    assert launching.main(*shlex.split(command)) == (0, "")
+    names = {}
+    for block in blocks:
         exec(compile(block, "docs/events.md", "exec"), names)
     assert "8 candidates, then 4 more; best of them 0." in capsys.readouterr().out
     assert len(names["study"].trials) == 12
