@@ -55,6 +55,7 @@ def _parser():
     )
     add("--target", default="h100", help="accelerators: v5e-4, v5e-16, v4-8, v5p-8 or h100")
     add("--config", default="cifar", help="accelerators: a config that comes with nas_jax")
+    add("--fields", nargs="+", default=[], help="accelerators: of the config, supernet.remat=ops")
     add("--stages", nargs="+", default=[], help="accelerators: supernet, sweep, retrain.short, ..")
     add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of activations")
     add("--naive", action="store_true", help="also JAX as one would first write it")

@@ -4,6 +4,7 @@ Every number is the compiler's, or counted in its text; nothing was run. The ima
 so that no data set is needed.
 """
 
+import ast
 import dataclasses
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ def _run(args):
     for execution in args.executions:
         config.supernet.execution, config.table = execution, ""
         config.sweep.candidates_per_batch = args.candidates * len(devices)
+        config.update_from_flattened_dict(dict(map(_field, args.fields)))
         made = fit.made_for(config, target)
         data = _Shapes.of(made)
         run = build.build_run(made, "runs/none", data=data, num_devices=len(devices))
@@ -47,9 +49,19 @@ def _run(args):
                 _report(args, run, execution, program, target)
 
 
+def _field(text):
+    """Read "supernet.remat=ops": a field, and a value that is a text where it is no literal."""
+    name, _, value = text.partition("=")
+    try:
+        return name, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return name, value
+
+
 def _report(args, run, execution, program, target):
     found = footprint.of(program, target, _shares(run, execution))
-    case = f"{args.target}, {args.config}, {execution}: {program.name}, {program.work}"
+    setting = ", ".join([args.target, args.config, execution, *args.fields])
+    case = f"{setting}: {program.name}, {program.work}"
     facts = {name: getattr(found, name) for name in ("needs", "limit", "temporaries", "code")}
     facts |= {"fits": found.fits, "compilation": found.seconds, "images": program.images}
     line = f"{case}: {found.needs / 1e9:.2f} of {found.limit / 1e9:.2f} GB"

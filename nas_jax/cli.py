@@ -248,7 +248,7 @@ def _run(values, config, fail):
         from nas_jax import pipeline  # imports JAX, and --help must be quick
 
         workdir = values.workdir or files.default_workdir(values.config)
-        if values.mode == "report":
+        if values.mode == "report" and not values.mirror:
             files.path_in_workdir(workdir)  # raises where there is no run
         with run_log.with_bar():
             if values.target:
