@@ -59,6 +59,7 @@ def from_arrays(
         fractions=fractions,
         split_seed=split_seed,
     )
+    _check_no_pillow(images)
     images, labels = as_array("images", images), as_array("labels", labels)
     check_images(images)
     names = _class_names(labels, len(images), class_names)
@@ -120,6 +121,16 @@ def _damage_explained():
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"it cannot be read ({reason}); write it anew") from error
+
+
+def _check_no_pillow(images):
+    """Refuse Pillow's images: the numbers in them may be of a palette, or of other colours."""
+    first = next(iter(images), None) if isinstance(images, list | tuple) else images
+    if hasattr(first, "getbands"):
+        raise ValueError(
+            "images are Pillow images, whose numbers depend on their mode: give arrays, as "
+            "np.asarray(image.convert('RGB')), or the files, as data.name=folder:PATH"
+        )
 
 
 def check_images(images: np.ndarray) -> None:

@@ -5,6 +5,7 @@ import logging
 
 import numpy as np
 import pytest
+from PIL import Image
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -139,6 +140,7 @@ BAD_OPTIONS = [
     *[({"split_seed": seed}, [f"data.split_seed={seed!r} must"]) for seed in (-1, "x", None)],
     *[({"shuffle_seed": seed}, [f"={seed!r} must", "or -1: as stored"]) for seed in (-5, "x", 0.5)],
     *[({"class_names": given}, [f"class_names={given!r} must be texts"]) for given in NAMES],
+    ({"images": [Image.new("P", (8, 8))] * 30}, ["Pillow images", "convert('RGB')"]),
     ({"images": [[1, 2], [3]]}, ["images=[[1, 2], [3]] is no array", "different sizes"]),
     ({"split": [["train"], "test"]}, ["split=[['train'], 'test'] is no array"]),
 ]
