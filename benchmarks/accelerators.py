@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 
 from benchmarks import harness
@@ -18,7 +17,6 @@ from nas_jax import build
 from nas_jax import config as config_lib
 from nas_jax.aot import fit, footprint, programs, targets
 from nas_jax.data.dataset import Batch, Data, Plan
-from nas_jax.runtime import rng
 
 _CLASSES = {"imagenet2012": 1000, "cifar100": 100}  # other sets have 10
 _SIZES = {"imagenet2012": (1_231_121, 50_046, 50_000), "digits": (6_000, 2_000, 3_000)}
@@ -46,7 +44,7 @@ def _run(args):
         run = build.build_run(made, "runs/none", data=data, num_devices=len(devices))
         for program in programs.of(run, devices):
             if not args.stages or program.stage in args.stages:
-                _report(args, run, execution, program, target)
+                _report(args, execution, program, target)
 
 
 def _field(text):
@@ -58,8 +56,8 @@ def _field(text):
         return name, value
 
 
-def _report(args, run, execution, program, target):
-    found = footprint.of(program, target, _shares(run, execution))
+def _report(args, execution, program, target):
+    found = footprint.of(program, target)
     setting = ", ".join([args.target, args.config, execution, *args.fields])
     case = f"{setting}: {program.name}, {program.work}"
     facts = {name: getattr(found, name) for name in ("needs", "limit", "temporaries", "code")}
@@ -78,23 +76,11 @@ def _report(args, run, execution, program, target):
             line += f", by the compiler's cycles {1000 * counts.cycles / target.clock:.2f} ms"
         for kind, (many, size) in counts.collectives.items():
             line += f"; {many:.0f} {kind} of {size / 1e6:.2f} MB"
+        if counts.unknown_loops:
+            line += f"; {counts.unknown_loops} loops of unknown length count once"
     fits = "fits" if found.fits else "DOES NOT FIT"
     print(f"{line}; {fits} (compiled in {found.seconds:.0f} s)", flush=True)
     harness.record(args, case, device=f"{target.kind}, compiled only", **facts)
-
-
-def _shares(run, execution):
-    """Return how often the branches of an execution's conditionals are taken, on random networks.
-
-    "switch" has one for each option, off or on; "dispatch" one for each, by the number of groups.
-    """
-    size = run.config.sweep.candidates_per_batch
-    archs = run.space.sample(rng.key(1), (4096 // size * size,))
-    on = np.concatenate([np.asarray(mask) > 0 for mask in jax.tree.leaves(archs)], -1)
-    if execution == "switch":
-        share = float(on.mean())
-        return {2: (1 - share, share)}
-    return {}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

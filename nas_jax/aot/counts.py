@@ -5,8 +5,8 @@ One counter serves all compilers, so that programs can be compared. Its rules:
 - A fusion reads its operands and writes its results, once each; of an operand that it only slices
   it reads the slices. Nothing inside a fusion moves.
 - What lies in a fast memory of the chip (a TPU's VMEM) moves nothing. Padding of tiles does move.
-- The body of a loop counts times its trips, which the text says; a loop without is named.
-- Of the branches of a conditional each counts by its share, which the caller may give.
+- The body of a loop counts times its trips, which the text says, or else the caller. The branches
+  of a conditional count by their shares, which the caller may give (`Taken`).
 - Operations are those of convolutions and products of matrices: 2 for a multiplication and an
   addition, of which those with padding are left out. The rest is taken to hide behind the memory.
 """
@@ -49,7 +49,7 @@ class Counts:
       cycles: the compiler's own estimate of the fusions' cycles, where it writes one (TPUs); else
         0.
       collectives: {kind: (how many, bytes that a device gives)}.
-      unknown_loops: loops whose trips the text does not say; their bodies count once.
+      unknown_loops: loops whose trips nobody says; their bodies count once.
     """
 
     bytes: float = 0
@@ -82,25 +82,34 @@ class Counts:
         )
 
 
-def of_text(text: str, shares: Mapping[int, Sequence[float]] | None = None) -> Counts:
-    """Count a program.
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """How often the parts of a program run that depend on its input.
 
-    Args:
-      text: of the compiled program.
+    Attributes:
       shares: {number of branches: how often each is taken, in their order}; of conditionals with
         another number of branches the largest counts, by its bytes and operations.
+      trips: {number of branches: mean trips} of loops whose body chooses among so many.
+    """
+
+    shares: Mapping[int, Sequence[float]] = dataclasses.field(default_factory=dict)
+    trips: Mapping[int, float] = dataclasses.field(default_factory=dict)
+
+
+def of_text(text: str, taken: Taken = Taken()) -> Counts:
+    """Count a program from the text of what was compiled.
 
     Raises: ValueError if it is no text of a program.
     """
     module = hlo.parse(text)
-    return _Counter(module, shares or {}).computation(module.entry)
+    return _Counter(module, taken).computation(module.entry)
 
 
 class _Counter:
     """Counts the computations of a module, each once."""
 
-    def __init__(self, module, shares):
-        self._module, self._shares = module, shares
+    def __init__(self, module, taken):
+        self._module, self._taken = module, taken
 
     @functools.cache  # noqa: B019 - a counter lives as long as one count
     def computation(self, name: str) -> Counts:
@@ -125,20 +134,15 @@ class _Counter:
 
     def _called(self, one):
         if one.opcode == "while":
-            body = sum(
-                map(self.computation, one.called("body") + one.called("condition")), Counts()
-            )
+            body = self._sum(one.called("body") + one.called("condition"))
             trips = self._trips(one)
             if trips is None:
                 return body + Counts(unknown_loops=1)
             return body.times(trips)
         if one.opcode != "conditional":
-            return sum(
-                map(self.computation, one.called("calls") or one.called("to_apply")), Counts()
-            )
-        pair = one.called("false_computation") + one.called("true_computation")
-        branches = [self.computation(name) for name in pair or one.called("branch_computations")]
-        shares = self._shares.get(len(branches))
+            return self._sum(one.called("calls") or one.called("to_apply"))
+        branches = list(map(self.computation, _branches(one)))
+        shares = self._taken.shares.get(len(branches))
         if shares is None:
             return max(branches, key=lambda branch: (branch.bytes, branch.flops))
         return sum((part.times(share) for part, share in zip(branches, shares)), Counts())
@@ -147,7 +151,11 @@ class _Counter:
         return sum(map(self.computation, names), Counts())
 
     def _trips(self, one):
-        """Return the number of trips that the compiler wrote, or that the condition says."""
+        """Return the trips of a loop, by its text or by `Taken`; None if nobody says."""
+        body = self._module.computations[one.called("body")[0]].instructions.values()
+        for inside in body:
+            if inside.opcode == "conditional" and len(_branches(inside)) in self._taken.trips:
+                return self._taken.trips[len(_branches(inside))]
         if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', one.attributes):
             return int(known[1])
         condition = self._module.computations[one.called("condition")[0]]
@@ -202,6 +210,12 @@ class _Counter:
             return operations.of(computation, one)
         inside = self._module.computations[one.called("calls")[0]]
         return sum(self._flops(inside, each) for each in inside.instructions.values())
+
+
+def _branches(one):
+    """Return the names of a conditional's branches, in the order of their numbers."""
+    pair = one.called("false_computation") + one.called("true_computation")
+    return pair or one.called("branch_computations")
 
 
 def _results(inside):

@@ -3,7 +3,6 @@
 import dataclasses
 import re
 import time
-from collections.abc import Mapping, Sequence
 
 import jax
 
@@ -42,10 +41,8 @@ class Footprint:
         return self.counts is not None and self.needs <= self.limit
 
 
-def of(
-    program: Program, target: Target, shares: Mapping[int, Sequence[float]] | None = None
-) -> Footprint:
-    """Compile a program for a target, and read what it takes; `shares` as of `counts.of_text`.
+def of(program: Program, target: Target) -> Footprint:
+    """Compile a program for a target, and read what it takes.
 
     Raises: jax.errors.JaxRuntimeError if the compiler fails for another reason than memory.
     """
@@ -65,7 +62,7 @@ def of(
         target.memory,
         memory.temp_size_in_bytes,
         memory.generated_code_size_in_bytes,
-        counts.of_text(compiled.as_text(), shares),
+        counts.of_text(compiled.as_text(), program.taken),
         seconds,
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from nas_jax.aot.counts import Taken
 from nas_jax.data import augment
 from nas_jax.oneshot import accuracy, batch_statistics, schedule
 from nas_jax.run import Run
@@ -34,6 +35,7 @@ class Program:
       resident: bytes on each device beside its arguments while it runs.
       field: of the config, that sets its size; "" if none does.
       multiple: the value of that field is a multiple of it.
+      taken: how often the parts run that depend on the masks, for random architectures.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Program:
     resident: float = 0
     field: str = ""
     multiple: int = 1
+    taken: Taken = Taken()
 
 
 def of(run: Run, devices: Sequence[jax.Device]) -> Iterator[Program]:
@@ -73,6 +76,7 @@ def _supernet_step(run, devices):
         members * train.batch_size / len(devices),
         field="supernet.train.batch_size",
         multiple=train.ghost_batch_size * replicas,
+        taken=_taken_by_training(run),
     )
 
 
@@ -92,7 +96,34 @@ def _round(run, devices):
         resident=(sweep.num_images - sweep.batch_size) * math.prod(shape),
         field="sweep.candidates_per_batch",
         multiple=len(devices),
+        taken=_taken_by_scoring(run),
     )
+
+
+def _options_on(run) -> dict[int, float]:
+    """Return {number of options of a Choice: how many are on, the mean of random architectures}."""
+    drawn = jax.tree.leaves(run.space.sample(rng.key(1), (1024,)))
+    on: dict[int, list] = {}
+    for choice, mask in zip(jax.tree.leaves(run.space.choices), drawn):
+        on.setdefault(choice.num_options, []).append(float((mask > 0).sum(-1).mean()))
+    return {count: float(np.mean(means)) for count, means in on.items()}
+
+
+def _taken_by_scoring(run) -> Taken:
+    """Return what "switch" runs where it scores: a loop over the options that are on."""
+    if run.network.execution != "switch":
+        return Taken()
+    on = _options_on(run)
+    return Taken({count: (1 / count,) * count for count in on}, on)
+
+
+def _taken_by_training(run) -> Taken:
+    """Return what "switch" runs where it trains: a conditional for each option, off or on."""
+    if run.network.execution != "switch":
+        return Taken()
+    on = _options_on(run)
+    share = sum(on.values()) / sum(on)
+    return Taken({2: (1 - share, share)})
 
 
 def lowered_round(run: Run, devices: Sequence[jax.Device]) -> jax.stages.Lowered:

@@ -112,10 +112,10 @@ class MaskedConcat(nn.Module):
         init = self._initialiser([inputs[j][0].shape[-1] for j in self.on], mask)
         options = [_ConcatSlice(self.features, self.norm, init, name=str(j)) for j in self.on]
         inputs = [inputs[j] for j in self.on]
-        apart = self.execution in ("switch", "dispatch")
+        fuses = kernels.fuses() and self.norm(relu=True, parent=None).is_fusible
+        apart = self.execution in ("switch", "dispatch") and not fuses
         if mask is not None and apart and not self.is_initializing():
             return _weighted_sum(self, options, inputs, mask)
-        fuses = kernels.fuses() and self.norm(relu=True, parent=None).is_fusible
         parts, kernels_ = zip(*(option.parts(*x, fuses) for option, x in zip(options, inputs)))
         if fuses:
             from nas_jax.nn.kernels import fused  # imports Pallas

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from nas_jax.aot import counts, hlo
+from nas_jax.aot.counts import Taken
 
 IMAGES, KERNEL = jnp.zeros((4, 17, 17, 8)), jnp.zeros((5, 5, 8, 12))
 DEPTHWISE = jnp.zeros((3, 3, 1, 8))
@@ -71,8 +72,24 @@ def test_branches_count_by_their_shares():
     text = compiled(either, True, jnp.zeros((64, 64))).as_text()
     product = 2 * 64**3
     assert counts.of_text(text).flops == product  # the largest
-    assert counts.of_text(text, {2: (0.75, 0.25)}).flops == product / 4
-    assert counts.of_text(text, {2: (1, 0)}).flops == 0
+    for share in (0.25, 0):
+        assert counts.of_text(text, Taken({2: (1 - share, share)})).flops == share * product
+
+
+def test_a_loop_over_options_counts_as_many_as_are_on():
+    """One of two products in each trip, of which the second is four times the first."""
+
+    def summed(how_many, order, x):
+        branches = [lambda x: x[:32] @ x, lambda x: (x @ x @ x)[:32]]
+        return jax.lax.fori_loop(
+            0, how_many, lambda i, y: y + jax.lax.switch(order[i], branches, x), x[:32]
+        )
+
+    text = compiled(summed, 3, jnp.asarray([0, 1, 0]), jnp.zeros((64, 64))).as_text()
+    once = counts.of_text(text)
+    assert (once.flops, once.unknown_loops) == (2 * 2 * 64**3, 1)
+    taken = counts.of_text(text, Taken({2: (0.5, 0.5)}, {2: 1.75}))
+    assert (taken.flops, taken.unknown_loops) == (1.75 * (64**3 + 4 * 64**3) / 2, 0)
 
 
 def test_a_mean_over_devices_is_a_collective():

@@ -5,9 +5,9 @@ import logging
 
 import numpy as np
 import pytest
-from PIL import Image
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from nas_jax import data as data_lib
 from nas_jax.data import dataset, loading
