@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import harness
-from nas_jax import build
+from nas_jax import build, naming
 from nas_jax import config as config_lib
 from nas_jax.aot import fit, footprint, programs, targets
 from nas_jax.data.dataset import Batch, Data, Plan
@@ -42,8 +42,12 @@ def _run(args):
         made = fit.made_for(config, target)
         data = _Shapes.of(made)
         run = build.build_run(made, "runs/none", data=data, num_devices=len(devices))
-        for program in programs.of(run, devices):
-            if not args.stages or program.stage in args.stages:
+        every = list(programs.of(run, devices))
+        chosen = args.stages or {program.stage for program in every}
+        for stage in chosen:
+            naming.check("--stages", stage, [program.stage for program in every])
+        for program in every:
+            if program.stage in chosen:
                 _report(args, execution, program, target)
 
 

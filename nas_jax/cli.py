@@ -251,7 +251,7 @@ def _run(values, config, fail):
         if values.mode == "report" and not values.mirror:
             files.path_in_workdir(workdir)  # raises where there is no run
         with run_log.with_bar():
-            if values.target:
+            if values.target is not None:
                 print(pipeline.check(config, workdir, target=values.target))
             else:
                 pipeline.run(config, values.mode, workdir, mirror=values.mirror)

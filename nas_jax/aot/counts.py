@@ -13,7 +13,6 @@ One counter serves all compilers, so that programs can be compared. Its rules:
 
 import dataclasses
 import functools
-import json
 import re
 from collections.abc import Mapping, Sequence
 
@@ -126,8 +125,14 @@ class _Counter:
             return self._called(one)
         kind = opcode.removesuffix("-start")
         if kind in COLLECTIVES:
-            given = sum(a.bytes for a in self._operands(computation, one))
-            moved = 2 * given if opcode == kind else given
+            taken, made = (
+                self._operands(computation, one),
+                [a for a in one.arrays if a.space == hlo.HBM],
+            )
+            if len(made) > len(taken):  # what starts one hands its operands on, too
+                made = made[len(taken) :]
+            given = sum(a.bytes for a in taken)
+            moved = given + sum(a.bytes for a in made)
             return Counts(bytes=moved, collectives={kind: (1, given)})
         moved = self._moved(computation, one)
         return Counts(moved, self._flops(computation, one), _cycles(one))
@@ -254,8 +259,3 @@ def _written(inside, result, array):
 def _cycles(one):
     found = re.search(r'"estimated_cycles":"(\d+)"', one.attributes)
     return int(found[1]) if found else 0
-
-
-def as_json(counts: Counts) -> dict:
-    """Return the counts as a record of plain numbers."""
-    return json.loads(json.dumps(dataclasses.asdict(counts)))

@@ -5,6 +5,7 @@ All of it is the compiler's word and arithmetic: nothing runs on a target.
 
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from nas_jax.spaces import Space
 logger = logging.getLogger(__name__)
 
 _GIB = 2**30
+TRIES = 5  # compilations to find a largest size
 SIZED = ("supernet", "sweep")  # stages whose largest size is looked for even if theirs fits
 
 
@@ -55,12 +57,13 @@ def text(
     Raises: ValueError if there is no such target, its compiler is not installed, or the run cannot
       be built for that many devices.
     """
+    target = targets.of(name)
     with targets.compiling():
-        return _text(config, directory, name, space, data)
+        return _text(config, directory, name, target, space, data)
 
 
-def _text(config, directory, name, space, data):
-    devices, target = targets.devices(name), targets.TARGETS[name]
+def _text(config, directory, name, target, space, data):
+    devices = targets.devices(name)
     run = build.build_run(
         made_for(config, target), directory, space=space, data=data, num_devices=len(devices)
     )
@@ -70,6 +73,7 @@ def _text(config, directory, name, space, data):
         f"programs; compiled for it in {duration(sum(f.seconds for _, f in found))}, not run on it",
         "",
         *(line for pair in found for line in _lines(*pair, target)),
+        *(f"  {stage}: not compiled: {what}" for stage, what in programs.left_out(run)),
         "",
         "Times are at the device's peaks of memory and products: no run is faster.",
     ]
@@ -85,6 +89,9 @@ def _compiled(program, target):
 def _lines(program: Program, found: Footprint, target: Target) -> Iterator[str]:
     verdict = "fits" if found.fits else "DOES NOT FIT"
     yield f"  {program.stage}: {program.name}, {program.work}: {verdict}"
+    if math.isinf(found.needs):
+        yield f"    memory    more than {found.limit / _GIB:.2f} GiB"
+        return
     yield (
         f"    memory    {found.needs / _GIB:.2f} of {found.limit / _GIB:.2f} GiB, of which "
         f"{found.temporaries / _GIB:.2f} are temporary"
@@ -115,7 +122,7 @@ def _largest_of_each(run, devices, target, found) -> Iterator[str]:
         def at(size, number=number, field=program.field):
             return list(programs.of(_with(run, field, size), devices))[number]
 
-        size = largest(
+        size, is_sure = largest(
             lambda size, at=at: _compiled(at(size), target),
             _value(run, program.field),
             program.multiple,
@@ -123,15 +130,14 @@ def _largest_of_each(run, devices, target, found) -> Iterator[str]:
             taken,
         )
         what = at(size).work if size else "no size that was tried; lower filters"
-        yield f"  {program.name}: {what} (config.{program.field})"
+        unsure = "" if is_sure or not size else "at least "
+        yield f"  {program.name}: {unsure}{what} (config.{program.field})"
 
 
 def largest(
     compiled: Callable[[int], Footprint], size: int, multiple: int, most: int, taken: Footprint
-) -> int:
+) -> tuple[int, bool]:
     """Find the largest size of a program that fits; each answer was compiled.
-
-    Temporaries are taken to grow with the size, which says where to look.
 
     Args:
       compiled: (size) -> what the program of that size takes.
@@ -140,15 +146,36 @@ def largest(
       most: the largest that makes sense.
       taken: what the program of `size` takes.
 
-    Returns: the size; 0 if none was found.
+    Returns: the size, 0 if none was found; and whether the next multiple is known not to fit, or is
+      more than `most`.
     """
-    best = size if taken.fits else 0
-    for share in (0.98, 0.9, 0.8):
-        room = share * (taken.limit - taken.needs + taken.temporaries) / max(taken.temporaries, 1)
-        guess = min(int(size * room), most) // multiple * multiple
-        if guess <= best or compiled(guess).fits:
-            return max(guess, best)
-    return best
+    ends = (size, most // multiple * multiple + multiple) if taken.fits else (0, size)
+    points = [(size, taken)]
+    for _ in range(TRIES):
+        if ends[1] - ends[0] <= multiple:
+            break
+        guess = _where_it_fills(points, ends) // multiple * multiple
+        guess = int(min(max(guess, ends[0] + multiple), (ends[1] - 1) // multiple * multiple))
+        found = compiled(guess)
+        ends = (guess, ends[1]) if found.fits else (ends[0], guess)
+        points.append((guess, found))
+    return ends[0], ends[1] - ends[0] <= multiple
+
+
+def _where_it_fills(points, ends) -> float:
+    """Return the size at which the memory is full, on a line through the last two points.
+
+    Through one point the line is that of temporaries which grow with the size alone. It is the
+    middle of the ends if the last point says no number.
+    """
+    known = [(size, one) for size, one in points if math.isfinite(one.needs)][-2:]
+    if math.isinf(points[-1][1].needs):
+        return sum(ends) / 2
+    size, one = known[-1]
+    slope = one.temporaries / size
+    if len(known) == 2:
+        slope = (one.needs - known[0][1].needs) / (size - known[0][0])
+    return size + (one.limit - one.needs) / slope if slope > 0 else ends[1]
 
 
 def _value(run, field) -> int:

@@ -5,9 +5,9 @@ the training steps of stand-alone networks. Only their arguments are shapes inst
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ from nas_jax.oneshot import accuracy, batch_statistics, schedule
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
 from nas_jax.spaces.params import params_shape
-from nas_jax.standalone import retrain, together
+from nas_jax.standalone import named, retrain, together
 from nas_jax.training import supernet
 
 
@@ -57,10 +57,19 @@ def of(run: Run, devices: Sequence[jax.Device]) -> Iterator[Program]:
     if score == "accuracy":
         if run.config.sweep.bn == "recalibrate":
             yield _calibration(run, devices)
-        yield _round(run, devices)
+        yield from _rounds(run, devices)
     local = [device for device in devices if device.process_index == devices[0].process_index]
     for protocol in retrain.PROTOCOLS:
         yield from _networks(run, protocol, local)
+    if run.config.retrain.archs:
+        yield _named(run, local)
+
+
+def left_out(run: Run) -> Iterator[tuple[str, str]]:
+    """Yield (stage, what) of a run's work of which `of` has no program."""
+    score = run.config.sweep.score
+    if score not in ("accuracy", "table"):
+        yield "sweep", f"the evaluation of candidates by {score!r}"
 
 
 def _supernet_step(run, devices):
@@ -83,21 +92,30 @@ def _supernet_step(run, devices):
 # -- a round of candidates ------------------------------------------------------------------------
 
 
-def _round(run, devices):
+def _rounds(run, devices):
+    """Yield the round of random candidates, and under "dispatch" that of candidates all alike."""
     sweep, size = run.config.sweep, run.config.sweep.candidates_per_batch
-    shape = run.data.image_shape
-    return Program(
-        "a round of candidates",
-        "sweep",
-        f"{size} candidates on {sweep.batch_size} images",
-        lambda: lowered_round(run, devices),
-        size * sweep.batch_size / len(devices),
-        # Every device has all images of the sweep; a batch of them is among the arguments.
-        resident=(sweep.num_images - sweep.batch_size) * math.prod(shape),
-        field="sweep.candidates_per_batch",
-        multiple=len(devices),
-        taken=_taken_by_scoring(run),
-    )
+    net, shape = run.supernet(), run.data.image_shape
+    drawn = jax.device_get(run.space.sample(rng.key(1), (size,)))
+    alike = jax.tree.map(lambda mask: np.stack([mask[0]] * size), drawn)
+    # With "recalibrate" each candidate has variables of its own, and is evaluated by itself.
+    plans = [drawn, alike] if sweep.bn != "recalibrate" else []
+    nets = dict.fromkeys(schedule.plan(net, archs, len(devices))[1] for archs in plans) or {
+        net: None
+    }
+    for one, kind in zip(nets, ("", " that are all alike")):
+        yield Program(
+            "a round of candidates",
+            "sweep",
+            f"{size} candidates{kind} on {sweep.batch_size} images",
+            functools.partial(_lowered_round, run, devices, one),
+            size * sweep.batch_size / len(devices),
+            # Every device has all images of the sweep; a batch of them is among the arguments.
+            resident=(sweep.num_images - sweep.batch_size) * math.prod(shape),
+            field="" if kind else "sweep.candidates_per_batch",
+            multiple=len(devices),
+            taken=_taken_by_scoring(run),
+        )
 
 
 def _options_on(run) -> dict[int, float]:
@@ -126,13 +144,9 @@ def _taken_by_training(run) -> Taken:
     return Taken({2: (1 - share, share)})
 
 
-def lowered_round(run: Run, devices: Sequence[jax.Device]) -> jax.stages.Lowered:
-    """Return the program that evaluates a round of candidates on a batch of images."""
-    sweep, net = run.config.sweep, run.supernet()
-    fixed = sweep.bn != "batch"
-    if sweep.bn != "recalibrate":  # as much room as random candidates need
-        drawn = run.space.sample(rng.key(1), (sweep.candidates_per_batch,))
-        net = schedule.plan(net, jax.device_get(drawn), len(devices))[1]
+def _lowered_round(run, devices, net):
+    """Lower the program by which a network evaluates a round of candidates on a batch."""
+    sweep, fixed = run.config.sweep, run.config.sweep.bn != "batch"
     count = accuracy.compiled_correct(
         net.clone(bn="running") if fixed else net,
         prepare=augment.standardiser(run.data),
@@ -215,24 +229,40 @@ def _networks(run, protocol, devices) -> Iterator[Program]:
     count = sum(settings.groups[group] for group in settings.groups)
     if not count or not settings.filters:
         return
-    filters, size = max(settings.filters), settings.train.batch_size
-    how = together.choose(run.config, protocol, devices)
-    training, members, many = _training(run, protocol, filters, devices, how, count)
+    filters = max(settings.filters)
+    if together.choose(run.config, protocol, devices) == "each":
+        text = run.space.to_str(run.space.all_on())
+        yield _alone(run, f"retrain.{protocol}", protocol, text, filters, devices, "of all options")
+        return
+    lot = together.Together(run, protocol, retrain.SPLITS[protocol], count, devices)
+    many = "1 network" if lot.size == 1 else f"{lot.size} networks"
+    size = settings.train.batch_size
     yield Program(
-        f"training step of {many}",
+        f"training step of {many} together",
         f"retrain.{protocol}",
         f"{size:,} images, F = {filters}",
-        training.lowered,
-        members * size / len(devices),
+        lot.training(filters).lowered,
+        lot.size * size / min(len(devices), lot.size),
         field=f"retrain.{protocol}.train.batch_size",
-        multiple=settings.train.ghost_batch_size,
+        multiple=settings.train.ghost_batch_size * len(devices),
     )
 
 
-def _training(run, protocol, filters, devices, how, count) -> tuple[Any, int, str]:
-    if how == "each":
-        text = run.space.to_str(run.space.all_on())
-        training = retrain.training_of(run, protocol, text, filters, devices)
-        return training, 1, "a network of all options"
-    lot = together.Together(run, protocol, retrain.SPLITS[protocol], count, devices)
-    return lot.training(filters), lot.size, f"{lot.size} networks together"
+def _named(run, devices):
+    """Make the training step of the first architecture of `retrain.archs`."""
+    filters = max(run.config.retrain[named.PROTOCOL].filters)
+    text = run.config.retrain.archs[0]
+    return _alone(run, "retrain", named.PROTOCOL, text, filters, devices, "of retrain.archs")
+
+
+def _alone(run, stage, protocol, text, filters, devices, which):
+    train = run.config.retrain[protocol].train
+    return Program(
+        f"training step of a network {which}",
+        stage,
+        f"{train.batch_size:,} images, F = {filters}",
+        retrain.training_of(run, protocol, text, filters, devices).lowered,
+        train.batch_size / retrain.num_devices(train, devices),
+        field=f"retrain.{protocol}.train.batch_size",
+        multiple=train.ghost_batch_size * len(devices),
+    )

@@ -81,13 +81,18 @@ dnn_version_info { major: 9 minor: 8 }
 """
 
 
+def of(name: str) -> Target:
+    """Return the target of a name. Raises: ValueError that names the nearest, if there is none."""
+    naming.check("--target", name, TARGETS)
+    return TARGETS[name]
+
+
 def devices(name: str) -> list[Any]:
     """Return the devices of a target, which programs can be compiled for, but not run on.
 
     Raises: ValueError if there is no such target, or its compiler is not installed.
     """
-    naming.check("--target", name, TARGETS)
-    target = TARGETS[name]
+    target = of(name)
     if not is_installed(target.platform):
         raise ValueError(f"--target={name}: {_MISSING[target.platform]}")
     return list(_topology(name).devices)
@@ -128,15 +133,17 @@ def _topology(name):
 def compiling() -> Iterator[None]:
     """Compile for targets in the block, which should come before JAX's first computation.
 
-    JAX itself runs on the CPU, so that no missing device is waited for. Its cache of programs is
-    left out: it cannot read those of a device that is not there.
+    JAX itself runs on the CPU, so that no missing device is waited for; if the block starts it, it
+    stays there until the process ends. Its cache of programs is left out: it cannot read those of a
+    device that is not there.
     """
+    platforms, kept = jax.config.jax_platforms, jax.config.jax_enable_compilation_cache
     jax.config.update("jax_platforms", "cpu")
-    kept = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()  # JAX looks at the setting once
     try:
         yield
     finally:
+        jax.config.update("jax_platforms", platforms)
         jax.config.update("jax_enable_compilation_cache", kept)
         compilation_cache.reset_cache()

@@ -248,5 +248,9 @@ def training_of(
     net = run.standalone(arch, filters=filters, widths=channels, bn="recorded")
     name = f"{arch_id(text)} F{filters}{note}"
     task = Task(name=name, net=net, split=SPLITS[protocol][0])
-    count = math.gcd(train.batch_size // train.ghost_batch_size, len(devices))
-    return Training(task, train, run.data, devices[:count])
+    return Training(task, train, run.data, devices[: num_devices(train, devices)])
+
+
+def num_devices(train: ConfigDict, devices: Sequence[jax.Device]) -> int:
+    """Return among how many of the devices a network alone divides its batches."""
+    return math.gcd(train.batch_size // train.ghost_batch_size, len(devices))

@@ -1,5 +1,6 @@
 """Programs of a run are the run's own, lowered for devices; and what a target makes of them."""
 
+import math
 import subprocess
 import sys
 
@@ -115,27 +116,25 @@ def sized(each, limit=1000):
     return compiled, asked
 
 
-def test_the_largest_size_is_where_temporaries_fill_the_memory():
-    compiled, asked = sized(lambda size: 2 * size)
-    assert fit.largest(compiled, 8, 8, 10**6, compiled(8)) == 440  # of (1000 - 100) / 2 = 450
-    assert asked == [8, 440]
-
-
-def test_a_guess_that_does_not_fit_is_lowered():
-    compiled, asked = sized(lambda size: 2 * size if size < 100 else 2.2 * size)
-    assert fit.largest(compiled, 8, 8, 10**6, compiled(8)) == 400
-    assert asked == [8, 440, 400]
-
-
-def test_no_size_is_larger_than_there_are_images():
-    compiled, _ = sized(lambda size: 2 * size)
-    assert fit.largest(compiled, 8, 8, 100, compiled(8)) == 96
-
-
-def test_a_program_that_does_not_fit_gets_a_smaller_size_or_none():
-    compiled, _ = sized(lambda size: 2 * size)
-    assert fit.largest(compiled, 600, 8, 10**6, compiled(600)) == 440
-    assert fit.largest(compiled, 600, 512, 10**6, compiled(600)) == 0
+@pytest.mark.parametrize(
+    ("each", "first", "multiple", "most", "found"),
+    [
+        (lambda size: 2 * size, 8, 8, 10**6, (448, True)),  # of (1000 - 100) / 2 = 450
+        (lambda size: 500 + 2 * size, 8, 8, 10**6, (200, True)),  # much is there at any size
+        (lambda size: (2 if size < 100 else 2.2) * size, 8, 8, 10**6, (408, True)),
+        (lambda size: 2 * size, 8, 8, 100, (96, True)),  # there are no more images
+        (lambda size: 2 * size, 600, 8, 10**6, (448, True)),  # the first does not fit
+        (lambda size: 2 * size, 600, 512, 10**6, (0, True)),
+        (lambda size: 0, 8, 8, 1000, (1000, True)),
+        (lambda size: 2 * size if size <= 64 else math.inf, 8, 8, 1000, (56, False)),
+        (lambda size: math.inf, 64, 8, 1000, (0, True)),
+    ],
+)
+def test_the_largest_size_is_found(each, first, multiple, most, found):
+    compiled, asked = sized(each)
+    assert fit.largest(compiled, first, multiple, most, compiled(first)) == found
+    assert len(asked) <= 1 + fit.TRIES
+    assert not found[0] or found[0] in asked
 
 
 # -- the command ----------------------------------------------------------------------------------
@@ -159,6 +158,25 @@ def test_a_missing_compiler_is_named(name, monkeypatch):
     monkeypatch.setattr(targets, "is_installed", lambda platform: False)
     with pytest.raises(ValueError, match=f"--target={name}: .*pip install"):
         pipeline.check(config_of(), "unused", target=name)
+
+
+def test_what_has_no_program_is_said(data):
+    config = config_of(**{"sweep.score": "kl", "retrain.archs": ("0,1>sep3x3",)})
+    config.retrain.short.groups.random = config.retrain.final.groups.top = 0
+    run = build.build_run(config, "unused", data=data)
+    assert [what for _, what in programs.left_out(run)] == ["the evaluation of candidates by 'kl'"]
+    names = [one.name for one in programs.of(run, jax.devices())]
+    assert "training step of a network of retrain.archs" in names
+
+
+def test_candidates_that_are_alike_need_the_most_room(data):
+    config = config_of(**{"supernet.execution": "dispatch", "sweep.candidates_per_batch": 64})
+    config.space.ops = ("identity", "sep3x3", "sep5x5", "maxpool", "avgpool")
+    run = build.build_run(config, "unused", data=data)
+    rounds = [one for one in programs.of(run, jax.devices()[:1]) if one.stage == "sweep"]
+    assert "alike" in rounds[1].work
+    random, alike = (footprint.of(one, CPU) for one in rounds)
+    assert random.counts.flops < alike.counts.flops
 
 
 def test_a_target_is_of_the_mode_check_alone(tmp_path):
