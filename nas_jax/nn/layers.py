@@ -109,13 +109,12 @@ class BatchNorm(nn.Module):
         """
         if self.relu and self.relu_before:
             parts, moments = [jnp.maximum(part, 0) for part in parts], None
-        follows = self.relu and not self.relu_before
         pairs = self.factors(parts, moments)
-        return [kernels.scale_shift(x, *pair, follows) for x, pair in zip(parts, pairs)]
+        return [kernels.scale_shift(x, *pair, self.is_fusible) for x, pair in zip(parts, pairs)]
 
     @property
     def is_fusible(self) -> bool:
-        """Say whether all that it does is `factors`, then a ReLU."""
+        """Say whether it applies `factors`, then a ReLU, and nothing before."""
         return self.relu and not self.relu_before
 
     @nn.compact
