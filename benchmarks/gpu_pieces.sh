@@ -3,7 +3,7 @@
 # its own whose exit code says what came of it. Their sizes are at the end, full and tiny. (ShellCheck
 # is told that both files share variables, and that flags with an = stand in arrays.)
 
-readonly TESTS=(nn/layers nn/execution nn/skipping oneshot/accuracy oneshot/path_dropout
+readonly TESTS=(nn/layers nn/fused nn/execution nn/skipping oneshot/accuracy oneshot/path_dropout
   oneshot/path_samplers spaces/cell spaces/choices costs/params_flops)
 
 # -- what pieces are made of -------------------------------------------------------------------------
@@ -97,6 +97,19 @@ piece_scoring() {
     done
   done
   try helper bandwidth "$OUT"
+  settle
+}
+
+# The same with the kernels that have not been timed, against those that have.
+piece_fused() {
+  local form
+  for form in ${EXECUTIONS:-$FORMS}; do
+    try bench "fused/scoring-$form" scoring "${SCORING[@]}" --executions "$form" --candidates 16
+    NAS_JAX_FUSED_KERNELS=1 try bench "fused/scoring-$form-fused" scoring "${SCORING[@]}" \
+      --executions "$form" --candidates 16
+  done
+  NAS_JAX_FUSED_KERNELS=1 try bench fused/train_step-masked-fused train_step "${STEP[@]}" \
+    --executions masked --all-on 0
   settle
 }
 

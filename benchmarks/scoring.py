@@ -9,6 +9,7 @@ import numpy as np
 from benchmarks import harness
 from benchmarks.baselines import naive_jax
 from benchmarks.workload import Workload, torch, torch_supernet
+from nas_jax.oneshot import schedule
 from nas_jax.runtime import distributed, rng
 
 
@@ -17,7 +18,8 @@ def scorer(workload: Workload, execution: str, images: np.ndarray, archs: Any, n
 
     Its `compiled` is the program.
     """
-    net, devices = workload.net(execution), jax.device_count()
+    devices, archs = jax.device_count(), jax.device_get(archs)
+    order, net = schedule.plan(workload.net(execution), archs, devices)  # as a sweep has it
     replaced = naive_jax.kernels_replaced if naive else contextlib.nullcontext
     pmapped = distributed.pmap(
         lambda variables, images, archs: net.logits_of_each(variables, images, archs),
@@ -25,13 +27,13 @@ def scorer(workload: Workload, execution: str, images: np.ndarray, archs: Any, n
         split_out=True,
     )
     given = distributed.replicate((workload.variables, images))
-    archs = distributed.shard(archs, devices)
+    archs = distributed.shard(jax.tree.map(lambda mask: mask[order], archs), devices)
     with replaced():  # matters where it is traced
         compiled = pmapped.lower(*given, archs).compile()
 
     def run():
         out = compiled(*given, archs)
-        return np.asarray(out).reshape(-1, *out.shape[2:])
+        return np.asarray(out).reshape(-1, *out.shape[2:])[np.argsort(order)]
 
     run.compiled = compiled
     return run
