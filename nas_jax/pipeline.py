@@ -162,8 +162,9 @@ def _run_stages(run, mode, also, mirror):
             mine = stack.enter_context(_claim(directory, mode))
             if distributed.is_lead():
                 with mirror.opened() if mirror else contextlib.nullcontext():
-                    _open(run, mode)
-        stack.enter_context(mirror.kept(mine) if mirror else contextlib.nullcontext())
+                    compared = _check_workdir(run, mode)  # before anything is written
+                    stack.enter_context(mirror.kept(mine) if mirror else contextlib.nullcontext())
+                    _open(run, mode, *compared)
         parts = plan.of(run, mode)
         if mine:
             stack.enter_context(run_log.kept(directory))
@@ -206,25 +207,25 @@ def _told(run, mode, mine, also):
             events.emit("end", run.workdir, end)
 
 
-def _open(run, mode):
-    """Make the workdir, or check that it is this run's, or may become so."""
-    config, inputs, rules = run.config.to_dict(), _inputs(run, mode), _rules(run, mode)
-    if mode == "report" and (run.workdir / "config.json").exists():  # which may be in use
-        workdir.check(run.workdir, config, inputs, **rules)
-        return
-    workdir.open_workdir(run.workdir, config, inputs, run.data.facts(), **rules)
-    workdir.write_splits(run.workdir, run.data.origins_by_split())
+def _check_workdir(run, mode):
+    """Check that the workdir is this run's, or may become so; return what was compared."""
+    config, inputs = run.config.to_dict(), _inputs(run, mode)
+    rules = {"grows": mode != "study", "turns": supernet.has_turns(run)}  # what may change
+    workdir.check(run.workdir, config, inputs, **rules)
+    return config, inputs, rules
 
 
-def _rules(run, mode):
-    """Return what of a workdir may change, as keyword arguments of `workdir.check`."""
-    return {"grows": mode != "study", "turns": supernet.has_turns(run)}
+def _open(run, mode, config, inputs, rules):
+    """Make the workdir; a report leaves one that is there, which may be in use."""
+    if mode != "report" or not (run.workdir / "config.json").exists():
+        workdir.open_workdir(run.workdir, config, inputs, run.data.facts(), **rules)
+        workdir.write_splits(run.workdir, run.data.origins_by_split())
 
 
 def _preview(run):
     """Say what the run will take, and check that it may begin, or go on, in its folder."""
     mode = "study" if run.config.study.parts else "search"
-    workdir.check(run.workdir, run.config.to_dict(), _inputs(run, mode), **_rules(run, mode))
+    _check_workdir(run, mode)
     with _explained(run.workdir, "supernet"):
         return preview.text(run, mode)
 
@@ -299,8 +300,7 @@ def _claim(directory: Path, mode: str) -> Iterator[bool]:
 
 def _on_sigterm():
     """Watch for SIGTERM; with several processes JAX itself tells all of them."""
-    alone = distributed.process()[1] == 1
-    return preemption.on_sigterm() if alone else contextlib.nullcontext()
+    return contextlib.nullcontext() if distributed.process()[1] > 1 else preemption.on_sigterm()
 
 
 def _say_nothing(status, **details):

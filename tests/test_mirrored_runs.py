@@ -153,6 +153,35 @@ def test_a_run_whose_copies_fail_ends_as_it_should(whole, tmp_path, monkeypatch)
     assert "trials.jsonl" in json.loads((mirror / "mirror.json").read_text())["files"]
 
 
+def test_a_mirror_that_cannot_be_written_leaves_the_workdir_to_the_right_one(
+    whole, tmp_path, monkeypatch
+):
+    def dead(*_):
+        raise OSError("no route")
+
+    shutil.copytree(whole, tmp_path / "run")
+    good, wrong = (f"--mirror={tmp_path / name}" for name in ("good", "wrong"))
+    assert launching.main(*FIELDS, f"--workdir={tmp_path / 'run'}", good)[0] == 0
+    command = *FIELDS, f"--workdir={tmp_path / 'b'}"
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStore, "write", dead)
+        code, errors = launching.main(*command, wrong)
+    assert code == 2
+    assert errors.splitlines()[-1].endswith(f"{wrong}: no route")
+    code, errors = launching.main(*command, good)
+    assert code == 0, errors
+    assert_same(tmp_path / "b", whole)
+
+
+def test_a_refused_config_leaves_workdir_and_mirror_as_they_are(whole, tmp_path):
+    workdir, mirror = tmp_path / "run", tmp_path / "mirror"
+    shutil.copytree(whole, workdir)
+    command = *FIELDS, f"--workdir={workdir}", f"--mirror={mirror}"
+    code, errors = launching.main(*command, "--config.seed=5")
+    assert (code, mirror.exists(), (workdir / mirror_lib.FILE).exists()) == (2, False, False)
+    assert "holds a run of another config" in errors
+
+
 @pytest.mark.parametrize("mode", ["check", "export", "predict"])
 def test_modes_that_write_no_run_have_no_mirror(tmp_path, mode):
     code, errors = launching.main(f"--mode={mode}", f"--mirror={tmp_path / 'mirror'}")

@@ -6,8 +6,8 @@
 No object that a list names is written again. Contents come first, then the list, in one write, and
 then what no list names goes. So the mirror holds a whole moment whenever it is read.
 
-A workdir has a mirror.json too: who it is (`writer`, one for each folder, not for each process), of
-which run, and the last generation that it wrote or was restored from.
+A workdir has a mirror.json too: who it is (`writer`, a new one at each start, so a copy of the
+folder is another), of which run, and the last generation that it wrote or began from.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ _LIST = {**_BY, "host": schemas.TEXT, "files": {str: _CONTENT}}
 
 
 class Mirror:
-    """The mirror of a workdir at an address; a workdir that is missing or empty is restored.
+    """The mirror of a workdir; a workdir that is missing or empty is restored from it.
 
     One process of a run has it.
 
@@ -55,15 +55,14 @@ class Mirror:
         self._store = ObjectStore(FLAG, url)
         self._check_place()
         self._list = self._explained(self._read)
-        self._contents = self._list["files"] if self._list else {}  # also of copies that failed
-        self._objects = None  # those in the store, once they were listed
         self._warned: set[str] = set()
         self._log = {"of_thread": threading.get_ident()}
         self.restored = False
         with workdir.claim(directory, wait=False) as mine:
-            if mine and self._contents and _is_empty(directory):
-                self._restore()
-        self._mine = self._who()
+            if mine:  # else `kept` refuses it
+                if self._list and self._list["files"] and _is_empty(directory):
+                    self._restore()
+                self._run()
 
     def _check_place(self):
         if self._store.folder is not None:
@@ -74,26 +73,31 @@ class Mirror:
                     "folder elsewhere"
                 )
 
-    def _who(self):
-        """Return what the workdir says of itself, once the mirror was found to be its own."""
+    def _run(self):
+        """Return the run that the workdir is of, once the mirror was found to be its own."""
         path, there = self._directory / FILE, self._list
         mine = _identity(path) if path.exists() else None
         if there is None or (not there["files"] and _is_empty(self._directory)):
-            return {"run": uuid.uuid4().hex, "writer": uuid.uuid4().hex, "generation": 0}
+            return uuid.uuid4().hex
         if mine is None or mine["run"] != there["run"]:
+            way_out = "go on from the mirror in an empty --workdir"
+            if not there["files"]:
+                way_out = f"if that has ended, remove {FILE} there, which lists no file"
             raise ValueError(
-                f"{self._name} belongs to another workdir than --workdir={self._directory}: go on "
-                "from the mirror in an empty --workdir, or give another --mirror"
+                f"{self._name} belongs to another workdir than --workdir={self._directory}: "
+                f"{way_out}, or give another --mirror"
             )
         self._check_latest(there, mine)
-        return mine
+        return mine["run"]
 
     def _check_latest(self, there, mine):
-        if there["writer"] != mine["writer"] and there["generation"] != mine["generation"]:
+        ahead = there["generation"] - mine["generation"]
+        # Its own list may be one ahead: after a kill before the workdir heard of it.
+        if ahead and (ahead, there["writer"]) != (1, mine["writer"]):
             raise ValueError(
                 f"{self._name} is at generation {there['generation']}, written by {there['host']}, "
-                f"and --workdir={self._directory} at {mine['generation']}: another host went on. "
-                "Go on from the mirror in an empty --workdir, or give another --mirror"
+                f"and --workdir={self._directory} at {mine['generation']}: another workdir went "
+                "on. Go on from the mirror in an empty --workdir, or give another --mirror"
             )
 
     def _explained(self, call, *arguments):
@@ -124,13 +128,39 @@ class Mirror:
             raise ValueError(f"{self._name}: {FILE} is damaged: {problem}")
         return there
 
+    def _begin(self):
+        """Draw a writer, and write the first list, of which the workdir is told before it is."""
+        there = self._list = self._explained(self._read)
+        files = there["files"] if there else {}
+        self._explained(self._look, files)
+        path, mine = self._directory / FILE, {"run": self._run(), "writer": uuid.uuid4().hex}
+        before = path.read_text() if path.exists() else mine["run"]
+        self._remember({**mine, "generation": there["generation"] if there else 0})
+        try:
+            if not files:
+                self._explained(self._write_list, {})
+        except BaseException:
+            if mine["run"] not in before:  # so the mirror that it had still is its own
+                json_files.write_text(path, before)
+            raise
+
+    def _look(self, files):
+        """List the objects; what is gone, such as by a rule of the bucket, is copied again."""
+        self._objects = self._store.names("files")
+        # What is in the store, also of copies that fail.
+        self._contents = {n: of for n, of in files.items() if f"files/{of['at']}" in self._objects}
+
     def _write_list(self, files):
-        mine = {**self._mine, "generation": (self._list or self._mine)["generation"] + 1}
+        mine = {**self._mine, "generation": self._mine["generation"] + 1}
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         there = {**mine, "time": now, "host": platform.node(), "files": files}
         self._store.write(FILE, json.dumps(there, indent=1).encode())
-        self._list, self._mine = there, mine
+        self._list = there
+        self._remember(mine)
+
+    def _remember(self, mine):
         json_files.write_json(self._directory / FILE, {"mirror": self._url, **mine})
+        self._mine = mine
 
     # -- from the mirror --------------------------------------------------------------------------
 
@@ -141,19 +171,15 @@ class Mirror:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             self._explained(self._download, partial)
-            mine = {"run": there["run"], "writer": uuid.uuid4().hex}
-            mine |= {"mirror": self._url, "generation": there["generation"]}
+            mine = {name: there[name] for name in ("run", "generation")}
+            mine |= {"mirror": self._url, "writer": uuid.uuid4().hex}
             json_files.write_json(partial / FILE, mine)
         self._explained(self._move_in, partial)
         self.restored = True
-        logger.info(
-            "mirror    %d files, %.1f MB, restored from generation %d of %s, written by %s",
-            len(there["files"]),
-            sum(content["size"] for content in there["files"].values()) / 1e6,
-            _identity(self._directory / FILE)["generation"],
-            self._url,
-            there["host"],
-        )
+        size = sum(content["size"] for content in there["files"].values()) / 1e6
+        begun = _identity(self._directory / FILE)["generation"]
+        words = "mirror    %d files, %.1f MB, restored from generation %d of %s, written by %s"
+        logger.info(words, len(there["files"]), size, begun, self._url, there["host"])
 
     def _move_in(self, partial):
         def when(path):  # config.json says first whose folder it is; the mirror's ends it
@@ -202,7 +228,6 @@ class Mirror:
     @contextlib.contextmanager
     def kept(self, mine: bool) -> Iterator[None]:
         """Copy the workdir every `EVERY` seconds in the block, and once more at its end.
-
         Copies that fail are told in the log, once for each kind of error, and tried again.
 
         Args:
@@ -216,8 +241,7 @@ class Mirror:
                 f"{self._name}: --workdir={self._directory} is in use by another process, which "
                 "alone may copy it; leave out --mirror here"
             )
-        if self._list is None or not self._list["files"]:
-            self._explained(self._write_list, {})
+        self._begin()
         stop = threading.Event()
         thread = threading.Thread(target=self._copy_until, args=(stop,), daemon=True)
         thread.start()
@@ -263,6 +287,8 @@ class Mirror:
             raise ValueError("the mirror is another run's now")
         self._check_latest(there, self._mine)
         self._list = there
+        if there["generation"] != self._mine["generation"]:  # the workdir could not be written to
+            self._remember({**self._mine, "generation": there["generation"]})
         with snapshot.taken(self._directory, self._is_copied) as taken:
             for name, (form, pin) in taken.items():
                 if pin is not None:
@@ -281,14 +307,11 @@ class Mirror:
     def _upload(self, name, form, pin):
         """Copy to an object that no list names yet."""
         at = f"{name}@{self._list['generation'] + 1}-{self._mine['writer'][:8]}"
-        if self._objects is not None:
-            self._objects.add(f"files/{at}")
+        self._objects.add(f"files/{at}")
         self._store.put(f"files/{at}", pin, form.size)
         return {"size": form.size, "mtime_ns": form.mtime_ns, "at": at}
 
     def _remove_others(self, files):
-        if self._objects is None:
-            self._objects = self._store.names("files")
         named = {f"files/{content['at']}" for content in files.values()}
         self._store.remove(self._objects - named)
         self._objects &= named
@@ -320,7 +343,7 @@ def _end(thread, stop):
 
 
 def _is_empty(directory):
-    """Say whether a folder has no files but hidden ones, or those of an unfinished restoring."""
+    """Say whether a folder has no files but hidden ones, ours, or of an unfinished restoring."""
     return (directory / PARTIAL / FILE).exists() or all(
-        path.name.startswith(".") for path in directory.iterdir()
+        path.name.startswith(".") or path.name == FILE for path in directory.iterdir()
     )

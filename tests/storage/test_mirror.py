@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -147,17 +148,100 @@ def test_where_another_host_went_on_it_is_refused(url, tmp_path):
     with Mirror(url, tmp_path / "b").kept(True):
         Mirror(url, tmp_path / "a")  # nothing was written yet
         write(tmp_path / "b", {"metrics.jsonl": ""})
-    with pytest.raises(ValueError, match=r"is at generation 3, .*/a at 2: another host w"):
+    with pytest.raises(ValueError, match=r"is at generation 3, .*/a at 2: another workdir w"):
         Mirror(url, tmp_path / "a")
     assert Mirror(url, tmp_path / "b").restored is False
 
 
-def test_a_list_that_was_written_just_before_a_kill_is_no_other_hosts(url, tmp_path):
-    before = begin(tmp_path / "a", url)
-    begin(tmp_path / "a", url, {"metrics.jsonl": ""})
-    write(tmp_path / "a", {mirror_lib.FILE: json.dumps(before)})
-    after = begin(tmp_path / "a", url, {"metrics.jsonl": "{}"})
-    assert after["generation"] == before["generation"] + 2
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_list_that_was_written_just_before_a_kill_is_its_own(url, tmp_path, monkeypatch, number):
+    """The workdir has not heard of that generation, be it the first or a later one."""
+    write(tmp_path / "a", FILES)
+    if number > 1:
+        begin(tmp_path / "a", url)
+    store_write = ObjectStore.write
+
+    def killed(*arguments):
+        store_write(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStore, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            begin(tmp_path / "a", url, {"metrics.jsonl": "x"})
+    assert listed(url)["generation"] == number
+    begin(tmp_path / "a", url, {"metrics.jsonl": "y"})
+    assert Mirror(url, tmp_path / "b").restored
+    assert read(tmp_path / "b") == {**FILES, "metrics.jsonl": "y"}
+
+
+def test_of_two_copies_of_a_workdir_one_goes_on(url, tmp_path):
+    """The folder was copied while no run was on; both begin, and the first to copy has it."""
+    begin(tmp_path / "a", url)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    mirror = Mirror(url, tmp_path / "a")
+
+    def second():
+        with Mirror(url, tmp_path / "b").kept(True):
+            write(tmp_path / "a", {"metrics.jsonl": "of a"})
+            mirror._copy()
+            write(tmp_path / "b", {"metrics.jsonl": "of b", "empty": "b"})
+
+    with mirror.kept(True):
+        with pytest.raises(ValueError, match=r"copy failed .*b at 2: another workdir went on"):
+            second()
+        write(tmp_path / "a", {"retrain/short/F4/ab/seed0/result.json": "{1}"})
+    assert Mirror(url, tmp_path / "c").restored
+    assert read(tmp_path / "c") == read(tmp_path / "a")
+    with pytest.raises(ValueError, match=r"is at generation 4, .*/b at 2: another workdir went"):
+        Mirror(url, tmp_path / "b")
+
+
+def test_a_copy_of_a_workdir_that_stayed_behind_is_refused(url, tmp_path):
+    """The folder was copied while a run was on, as by an image of the machine."""
+    mirror = Mirror(url, tmp_path / "a")
+    with mirror.kept(True):
+        write(tmp_path / "a", FILES)
+        mirror._copy()
+        shutil.copytree(tmp_path / "a", tmp_path / "b")
+        for text in "12":
+            write(tmp_path / "a", {"metrics.jsonl": text})
+            mirror._copy()
+    with pytest.raises(ValueError, match=r"is at generation 4, .*/b at 2: another workdir went"):
+        Mirror(url, tmp_path / "b")
+
+
+def test_a_workdir_that_could_not_be_written_for_a_while_still_has_its_mirror(
+    url, tmp_path, monkeypatch
+):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    mirror = Mirror(url, tmp_path / "a")
+    with mirror.kept(True):
+        with monkeypatch.context() as patch:
+            patch.setattr(mirror_lib.json_files, "write_json", full)
+            for text in "123":
+                write(tmp_path / "a", {"metrics.jsonl": text})
+                mirror._try_copy()
+        shutil.copytree(tmp_path / "a", tmp_path / "killed")
+    assert read(tmp_path / "a") == {"metrics.jsonl": "3"}
+    assert listed(url)["generation"] == 3
+    Mirror(url, tmp_path / "a")
+    with pytest.raises(ValueError, match="another workdir went on"):
+        Mirror(url, tmp_path / "killed")
+
+
+def test_what_is_gone_from_a_mirror_is_copied_again(url, tmp_path):
+    """Somebody removed it, or a rule of the bucket; all of it, or a part."""
+    begin(tmp_path / "a", url)
+    store = ObjectStore("x", url)
+    for gone in (store.names("files"), {f"files/{listed(url)['files']['config.json']['at']}"}):
+        store.remove(gone)
+        begin(tmp_path / "a", url, {})
+    mirror = Mirror(url, tmp_path / "b")
+    assert mirror.restored
+    assert read(tmp_path / "b") == FILES
 
 
 def test_a_host_that_was_slow_to_end_writes_nothing_more(url, tmp_path):
@@ -169,7 +253,7 @@ def test_a_host_that_was_slow_to_end_writes_nothing_more(url, tmp_path):
             begin(tmp_path / "b", url, {"metrics.jsonl": "of b"})
             write(tmp_path / "a", {"metrics.jsonl": "of a"})
 
-    with pytest.raises(ValueError, match=r"run is done.* copy failed .*another host went on"):
+    with pytest.raises(ValueError, match=r"run is done.* copy failed .*another workdir went on"):
         end_late()
     Mirror(url, tmp_path / "c")
     assert read(tmp_path / "c") == {**FILES, "metrics.jsonl": "of b"}
@@ -183,6 +267,9 @@ def test_a_mirror_of_another_workdir_or_of_other_files_is_refused(url, tmp_path)
     begin(tmp_path / "c", f"{url}-2")
     with pytest.raises(ValueError, match=f"{url} belongs to another workdir than --workdir=.*/c"):
         Mirror(url, tmp_path / "c")
+    no_files = pytest.raises(ValueError, match=r"if that has ended, remove mirror.json there")
+    with Mirror(f"{url}-4", tmp_path / "e").kept(True), no_files:
+        Mirror(f"{url}-4", tmp_path / "b")
     store = ObjectStore("x", f"{url}-3")
     store.write("theses/mine.txt", b"")
     with pytest.raises(ValueError, match=r"holds other files, such as theses, and no mirror"):
@@ -319,6 +406,22 @@ def test_a_last_copy_that_fails_is_said_but_hides_no_error(failing, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             run(error, KeyboardInterrupt())
     assert listed(url)["files"].keys() == FILES.keys()
+
+
+@pytest.mark.parametrize("error", [OSError("no route"), KeyboardInterrupt()])
+@pytest.mark.parametrize("files", [FILES, {}])
+def test_a_start_that_failed_leaves_the_workdir_to_its_mirror(failing, tmp_path, error, files):
+    """Or to one that restores it."""
+    url, fail_by = failing
+    begin(tmp_path / "a", f"{url}-good", FILES)
+    run = tmp_path / ("a" if files else "b")
+    fail_by(error)
+    with pytest.raises((ValueError, KeyboardInterrupt)), Mirror(url, run).kept(True):
+        pytest.fail("not reached")
+    fail_by(None)
+    assert Mirror(f"{url}-good", run).restored == (not files)
+    begin(run, f"{url}-good", {"metrics.jsonl": "x"})
+    assert read(run) == {**FILES, "metrics.jsonl": "x"}
 
 
 def test_a_kill_while_it_is_copied_leaves_the_moment_before(url, tmp_path, monkeypatch):
