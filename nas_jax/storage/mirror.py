@@ -233,8 +233,8 @@ class Mirror:
         Args:
           mine: whether this process has claimed the workdir.
 
-        Raises: ValueError if it has not, if the mirror cannot be written to, or, after a block
-          without an error, if the last copy fails.
+        Raises: ValueError if it has not, if the mirror is another workdir's by now or cannot be
+          written to, or, after a block without an error, if the last copy fails.
         """
         if not mine:
             raise ValueError(
