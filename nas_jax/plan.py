@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 
 from nas_jax.config import STAGES
 from nas_jax.costs import params_flops
-from nas_jax.report import webpage
 from nas_jax.run import Run, count_steps
 from nas_jax.runtime import rng
 from nas_jax.standalone import named, retrain, together
@@ -128,6 +127,8 @@ def _networks(run, name, protocol, how):
 
 
 def _report(run):
+    from nas_jax.report import webpage  # imports Matplotlib
+
     folder = run.workdir / "report"
     made = [folder / "report.md"]
     if not webpage.missing():

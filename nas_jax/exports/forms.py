@@ -111,7 +111,7 @@ def save_onnx(path: Path, function: Logits, image_shape: tuple[int, int, int]) -
 
     Raises: errors of many kinds if jax2onnx cannot convert it.
     """
-    with _quiet():
+    with _quiet(), _numpy_kept():
         import onnx
         from jax2onnx import to_onnx
 
@@ -133,6 +133,18 @@ def read_onnx(path: Path) -> Logits:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: session.run(None, {"images": np.asarray(images)})[0]
+
+
+@contextlib.contextmanager
+def _numpy_kept():
+    """Put back what the converter replaces in `jax.numpy` for good: its `cumsum` takes no axis."""
+    before = dict(vars(jnp))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if vars(jnp).get(name) is not value:
+                setattr(jnp, name, value)
 
 
 @contextlib.contextmanager

@@ -160,7 +160,7 @@ def _dispatch(functions, params, inputs, weights):
 def _ranks(weights):
     """Return the place of each group for each option, int32 [G, k]; those that use it are first."""
     on = weights != 0
-    users, others = (jnp.cumsum(which, 0, dtype=jnp.int32) for which in (on, ~on))
+    users, others = (lax.cumsum(which.astype(jnp.int32)) for which in (on, ~on))
     return jnp.where(on, users, users[-1] + others) - 1
 
 
