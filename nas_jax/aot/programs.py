@@ -100,9 +100,8 @@ def _rounds(run, devices):
     alike = jax.tree.map(lambda mask: np.stack([mask[0]] * size), drawn)
     # With "recalibrate" each candidate has variables of its own, and is evaluated by itself.
     plans = [drawn, alike] if sweep.bn != "recalibrate" else []
-    nets = dict.fromkeys(schedule.plan(net, archs, len(devices))[1] for archs in plans) or {
-        net: None
-    }
+    planned = [schedule.plan(net, archs, len(devices))[1] for archs in plans] or [net]
+    nets = list(dict.fromkeys(planned))
     for one, kind in zip(nets, ("", " that are all alike")):
         yield Program(
             "a round of candidates",
@@ -112,7 +111,8 @@ def _rounds(run, devices):
             size * sweep.batch_size / len(devices),
             # Every device has all images of the sweep; a batch of them is among the arguments.
             resident=(sweep.num_images - sweep.batch_size) * math.prod(shape),
-            field="" if kind else "sweep.candidates_per_batch",
+            # The last takes the most, and so decides how many fit.
+            field="sweep.candidates_per_batch" if one is nets[-1] else "",
             multiple=len(devices),
             taken=_taken_by_scoring(run),
         )
