@@ -11,7 +11,7 @@ from nas_jax.aot.counts import Counts
 from nas_jax.aot.programs import Program
 from nas_jax.aot.targets import Target
 
-_NEEDS = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm", re.IGNORECASE)
+_NEEDS = re.compile(r"\(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -68,12 +68,12 @@ def of(program: Program, target: Target) -> Footprint:
 
 
 def _said(text, target):
-    """Read bytes that a compiler says are needed and there, of "Used 20.1G of 15.75G hbm"."""
+    """Read the bytes needed and there, of "(20.1G) exceeds available HBM (15.75G)"."""
     found = _NEEDS.search(text)
     if not found:
         return float("inf"), target.memory
     used, used_unit, there, there_unit = found.groups()
-    return float(used) * _UNITS[used_unit.upper()], float(there) * _UNITS[there_unit.upper()]
+    return float(used) * _UNITS[used_unit], float(there) * _UNITS[there_unit]
 
 
 def roofline(counted: Counts, target: Target) -> tuple[float, str]:

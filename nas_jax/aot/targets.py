@@ -50,7 +50,7 @@ TARGETS = {
     "v5e-4": _V5E._replace(topology={"topology_name": "v5e:2x2"}),
     "v5e-16": _V5E._replace(topology={"topology_name": "v5e:4x4"}),
     "v4-8": Target("tpu", _V4, "TPU v4", 30.75 * _GIB, 1228e9, 275e12, 1.05e9),
-    "v5p-8": Target("tpu", _V5P, "TPU v5p", 94.75 * _GIB, 2765e9, 459e12, 1.75e9),
+    "v5p-8": Target("tpu", _V5P, "TPU v5p", 95.73 * _GIB, 2765e9, 459e12, 1.75e9),
     "h100": Target("cuda", {}, "NVIDIA H100", GPU_SHARE * 84_942_979_072, 3.35e12, 989e12),
 }
 
@@ -123,6 +123,8 @@ def _topology(name):
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
         os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-16")
         os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+        # It touches no device, so it may run beside a process that has one.
+        os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
         return topologies.get_topology_desc(platform="tpu", **target.topology)
     jax.devices()  # which finds the plug-ins
     one = {"topology_name": "", "topology": "1x1x1", "target_config": _H100}

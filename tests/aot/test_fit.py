@@ -187,7 +187,9 @@ def test_a_target_is_of_the_mode_check_alone(tmp_path):
 
 
 def test_bytes_that_a_compiler_refuses_are_read():
-    said = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.10G of 15.75G hbm."
+    said = (
+        "RESOURCE_EXHAUSTED: .. for HLO temporaries (20.10G) exceeds available HBM (15.75G). HLO .."
+    )
     assert footprint._said(said, CPU) == (20.1 * 2**30, 15.75 * 2**30)
     assert footprint._said("RESOURCE_EXHAUSTED", CPU) == (float("inf"), CPU.memory)
 
@@ -216,3 +218,22 @@ def test_a_tiny_run_is_compiled_for_a_tpu(tmp_path):
     assert "all-reduce" in out.stdout
     assert "DOES NOT FIT" not in out.stdout
     assert not (tmp_path / "run").exists()
+
+
+# Twice what a v5e has.
+TOO_MUCH = """
+import jax, jax.numpy as jnp
+from nas_jax.aot import footprint, programs, targets
+with targets.compiling():
+    x = jax.ShapeDtypeStruct((1, 2**26, 128), jnp.float32)
+    mapped = jax.pmap(lambda x: jnp.cumsum(x, 0), devices=targets.devices("v5e-4")[:1])
+    program = programs.Program("a sum", "sweep", "", lambda: mapped.lower(x), 1)
+    found = footprint.of(program, targets.TARGETS["v5e-4"])
+print(found.fits, found.needs > found.limit, found.limit == targets.TARGETS["v5e-4"].memory)
+"""
+
+
+@pytest.mark.skipif(not targets.is_installed("tpu"), reason="libtpu is missing: extra [aot]")
+def test_a_tpus_compiler_says_what_does_not_fit():
+    run = subprocess.run([sys.executable, "-c", TOO_MUCH], capture_output=True, text=True)
+    assert run.stdout == "False True True\n", run.stderr
