@@ -115,12 +115,13 @@ def _lines(program: Program, found: Footprint, target: Target) -> Iterator[str]:
 
 
 def _largest_of_each(run, devices, target, found) -> Iterator[str]:
-    for number, (program, taken) in enumerate(found):
+    for program, taken in found:
         if not program.field or (taken.fits and program.stage not in SIZED):
             continue
 
-        def at(size, number=number, field=program.field):
-            return list(programs.of(_with(run, field, size), devices))[number]
+        def at(size, like=program):
+            every = programs.of(_with(run, like.field, size), devices)
+            return next(one for one in every if (one.name, one.field) == (like.name, like.field))
 
         size, is_sure = largest(
             lambda size, at=at: _compiled(at(size), target),
