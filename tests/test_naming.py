@@ -1,5 +1,7 @@
 """Names that nobody knows: refused where they are given, with the nearest."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -58,7 +60,11 @@ def _widths(resource):
         (_sampler, "path-dropout", "sampler='path-dropout'.*nearest: 'path_dropout'"),
         (_widths, "flop", "resource='flop' is none of flops, params; nearest: 'flops'"),
         (_weighted_sum, "swich", "execution='swich'.*nearest: 'switch'"),
-        (execution.resolve, "Auto", "execution='Auto' is none of auto, .*nearest: 'auto'"),
+        (
+            functools.partial(execution.resolve, platform="cpu"),
+            "Auto",
+            "execution='Auto' is none of auto, .*nearest: 'auto'",
+        ),
         (
             _batch_norm,
             "Batch",

@@ -53,6 +53,7 @@ def run(data):
     return build.build_run(config_of(), "unused", data=data)
 
 
+@pytest.mark.system
 def test_the_lowered_step_is_the_one_that_a_training_takes(run):
     training = supernet.training(run)
     compiled, layout = training.lowered().compile(), training._layout
@@ -66,6 +67,7 @@ def test_the_lowered_step_is_the_one_that_a_training_takes(run):
     assert float(metrics["loss"]) == float(same["loss"]) > 0
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("bn", ["batch", "running", "recalibrate"])
 def test_every_program_of_a_search_compiles(data, bn):
     config = config_of(**{"sweep.bn": bn})
@@ -82,6 +84,7 @@ def test_every_program_of_a_search_compiles(data, bn):
     assert size >= 4 * parameters  # the gradients, float32
 
 
+@pytest.mark.system
 def test_a_population_compiles_on_its_grid_of_devices(data):
     pbt = {"supernet.variant": "pbt", "supernet.variant_options": (("population", 4),)}
     run = build.build_run(config_of(**pbt), "unused", data=data)
@@ -91,6 +94,7 @@ def test_a_population_compiles_on_its_grid_of_devices(data):
     assert footprint.of(step, CPU).fits
 
 
+@pytest.mark.system
 def test_a_round_moves_less_by_an_execution_that_skips(data):
     """Of two options each network has one or both, so about a quarter is off."""
 
@@ -169,6 +173,7 @@ def test_what_has_no_program_is_said(data):
     assert "training step of a network of retrain.archs" in names
 
 
+@pytest.mark.system
 def test_candidates_that_are_alike_need_the_most_room(data):
     config = config_of(**{"supernet.execution": "dispatch", "sweep.candidates_per_batch": 64})
     config.space.ops = ("identity", "sep3x3", "sep5x5", "maxpool", "avgpool")

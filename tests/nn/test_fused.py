@@ -186,6 +186,7 @@ def fusing(monkeypatch):
     jax.clear_caches()
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("how", ["masked", "dispatch:2", None])
 def test_a_network_of_these_kernels_is_the_same(how, fusing):
     """The supernet under two masks, and a network alone: logits and gradients."""

@@ -27,6 +27,7 @@ def variables(space, size):
     return random_variables(net_of(space, "masked"), noise(1, size, size, 3), space.all_on())
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("space", "size"),
     [
@@ -78,6 +79,7 @@ def test_a_group_that_finds_no_room_is_not_a_number():
     )
 
 
+@pytest.mark.system
 def test_accuracies_come_back_in_the_order_of_the_candidates():
     images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), np.uint8)
     archs = CELL.sample(rng.key(3), (64,))

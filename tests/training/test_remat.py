@@ -44,6 +44,7 @@ def stepped(remat):
     return jax.device_get(state.params)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("remat", ["norms", "ops"])
 def test_a_step_is_the_same(remat):
     ours, theirs = stepped(remat), stepped("none")
