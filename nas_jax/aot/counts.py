@@ -20,14 +20,8 @@ from nas_jax.aot import hlo, operations
 
 _FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "iota"),
-    *(
-        "opt-barrier",
-        "partition-id",
-        "replica-id",
-        "domain",
-        "add-dependency",
-        "get-dimension-size",
-    ),
+    *("opt-barrier", "partition-id", "replica-id", "domain", "add-dependency"),
+    "get-dimension-size",
 }
 _INSIDE = {"while", "conditional", "call", "async-start"}  # count what they call
 _SLICES = {"slice", "dynamic-slice", "gather"}
@@ -125,17 +119,17 @@ class _Counter:
             return self._called(one)
         kind = opcode.removesuffix("-start")
         if kind in COLLECTIVES:
-            taken, made = (
-                self._operands(computation, one),
-                [a for a in one.arrays if a.space == hlo.HBM],
-            )
-            if len(made) > len(taken):  # what starts one hands its operands on, too
-                made = made[len(taken) :]
-            given = sum(a.bytes for a in taken)
-            moved = given + sum(a.bytes for a in made)
-            return Counts(bytes=moved, collectives={kind: (1, given)})
+            return self._collective(computation, one, kind)
         moved = self._moved(computation, one)
         return Counts(moved, self._flops(computation, one), _cycles(one))
+
+    def _collective(self, computation, one, kind):
+        given = self._operands(computation, one)
+        made = [a for a in one.arrays if a.space == hlo.HBM]
+        if len(made) > len(given):  # what starts one hands its operands on, too
+            made = made[len(given) :]
+        size = sum(a.bytes for a in given)
+        return Counts(size + sum(a.bytes for a in made), collectives={kind: (1, size)})
 
     def _called(self, one):
         if one.opcode == "while":
