@@ -124,12 +124,11 @@ class _Counter:
         return Counts(moved, self._flops(computation, one), _cycles(one))
 
     def _collective(self, computation, one, kind):
-        given = self._operands(computation, one)
-        made = [a for a in one.arrays if a.space == hlo.HBM]
+        given, made = self._operands(computation, one), one.arrays
         if len(made) > len(given):  # what starts one hands its operands on, too
             made = made[len(given) :]
-        size = sum(a.bytes for a in given)
-        return Counts(size + sum(a.bytes for a in made), collectives={kind: (1, size)})
+        size = sum(a.bytes for a in given)  # wherever they lie
+        return Counts(_in_hbm((*given, *made)), collectives={kind: (1, size)})
 
     def _called(self, one):
         if one.opcode == "while":
@@ -168,15 +167,13 @@ class _Counter:
     # -- bytes ------------------------------------------------------------------------------------
 
     def _operands(self, computation, one):
-        """Return the arrays in the large memory that an instruction takes, each once."""
-        names = dict.fromkeys(one.operands)
-        return [a for n in names for a in computation.instructions[n].arrays if a.space == hlo.HBM]
+        """Return the arrays that an instruction takes, each once."""
+        return [a for n in dict.fromkeys(one.operands) for a in computation.instructions[n].arrays]
 
     def _moved(self, computation, one):
-        written = sum(a.bytes for a in one.arrays if a.space == hlo.HBM)
+        written = _in_hbm(one.arrays)
         if one.opcode == "copy-start":  # results: the copy, the source, a context
-            source = one.arrays[1]
-            return sum(a.bytes for a in (one.arrays[0], source) if a.space == hlo.HBM)
+            return _in_hbm(one.arrays[:2])
         if one.opcode == "fusion":
             return self._moved_by_fusion(computation, one)
         if one.opcode in _SLICES:
@@ -185,8 +182,8 @@ class _Counter:
             update = computation.instructions[one.operands[1 if one.opcode[0] == "d" else -1]]
             return 2 * sum(a.bytes for a in update.arrays)
         if one.opcode == "custom-call":  # its workspace is no traffic that one knows of
-            written = sum(a.bytes for a in one.arrays[:1] if a.space == hlo.HBM)
-        return written + sum(a.bytes for a in self._operands(computation, one))
+            written = _in_hbm(one.arrays[:1])
+        return written + _in_hbm(self._operands(computation, one))
 
     def _moved_by_fusion(self, computation, one):
         (name,) = one.called("calls")
@@ -209,6 +206,11 @@ class _Counter:
             return operations.of(computation, one)
         inside = self._module.computations[one.called("calls")[0]]
         return sum(self._flops(inside, each) for each in inside.instructions.values())
+
+
+def _in_hbm(arrays):
+    """Return the bytes of those arrays that lie in the device's large memory."""
+    return sum(a.bytes for a in arrays if a.space == hlo.HBM)
 
 
 def _branches(one):

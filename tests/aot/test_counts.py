@@ -142,6 +142,22 @@ def test_arrays_and_names_are_read():
     assert main.root.name == "far"
 
 
+def test_a_collective_gives_what_lies_in_fast_memory_too():
+    start = TPU.index("  %near")
+    text = (
+        TPU[:start]
+        + """\
+  %sum.0 = (bf16[100,16]{1,0:T(8,128)(2,1)}, f32[7,16]{1,0:T(8,128)S(1)}, bf16[100,16]{1,0:T(8,128)(2,1)S(1)}, f32[7,16]{1,0:T(8,128)S(1)}) all-reduce-start(%a, %done), to_apply=%add
+  ROOT %sum = (bf16[100,16]{1,0:T(8,128)(2,1)S(1)}, f32[7,16]{1,0:T(8,128)S(1)}) all-reduce-done(%sum.0)
+}
+"""
+    )  # noqa: E501
+    counted = counts.of_text(text)
+    image, row = 104 * 128 * 2, 8 * 128 * 4
+    assert counted.collectives == {"all-reduce": (1, image + row)}
+    assert counted.bytes == row + image  # the copy of b, and a
+
+
 def cudnn(name, operands, result):
     return f"""
 ENTRY %main (a: f32[4,17,17,8], b: f32[5,5,8,12], c: f32[4,9,9,12]) -> f32[4] {{

@@ -1,6 +1,8 @@
 """Programs of a run are the run's own, lowered for devices; and what a target makes of them."""
 
+import json
 import math
+import re
 import subprocess
 import sys
 
@@ -184,6 +186,23 @@ def test_candidates_that_are_alike_need_the_most_room(data):
     assert random.counts.flops < alike.counts.flops
 
 
+@pytest.mark.system
+def test_a_check_says_what_fits_and_the_largest_that_does(data, monkeypatch):
+    """The step takes 0.3 MiB for 32 images, and 1.1 for 4,096."""
+    monkeypatch.setitem(targets.TARGETS, "here", CPU._replace(memory=0.9 * 2**20))
+    monkeypatch.setattr(targets, "devices", lambda name: jax.devices())
+    config = config_of()
+    for protocol in (config.retrain.short, config.retrain.final):
+        protocol.groups.update(dict.fromkeys(protocol.groups, 0))
+    text = fit.text(config, "unused", "here", data=data)
+    assert "here: 8 x CPU" in text
+    assert "supernet: training step of the supernet, 32 images: fits" in text
+    assert "all-reduce: " in text
+    (largest,) = re.findall(r"  training step of the supernet: (?:at least )?([\d,]+) images", text)
+    assert 32 < int(largest.replace(",", "")) < 4096
+    assert "  a round of candidates: 64 candidates on 16 images" in text  # all there are
+
+
 def test_a_target_is_of_the_mode_check_alone(tmp_path):
     given = "--config=digits", f"--workdir={tmp_path}", "--target=v5e-4"
     code, errors = launching.main(*given, "--mode=supernet")
@@ -204,25 +223,48 @@ def test_the_roofline_is_the_longer_of_traffic_and_products():
     assert footprint.roofline(Counts(bytes=1e10, flops=3e11), CPU) == (3, "products")
 
 
-# In a process of its own, since a compiler of another platform cannot be unloaded.
-TARGET = "v5e-4"
+# -- compiled for targets: a process each, since a compiler of another platform cannot be unloaded ---
 
 
-@pytest.mark.skipif(not targets.is_installed("tpu"), reason="libtpu is missing: extra [aot]")
-def test_a_tiny_run_is_compiled_for_a_tpu(tmp_path):
-    fields = [f"--config.{name}={value!r}" for name, value in TINY.items()]
-    command = [sys.executable, "launch.py", "--config=digits", "--mode=check", *fields]
+def needs(target):
+    """Marks what needs the compiler of a target."""
+    missing = not targets.is_installed(targets.TARGETS[target].platform)
+    reason = "libtpu is missing: extra [aot]" if target != "h100" else "jax[cuda12] is missing"
+    return pytest.mark.skipif(missing, reason=reason)
+
+
+STEP = """
+import json, sys
+from nas_jax import build
+from nas_jax.aot import fit, footprint, programs, targets
+from tests.aot.test_fit import config_of
+target = targets.TARGETS[sys.argv[1]]
+with targets.compiling():
+    devices = targets.devices(sys.argv[1])
+    run = build.build_run(fit.made_for(config_of(), target), "unused", num_devices=len(devices))
+    found = footprint.of(next(programs.of(run, devices)), target)
+print(json.dumps([len(devices), found.fits, found.counts.bytes, found.counts.collectives]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "count"),
+    [
+        pytest.param(*pair, marks=needs(pair[0]))
+        for pair in (("v5e-4", 4), ("v4-8", 4), ("h100", 1))
+    ],
+)
+def test_a_tiny_step_is_compiled_for_a_target(run, target, count):
     out = subprocess.run(
-        [*command, f"--target={TARGET}", f"--workdir={tmp_path / 'run'}"],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", STEP, target], capture_output=True, text=True, check=False
     )
     assert out.returncode == 0, out.stderr
-    assert "v5e-4: 4 x TPU v5e" in out.stdout
-    assert "all-reduce" in out.stdout
-    assert "DOES NOT FIT" not in out.stdout
-    assert not (tmp_path / "run").exists()
+    devices, fits, moved, collectives = json.loads(out.stdout)
+    assert (devices, fits) == (count, True)
+    assert moved > 0
+    if count > 1:  # the gradients are float32
+        params = supernet.training(run)._state_shape.params
+        assert collectives["all-reduce"][1] >= 4 * sum(x.size for x in jax.tree.leaves(params))
 
 
 # Twice what a v5e has.
@@ -238,7 +280,7 @@ print(found.fits, found.needs > found.limit, found.limit == targets.TARGETS["v5e
 """
 
 
-@pytest.mark.skipif(not targets.is_installed("tpu"), reason="libtpu is missing: extra [aot]")
+@needs("v5e-4")
 def test_a_tpus_compiler_says_what_does_not_fit():
     run = subprocess.run([sys.executable, "-c", TOO_MUCH], capture_output=True, text=True)
     assert run.stdout == "False True True\n", run.stderr
