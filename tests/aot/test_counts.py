@@ -143,19 +143,17 @@ def test_arrays_and_names_are_read():
 
 
 def test_a_collective_gives_what_lies_in_fast_memory_too():
-    start = TPU.index("  %near")
-    text = (
-        TPU[:start]
-        + """\
-  %sum.0 = (bf16[100,16]{1,0:T(8,128)(2,1)}, f32[7,16]{1,0:T(8,128)S(1)}, bf16[100,16]{1,0:T(8,128)(2,1)S(1)}, f32[7,16]{1,0:T(8,128)S(1)}) all-reduce-start(%a, %done), to_apply=%add
-  ROOT %sum = (bf16[100,16]{1,0:T(8,128)(2,1)S(1)}, f32[7,16]{1,0:T(8,128)S(1)}) all-reduce-done(%sum.0)
-}
+    far, near = "bf16[100,16]{1,0:T(8,128)(2,1)}", "bf16[100,16]{1,0:T(8,128)(2,1)S(1)}"
+    row = "f32[7,16]{1,0:T(8,128)S(1)}"
+    text = f"""{TPU[: TPU.index("  %near")]}
+  %sum.0 = ({far}, {row}, {near}, {row}) all-reduce-start(%a, %done), to_apply=%add
+  ROOT %sum = ({near}, {row}) all-reduce-done(%sum.0)
+}}
 """
-    )  # noqa: E501
     counted = counts.of_text(text)
-    image, row = 104 * 128 * 2, 8 * 128 * 4
-    assert counted.collectives == {"all-reduce": (1, image + row)}
-    assert counted.bytes == row + image  # the copy of b, and a
+    image, padded = 104 * 128 * 2, 8 * 128 * 4
+    assert counted.collectives == {"all-reduce": (1, image + padded)}
+    assert counted.bytes == padded + image  # the copy of b, and a
 
 
 def cudnn(name, operands, result):
