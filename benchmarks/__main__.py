@@ -49,6 +49,7 @@ def _parser():
     add("--batch-size", type=int, default=256, help="train_step: images per step")
     add("--all-on", type=int, default=64, help="train_step: images with all paths on; 0: none")
     add("--ghost-batch-size", type=int, default=32, help="train_step: images per ghost batch")
+    add("--remat", default="none", help="train_step: supernet.remat, none, norms or ops")
     add("--ramp", type=float, nargs="*", default=[0, 0.5, 1], help="train_step: places on the ramp")
     add(
         "--executions", nargs="+", help="masked, switch, dispatch; default: switch, or the target's"

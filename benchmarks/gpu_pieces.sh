@@ -113,6 +113,15 @@ piece_fused() {
   settle
 }
 
+# Time against memory, whose peak is a field of each line; train_step has the step without.
+piece_remat() {
+  local what
+  for what in norms ops; do
+    try bench "remat/$what" train_step "${STEP[@]}" --executions masked --all-on 0 --remat "$what"
+  done
+  settle
+}
+
 piece_supernet() {
   need_images
   search cifar cifar --mode=supernet "${CIFAR[@]}"

@@ -50,6 +50,7 @@ device|120|-|a copy and a product of matrices: what the device reaches
 train_step|540|-|images/s at batch 1,024, over the ramp and with all paths on, beside PyTorch
 scoring|540|-|architectures/s on 500 images, 16 to 256 at once, beside PyTorch; share of the bandwidth
 fused|540|-|scoring and the step with NAS_JAX_FUSED_KERNELS=1, beside those without
+remat|540|-|the step with supernet.remat=norms and ops: images/s, peak memory
 supernet|540|cifar10|the paper's supernet: configs/cifar.py
 sweep|540|cifar10, supernet|scores of its 20,000 candidates, and their distribution
 nasbench_macro|540|cifar10, table|NAS-Bench-Macro at full size: Kendall's tau with the published accuracies

@@ -69,6 +69,7 @@ def record(args: Any, case: str, *, device: str | None = None, **facts: Any) -> 
         "arguments": vars(args),
         "commit": commit(),
         "device": device or device_name(),
+        "peak_memory": _peak_memory(),
         "versions": {name: _version(name) for name in ("jax", "jaxlib", "flax", "torch")},
         "bn": "batch",
         "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
@@ -97,6 +98,12 @@ def device_name() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def _peak_memory():
+    """Return the most bytes that JAX held on the first device until now; None where it is silent."""
+    stats = jax.devices()[0].memory_stats()  # None on a CPU
+    return stats and stats.get("peak_bytes_in_use")
 
 
 def _version(package):

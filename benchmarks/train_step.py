@@ -34,6 +34,7 @@ def jax_step(workload: Workload, execution: str, images, labels, num_groups: int
             prepare=lambda keys, images: images,
             sampler=lambda key, step, groups, *_: jax.tree.map(lambda m: m[groups], masks),
             space=workload.space,
+            remat=workload.args.remat,
         )
         return step(state, batch, root, hyper)
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.system
 ROOT = Path(__file__).parents[1]
 SCRIPT = "benchmarks/gpu_runbook.sh"
 PIECES = (
-    *("device", "train_step", "scoring", "fused", "supernet", "sweep"),
+    *("device", "train_step", "scoring", "fused", "remat", "supernet", "sweep"),
     *("nasbench201_per_use", "standalone", "export", "tests"),
 )
 SETTINGS = ("XLA_FLAGS", "TFDS_DATA_DIR", "NAS_BENCH_DIR", "LIMIT", "TOTAL", "CARRY", "EXECUTIONS")
