@@ -101,7 +101,7 @@ def device_name() -> str:
 
 
 def _peak_memory():
-    """Return the most bytes that JAX held on the first device until now; None where it is silent."""
+    """Return the most bytes that the first device held until now; None where JAX cannot say."""
     stats = jax.devices()[0].memory_stats()  # None on a CPU
     return stats and stats.get("peak_bytes_in_use")
 

@@ -223,7 +223,7 @@ def test_the_roofline_is_the_longer_of_traffic_and_products():
     assert footprint.roofline(Counts(bytes=1e10, flops=3e11), CPU) == (3, "products")
 
 
-# -- compiled for targets: a process each, since a compiler of a platform cannot be unloaded --------
+# -- compiled for targets: a process each, since a compiler of a platform cannot be unloaded ------
 
 
 def needs(target):
