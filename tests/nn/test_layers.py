@@ -51,7 +51,7 @@ def platform(request, monkeypatch):
 # -- convolutions ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [(3, 8, 8, 4), (2, 5, 4, 3)])
+@pytest.mark.parametrize("shape", [(3, 8, 8, 4), (2, 5, 4, 3), (1, 4, 12, 24)])
 def test_depthwise(shape, platform):
     reference = functools.partial(
         lax.conv_general_dilated,

@@ -4,7 +4,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from nas_jax.nn.kernels import residuals, windows
@@ -30,24 +29,8 @@ def _conv_cpu(x, kernel):
     if kernel.shape[1] == 1 and kernel.shape[0] > 1:  # a column: XLA:CPU is faster along a row
         return _turn(_conv_cpu(_turn(x), jnp.swapaxes(kernel, 0, 1)))
     if kernel.shape[0] == 1 and kernel.shape[2] <= 16 and x.shape[2] % 2 == 0:
-        return _conv_pairs(x, kernel)
+        return windows.conv_of_columns(x, kernel, 2)
     return windows.conv_lax(x, kernel)
-
-
-def _conv_pairs(x, kernel):
-    """Convolve along rows over pairs of pixels, [N, H, W/2, 2 C] -> [N, H, W/2, 2 D].
-
-    The matrix products also multiply by zeros, but are wide enough for XLA:CPU to be fast.
-    """
-    num, height, width, channels = x.shape
-    size, features = kernel.shape[1], kernel.shape[3]
-    reach = -(-(size // 2) // 2)  # pairs to each side
-    taps = jnp.pad(kernel[0], ((2 * reach - size // 2 + 1,) * 2, (0, 0), (0, 0)))
-    # Input pixel i of pair p, output pixel o: the tap at 2 p + i - o.
-    offset = 2 * np.arange(2 * reach + 1)[:, None, None] + np.arange(2)[:, None] - np.arange(2) + 1
-    wide = jnp.transpose(taps[offset], (0, 1, 3, 2, 4)).reshape(1, -1, 2 * channels, 2 * features)
-    pairs = x.reshape(num, height, width // 2, 2 * channels)
-    return windows.conv_lax(pairs, wide).reshape(num, height, width, features)
 
 
 def _turn(x):

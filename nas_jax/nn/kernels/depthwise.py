@@ -11,6 +11,7 @@ from jax import lax
 from nas_jax.nn.kernels import residuals, windows
 
 _FEW = 8  # images that the kernel gradient takes at a time
+_LANES = 128  # of a TPU: products of fewer channels leave the others idle
 
 
 @functools.partial(jax.jit, static_argnums=2, inline=True)
@@ -23,7 +24,8 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
 def _depthwise(x, kernel, stride):
     cpu = functools.partial(_depthwise_shifts, stride=stride)
     strided = functools.partial(_depthwise_lax, stride=stride)
-    return lax.platform_dependent(x, kernel, cpu=cpu, default=strided)
+    tpu = _depthwise_columns if stride == 1 else strided
+    return lax.platform_dependent(x, kernel, cpu=cpu, tpu=tpu, default=strided)
 
 
 def _depthwise_lax(x, kernel, stride=1):
@@ -39,6 +41,19 @@ def _depthwise_shifts(x, kernel, stride=1):
         return sum(window[:, :, j : j + width : stride] * kernel[i, j, 0] for j in range(size))
 
     return sum(map(row, range(size)))
+
+
+def _depthwise_columns(x, kernel):
+    """Convolve all channels with all over blocks of columns, which together fill the lanes.
+
+    By the count of a TPU's compiler that takes 2 to 18 times fewer cycles, though most of the
+    products are by zero.
+    """
+    width, channels = x.shape[2:]
+    count = max((n for n in range(1, _LANES // channels + 1) if width % n == 0), default=1)
+    if count == 1:
+        return _depthwise_lax(x, kernel)
+    return windows.conv_of_columns(x, kernel * jnp.eye(channels, dtype=kernel.dtype), count)
 
 
 def _depthwise_grads_cpu(x, kernel, g):
@@ -77,20 +92,22 @@ def _depthwise_taps(x, g, shape):
     return lax.scan(add, jnp.zeros(shape, g.dtype), tuple(steps))[0]
 
 
-def _depthwise_grads_cuda(x, kernel, g):
-    """Compute the input gradient as a depthwise convolution.
+def _depthwise_grads(form, x, kernel, g):
+    """Compute the input gradient as a depthwise convolution, too, of the same form.
 
-    It is three to six times as fast as JAX's gradient, whose kernel has the channels elsewhere.
+    On NVIDIA's GPUs it is three to six times as fast as JAX's gradient, whose kernel has the
+    channels elsewhere.
     """
-    grad_kernel = jax.vjp(functools.partial(_depthwise_lax, x), kernel)[1](g)[0]
-    return _depthwise_lax(g, kernel[::-1, ::-1]), grad_kernel
+    grad_kernel = jax.vjp(functools.partial(form, x), kernel)[1](g)[0]
+    return form(g, kernel[::-1, ::-1]), grad_kernel
 
 
+_GRADS = {
+    "cpu": _depthwise_grads_cpu,
+    "cuda": functools.partial(_depthwise_grads, _depthwise_lax),
+    "tpu": functools.partial(_depthwise_grads, _depthwise_columns),
+}
 _depthwise.defvjp(
     lambda x, kernel, stride: (_depthwise(x, kernel, stride), (x, kernel)),
-    functools.partial(
-        windows.strided_bwd,
-        _depthwise_lax,
-        {"cpu": _depthwise_grads_cpu, "cuda": _depthwise_grads_cuda},
-    ),
+    functools.partial(windows.strided_bwd, _depthwise_lax, _GRADS),
 )

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -19,6 +20,24 @@ def conv_lax(x, kernel, stride=1, groups=1):
         dimension_numbers=LAYOUT,
         feature_group_count=groups,
     )
+
+
+def conv_of_columns(x, kernel, count):
+    """Convolve [N, H, W, C] x [kh, kw, C, D] over blocks of `count` columns, which divides W.
+
+    The pixels of a block become channels: [N, H, W/b, b C] x [kh, m, b C, b D]. The products also
+    multiply by zeros, but are wide enough to be fast.
+    """
+    num, height, width, channels = x.shape
+    rows, size, _, features = kernel.shape
+    reach = -(-(size // 2) // count)  # blocks to each side
+    # Input pixel i of block m, output pixel o: the tap at b (m - reach) + i - o.
+    tap, block, i, o = np.ogrid[:size, -reach : reach + 1, :count, :count]
+    at = jnp.asarray(tap - size // 2 == count * block + i - o, kernel.dtype)
+    wide = jnp.einsum("htcd,tmio->hmicod", kernel, at, precision="highest")  # exact
+    wide = wide.reshape(rows, -1, count * channels, count * features)
+    blocks = x.reshape(num, height, width // count, count * channels)
+    return conv_lax(blocks, wide).reshape(num, height, width, features)
 
 
 def pad(x, radius, value=0.0):
