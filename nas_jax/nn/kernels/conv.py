@@ -29,8 +29,16 @@ def _conv_cpu(x, kernel):
     if kernel.shape[1] == 1 and kernel.shape[0] > 1:  # a column: XLA:CPU is faster along a row
         return _turn(_conv_cpu(_turn(x), jnp.swapaxes(kernel, 0, 1)))
     if kernel.shape[0] == 1 and kernel.shape[2] <= 16 and x.shape[2] % 2 == 0:
-        return windows.conv_of_columns(x, kernel, 2)
+        return _conv_pairs(x, kernel)
     return windows.conv_lax(x, kernel)
+
+
+def _conv_pairs(x, kernel):
+    """Convolve over pairs of pixels, [N, H, W/2, 2 C] -> [N, H, W/2, 2 D]."""
+    rows, size, channels, features = kernel.shape
+    at = windows.taps_of_columns(size, 2, kernel.dtype)
+    wide = jnp.einsum("htcd,tmio->hmicod", kernel, at)
+    return windows.conv_of_columns(x, wide.reshape(rows, -1, 2 * channels, 2 * features))
 
 
 def _turn(x):

@@ -53,7 +53,10 @@ def _depthwise_columns(x, kernel):
     count = max((n for n in range(1, _LANES // channels + 1) if width % n == 0), default=1)
     if count == 1:
         return _depthwise_lax(x, kernel)
-    return windows.conv_of_columns(x, kernel * jnp.eye(channels, dtype=kernel.dtype), count)
+    at = windows.taps_of_columns(kernel.shape[1], count, kernel.dtype)
+    taps = jnp.einsum("htc,tmio->hmico", kernel[:, :, 0], at, precision="highest")  # exact
+    wide = taps[..., None] * jnp.eye(channels, dtype=kernel.dtype)[:, None]  # [.., C, o, C]
+    return windows.conv_of_columns(x, wide.reshape(*wide.shape[:2], count * channels, -1))
 
 
 def _depthwise_grads_cpu(x, kernel, g):

@@ -22,22 +22,29 @@ def conv_lax(x, kernel, stride=1, groups=1):
     )
 
 
-def conv_of_columns(x, kernel, count):
-    """Convolve [N, H, W, C] x [kh, kw, C, D] over blocks of `count` columns, which divides W.
+def conv_of_columns(x, wide):
+    """Convolve [N, H, W, C] over blocks of b columns, whose pixels become channels.
 
-    The pixels of a block become channels: [N, H, W/b, b C] x [kh, m, b C, b D]. The products also
-    multiply by zeros, but are wide enough to be fast.
+    The products also multiply by zeros, but are wide enough to be fast.
+
+    Args:
+      x: b divides W.
+      wide: [kh, m, b C, b D], made by `taps_of_columns`.
     """
     num, height, width, channels = x.shape
-    rows, size, _, features = kernel.shape
-    reach = -(-(size // 2) // count)  # blocks to each side
-    # Input pixel i of block m, output pixel o: the tap at b (m - reach) + i - o.
-    tap, block, i, o = np.ogrid[:size, -reach : reach + 1, :count, :count]
-    at = jnp.asarray(tap - size // 2 == count * block + i - o, kernel.dtype)
-    wide = jnp.einsum("htcd,tmio->hmicod", kernel, at, precision="highest")  # exact
-    wide = wide.reshape(rows, -1, count * channels, count * features)
+    count = wide.shape[2] // channels
     blocks = x.reshape(num, height, width // count, count * channels)
-    return conv_lax(blocks, wide).reshape(num, height, width, features)
+    return conv_lax(blocks, wide).reshape(num, height, width, -1)
+
+
+def taps_of_columns(size, count, dtype):
+    """Say which tap of a row each pair of pixels has, as 0 and 1: [taps, m, b inputs, b outputs].
+
+    The block of the outputs is in the middle of the m blocks of the inputs.
+    """
+    reach = -(-(size // 2) // count)  # blocks to each side
+    tap, block, i, o = np.ogrid[:size, -reach : reach + 1, :count, :count]
+    return jnp.asarray(tap - size // 2 == count * block + i - o, dtype)
 
 
 def pad(x, radius, value=0.0):
