@@ -42,7 +42,7 @@ def _run(args):
         made = fit.made_for(config, target)
         data = _Shapes.of(made)
         run = build.build_run(made, "runs/none", data=data, num_devices=len(devices))
-        every = list(programs.of(run, devices))
+        every = list(programs.of(run, devices, targets.local_devices(args.target)))
         chosen = args.stages or {program.stage for program in every}
         for stage in chosen:
             naming.check("--stages", stage, [program.stage for program in every])

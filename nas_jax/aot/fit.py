@@ -63,11 +63,11 @@ def text(
 
 
 def _text(config, directory, name, target, space, data):
-    devices = targets.devices(name)
+    devices, local = targets.devices(name), targets.local_devices(name)
     run = build.build_run(
         made_for(config, target), directory, space=space, data=data, num_devices=len(devices)
     )
-    found = [(one, _compiled(one, target)) for one in programs.of(run, devices)]
+    found = [(one, _compiled(one, target)) for one in programs.of(run, devices, local)]
     lines = [
         f"{name}: {len(devices)} x {target.kind}, {target.memory / _GIB:.1f} GiB each for "
         f"programs; compiled for it in {duration(sum(f.seconds for _, f in found))}, not run on it",
@@ -77,7 +77,7 @@ def _text(config, directory, name, target, space, data):
         "",
         "Times are at the device's peaks of memory and products: no run is faster.",
     ]
-    larger = list(_largest_of_each(run, devices, target, found))
+    larger = list(_largest_of_each(run, (devices, local), target, found))
     return "\n".join([*lines, *(["", "Largest that fits:", *larger] if larger else [])])
 
 
@@ -120,7 +120,7 @@ def _largest_of_each(run, devices, target, found) -> Iterator[str]:
             continue
 
         def at(size, like=program):
-            every = programs.of(_with(run, like.field, size), devices)
+            every = programs.of(_with(run, like.field, size), *devices)
             return next(one for one in every if (one.name, one.field) == (like.name, like.field))
 
         size, is_sure = largest(

@@ -49,8 +49,13 @@ class Program:
     taken: Taken = Taken()
 
 
-def of(run: Run, devices: Sequence[jax.Device]) -> Iterator[Program]:
-    """Yield the programs of a search on `devices`, in the order of the stages."""
+def of(
+    run: Run, devices: Sequence[jax.Device], local: Sequence[jax.Device] | None = None
+) -> Iterator[Program]:
+    """Yield the programs of a search on `devices`, in the order of the stages.
+
+    Networks alone are trained on the devices of one process, `local`; None: all `devices`.
+    """
     score = run.config.sweep.score
     if supernet.needs_supernet(score):
         yield _supernet_step(run, devices)
@@ -58,7 +63,7 @@ def of(run: Run, devices: Sequence[jax.Device]) -> Iterator[Program]:
         if run.config.sweep.bn == "recalibrate":
             yield _calibration(run, devices)
         yield from _rounds(run, devices)
-    local = [device for device in devices if device.process_index == devices[0].process_index]
+    local = devices if local is None else local
     for protocol in retrain.PROTOCOLS:
         yield from _networks(run, protocol, local)
     if run.config.retrain.archs:

@@ -31,6 +31,7 @@ class Target(NamedTuple):
       bandwidth: of that memory, bytes a second.
       flops: of products of bfloat16, operations a second.
       clock: cycles a second, of a TPU; 0 where the compiler estimates none.
+      host: the target that one of several hosts has; "" if there is one host.
     """
 
     platform: str
@@ -40,6 +41,7 @@ class Target(NamedTuple):
     bandwidth: float
     flops: float
     clock: float = 0
+    host: str = ""
 
 
 _V5E = Target("tpu", {}, "TPU v5e", 15.75 * _GIB, 819e9, 197e12, 1.5e9)
@@ -48,7 +50,7 @@ _V5P = {"topology_name": "v5p:2x2x1"}
 
 TARGETS = {
     "v5e-4": _V5E._replace(topology={"topology_name": "v5e:2x2"}),
-    "v5e-16": _V5E._replace(topology={"topology_name": "v5e:4x4"}),
+    "v5e-16": _V5E._replace(topology={"topology_name": "v5e:4x4"}, host="v5e-4"),
     "v4-8": Target("tpu", _V4, "TPU v4", 30.75 * _GIB, 1228e9, 275e12, 1.05e9),
     "v5p-8": Target("tpu", _V5P, "TPU v5p", 95.73 * _GIB, 2765e9, 459e12, 1.75e9),
     "h100": Target("cuda", {}, "NVIDIA H100", GPU_SHARE * 84_942_979_072, 3.35e12, 989e12),
@@ -96,6 +98,14 @@ def devices(name: str) -> list[Any]:
     if not is_installed(target.platform):
         raise ValueError(f"--target={name}: {_MISSING[target.platform]}")
     return list(_topology(name).devices)
+
+
+def local_devices(name: str) -> list[Any]:
+    """Return the devices of one host of a target, as `devices` does.
+
+    They are of another topology: a compiler takes no part of one.
+    """
+    return devices(of(name).host or name)
 
 
 _PACKAGES = {"tpu": "libtpu", "cuda": "jax-cuda12-pjrt"}

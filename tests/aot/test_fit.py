@@ -190,7 +190,7 @@ def test_candidates_that_are_alike_need_the_most_room(data):
 def test_a_check_says_what_fits_and_the_largest_that_does(data, monkeypatch):
     """The step takes 0.3 MiB for 32 images, and 1.1 for 4,096."""
     monkeypatch.setitem(targets.TARGETS, "here", CPU._replace(memory=0.9 * 2**20))
-    monkeypatch.setattr(targets, "devices", lambda name: jax.devices())
+    monkeypatch.setattr(targets, "devices", lambda name: jax.devices())  # of one host
     config = config_of()
     for protocol in (config.retrain.short, config.retrain.final):
         protocol.groups.update(dict.fromkeys(protocol.groups, 0))
