@@ -21,7 +21,7 @@ from nas_jax.nn.network import NetworkOptions, default_dtype
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, environment
 from nas_jax.spaces import Space, choices, tabular
-from nas_jax.standalone import named, retrain, together
+from nas_jax.standalone import named, retrain, together, width_tuning
 from nas_jax.storage import file_paths
 from nas_jax.strategies import exhaustive
 from nas_jax.training import losses, optim, supernet
@@ -58,11 +58,12 @@ def build_run(
         config = with_space_fields(config)
         space = spaces.make(**config.space.to_dict())
     _check_names(space)
-    _check_widths(config, space)
+    width_tuning.check(config, space)
     config.retrain.archs = named.checked(config, space)
     if config.data.image_size:
         space.check_image_size(config.data.image_size)  # before a data set is read in vain
-    _training_variant(config, space)  # as soon as it can be checked
+    latencies = latency_table.read(space, config.sweep.latency.table)
+    _training_variant(config, space, latencies)  # as soon as it can be checked
     _check_recipes(config)
     data = data or load_data(config.data)
     config = _with_no_more_images_than_there_are(config, data)
@@ -173,18 +174,18 @@ def assemble(
     if table:
         table.check_data(config.data.name)
     network, timed = network_options(config), sweep.latency.to_dict()
-    named = timed.pop("table")
     constraints = Constraints(
         space,
         filters=config.supernet.filters,
         images=params_flops.image_options(data),
         limits=sweep.constraints.to_dict(),
+        listed=timed.pop("table"),
         timed={**timed, "dtype": network.dtype},
-        latencies=latency_table.read(space, named) if named else None,
         directory=workdir,
         table=table if sweep.score == "table" else None,
     )
-    strategy, variant = _strategy(config, space, constraints), _training_variant(config, space)
+    strategy = _strategy(config, space, constraints)
+    variant = _training_variant(config, space, constraints.latencies)
     return Run(config, space, data, network, constraints, strategy, variant, table, workdir)
 
 
@@ -220,10 +221,10 @@ def _with_no_more_images_than_there_are(config, data):
     return config
 
 
-def _training_variant(config, space):
+def _training_variant(config, space, latencies):
     """Make the training variant; check that it can be combined with other fields."""
     name, settings = config.supernet.variant, config.supernet
-    made = variants_lib.of(settings, space)
+    made = variants_lib.of(settings, space, latencies=latencies)
     if made.wrap and config.sweep.bn != "batch":
         raise ValueError(
             f"config.sweep.bn={config.sweep.bn!r}, but supernet.variant={name!r} scores with the "
@@ -314,26 +315,6 @@ def _strategy(config, space, constraints):
             "choose another for one of the two"
         )
     return strategies.compiled(strategy)
-
-
-def _check_widths(config, space):
-    """Check that networks have widths if widths are to be tuned."""
-    for protocol in ("short", "final"):
-        groups = config.retrain[protocol].groups
-        if together.tunes_widths(config, protocol):
-            if config.retrain.compile == "together":
-                raise ValueError(
-                    f"config.retrain.compile='together', but retrain.{protocol}.groups.tuned="
-                    f"{groups.tuned} and .narrowed={groups.narrowed}: networks with widths of "
-                    "their own have programs of their own; use 'each' or 'auto'"
-                )
-            try:
-                space.layers(space.to_str(space.all_on()))
-            except ValueError as error:
-                raise ValueError(
-                    f"config.retrain.{protocol}.groups.tuned={groups.tuned}, .narrowed="
-                    f"{groups.narrowed}: {error}; set both to 0"
-                ) from error
 
 
 def _naming_the_variant(label):

@@ -159,7 +159,10 @@ def add_retrain(c: ConfigDict) -> None:
     # are trained by retrain.short.train with MorphNet's penalty; see
     # nas_jax/standalone/width_tuning.py. The paper proposes this and does not try it.
     c.retrain.widths = ConfigDict()
-    c.retrain.widths.resource = "flops"  # the cost: multiply-adds; or "params"
+    # The cost: multiply-adds; or "params"; or "latency_ms", by sweep.latency.
+    c.retrain.widths.resource = "flops"
+    # How often a network is trained with the penalty and then widened to its share of the cost.
+    c.retrain.widths.rounds = 1
     c.retrain.widths.share = 0.5  # share of the full network's cost
     c.retrain.widths.strength = 0.5  # of the penalty
     c.retrain.widths.threshold = 0.01  # a channel is gone if its batch-norm scales are no larger
@@ -206,7 +209,8 @@ _RETRAIN = {
     "retrain.selection.top_pool": at_least(0),
     "retrain.selection.small_quantile": SHARE,
     "retrain.selection.bucket_width": PART,
-    "retrain.widths.resource": one_of("flops", "params"),
+    "retrain.widths.resource": one_of("flops", "params", "latency_ms"),
+    "retrain.widths.rounds": at_least(1),
     "retrain.widths.share": PART,
     "retrain.widths.strength": at_least(0),
     "retrain.widths.threshold": at_least(0),

@@ -41,20 +41,40 @@ def config(given: ConfigDict, complete: ConfigDict) -> None:
     for name in _TRAININGS:
         _check_training(name, given)
     for protocol in ("short", "final"):
-        _check_widths(protocol, given.retrain[protocol])
+        _check_widths(protocol, given)
     _check_choices(given)
 
 
-def _check_widths(protocol, settings):
+def _check_widths(protocol, given):
+    settings = given.retrain[protocol]
     if not settings.filters:
         raise ValueError(
             f"config.retrain.{protocol}.filters is empty: name one or more, such as (16,); without "
             "networks set its groups to 0"
         )
-    if len(settings.filters) > 1 and (settings.groups.tuned or settings.groups.narrowed):
+    tunes = settings.groups.tuned or settings.groups.narrowed
+    if len(settings.filters) > 1 and tunes:
         raise ValueError(
             f"config.retrain.{protocol}.filters={settings.filters}: widths are tuned for one; or "
             "set groups.tuned and groups.narrowed to 0"
+        )
+    if tunes and given.retrain.widths.resource == "latency_ms":
+        _check_timed(protocol, given)
+
+
+def _check_timed(protocol, given):
+    """Check that there are latencies of the networks whose widths are tuned."""
+    filters, latency = given.retrain[protocol].filters, given.sweep.latency
+    if not latency.num_archs and not latency.table:
+        raise ValueError(
+            "config.retrain.widths.resource='latency_ms' needs sweep.latency.num_archs, the "
+            "architectures to time: 100 or so; or sweep.latency.table"
+        )
+    if tuple(filters) != (given.supernet.filters,):
+        raise ValueError(
+            f"config.retrain.{protocol}.filters={tuple(filters)}, but latencies are those of "
+            f"networks with supernet.filters={given.supernet.filters}: set both alike, or "
+            "retrain.widths.resource='flops'"
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nas_jax.costs import latency, params_flops
+from nas_jax.costs import latency, latency_table, params_flops
 from nas_jax.runtime import distributed
 from nas_jax.spaces import Space
 from nas_jax.spaces.tabular import Table
@@ -29,9 +29,15 @@ class Constraints:
       limits: {name of `COSTS`: the most that is allowed; 0: no limit}.
       timed: {"num_archs", "batch_size", "dtype"} of `latency.per_option`; `num_archs` 0: latencies
         are not measured.
-      latencies: of a target device, as `latency_table.read` gives them; None: there are none.
+      listed: latencies of a target device, the name of a table (`latency_table`); "": there are
+        none.
       directory: has latency.json, so that latencies are measured once.
       table: if given, only its architectures are allowed.
+
+    Attributes:
+      latencies: milliseconds of options as `latency_table.read` gives them; None: none are listed.
+
+    Raises: ValueError if the listed latencies do not fit the space.
     """
 
     def __init__(
@@ -43,10 +49,11 @@ class Constraints:
         limits: Mapping[str, float],
         timed: Mapping[str, Any],
         directory: Path,
+        listed: str = "",
         table: Table | None = None,
-        latencies: Mapping[str | None, np.ndarray] | None = None,
     ):
-        self.latencies = latencies
+        of = {"filters": filters, "image_size": images["image_size"]}
+        self.latencies = latency_table.read(space, listed, **of)
         self._space, self._filters, self._images, self._timed = space, filters, images, timed
         self._path, self._table = directory / "latency.json", table
         self._limits = {name: limit for name, limit in limits.items() if limit}
@@ -87,6 +94,13 @@ class Constraints:
         Raises: ValueError if even the smallest architecture is beyond a limit.
         """
         self._check(self._per_option)  # counts and measures
+
+    def latency_per_option(self) -> Mapping[str | None, np.ndarray] | None:
+        """Return the milliseconds of options, as `latency.per_option`; None if there are none.
+
+        They are measured if they were not; all processes of a run must call it.
+        """
+        return self._per_option.get("latency_ms")
 
     def check_counted(self) -> None:
         """Do as `check` for the costs that need no measurement; nothing is written."""

@@ -127,7 +127,8 @@ def per_option(
             logger.info("latency  %d/%d  %.3f ms  %s", len(times), num_archs, times[-1], text)
         estimates = _estimate(space, archs, np.asarray(times))
         device = jax.local_devices()[0].device_kind
-        estimates |= {"image_size": sides, "batch_size": batch_size, "device": device}
+        estimates |= {"image_size": sides, "batch_size": batch_size, "filters": filters}
+        estimates |= {"device": device}
         json_files.write_json(path, estimates)
     estimates = json_files.read_json(path, schemas.LATENCY)
     _check_images(path, estimates, sides)

@@ -5,7 +5,7 @@
     FILE.csv   columns choice, option, ms; a row without choice and option is of the part that all
                architectures have, 0 without such a row
     FILE.json  {"base_ms": ms, "options_ms": {choice: {option: ms}}}; a list of ms, one for each
-               option, may stand for the inner object
+               option, may stand for the inner object. The latency.json of a run is such a file
     FILE.py:NAME, MODULE:NAME or a plug-in: a function (space) -> such an object
 
 An option is its name (`Space.option_names`) or its number, from 0. An architecture's latency is the
@@ -14,6 +14,7 @@ sum over the options that are on.
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,26 +23,40 @@ import jax
 import numpy as np
 
 from nas_jax import naming, plugins
+from nas_jax.costs import latency
 from nas_jax.spaces import Space
+from nas_jax.spaces.image_size import ImageSize, height_and_width
 from nas_jax.storage import csv_columns, schemas
+
+logger = logging.getLogger(__name__)
 
 FIELD = "config.sweep.latency.table"
 
 
-def read(space: Space, name: str) -> dict[str | None, np.ndarray]:
+def read(
+    space: Space, name: str, *, filters: int | None = None, image_size: ImageSize | None = None
+) -> dict[str | None, np.ndarray] | None:
     """Read the milliseconds of every option.
 
     Args:
       space: whose options they are.
-      name: see the module.
+      name: see the module; "": there are no latencies.
+      filters, image_size: F and pixels of the networks that they must be of, which is compared with
+        those of a latency.json; None: any.
 
-    Returns: {name of a Choice: float64 [num_options]}, and [] by None for the part of all.
+    Returns: {name of a Choice: float64 [num_options]}, and [] by None for the part of all; None if
+      there are no latencies.
 
     Raises: ValueError that names file or function, Choice and option, if one is missing, unknown,
-      there twice, or no number of at least 0.
+      there twice, or no number of at least 0; or a latency.json is of other networks.
     """
+    if not name:
+        return None
     title = f"{FIELD}={name}"
-    base, options = _given(space, name, title)
+    base, options, measured = _given(space, name, title)
+    if measured:
+        sides = image_size and list(height_and_width(image_size))
+        _check_measured(measured, title, {"filters": filters, "image_size": sides})
     choices = {choice.name: choice for choice in jax.tree.leaves(space.choices)}
     for given in options:
         naming.check(f"{title}: choice", given, choices)
@@ -59,7 +74,7 @@ def digest(table: Mapping[str | None, np.ndarray]) -> str:
 
 
 def _given(space, name, title):
-    """Return the base and {choice: {option: ms} or [ms]}, as they are given."""
+    """Return the base, {choice: {option: ms} or [ms]}, and what else a latency.json has."""
     if ":" in name or (name in plugins.entry_points("latencies") and not Path(name).exists()):
         found = plugins.make(FIELD, name, {}, "latencies", space)
         return _of_object(found, title)
@@ -72,7 +87,7 @@ def _given(space, name, title):
             return _of_object(json.loads(content), title)
         except json.JSONDecodeError as error:
             raise ValueError(f"{title} is not JSON ({error})") from error
-    return _of_csv(csv_columns.parse(content, title))
+    return *_of_csv(csv_columns.parse(content, title)), {}
 
 
 def _of_object(found, title):
@@ -81,9 +96,26 @@ def _of_object(found, title):
         raise ValueError(
             f"{title} gives a {what} without 'options_ms', an object of {{choice: {{option: ms}}}}"
         )
-    for key in found:
-        naming.check(f"{title}: key", key, ("base_ms", "options_ms"))
-    return found.get("base_ms", 0), found["options_ms"]
+    measured = dict(found)
+    base, options = measured.pop("base_ms", 0), measured.pop("options_ms")
+    for key in measured:
+        naming.check(f"{title}: key", key, schemas.LATENCY)
+    if measured and (problem := schemas.problem(schemas.LATENCY, dict(found), title)):
+        raise ValueError(problem)
+    return base, options, measured
+
+
+def _check_measured(measured, title, wanted):
+    """Check of which networks the estimates of a latency.json are; older ones do not say it."""
+    for field, value in wanted.items():
+        there = measured.get(field)
+        if value and there and there != value:
+            raise ValueError(
+                f"{title} has latencies of networks with {field}={there}, not {value}; measure "
+                "them for these, with sweep.latency.num_archs"
+            )
+    if latency.is_poor(measured):
+        logger.warning("%s holds poor estimates, %s", title, latency.quality(measured))
 
 
 def _of_csv(columns):

@@ -1,11 +1,27 @@
 """Widths of a network's tensors: their costs, and MorphNet's choice (Gordon et al., CVPR 2018).
 
 The strength of a channel is the largest absolute batch-norm scale that multiplies it. An L1 penalty
-on the strengths, weighted by the channels' costs, shows which channels are worth their cost.
+on the strengths, weighted by the channels' costs, shows which channels are worth their cost
+(section 4 of the paper). A layer adds two terms: its inputs that are alive times the strengths of
+its outputs, and the strengths of its inputs times its outputs that are alive. A channel is alive if
+its strength is above a threshold.
+
+Differs from the paper in:
+
+- The penalty is a share of the full network's cost, so its factor has the same meaning for every
+  network. The paper's has the cost's unit.
+- A depthwise kernel counts once, as in the cost. The published code counts it twice.
+- Batch norm stands before a convolution in the cells, so the scales of all readers of a tensor
+  count. The paper's stands behind the convolution that makes the tensor.
+- In a supernet a scale counts by the share of ghost batches that use it.
+- Latency is measured here (`Widths`). That of the published code is the larger of the times for
+  computing and for memory, by the peaks of a device.
 
 Letters: T tensors, in the order of `Space.tensors`.
 """
 
+import collections
+import copy
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -46,14 +62,18 @@ class Widths:
       text: string of the architecture, or of `all_on`.
       shapes: {path: shape} of the parameters of its network.
       image_size: pixels, (height, width) or the side of a square.
-      resource: the cost, "flops" (multiply-adds) or "params".
+      resource: the cost, "flops" (multiply-adds), "params" or "latency_ms" (milliseconds).
+      latencies: for "latency_ms": milliseconds of the options in a network with these shapes, as
+        `latency.per_option` gives them. Those of an option are shared out among its kernels by
+        their multiply-adds; those of an option without kernels do not depend on the widths.
 
     Attributes:
       text: as given.
       names: of the tensors.
       full: widths int [T] of the network with these parameters.
 
-    Raises: ValueError if the space's networks have no widths, or there is no such resource.
+    Raises: ValueError if the space's networks have no widths, there is no such resource, or no
+      latencies are given for "latency_ms", or no kernel takes any time by them.
     """
 
     def __init__(
@@ -64,25 +84,53 @@ class Widths:
         *,
         image_size: ImageSize,
         resource: str = "flops",
+        latencies: Mapping[str | None, np.ndarray] | None = None,
     ):
         naming.check("resource", resource, schemas.RESOURCES)
         self._space, self.text, self._layers = space, text, space.layers(text)
         self.names = space.tensors(text)
         outputs = {x.output: _out_channels(shapes, x.scope) for x in self._layers}
         self.full = np.asarray([outputs[name] for name in self.names])
+        self._is_timed, self._constant = resource == "latency_ms", 0.0
 
-        def costs_of(path, shape):
+        def cost_of(path, shape):
             if resource == "params":
                 return math.prod(shape)
             return space.multiply_adds(path, shape, image_size)
 
-        terms = [
-            self._term(layer, path, costs_of(path, shape))
+        found = [
+            (layer, path, cost_of(path, shape))
             for layer in self._layers
             for path, shape in shapes.items()
             if path[: len(layer.scope)] == layer.scope
         ]
+        if self._is_timed:
+            found, self._constant = self._timed(found, latencies)
+        terms = [self._term(*each) for each in found]
         self._factors, self._in, self._out = (np.asarray(x) for x in zip(*terms, strict=True))
+
+    def _timed(self, found, latencies):
+        """Turn multiply-adds of arrays into milliseconds; return those, and those of no array."""
+        if latencies is None:
+            raise ValueError("resource='latency_ms' needs the latencies of options")
+        masks = jax.tree.leaves(self._space.from_str(self.text))
+        left = {None: float(latencies[None])}
+        for choice, mask in zip(jax.tree.leaves(self._space.choices), masks):
+            left |= {(choice.name, int(j)): latencies[choice.name][j] for j in np.flatnonzero(mask)}
+        sums = collections.Counter()
+        for _, path, flops in found:
+            sums[self._space.owner(path)] += flops
+        rates = {owner: left.pop(owner) / flops for owner, flops in sums.items() if flops}
+        if not any(rates.values()):
+            raise ValueError(
+                f"{self.text!r}: by these latencies no kernel takes any time, so widths change "
+                "nothing; choose resource='flops'"
+            )
+        timed = [
+            (layer, path, flops and flops * rates[self._space.owner(path)])
+            for layer, path, flops in found
+        ]
+        return timed, sum(left.values())
 
     def _term(self, layer, path, cost):
         """Write the cost of an array of parameters as factor * (ins @ w) * (outs @ w).
@@ -103,10 +151,20 @@ class Widths:
         row[positions or [-1]] = 1
         return row
 
-    def cost(self, widths: Any) -> int:
-        """Compute the cost of the network with widths [T], as `costs.params_flops` counts."""
+    def with_widths(self, widths: Iterable[int]) -> "Widths":
+        """Return the same costs, for the parameters of the network with widths [T]."""
+        own = copy.copy(self)
+        own.full = np.asarray(widths)
+        return own
+
+    def cost(self, widths: Any) -> int | float:
+        """Compute the cost of the network with widths [T], as `costs.params_flops` counts.
+
+        It is a whole number, but for milliseconds.
+        """
         w = np.append(np.asarray(widths, np.float64), 1)
-        return round(float(np.sum(self._factors * (self._in @ w) * (self._out @ w))))
+        amount = self._constant + float(np.sum(self._factors * (self._in @ w) * (self._out @ w)))
+        return amount if self._is_timed else round(amount)
 
     def marginal(self, widths: Any) -> jax.Array:
         """Compute the cost of one more channel of each tensor, float32 [T], at widths [T].
@@ -161,8 +219,14 @@ class Widths:
 
         A width counts the channels that are stronger than `threshold`, but at least one.
         """
-        left = dict(zip(self.names, self._left(self.strengths(params), threshold)))
-        text = self._space.to_str(self.without_vanished(params, threshold))
+
+        @jax.jit
+        def read(params):
+            left = jnp.stack(self._left(self.strengths(params), threshold))
+            return left, self.without_vanished(params, threshold)
+
+        counts, masks = jax.device_get(read(params))
+        left, text = dict(zip(self.names, counts)), self._space.to_str(masks)
         return text, tuple(max(int(left[name]), 1) for name in self._space.tensors(text))
 
     def without_vanished(self, params: Any, threshold: float, min_share: float = 0.0) -> Any:
@@ -206,10 +270,13 @@ class Widths:
         def at(factor):
             return np.maximum(np.round(factor * np.asarray(widths)), 1).astype(int)
 
-        if self.cost(at(0)) > limit:
+        least = self.cost(at(0))
+        if least > limit:
+            form = "{:,.3g} ms" if self._is_timed else "{:,.0f}"
+            least, most = map(form.format, (least, limit))
             raise ValueError(
-                f"one channel of every tensor costs {self.cost(at(0)):,} already, more than the "
-                f"{limit:,.0f} that {self.text!r} may cost"
+                f"one channel of every tensor costs {least} already, more than the {most} that "
+                f"{self.text!r} may cost"
             )
         low, high = 0.0, 1.0
         while self.cost(at(high)) <= limit:

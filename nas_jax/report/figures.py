@@ -291,6 +291,28 @@ def widths(path: Path, by_tensor: Mapping[str, Mapping[str, int]]) -> None:
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
 
 
+def widths_of_rounds(
+    path: Path, full: Mapping[str, int], rounds: Sequence[Mapping[str, int]]
+) -> None:
+    """Draw the channels of each tensor: `full` as frames, those after each round as thin bars.
+
+    Tensors that a round lacks have vanished.
+    """
+    names, height = list(full), 0.8 / len(rounds)
+    places = np.arange(len(names))[::-1]
+    with canvas(path, 1, 1, 0.22 * max(len(rounds), 2) / 2 * len(names) + 1) as [[ax]]:
+        ax.barh(places, list(full.values()), 0.8, color="none", edgecolor=PALE, label="full")
+        for number, after in enumerate(rounds):
+            at = places + 0.4 - (number + 0.5) * height
+            channels = [after.get(name, 0) for name in names]
+            colour = COLOURS[number % len(COLOURS)]
+            ax.barh(at, channels, 0.8 * height, color=colour, label=f"round {number + 1}")
+        ax.set_yticks(places, names, fontsize=8)
+        ax.set(xlabel="channels", ylim=(-0.7, len(names) - 0.3))
+        ax.grid(axis="y", visible=False)
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
+
+
 def growth(
     path: Path, xs: Sequence[int], counts: Sequence[int], params: Sequence[float], xlabel: str
 ) -> None:

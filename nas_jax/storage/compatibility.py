@@ -19,6 +19,7 @@ ABSENT = {
     "retrain.compile": "each",
     "retrain.archs": [],
     "retrain.init": "random",
+    "retrain.widths.rounds": 1,
     "data.shuffle_seed": -1,
     "data.image_key": "image",
     "data.label_key": "label",

@@ -47,6 +47,8 @@ class Decided:
         self._fields = {field for name in there for field in _FIELDS[name]}
         if there & {"checkpoints", "metrics.jsonl"} and turns:
             self._fields |= {*_SWEEP}
+        if there and _is_priced_by_latency(config):
+            self._fields |= {"sweep.latency", "supernet.filters"}
         if any(workdir.glob("retrain/final/F*/*/warm*")):
             self._fields |= {*_SUPERNET}
         for name in _tuned_protocols(config):
@@ -77,6 +79,14 @@ def _section(config, *names):
     for name in names:
         config = config.get(name) if isinstance(config, Mapping) else None
     return config if isinstance(config, Mapping) else {}
+
+
+def _is_priced_by_latency(config):
+    """Say whether latencies decide a penalty, of the supernet or of width tuning."""
+    options = _section(config, "supernet").get("variant_options") or ()
+    tuned = _section(config, "retrain", "widths").get("resource") == "latency_ms"
+    tuned = tuned and any(_tuned_protocols(config))
+    return tuned or ["resource", "latency_ms"] in [list(option) for option in options]
 
 
 def _tuned_protocols(config):

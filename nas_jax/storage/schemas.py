@@ -103,8 +103,13 @@ DATA = {
 }
 SELECTION = {str: [TEXT]}
 COMPILE = {"compile": Kind("together or each", lambda x: x in ("together", "each"))}
-RESOURCES = ("flops", "params")  # by which width tuning can price channels
+RESOURCES = ("flops", "params", "latency_ms")  # by which width tuning can price channels
 NETWORKS = ("full", "left", "tuned", "narrowed")  # of a tuning of widths
+_ROUND = {  # of a tuning of several
+    "tuned": TEXT,
+    "costs": {name: NUMBER for name in ("left", "tuned")},
+    "widths": {name: {str: COUNT} for name in ("left", "tuned")},
+}
 WIDTHS = {
     "arch": TEXT,
     "seed": COUNT,
@@ -112,6 +117,7 @@ WIDTHS = {
     "tuned": TEXT,
     "costs": {name: NUMBER for name in NETWORKS},
     "widths": {name: {str: COUNT} for name in NETWORKS},
+    "rounds": Kind("a list of rounds", lambda x: x is ABSENT or not problem([_ROUND], x)),
 }
 _SIDES = Kind(
     "a height and a width",
@@ -124,6 +130,7 @@ LATENCY = {
     "base_ms": NUMBER,
     "options_ms": {str: [NUMBER]},
     "image_size": _SIDES.optional(),  # not in older files
+    "filters": SIZE.optional(),  # nor this
     "batch_size": SIZE,
     "device": TEXT,
 }

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from nas_jax import build
 from nas_jax.config import validation
 from nas_jax.report import page
+from nas_jax.report.sections import widths as sections_widths
 from nas_jax.spaces import choices
 from nas_jax.standalone import retrain, selection, width_tuning
 from nas_jax.storage import json_files
@@ -22,7 +23,7 @@ from tests.configs import tiny
 pytestmark = pytest.mark.system
 
 
-def _search():
+def _search(**also):
     fields = {
         "supernet.train.num_steps": 20,
         "supernet.train.checkpoint_every": 10,
@@ -35,7 +36,7 @@ def _search():
         "retrain.widths.strength": 8.0,
         "retrain.widths.threshold": 0.6,
     }
-    return trainings.built_with(tiny.get_config(), fields)
+    return trainings.built_with(tiny.get_config(), fields | also)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,33 @@ def test_a_search_goes_on_with_what_is_left_and_tunes_widths(penalised, tmp_path
     assert "## Tuned widths\n\n![Widths](widths.png)" in text
     assert (directory / "report" / "widths.png").exists()
     assert "| 4 | tuned | 1 |" in text
+
+
+def test_a_second_round_shrinks_and_widens_what_the_first_has_left(tmp_path):
+    """And is the same where it begins in another process, after the first."""
+    built, text = _search(**{"space.num_cells": 1}), "0,1>sep3x3|0,2>identity,sep3x3"
+    run = trainings.run_of(*built, tmp_path)
+    tune = functools.partial(width_tuning.tune, text=text, filters=4, seed=0)
+    first = tune(run, tmp_path / "both")
+    assert "rounds" not in first
+    (tmp_path / "both" / "widths.json").unlink()  # as if killed after the first training
+    run.config.retrain.widths.rounds = 2
+    row, whole = tune(run, tmp_path / "both"), tune(run, tmp_path / "whole")
+    assert row == whole
+    one, two = row["rounds"]
+    for name in ("costs", "widths"):
+        for network in ("left", "tuned"):
+            assert one[name][network] == first[name][network]
+            assert two[name][network] == row[name][network]
+    assert (one["tuned"], two["tuned"]) == (first["tuned"], row["tuned"])
+    limit = 0.5 * row["costs"]["full"]
+    assert two["costs"]["left"] < one["costs"]["tuned"]
+    assert 0.7 * limit < two["costs"]["tuned"] <= limit
+    assert row["narrowed"] == first["narrowed"]
+    with_rounds = sections_widths.table(tmp_path, [row])
+    assert "identity,sep3x3` | 0 | 2 |" in with_rounds
+    assert (tmp_path / "widths_rounds.png").exists()
+    assert "widths_rounds.png" not in sections_widths.table(tmp_path, [first])
 
 
 def test_tuning_where_there_are_no_widths_is_said():

@@ -1,6 +1,6 @@
 """Training variants: other ways to train the supernet, by the name of `supernet.variant`.
 
-A variant's options are the keyword arguments of its maker.
+A variant's options are the keyword arguments of its maker, except those of `CONTEXT`.
 """
 
 from collections.abc import Iterable
@@ -26,28 +26,35 @@ VARIANTS = {
     "morphnet": morphnet.make,
     "pbt": pbt.make,
 }
+# Keywords that a run gives to every maker that has them. latencies: of the target device, as of
+# `latency_table.read`; None where sweep.latency.table names none.
+CONTEXT = ("latencies",)
 
 
-def make(name: str, space: Space, options: Iterable[tuple[str, Any]] = ()) -> TrainingVariant:
+def make(
+    name: str, space: Space, options: Iterable[tuple[str, Any]] = (), **context: Any
+) -> TrainingVariant:
     """Make the variant of that name.
 
     Args:
       name: one of `VARIANTS`, or one that `plugins.resolve` finds.
       space: the search space.
       options: (option, value) pairs.
+      **context: see `CONTEXT`; keywords that the variant lacks are left out.
 
     Raises: ValueError if no variant has the name, or an option is unknown or out of its range.
     """
-    given = {"options": options, "options_field": OPTIONS}
+    context = dict.fromkeys(CONTEXT) | context
+    given = {"options": options, "options_field": OPTIONS, "context": context}
     made = plugins.make(FIELD, name, VARIANTS, "variants", space, **given)
     if not isinstance(made, TrainingVariant):
         raise ValueError(f"{FIELD}={name!r} made a {type(made).__name__}, not a TrainingVariant")
     return made
 
 
-def of(settings: ConfigDict, space: Space) -> TrainingVariant:
-    """Make the variant that a section `supernet` names; errors as of `make`."""
-    return make(settings.variant, space, settings.variant_options)
+def of(settings: ConfigDict, space: Space, **context: Any) -> TrainingVariant:
+    """Make the variant that a section `supernet` names; context and errors as of `make`."""
+    return make(settings.variant, space, settings.variant_options, **context)
 
 
 __all__ = ["VARIANTS", "TrainingVariant", "make", "of"]
