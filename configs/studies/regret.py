@@ -24,12 +24,14 @@ def get_config(variant="nasbench201"):
     c.sweep.candidates_per_batch = 10
     evolution = ("sweep.strategy", "evolution")
     sizes = ("population", 20), ("tournament", 5)
+    pairs = ("population", 20), ("tournament", 2), ("removal", "worst")
     optuna = ("sweep.strategy", "optuna")
     nsga = ("sampler", "NSGAII"), ("sampler_options", (("population_size", 20),))
     c.study.variants = (
         ("random search",),
         ("evolution", evolution, ("sweep.options", sizes)),
         ("evolution, crossover", evolution, ("sweep.options", (*sizes, ("crossover", 0.5)))),
+        ("evolution, the worse of two dies", evolution, ("sweep.options", pairs)),
         ("ENAS's controller", ("sweep.strategy", "enas")),
         ("Optuna: TPE", optuna),
         ("Optuna: NSGA-II", optuna, ("sweep.options", nsga)),

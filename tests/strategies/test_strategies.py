@@ -13,10 +13,14 @@ from nas_jax.strategies import evolution, exhaustive
 
 pytestmark = pytest.mark.system
 
-NAMES = sorted(strategies.STRATEGIES)
+WORST_DIES = "evolution, the worst dies"
+NAMES = sorted([*strategies.STRATEGIES, WORST_DIES])
 TOY = spaces.make("nasbench_macro", stages=(2, 2))  # four Choices of three; 81 architectures
 NUM_ASKED, ROUNDS = 16, 20
-OPTIONS = {"evolution": (("population", 20),)}  # full after two rounds
+OPTIONS = {  # full after two rounds
+    "evolution": (("population", 20),),
+    WORST_DIES: (("population", 20), ("tournament", 2), ("removal", "worst")),
+}
 BLIND = ("random_search", "exhaustive")  # they do not heed scores
 
 
@@ -26,9 +30,13 @@ class Kept(NamedTuple):
     policy: Any
 
 
+def _make(name):
+    return strategies.make(name.partition(",")[0], TOY, OPTIONS.get(name, ()))
+
+
 @functools.cache
 def _made(name):
-    return strategies.compiled(strategies.make(name, TOY, OPTIONS.get(name, ())))
+    return strategies.compiled(_make(name))
 
 
 def _scores(archs):
@@ -74,7 +82,7 @@ def test_asks_for_legal_architectures_and_is_deterministic(name):
 @pytest.mark.parametrize("name", [name for name in NAMES if not _made(name).on_host])
 def test_is_traced_once(name):
     """Neither the state's shapes nor its dtypes change."""
-    strategy, traced = strategies.make(name, TOY), []
+    strategy, traced = _make(name), []
 
     def ask(key, state, n):
         traced.append("ask")
@@ -100,7 +108,7 @@ def test_goes_on_from_a_checkpoint_as_if_nothing_had_been(name, tmp_path):
         checkpoints.save(1, Kept({"state": state, "step": np.int32(1)}))
     with Checkpoints(tmp_path) as checkpoints:
         saved = checkpoints.restore(1, Kept({"state": state, "step": np.int32(1)})).policy["state"]
-    other = strategies.compiled(strategies.make(name, TOY, OPTIONS.get(name, ())))
+    other = strategies.compiled(_make(name))
     asked = [s.ask(key, at, NUM_ASKED) for s, at in ((strategy, state), (other, saved))]
     assert _same(*asked)
     scores = _scores(asked[0])
@@ -205,6 +213,40 @@ def test_founders_are_those_of_random_search():
     assert not _same(strategy.ask(key, state, 50), founders)
 
 
+def test_the_worse_of_two_dies_and_the_better_has_a_child():
+    """In a population of two both take part: the worse dies, even for a child that is worse yet."""
+    made = evolution.make(TOY, population=2, tournament=2, removal="worst")
+    state, first = _told(made, made.init(jax.random.key(0)), [0.2, 0.4])
+    children = strategies.compiled(made).ask(jax.random.key(1), state, 50)
+    assert ((np.asarray(TOY.to_decisions(children)) != first[1]).sum(-1) == 1).all()
+    state, second = _told(made, state, [0.1])
+    np.testing.assert_array_equal(state["scores"], np.float32([0.1, 0.4]))
+    np.testing.assert_array_equal(state["decisions"], [second[0], first[1]])
+    state, third = _told(made, state, [np.nan, 0.5, 0.3])  # 0.1 dies for 0.5, 0.4 for 0.3
+    np.testing.assert_array_equal(state["scores"], np.float32([0.5, 0.3]))
+    np.testing.assert_array_equal(state["decisions"], third[1:])
+    assert int(state["told"]) == 5
+
+
+def test_who_dies_is_drawn_for_each_child():
+    """Of three members, two in a tournament: never the best, the worst in two cases of three."""
+    made = evolution.make(TOY, population=3, tournament=2, removal="worst")
+    archs = TOY.sample(jax.random.key(0), (4,))
+    tell = jax.jit(made.tell)
+    dead = []
+    for seed in range(300):
+        state = tell(made.init(jax.random.key(seed)), archs, np.float32([0.3, 0.1, 0.2, 0]))
+        dead.append(int(np.argmin(state["scores"])))
+    assert dead.count(0) == 0
+    assert abs(dead.count(1) / 300 - 2 / 3) < 0.1
+    at_once = tell(made.init(jax.random.key(0)), archs, np.float32([0.3, 0.1, 0.2, 0]))
+    one_by_one = made.init(jax.random.key(0))
+    for number, score in enumerate(np.float32([0.3, 0.1, 0.2, 0])):
+        one = jax.tree.map(lambda mask, number=number: mask[number : number + 1], archs)
+        one_by_one = tell(one_by_one, one, score[None])
+    assert _same(at_once, one_by_one)
+
+
 def test_crossover_mixes_two_parents():
     """Parents 0000 and 2222: a child has both, but for the one Choice that mutates."""
     made = evolution.make(TOY, population=2, tournament=1, crossover=1.0)
@@ -268,6 +310,12 @@ def test_optuna_weighs_a_score_against_a_cost():
         ("evolution", ("population", 5), "'population' is no \\(option, value\\)"),
         ("evolution", (("population", 0),), "population=0 must be 1 or more"),
         ("evolution", (("crossover", 1.5),), "crossover=1.5 must be in \\[0, 1\\]"),
+        ("evolution", (("removal", "worse"),), "removal='worse' is none of oldest, worst"),
+        (
+            "evolution",
+            (("removal", "worst"), ("population", 9)),
+            "tournament=10 must be at least 2",
+        ),
         ("enas", (("learning_rate", -0.1),), "learning_rate=-0.1 must be 0 or more"),
         ("optuna", (("sampler", "TPO"),), "sampler='TPO' is none of .*TPE"),
         ("optuna", (("sampler_options", (("sise", 1),)),), "sampler='TPE': .*sise"),
