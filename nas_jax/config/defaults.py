@@ -148,7 +148,8 @@ def _add_sweep(c: ConfigDict) -> None:
     c.sweep.latency.num_archs = 0
     c.sweep.latency.batch_size = 1  # images of a pass
     # Or latencies of another device, that of the target: a CSV file with the columns choice, option
-    # and ms, a JSON file, or a function "FILE.py:NAME", see nas_jax/costs/latency_table.py.
+    # and ms, a JSON file (the latency.json of a run is one), or a function "FILE.py:NAME", see
+    # nas_jax/costs/latency_table.py.
     c.sweep.latency.table = ""
 
 

@@ -83,10 +83,12 @@ def _section(config, *names):
 
 def _is_priced_by_latency(config):
     """Say whether latencies decide a penalty, of the supernet or of width tuning."""
-    options = _section(config, "supernet").get("variant_options") or ()
+    options = _section(config, "supernet").get("variant_options")
+    options = options if isinstance(options, list | tuple) else ()
+    pairs = [tuple(pair) for pair in options if isinstance(pair, list | tuple)]
     tuned = _section(config, "retrain", "widths").get("resource") == "latency_ms"
     tuned = tuned and any(_tuned_protocols(config))
-    return tuned or ["resource", "latency_ms"] in [list(option) for option in options]
+    return tuned or ("resource", "latency_ms") in pairs
 
 
 def _tuned_protocols(config):
