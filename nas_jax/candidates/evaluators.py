@@ -36,7 +36,7 @@ from nas_jax.spaces import Space
 from nas_jax.spaces.tabular import Table
 from nas_jax.storage.checkpoints import Weights
 from nas_jax.training import restoration, supernet
-from nas_jax.training.hyperparameters import Schedule
+from nas_jax.training.hyperparameters import Schedule, multiplied
 
 FIELD = "config.sweep.score"
 Evaluator = Callable[[Any], np.ndarray]
@@ -169,9 +169,8 @@ def _running_statistics(run, net, weights, prepare):
     groups = np.arange(len(batches), dtype=np.int32)
     schedule = Schedule(settings, run.supernet_steps, run.config.supernet.path_dropout)
     hyper = schedule.at(weights.step)  # of the step to come; after the last, the ramp stays at 1
-    if run.variant.selection:  # the best member has its own r
-        factor = weights.sampler_state["r"]
-        hyper = hyper._replace(r=path_dropout.times_factor(hyper.r, factor))
+    if run.variant.selection and "r" in weights.sampler_state:  # the best member has its own r
+        hyper = multiplied(hyper, {"r": weights.sampler_state["r"]})
     key = rng.named(rng.key(seed), "statistics")
     masks = supernet.sampler(run)(key, weights.step, groups, weights.sampler_state, hyper)
 

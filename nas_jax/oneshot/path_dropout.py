@@ -14,7 +14,6 @@ import numpy as np
 from nas_jax import naming
 from nas_jax.runtime import rng
 
-MOST_R = 0.99  # that a factor may raise r to
 SCHEDULES = ("linear", "constant", "none")
 
 
@@ -32,11 +31,6 @@ def rates(choices: Any, r: float) -> Any:
     Returns: a tree with a float at each leaf.
     """
     return jax.tree.map(lambda choice: r ** (1 / len(choice.paths)), choices)
-
-
-def times_factor(r: float, factor: np.ndarray) -> np.ndarray:
-    """Multiply r by a factor: float32 of the factor's shape, at most 0.99."""
-    return np.minimum(r * factor, MOST_R).astype(np.float32)
 
 
 def ramp(step: jax.Array | int, num_steps: int, schedule: str) -> jax.Array:

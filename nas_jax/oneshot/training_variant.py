@@ -20,15 +20,23 @@ class Selection:
 
     Attributes:
       size: M.
-      init: (key) -> the first factors on the hyper-parameters of each member: {"learning_rate",
-        "l2", "r"}, float32 [M] each.
-      exploit: (key, factors, accuracies [M]) -> (parents int32 [M], factors): the member whose
-        state each member goes on with, and the next factors.
+      init: (key) -> the first factors on the hyper-parameters of each member: {name: float32 [M]},
+        with names of `HyperParameters`, such as "learning_rate".
+      exploit: (key, factors, accuracies) -> (parents int32 [M], factors): the member whose state
+        each member goes on with, and the next factors. The accuracies are float32 [M], NaN for a
+        failure; with `recent` above 1 they are [M, recent].
+      recent: accuracies of a member that `exploit` is given: those of the last turns, the newest
+        last. What a member lacks is -inf.
+      ready: turns between two selections; the others only evaluate.
+      tunes: fields of the training's section that were named to be tuned; (): none was named.
     """
 
     size: int
     init: Callable[[Any], dict[str, Any]]
     exploit: Callable[[Any, Any, Any], tuple[Any, Any]]
+    recent: int = 1
+    ready: int = 1
+    tunes: tuple[str, ...] = ()
 
 
 class TrainingVariant(NamedTuple):

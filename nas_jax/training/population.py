@@ -2,10 +2,10 @@
 
 All members see the same batches. Each has its own weights, masks and augmentation. The state of a
 population is a `TrainState` whose leaves have a leading axis [M]. Its sampler state has the factors
-on the members' hyper-parameters and their last accuracies: {"learning_rate", "l2", "r", "score"},
-float32 [M] each.
+on the members' hyper-parameters and their last accuracies, such as {"learning_rate", "l2", "r",
+"score"}, float32 [M] each; and "recent", float32 [M, W], if members are selected by several.
 
-Letters: M members, n candidates, B images.
+Letters: M members, W recent accuracies of a member.
 """
 
 import functools
@@ -14,63 +14,58 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax.data import augment
-from nas_jax.data.dataset import Data
-from nas_jax.oneshot import accuracy, class_metrics, path_dropout
 from nas_jax.oneshot.training_variant import Selection
 from nas_jax.runtime import distributed, rng
 from nas_jax.storage import json_files
 from nas_jax.storage.checkpoints import Weights
+from nas_jax.training import hyperparameters
 from nas_jax.training.hyperparameters import HyperParameters, Schedule
 from nas_jax.training.members import Members, of_each
 
 ACCURACY = "score"  # name of the accuracies in the sampler state, and in checkpoints
+RECENT = "recent"  # and of those of the last turns
 
 
 class Population(Members):
     """The layout of M networks, spread over the devices, and the turn that selects among them.
 
     Args:
-      net: the supernet.
-      data: images.
       selection: how members are selected.
       factors: the first factors, see `Selection.init`.
-      examine: (key, step) -> (masks [n, k], images uint8 [B, H, W, C], labels int32 [B]); the
-        accuracy of a member is the mean over these architectures on these images.
+      judge: (variables, masks, images, labels) -> the accuracy of a member, float32 [], or another
+        metric; NaN for a failure. Several devices may each have a part of the masks: their mean
+        counts.
+      examine: (key, step) -> (masks, images, labels) of `judge`.
       every: steps between two turns.
       total: steps of the training; the turn after the last step only evaluates.
-      tunes_r: whether path dropout's r is one of the hyper-parameters.
-      metric: of `class_metrics.METRICS`, by which members are selected.
+      tunes_r: whether path dropout's r has an effect; else it is not recorded.
+      one_by_one: see `Members`.
       devices: None for all.
     """
 
     def __init__(
         self,
-        net: nn.Module,
-        data: Data,
         selection: Selection,
         factors: dict[str, np.ndarray],
         *,
+        judge: Callable,
         examine: Callable,
         every: int,
         total: int,
         tunes_r: bool,
-        metric: str = "accuracy",
+        one_by_one: bool,
         devices: Sequence[jax.Device] | None = None,
     ):
-        self._net, self._data, self._examine = net, data, examine
-        self._every, self._total = every, total
-        self._tunes_r, self._metric = tunes_r, metric
+        self._selection, self._judge, self._examine = selection, judge, examine
+        self._every, self._total, self._tunes_r = every, total, tunes_r
         options = {"devices": devices, "reported": _mean_of_sound}
-        super().__init__(selection.size, one_by_one=net.execution == "switch", **options)
+        super().__init__(selection.size, one_by_one=one_by_one, **options)
         self._exploit = jax.jit(selection.exploit)
-        nobody = np.full(self._size, -np.inf, np.float32)
-        self.first_sampler_state = factors | {ACCURACY: nobody}
+        self.first_sampler_state = factors | _no_accuracies(selection)
         self._factors = self.first_sampler_state
         self._leads = distributed.is_lead(devices)
 
@@ -93,17 +88,14 @@ class Population(Members):
 
     def hyper(self, of_one: HyperParameters) -> HyperParameters:
         """Multiply the hyper-parameters by each member's factors: float32 [M]."""
-        factors, repeated = self._factors, super().hyper(of_one)
-        return repeated._replace(
-            learning_rate=of_one.learning_rate * factors["learning_rate"],
-            l2=of_one.l2 * factors["l2"],
-            r=path_dropout.times_factor(of_one.r, factors["r"]),
-        )
+        factors = hyperparameters.multiplied(of_one, _of_factors(self._factors))
+        return super().hyper(factors)
 
     def begin(self, directory: Path, start: int, state: Any, schedule: Schedule) -> None:
         """Drop lines of lineage.jsonl after `start`, since the run writes them again."""
         self._path, self._schedule = directory / "lineage.jsonl", schedule
-        self._factors = jax.device_get(state.sampler_state)
+        there = jax.device_get(state.sampler_state)
+        self._factors = there | self._limited(_of_factors(there))
         if self._leads:
             json_files.cut_jsonl(self._path, start if start else -1)
         if not start:
@@ -115,46 +107,44 @@ class Population(Members):
         """Say whether a turn comes after this step; the last step has one."""
         return step % self._every == 0 or step == self._total
 
+    def _limited(self, factors):
+        return hyperparameters.limited(self._schedule.at(0), factors)
+
     def __call__(self, step, state, root):
         """Evaluate the members, replace the worst, and write a line of lineage.jsonl."""
-        key, factors = rng.stream(root, "strategy", step), self._factors
-        accuracies = np.asarray(
-            self._accuracies(state.variables["params"], *self._examine(key, step))
-        )
-        parents = np.arange(self._size)
-        if step < self._total:
-            old = {name: factors[name] for name in factors if name != ACCURACY}
-            key = rng.named(key, "exploit")
-            parents, new = jax.device_get(self._exploit(key, old, accuracies))
-            factors = factors | new
-        sound = np.isfinite(accuracies)
-        last = np.where(sound, accuracies, -np.inf).astype(np.float32)[parents]
-        self._factors = factors | {ACCURACY: last}
-        self._record(step, accuracies, parents)
-        finite = accuracies[sound] if sound.any() else np.full(1, math.nan)
+        key, there = rng.stream(root, "strategy", step), self._factors
+        judged = np.asarray(self._judged(state.variables, *self._examine(key, step)))
+        recent = np.concatenate([_recent(there)[:, 1:], judged[:, None]], 1)
+        factors, parents = _of_factors(there), np.arange(self._size)
+        if step < self._total and step // self._every % self._selection.ready == 0:
+            key, seen = rng.named(key, "exploit"), recent if RECENT in there else judged
+            parents, factors = jax.device_get(self._exploit(key, factors, seen))
+            factors = self._limited(factors)
+        sound = np.isfinite(judged)
+        kept = np.where(np.isfinite(recent), recent, -np.inf).astype(np.float32)[parents]
+        self._factors = factors | {ACCURACY: kept[:, -1]}
+        if RECENT in there:
+            self._factors[RECENT] = kept
+        self._record(step, judged, parents)
+        finite = judged[sound] if sound.any() else np.full(1, math.nan)
         extra = {"mean_score": float(finite.mean()), "best_score": float(finite.max())}
         return self._inherit(state, parents, self._factors), extra
 
     @functools.cached_property
-    def _accuracies(self):
-        """Compiled (params, masks, images, labels) -> float32 [M]; NaN for a failure."""
-        prepare, metric = augment.standardiser(self._data), self._metric
-        count = accuracy.correct(self._net, prepare, metric)
+    def _judged(self):
+        """Compiled (variables, masks, images, labels) -> float32 [M]; NaN for a failure."""
 
-        def accuracies(params, archs, images, labels):
-            def of_one(params):
-                answers = count({"params": params}, {}, images, labels, archs)
-                if metric != "accuracy":
-                    return jnp.mean(class_metrics.of_counts(metric, answers))
-                return jnp.mean(answers) / len(labels)
+        def judged(variables, archs, images, labels):
+            def of_one(variables):
+                return self._judge(variables, archs, images, labels)
 
             return distributed.all_members(
-                distributed.mean(of_each(self._one_by_one, of_one, params))
+                distributed.mean(of_each(self._one_by_one, of_one, variables))
             )
 
-        split = {"params": distributed.MEMBER, "archs": distributed.AXIS}
+        split = {"variables": distributed.MEMBER, "archs": distributed.AXIS}
         whole = distributed.WHOLE
-        return distributed.spread(accuracies, self._mesh, split=split, split_out=whole)
+        return distributed.spread(judged, self._mesh, split=split, split_out=whole)
 
     @functools.cached_property
     def _inherit(self):
@@ -168,22 +158,38 @@ class Population(Members):
         """Write a line of lineage.jsonl; the learning rate is that of the next step."""
         hyper = self.hyper(self._schedule.at(min(step, self._total - 1)))
         row = {"step": step, "scores": accuracies, "parents": parents}
-        row |= {"learning_rate": hyper.learning_rate, "l2": hyper.l2}
-        if self._tunes_r:
-            row["r"] = hyper.r
+        for name in HyperParameters._fields:
+            if name in self._factors and (name != "r" or self._tunes_r):
+                row[name] = getattr(hyper, name)
         if self._leads:
             json_files.append_jsonl(self._path, [row])
+
+
+def _no_accuracies(selection):
+    """Return the accuracies before the first turn: -inf."""
+    nobody = np.full((selection.size, selection.recent), -np.inf, np.float32)
+    return {ACCURACY: nobody[:, -1]} | ({RECENT: nobody} if selection.recent > 1 else {})
+
+
+def _of_factors(sampler_state):
+    """Return the factors alone, without accuracies."""
+    return {name: sampler_state[name] for name in sampler_state if name not in (ACCURACY, RECENT)}
+
+
+def _recent(sampler_state):
+    """Return the accuracies that are kept, [M, W]."""
+    return sampler_state.get(RECENT, sampler_state[ACCURACY][:, None])
 
 
 def shapes_of_members(selection: Selection, params: Any) -> tuple[Any, Any]:
     """Return shapes [M, ...] and dtypes of params and sampler state, from one network's params."""
     factors = jax.eval_shape(selection.init, rng.key(0))
-    last = jax.ShapeDtypeStruct((selection.size,), np.float32)
 
     def of_members(leaf):
         return jax.ShapeDtypeStruct((selection.size, *leaf.shape), leaf.dtype)
 
-    return jax.tree.map(of_members, params), factors | {ACCURACY: last}
+    last = jax.eval_shape(lambda: _no_accuracies(selection))
+    return jax.tree.map(of_members, params), factors | last
 
 
 def best_member(weights: Weights) -> Weights:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from nas_jax import naming, plugins, strategies
 from nas_jax.costs import params_flops
@@ -16,6 +17,7 @@ from nas_jax.oneshot import accuracy, class_metrics, path_samplers
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
 from nas_jax.strategies import random_search
+from nas_jax.training.hyperparameters import check_tuned
 from nas_jax.training.loop import Task, Training
 from nas_jax.training.population import Population
 
@@ -53,11 +55,15 @@ def check(run: Run) -> None:
     """Check that the training of the supernet leaves what the sweep needs.
 
     Raises: ValueError if it would save fewer checkpoints than `sweep.num_checkpoints`, or has fewer
-      steps than `supernet.strategy_every`.
+      steps than `supernet.strategy_every`; or if a hyper-parameter cannot be tuned.
     """
     config = run.config
     if not needs_supernet(config.sweep.score):
         return
+    if run.variant.selection:
+        dropout = config.supernet.path_dropout if drops_paths(run) else None
+        tunes = run.variant.selection.tunes
+        check_tuned(tunes, config.supernet.train, "supernet.train", dropout)
     every, asked = config.supernet.train.checkpoint_every, config.sweep.num_checkpoints
     total = run.supernet_steps
     saved = math.ceil(total / (every or total))
@@ -71,6 +77,11 @@ def check(run: Run) -> None:
             f"config.supernet.strategy_every={config.supernet.strategy_every}, but there are "
             f"only {total} steps: no candidate would be evaluated during them; lower it"
         )
+
+
+def drops_paths(run: Run) -> bool:
+    """Say whether the masks of the training are those of path dropout."""
+    return run.config.supernet.sampler == "path_dropout"
 
 
 def has_turns(run: Run) -> bool:
@@ -106,7 +117,7 @@ def _task(run, devices):
         penalty=run.variant.penalty,
         per_use=config.per_use_gradients,
         remat=config.remat,
-        dropout=config.path_dropout if config.sampler == "path_dropout" else None,
+        dropout=config.path_dropout if drops_paths(run) else None,
         identity=run.supernet_identity(net),
     )
     if config.sampler != "strategy":
@@ -116,21 +127,32 @@ def _task(run, devices):
 
 
 def _population(run, task, devices):
-    config = run.config.supernet
-    factors = jax.device_get(run.variant.selection.init(run.init_key))
+    config, selection = run.config.supernet, run.variant.selection
     strategy = strategies.compiled(random_search.make(run.space))  # its state is ()
     return Population(
-        task.net,
-        run.data,
-        run.variant.selection,
-        factors,
+        selection,
+        jax.device_get(selection.init(run.init_key)),
+        judge=_judge(task.net, augment.standardiser(run.data), run.config.metric),
         examine=_Examination(run, functools.partial(_ask, run, strategy)),
         every=config.strategy_every,
         total=run.supernet_steps,
-        tunes_r=config.sampler == "path_dropout",
-        metric=run.config.metric,
+        tunes_r=drops_paths(run),
+        one_by_one=task.net.execution == "switch",
         devices=devices,
     )
+
+
+def _judge(net, prepare, metric):
+    """Make (variables, masks [n, k], images, labels) -> the mean metric of n architectures."""
+    count = accuracy.correct(net, prepare, metric)
+
+    def judge(variables, archs, images, labels):
+        answers = count({"params": variables["params"]}, {}, images, labels, archs)
+        if metric != "accuracy":
+            return jnp.mean(class_metrics.of_counts(metric, answers))
+        return jnp.mean(answers) / len(labels)
+
+    return judge
 
 
 # -- which architectures --------------------------------------------------------------------------
