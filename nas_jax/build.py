@@ -21,7 +21,7 @@ from nas_jax.nn.network import NetworkOptions, default_dtype
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, environment
 from nas_jax.spaces import Space, choices, tabular
-from nas_jax.standalone import named, retrain, together, width_tuning
+from nas_jax.standalone import named, populations, retrain, together, width_tuning
 from nas_jax.storage import file_paths
 from nas_jax.strategies import exhaustive
 from nas_jax.training import losses, optim, supernet
@@ -250,6 +250,7 @@ def _check_recipes(config):
 def _check_stages(run):
     """Check what a later stage would refuse after hours of an earlier one."""
     supernet.check(run)
+    populations.check(run)
     run.constraints.check_counted()
     for name, train, split in _trainings(run.config):
         with _prefixed(f"config.{name}."):
@@ -261,8 +262,8 @@ def _check_stages(run):
 def _trainings(config):
     """Yield the section, its `train` and the split that is trained on."""
     yield "supernet", config.supernet.train, "train"
-    for protocol in retrain.PROTOCOLS:
-        yield f"retrain.{protocol}", config.retrain[protocol].train, retrain.SPLITS[protocol][0]
+    for name in retrain.PROTOCOLS:
+        yield f"retrain.{name}", config.retrain[name].train, retrain.split_of(config, name)
 
 
 def _check_of_study(config, run, num_devices):

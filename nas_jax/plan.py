@@ -13,7 +13,7 @@ from nas_jax.config import STAGES
 from nas_jax.costs import params_flops
 from nas_jax.run import Run, count_steps
 from nas_jax.runtime import rng
-from nas_jax.standalone import named, retrain, together
+from nas_jax.standalone import named, populations, retrain, together
 from nas_jax.training.supernet import needs_supernet
 
 TRAINING = 3  # forward passes that a step of training costs: forward, and two products backward
@@ -114,15 +114,17 @@ def _networks(run, name, protocol, how):
     settings, count = run.config.retrain[protocol], networks(run.config, name)
     if not count:
         return Part(f"retrain.{name}", "no networks")
-    steps = count_steps(settings.train, run.data.num_images(retrain.SPLITS[protocol][0]))
+    steps = count_steps(settings.train, run.data.num_images(retrain.split_of(run.config, protocol)))
+    members = populations.size(run.config, run.space, protocol)
     all_on = how == "together" and run.network.execution == "masked"
     one = sum(_flops(run, filters, all_on) for filters in settings.filters)
     work = TRAINING * steps * settings.train.batch_size * one * count / len(settings.filters)
+    work *= members
     widths = ", ".join(map(str, settings.filters))
     many = "1 network" if count == 1 else f"up to {count} networks"
-    what = (
-        f"{many} ({how}), each {steps:,} steps of {settings.train.batch_size} images, F = {widths}"
-    )
+    as_many = f" a population of {members}, all" if members > 1 else ""
+    of_each = f"{steps:,} steps of {settings.train.batch_size} images, F = {widths}"
+    what = f"{many} ({how}), each{as_many} {of_each}"
     return Part(f"retrain.{name}", what, work)
 
 

@@ -174,6 +174,11 @@ def add_retrain(c: ConfigDict) -> None:
     c.retrain.final = _protocol(filters=(16, 32, 64), num_seeds=1, random=10, top=10, small=10)
     c.retrain.final.groups.all_on = 1
     c.retrain.final.train.num_epochs = 300.0
+    # Options of population based training, (("population", 8), ("tunes", ("base_lr", "l2"))): each
+    # final network is the best of a population, which validation images select, see
+    # nas_jax/standalone/populations.py. (): each is trained once, on all images.
+    c.retrain.final.pbt = ()
+    c.retrain.final.pbt_every = 100  # steps between two turns of it
 
 
 def _protocol(*, filters, num_seeds, random=0, stratified=0, top=0, small=0) -> ConfigDict:
@@ -216,6 +221,7 @@ _RETRAIN = {
     "retrain.widths.threshold": at_least(0),
     **within("retrain.short", _PROTOCOL),
     **within("retrain.final", _PROTOCOL),
+    "retrain.final.pbt_every": at_least(1),
 }
 
 RULES = {**_SUPERNET, **_RETRAIN}

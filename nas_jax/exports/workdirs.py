@@ -24,7 +24,7 @@ from nas_jax.report import results
 from nas_jax.run import count_steps
 from nas_jax.runtime import rng
 from nas_jax.spaces import Space, arch_id
-from nas_jax.standalone.retrain import SPLITS
+from nas_jax.standalone.retrain import SPLITS, split_of
 from nas_jax.storage import compatibility, file_paths, identity, json_files, schemas
 from nas_jax.storage.checkpoints import Checkpoints
 
@@ -206,5 +206,7 @@ class Workdir:
 
     def _total(self, finished):
         sizes = dict(zip(DATA_SPLITS, self.facts.sizes))
-        num_images = sum(sizes[split] for split in SPLITS[finished.protocol][0].split("+"))
+        num_images = sum(
+            sizes[split] for split in split_of(self.config, finished.protocol).split("+")
+        )
         return count_steps(self.config.retrain[finished.protocol].train, num_images)

@@ -109,6 +109,8 @@ class RunResults:
       config, versions, latency: config.json, versions.json and latency.json.
       out: the folder of the report.
       metrics, trials, lineage: the lines of the three .jsonl files (of a long metrics.jsonl, some).
+      networks_lineages: those of final networks that were trained as populations, by
+        "F<filters>/<arch id>/seed<k>".
       ranking_metric: the metric of the trials' values.
       scored: the trials that have a value.
       searched_table: whether the scores are a table's own, which has nothing to judge then.
@@ -136,6 +138,8 @@ class RunResults:
         self.metrics = _thinned(directory / "metrics.jsonl")
         self.trials = json_files.read_trials(directory / "trials.jsonl")
         self.lineage = lineage.read(directory / "lineage.jsonl")
+        found = sorted((directory / "retrain" / "final").glob("F*/*/*/population/lineage.jsonl"))
+        self.networks_lineages = {"/".join(p.parts[-5:-2]): lineage.read(p) for p in found}
         self.scored = [row for row in self.trials if row["value"] is not None]
         self.ranked = ranked(self.trials)
         self._one_shot = {

@@ -1,5 +1,6 @@
 """The accuracy of stand-alone networks, other metrics, and their result.json."""
 
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_jax.costs import params_flops, widths
+from nas_jax.data.dataset import Data
 from nas_jax.oneshot import class_metrics
 from nas_jax.run import Run
 from nas_jax.runtime import events
-from nas_jax.storage import json_files
+from nas_jax.storage import identity, json_files
+from nas_jax.storage.checkpoints import Checkpoints
+from nas_jax.training.train_step import TrainState
 
 
 def accuracy(
@@ -99,6 +103,22 @@ def is_done(directory: Path) -> bool:
     return (directory / "result.json").exists()
 
 
+def keep_last(directory: Path, net: nn.Module, data: Data, step: int, state: TrainState) -> None:
+    """Write a network's last state as if it had been trained alone, in place of older ones.
+
+    Args:
+      directory: of the network.
+      net: the module.
+      data: images.
+      step: the last.
+      state: of the network, on the host.
+    """
+    path = directory / "checkpoints"
+    shutil.rmtree(path, ignore_errors=True)  # Orbax keeps a step that is there
+    with Checkpoints(path, identity=identity.of(net, data)) as checkpoints:
+        checkpoints.save(step, state)
+
+
 def write_result(
     run: Run,
     protocol: str,
@@ -110,6 +130,7 @@ def write_result(
     epochs: float,
     seconds: float,
     warm: bool = False,
+    population: int = 1,
 ) -> None:
     """Write the result.json of a network, with its accuracy and, if it is another, the metric.
 
@@ -123,6 +144,7 @@ def write_result(
       epochs: how often the training saw each image.
       seconds: how long training and evaluation took; of a lot, its part.
       warm: whether it began with the weights of a supernet.
+      population: members of which it is the best; 1: it was trained by itself.
     """
     arch, filters, seed = job
     size, text = run.data.image_shape[:2], widths.split(arch)[0]
@@ -145,5 +167,7 @@ def write_result(
         result[f"{split}_{metric}"] = float(class_metrics.of_counts(metric, counts))
     if warm:
         result["init"] = "supernet"
+    if population > 1:
+        result["population"] = population
     json_files.write_json(directory / "result.json", result)
     events.emit("network", directory, result)

@@ -25,7 +25,7 @@ from nas_jax.data import augment
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, progress
 from nas_jax.spaces import arch_id
-from nas_jax.standalone import evaluation, named, selection, together, width_tuning
+from nas_jax.standalone import evaluation, named, populations, selection, together, width_tuning
 from nas_jax.standalone.together import Job, Together
 from nas_jax.storage import json_files, schemas
 from nas_jax.training.loop import Task, Training
@@ -209,8 +209,12 @@ def train_one(
     """
     logger.info("retrain %s  F = %d, seed %d  %s", protocol, filters, seed, text)
     data, began = run.data, time.perf_counter()
-    training = training_of(run, protocol, text, filters, jax.local_devices(), f" seed{seed}")
-    state = training.fit(directory, seed=seed, params=params)
+    devices, members = jax.local_devices(), populations.size(run.config, run.space, protocol)
+    training = training_of(run, protocol, text, filters, devices, seed, f" seed{seed}")
+    if populations.are_asked_for(run.config, protocol):
+        state = populations.train(run, directory, training, seed=seed, params=params)
+    else:
+        state = training.fit(directory, seed=seed, params=params)
     counts = evaluation.class_counts(
         training.task.net.clone(bn="running"),
         state.variables,
@@ -227,7 +231,9 @@ def train_one(
         epochs=training.epochs,
         seconds=time.perf_counter() - began,
         warm=params is not None,
+        population=members,
     )
+    populations.clear(directory)
     logger.info("retrain %s  %s", protocol, evaluation.in_words(run, counts))
 
 
@@ -237,18 +243,29 @@ def training_of(
     text: str,
     filters: int,
     devices: Sequence[jax.Device],
+    seed: int = 0,
     note: str = "",
 ) -> Training:
     """Make the training of a network alone, on as many of the devices as its batches divide among.
 
-    `note` is what the log says behind its name; other arguments as of `train_one`.
+    That of a population, where one is asked for. `note` is what the log says behind its name; other
+    arguments as of `train_one`.
     """
     train = run.config.retrain[protocol].train
     arch, channels = widths.split(text)
     net = run.standalone(arch, filters=filters, widths=channels, bn="recorded")
     name = f"{arch_id(text)} F{filters}{note}"
-    task = Task(name=name, net=net, split=SPLITS[protocol][0])
+    task = Task(name=name, net=net, split=split_of(run.config, protocol))
+    if populations.are_asked_for(run.config, protocol):
+        return populations.training(run, task, seed, devices)
     return Training(task, train, run.data, devices[: num_devices(train, devices)])
+
+
+def split_of(config: ConfigDict, protocol: str) -> str:
+    """Return the split that a protocol trains on; validation images select among populations."""
+    if populations.are_asked_for(config, protocol):
+        return populations.SPLIT
+    return SPLITS[protocol][0]
 
 
 def num_devices(train: ConfigDict, devices: Sequence[jax.Device]) -> int:

@@ -30,9 +30,7 @@ from nas_jax.nn.init import StandaloneInit
 from nas_jax.oneshot import path_samplers
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
-from nas_jax.standalone import evaluation
-from nas_jax.storage import identity
-from nas_jax.storage.checkpoints import Checkpoints
+from nas_jax.standalone import evaluation, populations
 from nas_jax.training.layout import KEPT
 from nas_jax.training.loop import SLOWER, Task, Training
 from nas_jax.training.members import Members, of_each
@@ -231,9 +229,7 @@ class _Lots:
         run, (text, filters, seed) = self._run, job
         own = _of_network(run.space, text, state)
         net = run.standalone(text, filters=filters, bn="recorded")
-        shutil.rmtree(path / "checkpoints", ignore_errors=True)  # Orbax keeps a step that is there
-        with Checkpoints(path / "checkpoints", identity=identity.of(net, run.data)) as checkpoints:
-            checkpoints.save(self.training.total, own)
+        evaluation.keep_last(path, net, run.data, self.training.total, own)
         evaluation.write_result(
             run,
             self._protocol,
@@ -293,9 +289,10 @@ def choose(config: ConfigDict, protocol: str, devices: Sequence[jax.Device] | No
     `retrain.compile` decides. "auto" is "together" where that is the less work: on a CPU, whose
     execution "switch" skips what masks switch off; and on an accelerator up to `WIDEST` channels,
     since its execution "masked" computes all ops, and a wide network keeps it busy alone. Networks
-    with widths of their own have programs of their own, so their protocol is "each".
+    with widths of their own have programs of their own, so their protocol is "each"; so is that of
+    populations.
     """
-    if tunes_widths(config, protocol):
+    if tunes_widths(config, protocol) or populations.are_asked_for(config, protocol):
         return "each"  # `build` refuses "together"
     if config.retrain.compile != "auto":
         return config.retrain.compile

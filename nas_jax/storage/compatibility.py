@@ -20,6 +20,8 @@ ABSENT = {
     "retrain.archs": [],
     "retrain.init": "random",
     "retrain.widths.rounds": 1,
+    "retrain.final.pbt": [],
+    "retrain.final.pbt_every": 100,
     "data.shuffle_seed": -1,
     "data.image_key": "image",
     "data.label_key": "label",
@@ -69,7 +71,7 @@ def completed(config: Mapping) -> dict:
     Missing sections are not added, so that a part of a config stays a part. A former strategy that
     is a training variant now becomes `supernet.variant`.
     """
-    whole = with_variant(copy.deepcopy(dict(config)))
+    whole = _with_former_options(with_variant(copy.deepcopy(dict(config))))
     for name, value in ABSENT.items():
         section, field = _section(whole, name)
         if section is not None:
@@ -86,6 +88,22 @@ def with_variant(config: dict) -> dict:
     if sweep.get("strategy") in FORMER_STRATEGIES and "variant" not in supernet:
         supernet["variant"], supernet["variant_options"] = sweep["strategy"], sweep["options"]
         sweep["strategy"], sweep["options"] = "random_search", []
+    return config
+
+
+def _with_former_options(config: dict) -> dict:
+    """Write the options that PBT had where config.json is older than `retrain.final.pbt`.
+
+    A quarter was replaced then, and a factor multiplied or divided by `perturb`. The config is
+    changed, and returned.
+    """
+    supernet, (final, field) = config.get("supernet", {}), _section(config, "retrain.final.pbt")
+    if supernet.get("variant") != "pbt" or final is None or field in final:
+        return config
+    options = dict(supernet.get("variant_options", ()))
+    perturb = options.get("perturb", 1.25)
+    options |= {"share": options.get("share", 0.25), "perturb": [perturb, 1 / perturb]}
+    supernet["variant_options"] = list(map(list, options.items()))
     return config
 
 
@@ -153,6 +171,17 @@ def mended(space: str, sampler: str = "", evaluator: str = "") -> dict[str, str]
     if space == "cell" and evaluator == "trained":
         versions["trained"] = "second"
     return versions
+
+
+def in_pool(config: Mapping) -> dict[str, str]:
+    """Name the version of each method of a supernet, other than `mended`, for ids of a pool.
+
+    Populations had other defaults: supernets of then are left alone.
+
+    Args:
+      config: with the section `supernet`.
+    """
+    return {"pbt": "second"} if config["supernet"]["variant"] == "pbt" else {}
 
 
 def same_images(there: str | None, here: str) -> bool:

@@ -24,7 +24,10 @@ _FIELDS = {  # file or folder: the sections and fields that decide what is in it
     "trials.jsonl": _SWEEP,
     "candidates": (*_SWEEP, "retrain.short.train"),
     "retrain/short": _NETWORKS,
-    "retrain/final": (*_NETWORKS, "retrain.final.train"),
+    "retrain/final": (
+        *(*_NETWORKS, "retrain.final.train"),
+        *("retrain.final.pbt", "retrain.final.pbt_every"),
+    ),
     "retrain/widths": _NETWORKS,
 }
 # What was made of all candidates, and is made again where there are more.
@@ -51,6 +54,8 @@ class Decided:
             self._fields |= {"sweep.latency", "supernet.filters"}
         if any(workdir.glob("retrain/final/F*/*/warm*")):
             self._fields |= {*_SUPERNET}
+        if "retrain/final" in there and _section(config, "retrain", "final").get("pbt"):
+            self._fields |= {"sweep.num_images", "sweep.batch_size"}  # they select members
         for name in _tuned_protocols(config):
             if (workdir / "retrain" / name).exists():
                 self._fields |= {f"retrain.{name}.filters"}

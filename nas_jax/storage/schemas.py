@@ -85,6 +85,7 @@ RESULT = {
     "valid_accuracy": SHARE.or_null(),
     "test_accuracy": SHARE.or_null(),
     "init": TEXT.optional(),
+    "population": SIZE.optional(),  # members of which it was the best
     "seconds": AMOUNT.optional(),
     "dtype": TEXT.optional(),  # not in older files
 }

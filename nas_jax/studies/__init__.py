@@ -69,6 +69,8 @@ def check(config: ConfigDict) -> None:
         raise ValueError("config.sweep.latency.table must be '' in a study, which has no latencies")
     if config.retrain.archs:
         raise ValueError("config.retrain.archs must be () in a study, whose parts choose")
+    if config.retrain.final.pbt:
+        raise ValueError("config.retrain.final.pbt must be () in a study: it trains networks once")
     _check_strategies(parts, config.retrain.final, config.study.num_seeds)
     if not config.space.get("tied", True):
         raise ValueError(

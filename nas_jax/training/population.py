@@ -192,9 +192,14 @@ def shapes_of_members(selection: Selection, params: Any) -> tuple[Any, Any]:
     return jax.tree.map(of_members, params), factors | last
 
 
+def best_of(sampler_state: Any) -> int:
+    """Return the number of the member with the best last accuracy."""
+    return int(np.argmax(sampler_state[ACCURACY]))
+
+
 def best_member(weights: Weights) -> Weights:
     """Pick the weights of the member with the best last accuracy."""
-    best = int(np.argmax(weights.sampler_state[ACCURACY]))
+    best = best_of(weights.sampler_state)
     params, sampler_state = jax.tree.map(lambda leaf: leaf[best], weights[1:])
     return Weights(weights.step, params, sampler_state)
 

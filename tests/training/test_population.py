@@ -6,12 +6,15 @@ import json
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
-from nas_jax import spaces
+from nas_jax import naming, spaces
 from nas_jax.report import page
-from nas_jax.training import lineage, restoration, supernet, variants
+from nas_jax.training import hyperparameters, lineage, restoration, supernet
+from nas_jax.training.hyperparameters import HyperParameters, Schedule
 from nas_jax.training.metrics import Diverged
 from nas_jax.training.population import Population
+from nas_jax.training.variants import pbt
 from tests import trainings
 from tests.configs import tiny
 from tests.trainings import Stop, Stopping
@@ -28,6 +31,7 @@ FIELDS = trainings.SMALL | {
     "supernet.train.warmup_share": 0.0,
 }
 TUNED = ("learning_rate", "l2", "r")
+SPACE = spaces.make("nasbench_macro", stages=(1, 1))
 
 
 def _build(**fields):
@@ -43,7 +47,8 @@ def _training(directory, devices=1, factors=None, wrap=lambda data: data, **fiel
     if factors is not None:
         ones = np.ones(len(factors), np.float32)
         rates = {"learning_rate": np.asarray(factors, np.float32)}
-        made.task.turn.first_sampler_state |= dict.fromkeys(TUNED, ones) | rates
+        first = made.task.turn.first_sampler_state
+        first |= dict.fromkeys({*HyperParameters._fields} & {*first}, ones) | rates
     return made
 
 
@@ -82,8 +87,7 @@ def trained(tmp_path_factory):
     ],
 )
 def test_a_fifth_goes_on_as_the_best_fifth(scores, parents):
-    space = spaces.make("nasbench_macro", stages=(1, 1))
-    selection = variants.make("pbt", space, (("population", len(scores)),)).selection
+    selection = pbt.make(SPACE, population=len(scores)).selection
     before = selection.init(jax.random.key(0))
     drawn = set()
     for number in range(8):
@@ -100,8 +104,7 @@ def test_a_fifth_goes_on_as_the_best_fifth(scores, parents):
 
 def test_factors_go_up_as_often_as_down_each_on_its_own():
     """The worst of four takes the best's, in each of 400 turns."""
-    space = spaces.make("nasbench_macro", stages=(1, 1))
-    selection = variants.make("pbt", space, (("population", 4),)).selection
+    selection = pbt.make(SPACE, population=4).selection
     state = {name: np.asarray([1, 2, 4, 8], np.float32) for name in TUNED}
     exploit = jax.jit(jax.vmap(selection.exploit, (0, None, None)))
     keys = jax.random.split(jax.random.key(0), 400)
@@ -115,14 +118,124 @@ def test_factors_go_up_as_often_as_down_each_on_its_own():
 
 
 def test_first_factors_are_log_uniform_and_independent():
-    space = spaces.make("nasbench_macro", stages=(1, 1))
-    selection = variants.make("pbt", space, (("population", 4000), ("spread", 4.0))).selection
+    selection = pbt.make(SPACE, population=4000, spread=4.0).selection
     state = selection.init(jax.random.key(0))
     exponents = np.stack([np.log(state[name]) / np.log(4.0) for name in TUNED])
     assert abs(exponents).max() <= 1
     for row in exponents:
         assert (abs(np.quantile(row, [0.25, 0.5, 0.75]) - [-0.5, 0, 0.5]) < 0.06).all()
     assert (abs(np.corrcoef(exponents) - np.eye(3)) < 4 / 63).all()
+
+
+def test_the_paper_s_constants_are_the_defaults():
+    """Jaderberg et al., section 4.1.1: 20 %, 1.2 and 0.8, the last 10 for Welch's test."""
+    options = naming.keywords(pbt.make)
+    assert (options["exploit"], options["share"]) == ("truncation", 0.2)
+    assert (options["explore"], options["perturb"]) == ("perturb", (1.2, 0.8))
+    assert pbt.RECENT == 10
+    assert pbt.make(SPACE, exploit="t_test").selection.recent == 10
+
+
+@pytest.mark.parametrize(("size", "replaced"), [(4, 1), (5, 1), (6, 2), (10, 2), (35, 7), (1, 0)])
+def test_a_fifth_of_the_members_is_replaced(size, replaced):
+    selection = pbt.make(SPACE, population=size).selection
+    factors, accuracies = selection.init(jax.random.key(0)), np.arange(size) / size
+    parents, _ = selection.exploit(jax.random.key(1), factors, accuracies)
+    moved = np.flatnonzero(np.asarray(parents) != np.arange(size))
+    np.testing.assert_array_equal(moved, np.arange(replaced))
+
+
+def test_a_population_of_before_draws_the_same_with_the_options_of_before():
+    """The parents and moves of an earlier version, whose defaults these were."""
+    selection = pbt.make(SPACE, population=8, share=0.25, perturb=(1.25, 0.8)).selection
+    before, scores = selection.init(jax.random.key(0)), np.asarray([8, 7, 6, 5, 4, 3, 2, 1]) / 8
+    parents, after = selection.exploit(jax.random.key(1), before, scores)
+    np.testing.assert_array_equal(parents, [0, 1, 2, 3, 4, 5, 0, 1])
+    for name, move in zip(TUNED, (1.25, 0.8, 1.25)):
+        moves = np.asarray(after[name]) / np.asarray(before[name])[parents]
+        np.testing.assert_allclose(moves, [1] * 6 + [move] * 2, rtol=1e-6)
+
+
+def test_resampling_draws_anew_with_its_probability():
+    """A quarter of the factors of the replaced, from the prior; the others are the parent's."""
+    options = {"population": 2, "share": 0.5, "explore": "resample", "resample": 0.25}
+    selection = pbt.make(SPACE, **options).selection
+    state = {name: np.asarray([1, 2], np.float32) for name in TUNED}
+    exploit = jax.jit(jax.vmap(selection.exploit, (0, None, None)))
+    keys = jax.random.split(jax.random.key(0), 2000)
+    _, after = jax.device_get(exploit(keys, state, np.asarray([0.1, 0.9])))
+    found = np.stack([after[name] for name in TUNED])  # [3, 2000, 2]
+    np.testing.assert_array_equal(found[..., 1], 2)
+    is_new = found[..., 0] != 2
+    assert abs(is_new.mean() - 0.25) < 4 * 0.44 / np.sqrt(6000)
+    exponents = np.log(found[..., 0][is_new]) / np.log(4)
+    assert (abs(np.quantile(exponents, [0.0, 0.5, 1.0]) - [-1, 0, 1]) < 0.12).all()
+
+
+def test_welch_s_test_is_scipy_s():
+    generator = np.random.default_rng(0)
+    for shift in (-0.5, 0.0, 0.5, 2.0):
+        a, b = generator.normal(shift, 1, 10), generator.normal(0, 3, 7)
+        expected = stats.ttest_ind(a, b, equal_var=False, alternative="greater").pvalue
+        padded = np.append(b, [-np.inf, -np.inf, -np.inf])  # not yet evaluated
+        np.testing.assert_allclose(pbt.welch(a, padded), expected, rtol=1e-3)
+    one, two = np.asarray([0.5]), np.asarray([0.1, 0.2])
+    assert pbt.welch(one, two) == 1  # of one value nothing is known
+    assert pbt.welch(np.full(3, 0.5), np.full(3, 0.4)) == 0
+    assert pbt.welch(np.full(3, 0.5), np.full(3, 0.5)) == 0.5
+
+
+def test_by_the_t_test_only_what_is_surely_worse_goes():
+    """Of three members 0 is far below 1 and 2, which differ by noise; a failure goes at once."""
+    selection = pbt.make(SPACE, population=3, exploit="t_test").selection
+    noise = np.random.default_rng(0).normal(0, 0.02, (3, 10))
+    recent = np.asarray([[0.3], [0.7], [0.7]]) + noise - noise.mean(1, keepdims=True)
+    factors = selection.init(jax.random.key(0))
+    exploit = jax.jit(jax.vmap(selection.exploit, (0, None, None)))
+    keys = jax.random.split(jax.random.key(1), 100)
+    parents, after = jax.device_get(exploit(keys, factors, recent))
+    assert set(parents[:, 0]) == {1, 2}  # whoever it is compared with
+    assert (parents[:, 1:] == [1, 2]).all()
+    moves = after["l2"][:, 0] / np.asarray(factors["l2"])[parents[:, 0]]
+    assert np.isclose(moves[:, None], [1.2, 0.8]).any(1).all()
+    recent[1, -1] = np.nan
+    parents, _ = exploit(keys, factors, recent)
+    assert set(np.asarray(parents)[:, 1].tolist()) == {0, 2}
+    assert set(np.asarray(parents)[:, 0].tolist()) == {0, 2}  # that the failure is no parent
+    nobody = np.where(np.isnan(recent), np.nan, -np.inf)
+    nobody[:, -1] = 0.5  # the first turn: one accuracy each
+    parents, _ = exploit(keys, factors, nobody)
+    assert (np.asarray(parents) == np.arange(3)).all()
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_t_test_of_few_members_is_sound(size):
+    selection = pbt.make(SPACE, population=size, exploit="t_test").selection
+    factors = selection.init(jax.random.key(0))
+    parents, after = selection.exploit(jax.random.key(1), factors, np.full((size, 10), np.nan))
+    np.testing.assert_array_equal(parents, np.arange(size))
+    assert all(np.isfinite(after[name]).all() for name in after)
+
+
+def test_values_stay_shares():
+    """Momentum of 0.9 can rise by 1.11; a factor of 5 becomes that, so that 0.8 then lowers it."""
+    train = tiny.get_config().supernet.train
+    train.label_smoothing = 0.1
+    of_one = Schedule(train, 10).at(0)
+    factors = {name: np.asarray([5, 1], np.float32) for name in ("momentum", "label_smoothing")}
+    lower = hyperparameters.limited(of_one, factors)
+    np.testing.assert_allclose(lower["momentum"], [0.999 / 0.9, 1], rtol=1e-6)
+    np.testing.assert_array_equal(lower["label_smoothing"], [5, 1])
+    values = hyperparameters.multiplied(of_one, {"momentum": lower["momentum"] * np.float32(0.8)})
+    np.testing.assert_allclose(values.momentum, [0.999 * 0.8, 0.72], rtol=1e-6)
+    assert hyperparameters.multiplied(of_one, factors).momentum.max() == np.float32(0.999)
+
+
+def test_each_tunable_field_is_a_number_that_the_step_takes():
+    train = tiny.get_config().supernet.train
+    assert {*hyperparameters.TUNABLE.values()} <= {*HyperParameters._fields}
+    for field in {*hyperparameters.TUNABLE} - {"r"}:
+        assert isinstance(train[field], float)
 
 
 def test_a_schedule_is_traced_back_by_hand():
@@ -288,6 +401,34 @@ def test_resumed_equals_uninterrupted_bit_for_bit(trained, tmp_path):
     assert _rows(tmp_path) == _rows(directory)
 
 
+def test_a_population_by_the_t_test_is_ready_every_other_turn_and_resumes(tmp_path):
+    """It has ten recent accuracies of each member; momentum, too, is tuned."""
+    options = {"population": 3, "exploit": "t_test", "ready": 2, "tunes": ("base_lr", "momentum")}
+    fields = {"supernet__variant_options": tuple(options.items()), "supernet__strategy_every": 2}
+    rates = [1e30, 1, 1]  # the first fails at once
+    whole = _training(tmp_path / "whole", factors=rates, **fields)
+    state = jax.device_get(whole.fit(tmp_path / "whole", seed=1))
+    rows = _rows(tmp_path / "whole")
+    assert set(rows[0]) == {"step", "scores", "parents", "learning_rate", "momentum"}
+    is_own = [row["parents"] == [0, 1, 2] for row in rows]
+    assert is_own[:2] == [True, True]  # the start, and a turn that only evaluates
+    assert not is_own[2]
+    assert all(own for row, own in zip(rows, is_own) if row["step"] % 4)
+    assert (np.asarray(rows[-1]["momentum"]) <= 0.999).all()
+    assert state.sampler_state["recent"].shape == (3, 10)
+    assert np.isfinite(state.sampler_state["recent"]).all()
+    np.testing.assert_array_equal(state.sampler_state["recent"][:, -1], rows[-1]["scores"])
+    with pytest.raises(Stop):
+        _training(tmp_path, factors=rates, wrap=Stopping, **fields).fit(tmp_path, seed=1)
+    again = _training(tmp_path, factors=rates, **fields).fit(tmp_path, seed=1)
+    _assert_equal(state, jax.device_get(again))
+    assert _rows(tmp_path) == rows
+    run = trainings.run_of(*_build(**fields), tmp_path)
+    best = int(np.argmax(rows[-1]["scores"]))
+    [restored] = restoration.restore(run, tmp_path)
+    _assert_equal(restored.params, jax.tree.map(lambda x: x[best], state.params))
+
+
 # -- a whole search -------------------------------------------------------------------------------
 
 
@@ -301,6 +442,10 @@ def test_a_sweep_and_a_report_of_it(trained):
     text = page.write(directory, space).read_text()
     assert "## Found schedule" in text
     assert (directory / "report" / "schedule.png").exists()
+
+
+def _tunes(name):
+    return {"supernet.variant_options": (("tunes", (name,)),)}
 
 
 @pytest.mark.parametrize(
@@ -320,6 +465,22 @@ def test_a_sweep_and_a_report_of_it(trained):
             {"supernet.variant_options": (("perturb", (0.8, 1.2)),)},
             r"perturb=\(0.8, 1.2\) must be two factors, one up and one down",
         ),
+        (_tunes("base_rl"), "supernet.variant_options: tunes='base_rl' .* nearest: 'base_lr'"),
+        (_tunes("warmup_share"), "tunes='warmup_share'"),  # it is no input of the step
+        (
+            _tunes("label_smoothing"),
+            "supernet.train.label_smoothing=0.0 cannot be tuned: a factor leaves it at 0",
+        ),
+        (_tunes("clip_norm"), "supernet.train.clip_norm=0.0 cannot be tuned"),
+        (
+            _tunes("momentum") | {"supernet.train.optimizer": "adamw"},
+            "supernet.train.momentum cannot be tuned: supernet.train.optimizer='adamw'",
+        ),
+        (_tunes("r") | {"supernet.sampler": "fair"}, "'r' cannot be tuned: no path is dropped"),
+        ({"supernet.variant_options": (("exploit", "t-test"),)}, "nearest: 't_test'"),
+        ({"supernet.variant_options": (("explore", "reset"),)}, "explore='reset'"),
+        ({"supernet.variant_options": (("ready", 0),)}, "ready=0 must be 1 or more"),
+        ({"supernet.variant_options": (("resample", 2.0),)}, r"resample=2.0 must be in \[0, 1\]"),
         ({"supernet.sampler": "strategy"}, "'pbt' tunes a population .* choose another"),
         ({"supernet.strategy_every": 31}, "strategy_every=31, but there are only 30 steps"),
     ],

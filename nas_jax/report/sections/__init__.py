@@ -56,7 +56,7 @@ SECTIONS = (
         missing="metrics.jsonl",
         mode="supernet",
     ),
-    Section("Found schedule", schedule.write, ("lineage",)),
+    Section("Found schedule", schedule.write, ("lineage", "networks_lineages")),
     Section("Scores", distribution.write, ("scored",), **_TRIALS),
     Section("The best architectures", best.write, ("scored",), **_TRIALS),
     Section("Score against cost", pareto.write, ("ranked",), **_TRIALS),

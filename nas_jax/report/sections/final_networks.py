@@ -10,10 +10,15 @@ from nas_jax.report.sections.networks import BARS, SIZES, axis, labelled, over_s
 FINAL = """Mean ± sd over the n architectures of a group; seeds are averaged first, and their own
 sd (pooled) stands apart where there are several. All-on is no architecture of the space."""
 
+OF_POPULATIONS = """Each network is the best of a population (retrain.final.pbt). Validation images
+selected it, so it was trained on the training split alone."""
+
 
 def write(results: RunResults) -> str:
     """List accuracies and sizes of the groups of final networks."""
-    return table(results.final, results.ranking_metric.judge)
+    listed = table(results.final, results.ranking_metric.judge)
+    pbt = results.config.get("retrain", {}).get("final", {}).get("pbt")
+    return f"{listed}\n\n{OF_POPULATIONS}" if pbt else listed
 
 
 def table(groups: Mapping[tuple[int, str], list[Network]], judge: str = "accuracy") -> str:
