@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -24,6 +24,31 @@ from nas_jax.strategies import Strategy
 def count_steps(train: ConfigDict, num_images: int) -> int:
     """Count the steps of a `train` section: `num_steps` if given, else `num_epochs`, rounded up."""
     return train.num_steps or math.ceil(train.num_epochs * num_images / train.batch_size)
+
+
+class Turns(NamedTuple):
+    """The turns between the steps of a supernet, of a strategy that draws masks or a population.
+
+    Attributes:
+      every: steps between two turns.
+      rounds: of a turn; each evaluates candidates on the next batch of images.
+      images: validation images that the batches are of.
+    """
+
+    every: int
+    rounds: int
+    images: int
+
+
+def turns_of(config: ConfigDict, num_images: int) -> Turns:
+    """Return the turns of a config; `num_images` are those that the supernet is trained on."""
+    settings, sweep = config.supernet, config.sweep
+    images = settings.strategy_images or sweep.num_images
+    return Turns(
+        every=settings.strategy_every or max(num_images // settings.train.batch_size, 1),
+        rounds=settings.strategy_rounds or images // sweep.batch_size,
+        images=images,
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,6 +83,11 @@ class Run:
     def supernet_steps(self) -> int:
         """The number of steps of the supernet's training."""
         return count_steps(self.config.supernet.train, self.data.num_images("train"))
+
+    @property
+    def turns(self) -> Turns:
+        """The turns between the steps of the supernet, where it has any."""
+        return turns_of(self.config, self.data.num_images("train"))
 
     @property
     def init_key(self) -> jax.Array:

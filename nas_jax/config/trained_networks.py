@@ -108,9 +108,12 @@ def add_supernet(c: ConfigDict) -> None:
     c.supernet.path_dropout.r = 0.1  # a node loses all its k inputs with probability r: r^(1/k)
     c.supernet.path_dropout.schedule = "linear"  # from 0 over the training; "constant", "none"
     c.supernet.path_dropout.rescale = False  # divide by the keep probability; not in the paper
-    # Steps between two rounds of "strategy" or "pbt". A round evaluates sweep.candidates_per_batch
+    # Steps between two turns of "strategy" or "pbt"; 0: an epoch, the batches that the training
+    # images fill. A turn is one or more rounds: each evaluates sweep.candidates_per_batch
     # architectures on the next sweep.batch_size validation images.
     c.supernet.strategy_every = 5
+    c.supernet.strategy_rounds = 1  # of a turn of "strategy"; 0: as many as there are such batches
+    c.supernet.strategy_images = 0  # validation images of the rounds; 0: those of sweep.num_images
     # Whether the gradient of an op is the mean over the ghost batches that use it, not over all: a
     # rarely used op then learns as fast as others. Not in the paper.
     c.supernet.per_use_gradients = False
@@ -130,7 +133,9 @@ _SUPERNET = {
     "supernet.variant": one_of("none", "smash", "morphnet", "pbt", or_of="variants"),
     "supernet.path_dropout.r": SHARE,
     "supernet.path_dropout.schedule": one_of("linear", "constant", "none"),
-    "supernet.strategy_every": at_least(1),
+    "supernet.strategy_every": at_least(0),
+    "supernet.strategy_rounds": at_least(0),
+    "supernet.strategy_images": at_least(0),
     **within("supernet.train", _TRAIN),
 }
 

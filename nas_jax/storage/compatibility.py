@@ -29,6 +29,8 @@ ABSENT = {
     "data.split_seed": 0,
     "data.memory_gb": 4.0,
     "supernet.other_data": False,
+    "supernet.strategy_rounds": 1,
+    "supernet.strategy_images": 0,
     "supernet.variant": "none",
     "supernet.remat": "none",
     "supernet.variant_options": [],  # as JSON has it

@@ -2,10 +2,22 @@
 
 The controller learns by REINFORCE from their scores. With `supernet.sampler` "strategy" the
 supernet is trained on architectures that the controller draws, and the controller is trained on
-validation batches in between. The sweep then goes on with that controller.
+validation batches in between. The sweep then goes on with that controller. The defaults are those
+that work in short searches; `configs/enas.py` has the paper's values and schedule.
+
+Differs from the paper in:
+
+- A Choice is one decision with its own layers; the paper's controller attends to earlier nodes.
+- The supernet draws an architecture for each ghost batch; the paper's for each batch. With
+  `supernet.train.ghost_batch_size` equal to `batch_size` it is the same.
+- The first logits are zero, unless `init_range` is given.
+- Nothing rewards or punishes a number of skips, as the paper does in its macro space.
+- Where the paper is silent (decay and order of the baseline, Adam's decay and epsilon,
+  architectures of a step) options have the values of its published code.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -13,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from nas_jax import naming
 from nas_jax.spaces import Space
 from nas_jax.strategies.base import Strategy, check_range
 
@@ -67,17 +80,38 @@ def make(
     baseline_decay: float = 0.95,
     temperature: float = 5.0,
     bound: float = 2.5,
+    reward_entropy: float = 0.0,
+    baseline: str = "round",
+    b1: float = 0.9,
+    epsilon: float = 1e-8,
+    init_range: float = 0.0,
 ) -> Strategy:
-    """Make REINFORCE with a moving-average baseline and an entropy bonus; a tell is a step of Adam.
+    """Make REINFORCE with a moving-average baseline; a tell is a step of Adam.
 
     The paper's learning rate is 0.00035, for many more steps than most sweeps have rounds.
+
+    Entropy keeps the policy from settling too soon. With `entropy` the gradient of the policy's
+    entropy is added to REINFORCE's. With `reward_entropy` the entropy of an architecture's
+    decisions is added to its score, as in the paper: `reward = score + reward_entropy * entropy`,
+    without a gradient of its own.
+
+    The baseline is subtracted from the rewards. "round": it begins with the first round's mean, and
+    moves after a round by the mean of that. "each": it begins with 0, and moves by every reward in
+    turn, before that reward is weighed, as in the published code. So a reward is weighed by
+    `baseline_decay` times its difference from the baseline before.
 
     Args:
       space: to search in.
       hidden, temperature, bound: of `Controller`; the last two are the paper's.
       learning_rate: of Adam.
-      entropy: weight of the entropy in nats; scores are in [0, 1].
-      baseline_decay: of the moving average of mean scores.
+      entropy: weight of the bonus; the entropy is in nats, scores are in [0, 1].
+      baseline_decay: of the moving average; published: 0.99.
+      reward_entropy: weight of the entropy in the reward; the paper's is 0.1.
+      baseline: "round" or "each".
+      b1: decay of Adam's mean of gradients; published: 0.
+      epsilon: of Adam; published: 0.001.
+      init_range: the first parameters are uniform within plus and minus this, the paper's 0.1; 0:
+        the logits are zero, so that the first architectures are uniform.
 
     State: parameters, Adam's state, float32 baseline, and the number of tells, int32.
 
@@ -85,11 +119,16 @@ def make(
     """
     check_range(1, None, hidden=hidden)
     check_range(0, None, learning_rate=learning_rate, entropy=entropy, bound=bound)
-    check_range(0, 1, baseline_decay=baseline_decay)
+    check_range(0, None, reward_entropy=reward_entropy, init_range=init_range)
+    check_range(0, 1, baseline_decay=baseline_decay, b1=b1)
     check_range(1e-6, None, temperature=temperature)
+    check_range(1e-12, None, epsilon=epsilon)
+    naming.check("config.sweep.options: baseline", baseline, BASELINES)
     sizes = tuple(choice.num_subsets for choice in jax.tree.leaves(space.choices))
     controller = Controller(sizes, hidden, temperature, bound)
-    enas = _Enas(space, controller, optax.adam(learning_rate), entropy, baseline_decay)
+    adam = optax.adam(learning_rate, b1, eps=epsilon)
+    weigh = functools.partial(BASELINES[baseline], decay=baseline_decay)
+    enas = _Enas(space, controller, adam, weigh, entropy, reward_entropy, init_range)
     return Strategy(enas.init, enas.ask, enas.tell)
 
 
@@ -100,11 +139,19 @@ class _Enas:
     space: Space
     controller: Controller
     adam: optax.GradientTransformation
+    weigh: Callable
     entropy: float
-    baseline_decay: float
+    reward_entropy: float
+    init_range: float
 
     def init(self, key):
         params = self.controller.init(key, lambda d, logits: jnp.int32(0))["params"]
+        if self.init_range:
+            leaves, form = jax.tree.flatten(params)
+            keys = jax.random.split(key, len(leaves))
+            span = {"minval": -self.init_range, "maxval": self.init_range}
+            drawn = [jax.random.uniform(k, x.shape, **span) for k, x in zip(keys, leaves)]
+            params = form.unflatten(drawn)
         return {
             "params": params,
             "adam": self.adam.init(params),
@@ -127,22 +174,28 @@ class _Enas:
         return self.controller.apply({"params": params}, choose)[0]
 
     def tell(self, state, archs, scores):
-        scores = jnp.asarray(scores, jnp.float32)
-        is_score = ~jnp.isnan(scores)
-        count = jnp.maximum(jnp.sum(is_score), 1)
-        mean = jnp.sum(jnp.where(is_score, scores, 0)) / count
-        baseline = jnp.where(state["told"] == 0, mean, state["baseline"])
-        weights = jnp.where(is_score, scores - baseline, 0) / count
         decisions = self.space.to_decisions(archs)
+        rewards = self._rewards(state["params"], decisions, jnp.asarray(scores, jnp.float32))
+        is_score = ~jnp.isnan(rewards)
+        count = jnp.maximum(jnp.sum(is_score), 1)
+        advantages, baseline = self.weigh(rewards, state["baseline"], state["told"] == 0)
+        weights = jnp.where(is_score, advantages, 0) / count
         grads = jax.grad(self._loss)(state["params"], decisions, weights)
         updates, moments = self.adam.update(grads, state["adam"], state["params"])
         new = {
             "params": optax.apply_updates(state["params"], updates),
             "adam": moments,
-            "baseline": self.baseline_decay * baseline + (1 - self.baseline_decay) * mean,
+            "baseline": baseline,
             "told": state["told"] + 1,
         }
         return jax.tree.map(lambda a, b: jnp.where(jnp.any(is_score), a, b), new, state)
+
+    def _rewards(self, params, decisions, scores):
+        """Add the entropy of each architecture's decisions to its score, float32 [n]."""
+        if not self.reward_entropy:
+            return scores
+        entropies = jax.vmap(lambda row: _of_decisions(params, self.controller, row)[1])(decisions)
+        return scores + self.reward_entropy * entropies
 
     def _loss(self, params, decisions, weights):
         value, bonus = objective(params, self.controller, decisions, weights)
@@ -162,8 +215,39 @@ def objective(params, controller, decisions, weights):
       weights: float32 [n].
     """
 
-    def of_one(decisions):
-        return controller.apply({"params": params}, lambda d, logits: decisions[d])[1:]
-
-    log_p, entropy = jax.vmap(of_one)(decisions)
+    of_each = jax.vmap(functools.partial(_of_decisions, params, controller))
+    log_p, entropy = of_each(decisions)
     return jnp.sum(weights * log_p), jnp.mean(entropy)
+
+
+def _of_decisions(params, controller, decisions):
+    """Return the log probability [] and the entropy [] of the decisions int32 [D] of one."""
+    return controller.apply({"params": params}, lambda d, logits: decisions[d])[1:]
+
+
+# -- baselines: (rewards [n], NaN for a failure; baseline []; whether it is the first round; decay)
+# -> (advantages [n], next baseline []) ------------------------------------------------------------
+
+
+def _of_round(rewards, baseline, is_first, *, decay):
+    """Weigh a round by the baseline so far, then move that by the round's mean."""
+    is_reward = ~jnp.isnan(rewards)
+    count = jnp.maximum(jnp.sum(is_reward), 1)
+    mean = jnp.sum(jnp.where(is_reward, rewards, 0)) / count
+    baseline = jnp.where(is_first, mean, baseline)
+    return rewards - baseline, decay * baseline + (1 - decay) * mean
+
+
+def _of_each(rewards, baseline, is_first, *, decay):
+    """Move the baseline by each reward in turn, and weigh that by the baseline it made."""
+
+    def move(baseline, reward):
+        moved = baseline - (1 - decay) * (baseline - reward)
+        baseline = jnp.where(jnp.isnan(reward), baseline, moved)
+        return baseline, reward - baseline
+
+    baseline, advantages = jax.lax.scan(move, baseline, rewards)
+    return advantages, baseline
+
+
+BASELINES = {"round": _of_round, "each": _of_each}

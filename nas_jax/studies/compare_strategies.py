@@ -1,7 +1,7 @@
 """Search strategies at the same budget: supernet, search, and the best trained alone."""
 
 from nas_jax.report import analysis, figures, markdown, results
-from nas_jax.run import count_steps
+from nas_jax.run import count_steps, turns_of
 from nas_jax.training import variants
 
 TITLE = "Search strategies compared"
@@ -84,12 +84,14 @@ def _gain(accuracies, reference):
 def _budget(study, config):
     """Count for one search: images trained on, candidates, images evaluated on, all images."""
     sweep, train = config.sweep, config.supernet.train
-    steps = count_steps(train, study.store.data.num_images("train"))
+    num_images = study.store.data.num_images("train")
+    steps = count_steps(train, num_images)
     selection = variants.of(config.supernet, study.space).selection
     members = selection.size if selection else 1
     num_evaluated = 0  # candidates that a controller or a population learns from
     if config.supernet.sampler == "strategy" or members > 1:
-        rounds = steps // config.supernet.strategy_every
+        turns = turns_of(config, num_images)
+        rounds = steps // turns.every * (1 if members > 1 else turns.rounds)
         num_evaluated = rounds * sweep.candidates_per_batch * members
     trained = members * steps * train.batch_size
     evaluated = sweep.num_candidates * sweep.num_images + num_evaluated * sweep.batch_size

@@ -44,6 +44,8 @@ _NO_EVALUATION += ("num_candidates", "inherit")  # fields of `sweep` that decide
 _NO_DIVERGENCE = (*_NO_EVALUATION, "num_images", "batch_size")
 _NO_TRAINING = ("score", "kl", "bn", "calibration_images", "num_checkpoints")
 _NO_TRAINING += ("num_candidates", "inherit")  # nor a training that depends on the strategy
+# Decide nothing where no strategy draws masks, and no population is trained.
+_TURNS = tuple(f"supernet.strategy_{name}" for name in ("every", "rounds", "images"))
 # Decides evaluations alone: training and test read all images of a split.
 ORDER = "data.shuffle_seed"
 
@@ -89,7 +91,7 @@ class Store:
         methods = compatibility.mended(config.space.name, config.supernet.sampler)
         methods |= compatibility.in_pool(config)
         if (config.supernet.variant, config.supernet.sampler == "strategy") == ("none", False):
-            parts = _parts(config, names, without=(ORDER, "supernet.strategy_every"))
+            parts = _parts(config, names, without=(ORDER, *_TURNS))
             return self._folder("supernets", parts | methods)
         parts = _parts(config, names) | {"sweep": _sweep_parts(config, _NO_TRAINING)}
         return self._folder("supernets", parts | methods, order=self.data.order)

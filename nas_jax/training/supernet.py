@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nas_jax import naming, plugins, strategies
 from nas_jax.costs import params_flops
@@ -55,7 +56,7 @@ def check(run: Run) -> None:
     """Check that the training of the supernet leaves what the sweep needs.
 
     Raises: ValueError if it would save fewer checkpoints than `sweep.num_checkpoints`, or has fewer
-      steps than `supernet.strategy_every`; or if a hyper-parameter cannot be tuned.
+      steps than there are between two turns; or if a hyper-parameter cannot be tuned.
     """
     config = run.config
     if not needs_supernet(config.sweep.score):
@@ -72,10 +73,28 @@ def check(run: Run) -> None:
             f"config.sweep.num_checkpoints={asked}, but a training of {total} steps with "
             f"checkpoint_every={every} saves {saved}; lower one of the two"
         )
-    if has_turns(run) and config.supernet.strategy_every > total:
+    if has_turns(run):
+        _check_turns(run, config.supernet, total)
+
+
+def _check_turns(run, settings, total):
+    (every, _, images), size = run.turns, run.config.sweep.batch_size
+    if every > total:
+        an_epoch = "" if settings.strategy_every else f" (an epoch, of {every} steps)"
         raise ValueError(
-            f"config.supernet.strategy_every={config.supernet.strategy_every}, but there are "
+            f"config.supernet.strategy_every={settings.strategy_every}{an_epoch}, but there are "
             f"only {total} steps: no candidate would be evaluated during them; lower it"
+        )
+    num_valid = run.data.num_images("valid")
+    if images > num_valid or images % size:
+        raise ValueError(
+            f"config.supernet.strategy_images={images} must be a multiple of sweep.batch_size="
+            f"{size}, and at most the {num_valid} images of the validation split"
+        )
+    if run.variant.selection and settings.strategy_rounds != 1:
+        raise ValueError(
+            f"config.supernet.strategy_rounds={settings.strategy_rounds} is for "
+            "supernet.sampler='strategy'; the turn of a population is one round: 1"
         )
 
 
@@ -134,7 +153,7 @@ def _population(run, task, devices):
         jax.device_get(selection.init(run.init_key)),
         judge=_judge(task.net, augment.standardiser(run.data), run.config.metric),
         examine=_Examination(run, functools.partial(_ask, run, strategy)),
-        every=config.strategy_every,
+        every=run.turns.every,
         total=run.supernet_steps,
         tunes_r=drops_paths(run),
         one_by_one=task.net.execution == "switch",
@@ -191,11 +210,11 @@ class StrategySampler:
 
 
 class StrategyTurn:
-    """The turn that evaluates a round of candidates, and tells the strategy their accuracies."""
+    """The turn that evaluates rounds of candidates, and tells the strategy their accuracies."""
 
     def __init__(self, run: Run, net: Any, devices: Sequence[jax.Device] | None = None):
         self._strategy, self._devices = run.strategy, devices
-        self._every = run.config.supernet.strategy_every
+        self._turns = run.turns
         prepare = augment.standardiser(run.data)
         self._count = accuracy.compiled_correct(
             net, prepare=prepare, devices=devices, metric=run.config.metric
@@ -204,21 +223,27 @@ class StrategyTurn:
         self._examine = _Examination(run, functools.partial(_ask, run, run.strategy))
 
     def is_due(self, step: int) -> bool:
-        """Say whether a round comes after this step."""
-        return step % self._every == 0
+        """Say whether the rounds come after this step."""
+        return step % self._turns.every == 0
 
     def __call__(self, step, state, root):
-        """Evaluate a round of candidates, and tell the strategy their accuracies."""
-        of_strategy = jax.device_get(state.sampler_state)
-        key = rng.stream(root, "strategy", step)
-        archs, images, labels = self._examine(key, step, of_strategy)
-        part = distributed.part(archs, self._devices)
-        correct = self._count({"params": state.variables["params"]}, {}, images, labels, part)
-        answers = distributed.whole(correct, self._devices)
-        accuracies = class_metrics.of_answers(self._metric, answers, len(labels))
-        of_strategy = self._strategy.tell(of_strategy, archs, accuracies)
+        """Evaluate each round of candidates, and tell the strategy their accuracies."""
+        of_strategy, means = jax.device_get(state.sampler_state), []
+        first, params = rng.stream(root, "strategy", step), state.variables["params"]
+        for number in range(self._turns.rounds):
+            key = jax.random.fold_in(first, number) if number else first
+            archs, images, labels = self._examine(key, step, of_strategy, number)
+            accuracies = self._evaluate(params, archs, images, labels)
+            of_strategy = self._strategy.tell(of_strategy, archs, accuracies)
+            means.append(accuracies.mean())
         of_strategy = distributed.replicate(of_strategy, self._devices)
-        return state._replace(sampler_state=of_strategy), {"asked_accuracy": accuracies.mean()}
+        return state._replace(sampler_state=of_strategy), {"asked_accuracy": np.mean(means)}
+
+    def _evaluate(self, params, archs, images, labels):
+        part = distributed.part(archs, self._devices)
+        correct = self._count({"params": params}, {}, images, labels, part)
+        answers = distributed.whole(correct, self._devices)
+        return class_metrics.of_answers(self._metric, answers, len(labels))
 
 
 def _ask(run, strategy, key, state):
@@ -230,16 +255,17 @@ def _ask(run, strategy, key, state):
 class _Examination:
     """Asks for a round of candidates, and takes the validation batch to evaluate them on.
 
-    Called with (key, step, state of the strategy), it returns (masks [n, k], images, labels). The
-    batches follow each other from turn to turn, and begin again after the last.
+    Called with (key, step, state of the strategy, number of the round in its turn), it returns
+    (masks [n, k], images, labels). The batches follow each other from round to round, and begin
+    again after the last.
     """
 
     def __init__(self, run, ask: Callable):
-        self._ask, self._every = ask, run.config.supernet.strategy_every
-        self._size, self._num_images = run.config.sweep.batch_size, run.config.sweep.num_images
-        self._images, self._labels = run.data.fixed("valid", self._num_images)
+        self._ask, self._turns, self._size = ask, run.turns, run.config.sweep.batch_size
+        self._images, self._labels = run.data.fixed("valid", self._turns.images)
 
-    def __call__(self, key, step, state=()):
-        first = step // self._every * self._size % self._num_images
+    def __call__(self, key, step, state=(), number=0):
+        count = step // self._turns.every * self._turns.rounds + number
+        first = count * self._size % self._turns.images
         batch = slice(first, first + self._size)
         return self._ask(key, state), self._images[batch], self._labels[batch]

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas_jax import strategies
+from configs import enas as enas_config
+from nas_jax import run, strategies
 from nas_jax.spaces.base import Space
 from nas_jax.spaces.choices import Choice
 from nas_jax.strategies import enas
@@ -170,3 +171,154 @@ def test_the_controller_converges_on_a_bandit():
     arms = np.asarray(space.to_decisions(strategy.ask(jax.random.key(999), state, 200)))
     assert (arms == 3).mean() > 0.7
     assert 0.7 < state["baseline"] < 1
+
+
+# -- the published form ---------------------------------------------------------------------------
+
+
+def test_the_paper_s_values_and_those_of_its_code():
+    """Pham et al., sections 2.2 and 3.2; the code's Adam and baseline."""
+    options = dict(enas_config.PAPER)
+    assert (options["hidden"], options["learning_rate"]) == (100, 0.00035)
+    assert (options["temperature"], options["bound"], options["init_range"]) == (5.0, 2.5, 0.1)
+    assert (options["entropy"], options["reward_entropy"]) == (0.0, 0.1)
+    code = {"baseline": "each", "baseline_decay": 0.99, "b1": 0.0, "epsilon": 0.001}
+    assert dict(enas_config.CODE) == code
+
+
+@pytest.mark.parametrize("variant", ["", "digits"])
+def test_the_config_has_the_paper_s_schedule(variant):
+    """An architecture for a batch; the controller learns after each epoch, from other images than
+    the batch that picks the best of ten."""
+    config = enas_config.get_config(variant)
+    train, supernet, sweep = config.supernet.train, config.supernet, config.sweep
+    assert train.batch_size == train.ghost_batch_size
+    assert (sweep.num_candidates, sweep.candidates_per_batch) == (10, 10)  # none is told between
+    assert sweep.num_images == sweep.batch_size == 128
+    assert supernet.sampler == "strategy"
+    if not variant:
+        turns = run.turns_of(config, 45_000)
+        assert turns == (351, 200, 4992)
+        assert turns.rounds * sweep.candidates_per_batch == 2000
+        assert train.base_lr * train.batch_size / 1024 == 0.05
+        assert (train.num_epochs, train.momentum, train.nesterov, train.l2) == (
+            310,
+            0.9,
+            True,
+            1e-4,
+        )
+
+
+def test_an_epoch_and_its_rounds_follow_from_split_and_batch_size():
+    config = enas_config.get_config("digits")
+    config.supernet.strategy_rounds, config.supernet.train.batch_size = 0, 64
+    config.supernet.strategy_images, config.sweep.batch_size = 0, 100
+    config.sweep.num_images = 300
+    assert run.turns_of(config, 1000) == (15, 3, 300)  # 15.6 batches of 64; 3 of 100
+    config.supernet.strategy_every = 4
+    assert run.turns_of(config, 1000).every == 4
+
+
+def _published(space, **options):
+    options = dict(enas_config.PAPER + enas_config.CODE) | {"init_range": 0.0} | options
+    strategy = strategies.compiled(enas.make(space, **options))
+    return strategy, strategy.init(jax.random.key(0))
+
+
+def test_a_step_of_the_published_form_by_hand():
+    """Of two arms at zero logits: probabilities of 1/2, an entropy of log 2.
+
+    Rewards are 0.5 + 0.1 log 2, 0.9 + 0.1 log 2. The baseline rises from 0 by a hundredth of the
+    difference, twice; each reward is weighed by the baseline that it has moved. The logit of an arm
+    is 2.5 tanh(bias / 5), so its slope in the bias is 1/2, and that of log p is 1/2 - 1/4 * 2 of it.
+    """
+    space = Bandit(2)
+    strategy, state = _published(space)
+    arms = space.from_decisions(jnp.asarray([[0], [1]]))
+    told = strategy.tell(state, arms, np.asarray([0.5, 0.9]))
+    rewards = np.asarray([0.5, 0.9]) + 0.1 * math.log(2)
+    first = 0.01 * rewards[0]
+    second = first + 0.01 * (rewards[1] - first)
+    assert told["baseline"] == pytest.approx(second, rel=1e-5)
+    advantages = rewards - [first, second]
+    np.testing.assert_allclose(advantages[0], 0.99 * rewards[0], rtol=1e-6)
+    # d log p(0) / d bias(0) = 1/2 (1 - 1/2), d log p(1) / d bias(0) = -1/2 1/2; the mean of two.
+    slope = 0.25 * (advantages[0] - advantages[1]) / 2
+    step = 0.00035 * slope / (abs(slope) + 0.001)  # of Adam: no mean of gradients, epsilon 0.001
+    bias = told["params"]["Dense_0"]["bias"]
+    np.testing.assert_allclose(bias, [step, -step], rtol=1e-4)
+    assert int(told["told"]) == 1
+
+
+def test_the_reward_s_entropy_favours_what_is_uncertain():
+    """Both arms of the first Choice score alike; only after arm 1 is the second one uncertain.
+
+    So the architectures that begin with arm 1 have the higher reward, and become likelier; with the
+    sign turned they would become rarer.
+    """
+    space = Bandit(2, 2)
+    strategy, state = _published(space, hidden=8, learning_rate=0.01)
+    _, biased = _biased(space)
+    state = state | {"params": biased["params"]}
+    probabilities = _policy(space, state).reshape(2, 2)
+    given = probabilities / probabilities.sum(1, keepdims=True)
+    entropies = -(given * np.log(given)).sum(1)
+    assert abs(entropies[0] - entropies[1]) > 0.01  # else nothing is tested
+    uncertain = int(np.argmax(entropies))
+    archs = space.from_decisions(_every((2, 2)))
+    # Weighed by its own baseline: told often enough that it is near the mean reward.
+    state = state | {"baseline": jnp.float32(0.7 + 0.1 * _mean_entropy(probabilities))}
+    told = strategy.tell(state, archs, np.full(4, 0.7))
+    after = _policy(space, told).reshape(2, 2).sum(1)
+    assert after[uncertain] > probabilities.sum(1)[uncertain]
+
+
+def _mean_entropy(probabilities):
+    """Of the decisions of an architecture, over all four: the first's entropy is common to all."""
+    first = probabilities.sum(1)
+    given = probabilities / first[:, None]
+    return float(-(first * np.log(first)).sum() + (-(given * np.log(given)).sum(1)).mean())
+
+
+def test_the_published_baseline_skips_failures():
+    space = Bandit(2)
+    strategy, state = _published(space)
+    arms = space.from_decisions(jnp.asarray([[0], [1], [0]]))
+    told = strategy.tell(state, arms, np.asarray([np.nan, 0.8, np.nan]))
+    reward = 0.8 + 0.1 * math.log(2)
+    assert told["baseline"] == pytest.approx(0.01 * reward, rel=1e-5)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(told))
+    bias = np.asarray(told["params"]["Dense_0"]["bias"])
+    assert bias[1] > 0 > bias[0]
+
+
+def test_what_scores_below_the_published_baseline_becomes_rarer():
+    """However good it is: without its baseline every score would make an arm likelier."""
+    space = Bandit(2)
+    strategy, state = _published(space, learning_rate=0.01)
+    arm = space.from_decisions(jnp.asarray([[0]]))
+    for score, sign in ((0.5, -1), (0.9, 1)):
+        start = state | {"baseline": jnp.float32(0.7 + 0.1 * math.log(2))}
+        told = strategy.tell(start, arm, np.asarray([score]))
+        assert np.sign(told["params"]["Dense_0"]["bias"][0]) == sign
+
+
+def test_the_first_parameters_are_in_their_range():
+    strategy, state = _published(Bandit(5, 4), init_range=0.1)
+    leaves = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state["params"])])
+    assert 0.099 < abs(leaves).max() <= 0.1
+    assert abs(leaves.mean()) < 0.002
+    np.testing.assert_allclose(leaves.std(), 0.1 / math.sqrt(3), rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"baseline": "none"}, "sweep.options: baseline='none'"),
+        ({"reward_entropy": -0.1}, "reward_entropy=-0.1 must be 0 or more"),
+        ({"b1": 1.5}, r"b1=1.5 must be in \[0, 1\]"),
+    ],
+)
+def test_what_cannot_be_is_said(options, message):
+    with pytest.raises(ValueError, match=message):
+        enas.make(Bandit(2), **options)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from configs import enas as enas_config
 from tests import trainings
 from tests.configs import tiny
 
@@ -19,6 +20,18 @@ KINDS = {
         "sweep.strategy": "enas",
         "sweep.options": (("learning_rate", 0.1), ("hidden", 8)),
     },
+    # A turn has as many rounds as there are batches of 64 in 128 images: two.
+    "published controller": trainings.SMALL
+    | {
+        "supernet.sampler": "strategy",
+        "supernet.strategy_every": 6,
+        "supernet.strategy_rounds": 0,
+        "supernet.strategy_images": 128,
+        "sweep.num_images": 64,
+        "sweep.num_candidates": 8,
+        "sweep.strategy": "enas",
+        "sweep.options": (*enas_config.PAPER[1:], *enas_config.CODE, ("hidden", 8)),
+    },
     "smash": trainings.SMALL
     | {
         "supernet.train.base_lr": 0.3,  # larger ones let rounding errors grow
@@ -30,6 +43,7 @@ KINDS = {
     "morphnet": trainings.SMALL
     | {"supernet.variant": "morphnet", "supernet.variant_options": (("strength", 8.0),)},
 }
+CONTROLLERS = {"controller": (10, 1), "published controller": (3, 2)}  # turns, rounds of each
 NUMBERS = {"loss", "accuracy", "l2", "penalty", "asked_accuracy"}
 
 
@@ -63,7 +77,7 @@ def test_one_device_equals_eight(whole, tmp_path):
         assert ours.keys() == theirs.keys() > {"loss", "accuracy", "l2"}
         for name in NUMBERS & ours.keys():
             np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=atol)
-    if kind == "controller":
+    if kind in CONTROLLERS:
         baselines = (float(state.sampler_state["baseline"]) for state in (one, eight))
         np.testing.assert_allclose(*baselines, atol=1e-3)
     if kind == "path_dropout":
@@ -74,8 +88,10 @@ def test_one_device_equals_eight(whole, tmp_path):
 def test_what_each_kind_logs(whole):
     kind, state, rows = whole
     asked = [row["asked_accuracy"] for row in rows if "asked_accuracy" in row]
-    if kind == "controller":
-        assert int(state.sampler_state["told"]) == len(asked) == 10
+    if kind in CONTROLLERS:
+        turns, rounds = CONTROLLERS[kind]
+        assert len(asked) == turns
+        assert int(state.sampler_state["told"]) == turns * rounds
         assert all(0 <= accuracy <= 1 for accuracy in asked)
     else:
         assert not asked
