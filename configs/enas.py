@@ -7,8 +7,9 @@
 The values are those of Pham et al. (ICML 2018), and of its published code where the paper is
 silent. After each epoch of the supernet the controller has 2,000 architectures, as in the paper:
 200 steps of ten each (the published code's cells: 30 steps of ten). At the end it draws ten
-architectures, and the best of them on one validation batch is trained alone. The learning rate falls
-along one cosine to 0; the paper's restarts four times, each time twice as long, and ends at 0.001.
+architectures, and the best of them on one validation batch is trained alone. The learning rate
+falls along one cosine to 0; the paper's restarts four times, each time twice as long, and ends at
+0.001.
 """
 
 from nas_jax import config as config_lib

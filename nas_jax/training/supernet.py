@@ -146,7 +146,7 @@ def _task(run, devices):
 
 
 def _population(run, task, devices):
-    config, selection = run.config.supernet, run.variant.selection
+    selection = run.variant.selection
     strategy = strategies.compiled(random_search.make(run.space))  # its state is ()
     return Population(
         selection,
