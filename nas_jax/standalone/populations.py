@@ -27,7 +27,7 @@ from nas_jax.runtime import distributed, rng
 from nas_jax.spaces import Space
 from nas_jax.standalone import evaluation
 from nas_jax.training import population, variants
-from nas_jax.training.hyperparameters import check_tuned
+from nas_jax.training.hyperparameters import check_tunable
 from nas_jax.training.loop import Task, Training
 from nas_jax.training.population import Population
 from nas_jax.training.train_step import TrainState
@@ -75,7 +75,7 @@ def check(run: Run) -> None:
             f"config.retrain.compile='together', but {FIELD} trains each network as a population; "
             "use 'each' or 'auto'"
         )
-    check_tuned(chosen.tunes, settings.train, "retrain.final.train")
+    check_tunable(chosen.tunes, settings.train, "retrain.final.train")
     most = data.num_images(SPLIT)
     if settings.train.batch_size > most:
         raise ValueError(

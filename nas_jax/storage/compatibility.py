@@ -175,10 +175,10 @@ def mended(space: str, sampler: str = "", evaluator: str = "") -> dict[str, str]
     return versions
 
 
-def in_pool(config: Mapping) -> dict[str, str]:
-    """Name the version of each method of a supernet, other than `mended`, for ids of a pool.
+def of_variant(config: Mapping) -> dict[str, str]:
+    """Name the version of a training variant, for the ids of a study's store.
 
-    Populations had other defaults: supernets of then are left alone.
+    Populations had other defaults once: supernets of then are not those of today's config.
 
     Args:
       config: with the section `supernet`.

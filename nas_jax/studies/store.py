@@ -89,7 +89,7 @@ class Store:
         """Return the folder of a config's supernet, trained or not."""
         names = ("seed", *SHARED, "supernet")
         methods = compatibility.mended(config.space.name, config.supernet.sampler)
-        methods |= compatibility.in_pool(config)
+        methods |= compatibility.of_variant(config)
         if (config.supernet.variant, config.supernet.sampler == "strategy") == ("none", False):
             parts = _parts(config, names, without=(ORDER, *_TURNS))
             return self._folder("supernets", parts | methods)
@@ -183,7 +183,7 @@ class Store:
         sampler, evaluator = config.supernet.sampler, config.sweep.score
         parts = _parts(config, ("seed", "table", *SHARED, "supernet", "sweep"))
         parts |= compatibility.mended(config.space.name, sampler, evaluator)
-        parts |= compatibility.in_pool(config)
+        parts |= compatibility.of_variant(config)
         table = tabular.digest(config.table)
         return self._folder("searches", parts, order=self.data.order, table=table)
 

@@ -129,7 +129,7 @@ def limited(of_one: HyperParameters, factors: Mapping[str, np.ndarray]) -> dict[
     }
 
 
-def check_tuned(
+def check_tunable(
     names: Sequence[str], train: ConfigDict, section: str, dropout: ConfigDict | None = None
 ) -> None:
     """Check that a factor on each of these fields changes the training.

@@ -18,7 +18,7 @@ from nas_jax.oneshot import accuracy, class_metrics, path_samplers
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
 from nas_jax.strategies import random_search
-from nas_jax.training.hyperparameters import check_tuned
+from nas_jax.training.hyperparameters import check_tunable
 from nas_jax.training.loop import Task, Training
 from nas_jax.training.population import Population
 
@@ -64,7 +64,7 @@ def check(run: Run) -> None:
     if run.variant.selection:
         dropout = config.supernet.path_dropout if drops_paths(run) else None
         tunes = run.variant.selection.tunes
-        check_tuned(tunes, config.supernet.train, "supernet.train", dropout)
+        check_tunable(tunes, config.supernet.train, "supernet.train", dropout)
     every, asked = config.supernet.train.checkpoint_every, config.sweep.num_checkpoints
     total = run.supernet_steps
     saved = math.ceil(total / (every or total))

@@ -72,33 +72,43 @@ def make(
     check_range(1, None, population=population, spread=spread, ready=ready)
     check_range(0, 0.5, share=share)
     check_range(0, 1, resample=resample)
-    naming.check(f"{OPTIONS}: exploit", exploit, ("truncation", "t_test"))
-    naming.check(f"{OPTIONS}: explore", explore, ("perturb", "resample"))
+    _check_names(exploit, explore, tunes)
     _check_perturb(perturb)
-    for name in tunes:
-        naming.check(f"{OPTIONS}: tunes", name, TUNABLE)
     names = tuple(dict.fromkeys(TUNABLE[name] for name in tunes or DEFAULT))
-    # Rounded first: 0.2 * 35 is a little above 7.
-    count = min(math.ceil(round(share * population, 6)), population // 2)
     first = functools.partial(_log_uniform, names=names, spread=spread, size=population)
     explores = {
         "perturb": functools.partial(_perturbed, moves=tuple(perturb)),
         "resample": functools.partial(_resampled, first=first, probability=resample),
     }
-    chosen = {"truncation": functools.partial(_truncation, count=count), "t_test": _t_test}[exploit]
-
-    def select(key, factors, accuracies):
-        draw_key, explore_key = jax.random.split(key)
-        parents, is_replaced = chosen(draw_key, jnp.asarray(accuracies, jnp.float32))
-        inherited = {name: factors[name][parents] for name in names}
-        explored = explores[explore](explore_key, inherited)
-        return parents, {
-            name: jnp.where(is_replaced, explored[name], inherited[name]) for name in names
-        }
-
+    # Rounded first: 0.2 * 35 is a little above 7.
+    count = min(math.ceil(round(share * population, 6)), population // 2)
+    exploits = {"truncation": functools.partial(_truncation, count=count), "t_test": _t_test}
+    select = functools.partial(_select, names, exploits[exploit], explores[explore])
     recent = RECENT if exploit == "t_test" else 1
-    selection = Selection(population, first, select, recent, ready, tuple(tunes))
-    return TrainingVariant(selection=selection)
+    return TrainingVariant(
+        selection=Selection(population, first, select, recent, ready, tuple(tunes))
+    )
+
+
+def _select(names, exploit, explore, key, factors, accuracies):
+    """Return the parents int32 [M], and the next factors: as of `Selection.exploit`.
+
+    The order of the names decides which factor gets which random number.
+    """
+    exploit_key, explore_key = jax.random.split(key)
+    parents, is_replaced = exploit(exploit_key, jnp.asarray(accuracies, jnp.float32))
+    inherited = {name: factors[name][parents] for name in names}
+    explored = explore(explore_key, inherited)
+    return parents, {
+        name: jnp.where(is_replaced, explored[name], inherited[name]) for name in inherited
+    }
+
+
+def _check_names(exploit, explore, tunes):
+    naming.check(f"{OPTIONS}: exploit", exploit, ("truncation", "t_test"))
+    naming.check(f"{OPTIONS}: explore", explore, ("perturb", "resample"))
+    for name in tunes:
+        naming.check(f"{OPTIONS}: tunes", name, TUNABLE)
 
 
 def _check_perturb(factors):
