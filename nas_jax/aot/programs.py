@@ -18,7 +18,7 @@ from nas_jax.oneshot import accuracy, batch_statistics, schedule
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
 from nas_jax.spaces.params import params_shape
-from nas_jax.standalone import named, retrain, together
+from nas_jax.standalone import named, populations, retrain, together
 from nas_jax.training import supernet
 
 
@@ -262,12 +262,17 @@ def _named(run, devices):
 
 def _alone(run, stage, protocol, text, filters, devices, which):
     train = run.config.retrain[protocol].train
+    members, count = 1, retrain.num_devices(train, devices)
+    if populations.are_asked_for(run.config, protocol):
+        members = populations.size(run.config, run.space, protocol)
+        count = populations.num_devices(members, train, len(devices))
+    many = f"{members} members, " if members > 1 else ""
     return Program(
         f"training step of a network {which}",
         stage,
-        f"{train.batch_size:,} images, F = {filters}",
+        f"{many}{train.batch_size:,} images, F = {filters}",
         retrain.training_of(run, protocol, text, filters, devices).lowered,
-        train.batch_size / retrain.num_devices(train, devices),
+        members * train.batch_size / count,
         field=f"retrain.{protocol}.train.batch_size",
         multiple=train.ghost_batch_size * len(devices),
     )

@@ -100,7 +100,7 @@ def training(run: Run, task: Task, seed: int, devices: Sequence[jax.Device]) -> 
       devices: of this process.
     """
     settings, chosen = run.config.retrain[PROTOCOL], selection(run.config, run.space)
-    devices = devices[: _num_devices(chosen.size, settings.train, len(devices))]
+    devices = devices[: num_devices(chosen.size, settings.train, len(devices))]
     examined = _validation_images(run)
     members = Population(
         chosen,
@@ -117,7 +117,7 @@ def training(run: Run, task: Task, seed: int, devices: Sequence[jax.Device]) -> 
     return Training(task, settings.train, run.data, devices, layout=members)
 
 
-def _num_devices(members, train, available):
+def num_devices(members: int, train: ConfigDict, available: int) -> int:
     """Return the most devices among which the ghost batches of a member divide."""
     groups = train.batch_size // train.ghost_batch_size
     return max(n for n in range(1, available + 1) if groups % (n // math.gcd(members, n)) == 0)

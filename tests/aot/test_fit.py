@@ -97,6 +97,17 @@ def test_a_population_compiles_on_its_grid_of_devices(data):
 
 
 @pytest.mark.system
+def test_so_does_a_population_of_one_network(data):
+    """Of four members on eight devices, two of which share the ghost batches of a member."""
+    pbt = {"retrain.final.pbt": (("population", 4),), "retrain.final.pbt_every": 1}
+    run = build.build_run(config_of(**pbt), "unused", data=data)
+    steps = [one for one in programs.of(run, jax.devices()) if one.stage == "retrain.final"]
+    assert [one.work for one in steps] == ["4 members, 64 images, F = 4"]
+    assert steps[0].images == 4 * 64 / 8
+    assert footprint.of(steps[0], CPU).fits
+
+
+@pytest.mark.system
 def test_a_round_moves_less_by_an_execution_that_skips(data):
     """Of two options each network has one or both, so about a quarter is off."""
 
