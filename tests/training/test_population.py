@@ -483,6 +483,16 @@ def _tunes(name):
         ({"supernet.variant_options": (("resample", 2.0),)}, r"resample=2.0 must be in \[0, 1\]"),
         ({"supernet.sampler": "strategy"}, "'pbt' tunes a population .* choose another"),
         ({"supernet.strategy_every": 31}, "strategy_every=31, but there are only 30 steps"),
+        (
+            {"supernet.strategy_every": 0, "supernet.train.num_steps": 15},
+            r"strategy_every=0 \(an epoch, of 16 steps\), but there are only 15 steps",
+        ),
+        ({"supernet.strategy_rounds": 2}, "strategy_rounds=2 is for supernet.sampler='strategy'"),
+        (
+            {"supernet.strategy_images": 100},
+            "strategy_images=100 must be a multiple of sweep.batch_size=64, and at most the 128",
+        ),
+        ({"supernet.strategy_images": 192}, "strategy_images=192 must be a multiple"),
     ],
 )
 def test_what_cannot_be_is_said(fields, message):
