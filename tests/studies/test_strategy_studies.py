@@ -243,6 +243,7 @@ def test_strategies_have_supernets_of_their_own_only_where_they_train_them(tmp_p
         ("regret", {}, "ranks by 'table'"),
         ("strategies", {"sweep.score": "table"}, "ranks by 'accuracy'"),
         ("strategies", {"sweep.latency.num_archs": 20}, "num_archs must be 0 in a study"),
+        ("strategies", {"retrain.final.pbt": (("population", 2),)}, r"pbt must be \(\) in a study"),
         ("strategies", {"retrain.final.groups.top": 0}, r"groups\.top=0 of every search: 1 or"),
         ("strategies", {"retrain.final.filters": (4, 8)}, r"one width, not of filters=\(4, 8\)"),
         ("widths", {}, r"groups\.tuned=0 must be 1 or more"),
