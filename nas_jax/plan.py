@@ -75,10 +75,12 @@ def _supernet(run):
         return [Part("supernet", f"none: sweep.score={run.config.sweep.score!r} needs none")]
     members = run.variant.selection.size if run.variant.selection else 1
     steps, size, filters = run.supernet_steps, settings.train.batch_size, settings.filters
+    archs = settings.archs_per_step
     all_on = run.network.execution == "masked" or settings.sampler not in _ONE_PATH
-    work = TRAINING * steps * size * _flops(run, filters, all_on) * members
+    work = TRAINING * steps * size * _flops(run, filters, all_on) * members * (archs or 1)
     many = f"{members} supernets, each " if members > 1 else ""
-    what = f"{many}{steps:,} steps of {size} images, F = {filters}, {settings.sampler}"
+    each = f" through {archs} architectures each" if archs else ""
+    what = f"{many}{steps:,} steps of {size} images{each}, F = {filters}, {settings.sampler}"
     return [Part("supernet", what, work)]
 
 

@@ -99,6 +99,13 @@ def add_supernet(c: ConfigDict) -> None:
     # "strategy": sweep.strategy draws them, and learns from accuracies on validation batches. One
     # of your own is "FILE.py:NAME" or "MODULE:NAME", here as for every such name: docs/recipes.md.
     c.supernet.sampler = "path_dropout"
+    # Architectures that all images of a step go through; their gradients are added up.
+    # A step then takes so many times as long. 0: each ghost batch has an architecture of its own,
+    # and images of its own. FairNAS: "fair" and the number of ops; US-Nets: "sandwich" and 4.
+    c.supernet.archs_per_step = 0
+    # With "sandwich" and archs_per_step: the largest architecture learns from labels, the others
+    # from its predictions on the same images (in-place distillation).
+    c.supernet.distillation = False
     # The training variant, see nas_jax/training/variants: "none" is the paper's training; with
     # "smash" a hypernetwork generates weights; with "morphnet" options vanish that are not worth
     # their cost; "pbt" trains a population.
@@ -130,6 +137,7 @@ _SUPERNET = {
     "supernet.sampler": one_of(
         *("path_dropout", "single_path", "fair", "sandwich", "strategy"), or_of="samplers"
     ),
+    "supernet.archs_per_step": at_least(0, most=1000),
     "supernet.variant": one_of("none", "smash", "morphnet", "pbt", or_of="variants"),
     "supernet.path_dropout.r": SHARE,
     "supernet.path_dropout.schedule": one_of("linear", "constant", "none"),

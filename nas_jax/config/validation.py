@@ -186,11 +186,31 @@ def _check_choices(given):
             "on what is not used would grow as it is used less"
         )
     _check_strategy(sweep, given.supernet)
+    _check_same_images(given.supernet)
+
+
+def _check_same_images(supernet):
+    archs, train = supernet.archs_per_step, supernet.train
     groups = train.batch_size // train.ghost_batch_size
-    if given.supernet.sampler == "sandwich" and groups < 3:
+    if supernet.sampler == "sandwich" and archs and archs < 3:
+        raise ValueError(
+            f"config.supernet.archs_per_step={archs}, but sampler='sandwich' needs 3 or more: the "
+            "largest, the smallest and others; or 0"
+        )
+    if supernet.sampler == "sandwich" and not archs and groups < 3:
         raise ValueError(
             f"config.supernet.sampler='sandwich' needs 3 ghost batches a step, not {groups}; "
-            "lower supernet.train.ghost_batch_size"
+            "lower supernet.train.ghost_batch_size, or set supernet.archs_per_step"
+        )
+    if supernet.distillation and not (archs and supernet.sampler == "sandwich"):
+        raise ValueError(
+            "config.supernet.distillation needs the largest architecture on the same images as the "
+            f"others: sampler='sandwich' and archs_per_step=4, not {supernet.sampler!r} and {archs}"
+        )
+    if archs and supernet.per_use_gradients:
+        raise ValueError(
+            f"config.supernet.archs_per_step={archs} adds up gradients, per_use_gradients takes "
+            "means of them: set one of the two to its default"
         )
 
 

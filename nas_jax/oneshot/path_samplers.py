@@ -1,11 +1,15 @@
 """Mask samplers, by name: they draw the architecture of each ghost batch of a training step.
 
 path_dropout  drops options at random, more and more of them (`path_dropout`), as in the paper.
-single_path   draws a uniform legal architecture for each ghost batch (Guo et al., ECCV 2020).
+single_path   draws a uniform legal architecture for each ghost batch (Guo et al., ECCV 2020,
+              section 3.2).
 fair          uses every subset of a Choice once in as many ghost batches as it has subsets, in
-              random order (Chu et al., ICCV 2021, where a subset is an op).
-sandwich      uses in each step the largest architecture, the smallest, and uniform ones (Yu et al.,
-              ICCV 2019).
+              random order (Chu et al., FairNAS, ICCV 2021; `Fair`).
+sandwich      uses in each step the largest architecture, the smallest, and uniform ones (Yu &
+              Huang, US-Nets, ICCV 2019; `Sandwich`).
+
+With `supernet.archs_per_step` all images of a step go through each of so many architectures, and a
+group is one of these instead of a ghost batch: see `nas_jax.training.same_images`.
 
 A sampler is called with (key, step, groups, state, hyper) and returns masks float32
 [G, num_options]. `key` is the same for all steps of a run. `groups` int32 [G] are global numbers
@@ -16,6 +20,7 @@ step, so they compare by value or identity, and are hashable.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -64,10 +69,20 @@ class SinglePath:
 
 @dataclasses.dataclass(frozen=True)
 class Fair:
-    """Uses every subset of a Choice equally often.
+    """Uses every subset of a Choice equally often: FairNAS (Chu et al., 2021), algorithm 1.
 
-    Ghost batches are counted through all steps, `num_groups` in each. As many as a Choice has
-    subsets are a round, which has each subset once.
+    Groups are counted through all steps, `num_groups` in each. As many as a Choice has subsets are
+    a round, which has each subset once: they are drawn without replacement.
+
+    A round is one update on one batch, as in the paper, with `supernet.archs_per_step` the number
+    of subsets: the gradients of the round's models, all on the same images, are added up. Without
+    it each model of a round has images of its own, and a round may end in another step.
+
+    Differs from the paper in:
+    - where a Choice has several options on, its subsets take the place of the paper's ops;
+    - L2 is that of the paths that a model uses, a mean over models (`l2_unused`: the paper's decay
+      of all weights, once for an update);
+    - batch statistics are those of ghost batches.
     """
 
     space: Space
@@ -91,7 +106,21 @@ def _orders(key, numbers, size):
 
 @dataclasses.dataclass(frozen=True, eq=False)  # arrays are not hashable
 class Sandwich:
-    """Uses `extremes`, the largest and the smallest architecture, then uniform ones."""
+    """Uses `extremes`, the largest and the smallest architecture, then uniform ones.
+
+    This is the sandwich rule (Yu & Huang, 2019, section 3.2), there with 4 widths: the largest, the
+    smallest and two at random, all on the same images, whose gradients are added up before one
+    update. So it is with `supernet.archs_per_step` = 4. In-place distillation (section 3.3) is
+    `supernet.distillation`: the largest learns from labels, the others from its predictions, to
+    which no gradient flows. Without `archs_per_step` each architecture has images of its own.
+
+    Differs from the paper in:
+    - architectures differ in paths, not in widths; largest and smallest are by parameters, among
+      the legal ones (a supernet of all paths is not legal in most spaces);
+    - L2 is that of the paths that an architecture uses, a mean over architectures (`l2_unused`: the
+      paper's decay of all weights, once for an update);
+    - candidates are scored by `sweep.bn`, where the paper calibrates statistics (`recalibrate`).
+    """
 
     space: Space
     extremes: tuple[Any, Any]
@@ -142,7 +171,7 @@ def make(
       name: one of `SAMPLERS`, or a function (space) -> sampler that `plugins.resolve` finds. It is
         given those of the other arguments that are its keywords.
       space: the search space.
-      num_groups: ghost batches of a step, over all devices.
+      num_groups: ghost batches of a step, over all devices; or `supernet.archs_per_step`.
       extremes: () -> the largest and the smallest architecture, masks [num_options].
       rescale: of `PathDropout`.
 
@@ -161,6 +190,24 @@ def make(
             "@dataclasses.dataclass(frozen=True)"
         ) from error
     return Plugged(made, space, name)
+
+
+def check_rounds(name: str, space: Space, archs_per_step: int) -> None:
+    """Check that the architectures of a step are whole rounds, if the sampler is to be fair.
+
+    Args:
+      name, space: as of `make`.
+      archs_per_step: of `supernet`; 0: rounds are of ghost batches, and go over several steps.
+
+    Raises: ValueError that says how many architectures make a round.
+    """
+    whole = math.lcm(*(choice.num_subsets for choice in jax.tree.leaves(space.choices)))
+    if name == "fair" and archs_per_step % whole:
+        raise ValueError(
+            f"config.supernet.archs_per_step={archs_per_step}, but sampler='fair' uses each subset "
+            f"of a Choice equally often in a step, which takes {whole:,} architectures here or a "
+            "multiple; with 0 rounds go over ghost batches of several steps"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

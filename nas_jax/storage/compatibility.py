@@ -31,6 +31,8 @@ ABSENT = {
     "supernet.other_data": False,
     "supernet.strategy_rounds": 1,
     "supernet.strategy_images": 0,
+    "supernet.archs_per_step": 0,
+    "supernet.distillation": False,
     "supernet.variant": "none",
     "supernet.remat": "none",
     "supernet.variant_options": [],  # as JSON has it

@@ -69,6 +69,7 @@ class Task:
       init_args: (sampler's first state) -> what `net.init` takes after the images: (masks,) or ().
       space, penalty, per_use, remat: see `TrainStep`.
       dropout: the section `supernet.path_dropout`; None where no path is dropped.
+      archs_per_step, distils: see `TrainStep`.
       turn: the action between steps; None: there is none.
       identity: of its checkpoints; None: that of the network and the data, see `identity.of`.
     """
@@ -84,6 +85,8 @@ class Task:
     per_use: bool = False
     dropout: ConfigDict | None = None
     remat: str = "none"
+    archs_per_step: int = 0
+    distils: bool = False
     turn: Turn | None = None
     identity: Identity | None = None
 
@@ -322,5 +325,7 @@ class Training:
             mixup=mixup,
             remat=task.remat,
             ema=train.ema,
+            archs_per_step=task.archs_per_step,
+            distils=task.distils,
         )
         return self._layout.compile(step)

@@ -78,6 +78,17 @@ class Loss:
 CROSS_ENTROPY = Loss()
 
 
+def distilled(logits: jax.Array, predictions: jax.Array) -> jax.Array:
+    """Return the mean cross-entropy, float32 [], with a teacher's predictions as targets.
+
+    They are neither smoothed nor weighted by class: they are no labels.
+
+    Args:
+      logits, predictions: float32 [..., K]; the predictions of an image add up to 1.
+    """
+    return jnp.mean(optax.softmax_cross_entropy(logits, predictions))
+
+
 def named(train: Any) -> Loss:
     """Make the loss of a `train` section of the config, without weights of classes.
 

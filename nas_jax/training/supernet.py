@@ -55,8 +55,9 @@ def train(run: Run) -> None:
 def check(run: Run) -> None:
     """Check that the training of the supernet leaves what the sweep needs.
 
-    Raises: ValueError if it would save fewer checkpoints than `sweep.num_checkpoints`, or has fewer
-      steps than there are between two turns; or if a hyper-parameter cannot be tuned.
+    Raises: ValueError if it would save fewer checkpoints than `sweep.num_checkpoints`, has fewer
+      steps than there are between two turns, or steps without whole rounds of `fair`; or if a
+      hyper-parameter cannot be tuned.
     """
     config = run.config
     if not needs_supernet(config.sweep.score):
@@ -65,6 +66,8 @@ def check(run: Run) -> None:
         dropout = config.supernet.path_dropout if drops_paths(run) else None
         tunes = run.variant.selection.tunes
         check_tunable(tunes, config.supernet.train, "supernet.train", dropout)
+    rounds = config.supernet.sampler, run.space, config.supernet.archs_per_step
+    path_samplers.check_rounds(*rounds)
     every, asked = config.supernet.train.checkpoint_every, config.sweep.num_checkpoints
     total = run.supernet_steps
     saved = math.ceil(total / (every or total))
@@ -137,6 +140,8 @@ def _task(run, devices):
         per_use=config.per_use_gradients,
         remat=config.remat,
         dropout=config.path_dropout if drops_paths(run) else None,
+        archs_per_step=config.archs_per_step,
+        distils=config.distillation,
         identity=run.supernet_identity(net),
     )
     if config.sampler != "strategy":
@@ -185,7 +190,8 @@ def sampler(run: Run) -> path_samplers.Sampler:
     return path_samplers.make(
         config.sampler,
         run.space,
-        num_groups=config.train.batch_size // config.train.ghost_batch_size,
+        num_groups=config.archs_per_step
+        or config.train.batch_size // config.train.ghost_batch_size,
         extremes=functools.partial(params_flops.extremes, run.space, config.filters),
         rescale=config.path_dropout.rescale,
     )

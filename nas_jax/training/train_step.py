@@ -1,5 +1,8 @@
 """One training step, a pure function: loss, L2 on the active paths only, gradients, update.
 
+A ghost batch has an architecture of its own. With `archs_per_step` the step has A architectures
+instead, and all images go through each of them (`same_images`).
+
 Letters: B images of this device, G ghost batches of it, n images of a ghost batch, K classes.
 """
 
@@ -18,7 +21,7 @@ from nas_jax.data import augment
 from nas_jax.nn import execution
 from nas_jax.runtime import distributed, rng
 from nas_jax.spaces import Space
-from nas_jax.training import losses, optim
+from nas_jax.training import losses, optim, same_images
 from nas_jax.training.hyperparameters import HyperParameters
 
 
@@ -96,6 +99,9 @@ class TrainStep:
       mixup: images of a ghost batch are mixed by shares of Beta(mixup, mixup); 0: not at all.
       remat: what the gradients of ops compute again, of `execution.REMAT`.
       ema: decay of the moving means of the variables, if the state has any.
+      archs_per_step: A, architectures that all images of the step go through; gradients of the loss
+        are their sum. 0: each ghost batch has its own architecture.
+      distils: whether the first of the A architectures is the teacher of the others.
     """
 
     net: nn.Module
@@ -115,6 +121,8 @@ class TrainStep:
     mixup: float = 0.0
     remat: str = "none"
     ema: float = 0.0
+    archs_per_step: int = 0
+    distils: bool = False
 
     def __call__(
         self, state: TrainState, batch: Any, root: jax.Array, hyper: HyperParameters
@@ -125,11 +133,9 @@ class TrainStep:
         """
         if state.batch_stats and getattr(self.net, "bn", None) != "recorded":
             raise ValueError("a network with batch_stats is trained with bn='recorded'")
-        images, labels, shares = self._ghost_batches(state, batch, root)
         masks = self._masks(state, root, hyper)
-        of_loss = jax.grad(self._loss, argnums=(0, 1), has_aux=True)
-        of_loss = functools.partial(of_loss, state.params, state.batch_stats, hyper.label_smoothing)
-        (grads, now), metrics = _mean(of_loss, (images, labels, shares, masks), self.groups_at_once)
+        ghost_batches = self._ghost_batches(state, batch, root)
+        (grads, now), metrics = self._of_loss(state, ghost_batches, masks, hyper)
         of_penalties = jax.grad(self._penalties, has_aux=True)
         penalty_grads, terms = of_penalties(state.params, masks, hyper)
         grads, metrics = jax.tree.map(jnp.add, grads, penalty_grads), metrics | terms
@@ -142,6 +148,18 @@ class TrainStep:
         average = self._averaged(state, {"params": params, "batch_stats": batch_stats})
         sampler_state = state.sampler_state
         return TrainState(step, params, batch_stats, opt_state, sampler_state, average), metrics
+
+    def _of_loss(self, state, ghost_batches, masks, hyper):
+        """Return gradients of the loss by params and batch_stats, and metrics."""
+        of_loss = jax.grad(self._loss, argnums=(0, 1), has_aux=True)
+        of_loss = functools.partial(of_loss, state.params, state.batch_stats, hyper.label_smoothing)
+        if not self.archs_per_step:
+            return _mean(of_loss, (*ghost_batches, masks), self.groups_at_once)
+        _, labels, _ = ghost_batches
+        none_yet = jnp.zeros((*labels.shape, self.net.num_classes)) if self.distils else None
+        options = {"at_once": self.groups_at_once, "predictions": none_yet}
+        (grads, now), metrics = same_images.mean(of_loss, ghost_batches, masks, **options)
+        return (jax.tree.map(lambda g: g * self.archs_per_step, grads), now), metrics
 
     def _averaged(self, state, now):
         """Return the moving means; early ones are over the steps so far, not the first weights."""
@@ -184,12 +202,14 @@ class TrainStep:
     def _masks(self, state, root, hyper):
         if self.sampler is None:
             return None
-        first = distributed.replica_index() * self.num_groups
-        groups = first + jnp.arange(self.num_groups, dtype=jnp.int32)
+        groups = jnp.arange(self.archs_per_step or self.num_groups, dtype=jnp.int32)
+        if not self.archs_per_step:
+            groups += distributed.replica_index() * self.num_groups
         key = rng.named(root, "masks")
         return self.sampler(key, state.step, groups, state.sampler_state, hyper)
 
-    def _loss(self, params, batch_stats, smoothing, images, labels, shares, masks):
+    def _loss(self, params, batch_stats, smoothing, images, labels, shares, masks, teacher=None):
+        """Return the loss and metrics; with a teacher the metrics have "predictions", [G, n, K]."""
         variables = {"params": params, "batch_stats": batch_stats}
         with execution.rematerialising(self.remat):
             logits = self.net.apply(variables, images, masks)
@@ -198,7 +218,11 @@ class TrainStep:
             classes = augment.mixed(classes, shares)
         loss = self.loss(logits, classes, smoothing)
         correct = jnp.mean((jnp.argmax(logits, -1) == labels).astype(jnp.float32))
-        return loss, {"loss": loss, "accuracy": correct}
+        if teacher is None:
+            return loss, {"loss": loss, "accuracy": correct}
+        loss = jnp.where(teacher.teaches, losses.distilled(logits, teacher.predictions), loss)
+        metrics = {"loss": loss, "accuracy": correct}
+        return loss, metrics | {same_images.PREDICTIONS: jax.nn.softmax(logits)}
 
     def _penalties(self, params, masks, hyper):
         used = None if self.space is None else self.space.usage(params, masks)

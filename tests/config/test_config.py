@@ -218,6 +218,22 @@ BAD_PAIRS = [
         (("supernet.sampler", "sandwich"), ("supernet.train.ghost_batch_size", 32)),
         "sampler='sandwich' needs 3 ghost batches a step, not 2; lower supernet.train.ghost",
     ),
+    (
+        (("supernet.sampler", "sandwich"), ("supernet.archs_per_step", 2)),
+        "archs_per_step=2, but sampler='sandwich' needs 3 or more",
+    ),
+    (
+        (("supernet.sampler", "sandwich"), ("supernet.distillation", True)),
+        "supernet.distillation needs .* archs_per_step=4, not 'sandwich' and 0",
+    ),
+    (
+        (("supernet.archs_per_step", 4), ("supernet.distillation", True)),
+        "supernet.distillation needs .* archs_per_step=4, not 'path_dropout' and 4",
+    ),
+    (
+        (("supernet.archs_per_step", 4), ("supernet.per_use_gradients", True)),
+        "archs_per_step=4 adds up gradients, per_use_gradients takes means",
+    ),
 ]
 
 

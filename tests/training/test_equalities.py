@@ -39,6 +39,13 @@ KINDS = {
         "supernet.variant": "smash",
         "supernet.variant_options": (("hidden", 8), ("basis", 3)),
     },
+    "distillation": trainings.SMALL
+    | {
+        "supernet.train.base_lr": 0.3,  # the sum of four gradients
+        "supernet.sampler": "sandwich",
+        "supernet.archs_per_step": 4,
+        "supernet.distillation": True,
+    },
     # Which ghost batches use an op weighs its scales: those of all devices.
     "morphnet": trainings.SMALL
     | {"supernet.variant": "morphnet", "supernet.variant_options": (("strength", 8.0),)},

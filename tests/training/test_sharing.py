@@ -41,6 +41,7 @@ def test_equal_trainings_share_the_step(tmp_path, variant):
         {"supernet__execution": "masked"},
         {"supernet__sampler": "fair"},
         {"supernet__path_dropout__rescale": True},
+        {"supernet__archs_per_step": 4},
         {"supernet__per_use_gradients": True},
         {"supernet__variant": "morphnet"},
         {"supernet__train__ghost_batch_size": 2},

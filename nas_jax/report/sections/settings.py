@@ -7,7 +7,8 @@ from nas_jax.report.sections.networks import IMAGES
 SHOWN = (  # beginnings of the config's fields that the report repeats
     *("seed", "metric", "data.", "table", "space.", "network."),
     *("supernet.filters", "supernet.execution", "supernet.variant"),
-    *("supernet.sampler", "supernet.path_dropout."),
+    *("supernet.sampler", "supernet.archs_per_step", "supernet.distillation"),
+    "supernet.path_dropout.",
     *("supernet.train.num_", "supernet.train.batch_size", "supernet.train.ghost_batch_size"),
     *("supernet.train.base_lr", "supernet.train.schedule", "supernet.train.l2", "sweep."),
     *(f"retrain.{protocol}." for protocol in IMAGES),
