@@ -80,7 +80,11 @@ def _supernet(run):
     work = TRAINING * steps * size * _flops(run, filters, all_on) * members * (archs or 1)
     many = f"{members} supernets, each " if members > 1 else ""
     each = f" through {archs} architectures each" if archs else ""
-    what = f"{many}{steps:,} steps of {size} images{each}, F = {filters}, {settings.sampler}"
+    drawn = settings.sampler
+    if relaxation := run.variant.relaxation:
+        drawn = f"{settings.variant}, a step of the alphas after each {relaxation.every}"
+        work *= 1 + 1 / relaxation.every
+    what = f"{many}{steps:,} steps of {size} images{each}, F = {filters}, {drawn}"
     return [Part("supernet", what, work)]
 
 

@@ -190,6 +190,8 @@ def _time(run, part, trials, parts, programs) -> _Line:
         )
         if run.config.supernet.sampler == "strategy" or run.variant.selection:
             how += "; evaluations between steps are not in it"
+        if run.variant.relaxation:
+            how += "; steps of the alphas between them are not in it"
         return _Line(seconds, trial.compilation, how)
     if part.name == "sweep" and trial:
         return _time_of_sweep(run.config.sweep, trial, programs)

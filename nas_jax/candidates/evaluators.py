@@ -51,12 +51,15 @@ class Evaluation(NamedTuple):
       strategy_state: from which the strategy goes on, if it drew the supernet's masks; else ().
       left: masks bool [k] of the options that candidates may have, see `TrainingVariant.read_out`;
         None: all.
+      selected: masks [k] of the architecture that the training selected, see
+        `TrainingVariant.relaxation`; None: it selected none.
     """
 
     evaluator: Evaluator
     step: int | None = None
     strategy_state: Any = ()
     left: Any = None
+    selected: Any = None
 
 
 def make(run: Run, directory: str | Path, step: int | None = None) -> Evaluation:
@@ -78,12 +81,13 @@ def make(run: Run, directory: str | Path, step: int | None = None) -> Evaluation
         return Evaluation(Plugged(run))
     weights = restoration.restore(run, directory, run.config.sweep.num_checkpoints, step)
     make_one = {"kl": _minus_divergence, "accuracy": _one_shot_accuracy}.get(kind, Plugged)
-    last, read_out = weights[0], run.variant.read_out
+    last, read_out, relaxation = weights[0], run.variant.read_out, run.variant.relaxation
     return Evaluation(
         Mean([make_one(run, each) for each in weights]),
         last.step,
         last.sampler_state if run.config.supernet.sampler == "strategy" else (),
         read_out and jax.device_get(read_out(last.params)),
+        relaxation and jax.device_get(relaxation.select(last.sampler_state)),
     )
 
 

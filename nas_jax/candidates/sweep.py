@@ -11,6 +11,7 @@ import logging
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from nas_jax import strategies
@@ -56,6 +57,8 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
             raise preemption.Interrupted
         key = rng.stream(rng.key(sweep.seed), "ask", number)
         archs = strategies.ask_allowed(key, run.strategy, state, size, allows)
+        if not number and evaluation.selected is not None:
+            archs = jax.tree.map(_with_first, archs, evaluation.selected)
         wanted = min(size, sweep.num_candidates - first)
         rows = list(itertools.islice(lines, wanted))  # of this round; none if it is new
         if rows:
@@ -75,6 +78,11 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
         log.add(values, is_new)
         if len(values) == size:  # the last round may be smaller; nothing is asked after it
             state = run.strategy.tell(state, archs, np.asarray(values, np.float64))
+
+
+def _with_first(masks, first):
+    """Put a mask [k] in the place of the first of masks [n, k]."""
+    return np.concatenate([np.asarray(first, masks.dtype)[None], masks[1:]])
 
 
 def _count_sound_lines(path):

@@ -108,7 +108,8 @@ def add_supernet(c: ConfigDict) -> None:
     c.supernet.distillation = False
     # The training variant, see nas_jax/training/variants: "none" is the paper's training; with
     # "smash" a hypernetwork generates weights; with "morphnet" options vanish that are not worth
-    # their cost; "pbt" trains a population.
+    # their cost; "pbt" trains a population; "darts" learns real-valued masks by gradient, in place
+    # of a sampler's, and selects the first candidate of the sweep.
     c.supernet.variant = "none"
     c.supernet.variant_options = ()  # (("population", 8), ..), arguments of the variant's `make`
     c.supernet.path_dropout = ConfigDict()
@@ -138,7 +139,7 @@ _SUPERNET = {
         *("path_dropout", "single_path", "fair", "sandwich", "strategy"), or_of="samplers"
     ),
     "supernet.archs_per_step": at_least(0, most=1000),
-    "supernet.variant": one_of("none", "smash", "morphnet", "pbt", or_of="variants"),
+    "supernet.variant": one_of("none", "smash", "morphnet", "pbt", "darts", or_of="variants"),
     "supernet.path_dropout.r": SHARE,
     "supernet.path_dropout.schedule": one_of("linear", "constant", "none"),
     "supernet.strategy_every": at_least(0),

@@ -11,6 +11,9 @@ dispatch  gather the groups that use an option, compute it for them, and scatter
           which a branch takes one. "dispatch:6" has room for 6 groups of each option, and no
           branch: the caller, who knows the masks, sees to it that no option is used by more. A
           group that finds no room gets NaN.
+
+"relaxed" is no other way: it is "masked" with a gradient by the weights, for searches that learn
+them (DARTS). In the others weights are constants, since "switch" could not keep what is off.
 """
 
 import contextlib
@@ -28,6 +31,7 @@ from nas_jax import naming
 from nas_jax.nn import kernels, skipping
 
 NAMES = ("masked", "switch", "dispatch")
+RELAXED = "relaxed"
 # What the gradient of an option computes again instead of keeping it: nothing; batch norms and
 # ReLUs; all of the option. "switch" does the second anyway.
 REMAT = ("none", "norms", "ops")
@@ -54,7 +58,7 @@ def split(name: str) -> tuple[str, int | None]:
     first, _, capacity = name.partition(":")
     if first == "dispatch" and capacity.isdecimal() and int(capacity):
         return first, int(capacity)
-    naming.check("execution", name, NAMES)
+    naming.check("execution", name, (*NAMES, RELAXED))
     return name, None
 
 
@@ -98,12 +102,12 @@ def weighted_sum(
     """Compute the weighted sum of k options.
 
     Args:
-      execution: one of `NAMES`, or of `with_room`.
+      execution: one of `NAMES`, of `with_room`, or `RELAXED`.
       functions: of each option, (params, input) -> [G, ...], all of one shape and dtype. Pure and
         hashable: "switch" traces a sum once for equal functions.
       params: of each option, a tree of arrays.
       inputs: of each option, a tree of arrays [G or 1, ...].
-      weights: float32 [G, k]; constants, no gradient flows to them.
+      weights: float32 [G, k]; no gradient flows to them, but under `RELAXED`.
 
     Returns:
       [G, ...].
@@ -112,16 +116,20 @@ def weighted_sum(
       ValueError: "switch" has more than one group, or there is no such execution.
     """
     name, capacity = split(execution)
-    weights = lax.stop_gradient(weights)
-    compute = {"masked": _masked, "switch": _switch, "dispatch": _dispatch}[name]
+    weights = differentiated(name, weights)
+    compute = {"switch": _switch, "dispatch": _dispatch}.get(name, _masked)
     if capacity is not None:
         compute = functools.partial(_dispatch_to_room, capacity)
     return compute(tuple(functions), tuple(params), tuple(inputs), weights)
 
 
+def differentiated(execution: str, weights: jax.Array) -> jax.Array:
+    """Return the weights as they are for `RELAXED`, and as constants for other executions."""
+    return weights if execution == RELAXED else lax.stop_gradient(weights)
+
+
 def scaled(y: jax.Array, weight: jax.Array) -> jax.Array:
-    """Multiply y [G or 1, ...] by weight [G], a constant: no gradient flows to it."""
-    weight = lax.stop_gradient(weight)
+    """Multiply y [G or 1, ...] by weight [G]."""
     return y * weight.reshape(-1, *[1] * (y.ndim - 1)).astype(y.dtype)
 
 

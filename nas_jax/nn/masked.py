@@ -113,6 +113,7 @@ class MaskedConcat(nn.Module):
         options = [_ConcatSlice(self.features, self.norm, init, name=str(j)) for j in self.on]
         inputs = [inputs[j] for j in self.on]
         fuses = kernels.fuses() and self.norm(relu=True, parent=None).is_fusible
+        fuses = fuses and self.execution != execution.RELAXED  # the kernel takes masks as constants
         apart = self.execution in ("switch", "dispatch") and not fuses
         if mask is not None and apart and not self.is_initializing():
             return _weighted_sum(self, options, inputs, mask)
@@ -123,6 +124,7 @@ class MaskedConcat(nn.Module):
             factors, shifts = zip(*parts)
             return fused.project([x for x, _ in inputs], factors, shifts, mask, kernels_)[0]
         if mask is not None:
+            mask = execution.differentiated(self.execution, mask)
             parts = [execution.scaled(part, mask[:, j]) for j, part in enumerate(parts)]
         return kernels.pointwise_of_concat(parts, jnp.concatenate(kernels_))
 

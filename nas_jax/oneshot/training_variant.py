@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -39,6 +39,36 @@ class Selection:
     tunes: tuple[str, ...] = ()
 
 
+class Relaxation(Protocol):
+    """How masks are relaxed to real numbers that are learnt (DARTS).
+
+    Equal ones share programs, so they compare by value, and are hashable.
+
+    Attributes:
+      sampler: mask sampler, see `path_samplers`; its masks may be any numbers, and have a gradient
+        by the sampler state's "alphas".
+      every: steps of the weights for one of the alphas.
+    """
+
+    sampler: Callable[..., Any]
+    every: int
+
+    def init(self, key: Any) -> Any:
+        """Make the first sampler state, a pytree of arrays."""
+
+    def update(self, state: Any, grads: Any, share: Any) -> Any:
+        """Return the next sampler state.
+
+        Args:
+          state: the sampler state.
+          grads: by its "alphas"; if one is not finite, what is learnt stays as it is.
+          share: of the training that is done, float32 [] in [0, 1].
+        """
+
+    def select(self, state: Any) -> Any:
+        """Return masks [k] of a legal architecture, the result that a sampler state holds."""
+
+
 class TrainingVariant(NamedTuple):
     """The differences from the paper's training; None: no difference.
 
@@ -47,6 +77,8 @@ class TrainingVariant(NamedTuple):
       penalty: (params, usage) -> float32 [], added to the loss; `usage` as from `Space.usage`.
       read_out: (params) -> masks bool [k] of the options that the trained supernet leaves. That a
         candidate has no other options is a constraint of the sweep, whoever asks.
+      relaxation: how masks are learnt, beside the weights; these masks take the place of those that
+        `supernet.sampler` draws. The sweep's first candidate is the architecture that it selects.
       selection: how members are selected, where a population of supernets is trained.
     """
 
@@ -54,3 +86,4 @@ class TrainingVariant(NamedTuple):
     penalty: Callable[[Any, Any], jax.Array] | None = None
     read_out: Callable[[Any], Any] | None = None
     selection: Selection | None = None
+    relaxation: Relaxation | None = None

@@ -112,6 +112,8 @@ class RunResults:
       networks_lineages: those of final networks that were trained as populations, by
         "F<filters>/<arch id>/seed<k>".
       ranking_metric: the metric of the trials' values.
+      selected: the trial of the architecture that the training selected (DARTS), if it did; else
+        None.
       scored: the trials that have a value.
       searched_table: whether the scores are a table's own, which has nothing to judge then.
       ranked: the scored architectures, one line each, the best first (see `ranked`).
@@ -140,6 +142,8 @@ class RunResults:
         self.lineage = lineage.read(directory / "lineage.jsonl")
         found = sorted((directory / "retrain" / "final").glob("F*/*/*/population/lineage.jsonl"))
         self.networks_lineages = {"/".join(p.parts[-5:-2]): lineage.read(p) for p in found}
+        selects = self.config.get("supernet", {}).get("variant") == "darts"
+        self.selected = self.trials[0] if selects and self.trials else None
         self.scored = [row for row in self.trials if row["value"] is not None]
         self.ranked = ranked(self.trials)
         self._one_shot = {

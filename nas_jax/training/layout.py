@@ -29,7 +29,7 @@ class Turn(Protocol):
 
     def __call__(
         self, step: int, state: TrainState, root: jax.Array
-    ) -> tuple[TrainState, dict[str, float]]:
+    ) -> tuple[TrainState, dict[str, float | jax.Array]]:
         """Return the next state and numbers for metrics.jsonl; `root` is the key of the run."""
 
 

@@ -303,12 +303,16 @@ class Training:
     @functools.cached_property
     def _step(self):
         """The compiled step."""
+        return self._layout.compile(self.step())
+
+    def step(self, kind: type[TrainStep] = TrainStep, **fields: Any) -> TrainStep:
+        """Make the step of one network; `kind` and further fields are of another kind of step."""
         task, train = self.task, self._train
         augmentation = train.augment.to_dict()
         mixup = augmentation.pop("mixup")
         num_groups = train.batch_size // train.ghost_batch_size // self._layout.num_replicas
-        step = TrainStep(
-            task.net,
+        given = dict(
+            net=task.net,
             prepare=augment.preparation(self._data, **augmentation),
             num_groups=num_groups,
             groups_at_once=1 if task.net.execution == "switch" else num_groups,
@@ -328,4 +332,4 @@ class Training:
             archs_per_step=task.archs_per_step,
             distils=task.distils,
         )
-        return self._layout.compile(step)
+        return kind(**given | fields)

@@ -72,11 +72,14 @@ class Progress:
         """The metrics since the last line, as plain data that restores float32 values exactly."""
         rows = jax.device_get(self._pending)
         rows = [{name: np.asarray(x).tolist() for name, x in row.items()} for row in rows]
-        return {"rows": rows, "known": self._extra}
+        return {"rows": rows, "known": self._numbers()}
 
-    def add_extra(self, **extra: float) -> None:
-        """Set the numbers that the next line has beside the means."""
-        self._extra = {name: float(value) for name, value in extra.items()}
+    def add_extra(self, **extra: float | jax.Array) -> None:
+        """Set the numbers that the next line has beside the means; they may still be computed."""
+        self._extra = extra
+
+    def _numbers(self):
+        return {name: float(value) for name, value in jax.device_get(self._extra).items()}
 
     def add(self, step: int, metrics: dict[str, jax.Array], last_checkpoint: int | None) -> bool:
         """Take one step's metrics, and return whether a line is due: then `write` must follow.
@@ -109,7 +112,7 @@ class Progress:
         """Write the line of `step`: the means since the last line, and further numbers."""
         now = time.perf_counter()
         speed = max(self._timed, 1) * self._batch_size / (now - self._since)
-        common = {**extra, **self._extra, "images_per_second": round(speed, 1)}
+        common = {**extra, **self._numbers(), "images_per_second": round(speed, 1)}
         for number, directory in enumerate(self._directories):
             means = {name: values[number] for name, values in self._means.items()}
             row = json_files.finite({"step": step, **means, **common})

@@ -30,6 +30,8 @@ def restore(
     params, sampler_state = params_shape(net, run.data.image_shape), {}
     if run.config.supernet.sampler == "strategy":
         sampler_state = jax.eval_shape(run.strategy.init, rng.key(0))
+    if run.variant.relaxation:
+        sampler_state = jax.eval_shape(run.variant.relaxation.init, rng.key(0))
     if selection:
         params, sampler_state = population.shapes_of_members(selection, params)
     trained = Trained(directory, "supernet", total, identity, params, sampler_state)

@@ -18,6 +18,7 @@ from nas_jax.oneshot import accuracy, class_metrics, path_samplers
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
 from nas_jax.strategies import random_search
+from nas_jax.training.alpha_turn import AlphaTurn
 from nas_jax.training.hyperparameters import check_tunable
 from nas_jax.training.loop import Task, Training
 from nas_jax.training.population import Population
@@ -76,6 +77,8 @@ def check(run: Run) -> None:
             f"config.sweep.num_checkpoints={asked}, but a training of {total} steps with "
             f"checkpoint_every={every} saves {saved}; lower one of the two"
         )
+    if run.variant.relaxation:
+        _check_relaxation(run)
     if has_turns(run):
         _check_turns(run, config.supernet, total)
 
@@ -103,7 +106,30 @@ def _check_turns(run, settings, total):
 
 def drops_paths(run: Run) -> bool:
     """Say whether the masks of the training are those of path dropout."""
-    return run.config.supernet.sampler == "path_dropout"
+    return run.config.supernet.sampler == "path_dropout" and run.variant.relaxation is None
+
+
+def _check_relaxation(run):
+    """Check that nothing else draws masks or decides what is selected; and the alphas' batch."""
+    settings, sweep = run.config.supernet, run.config.sweep
+    name, size, most = settings.variant, settings.train.batch_size, run.data.num_images("valid")
+    wrong = {
+        f"supernet.sampler={settings.sampler!r}": settings.sampler != "path_dropout",
+        f"supernet.archs_per_step={settings.archs_per_step}": settings.archs_per_step > 0,
+        "sweep.bn='running'": sweep.bn == "running",
+        "sweep.strategy='exhaustive'": sweep.strategy == "exhaustive",
+        **{f"sweep.constraints.{key}={most}": most > 0 for key, most in sweep.constraints.items()},
+    }
+    for field in (field for field, is_wrong in wrong.items() if is_wrong):
+        raise ValueError(
+            f"config.{field} does not go with supernet.variant={name!r}, which learns its masks "
+            "and selects the first candidate itself; leave that field at its default"
+        )
+    if size > most:
+        raise ValueError(
+            f"config.supernet.train.batch_size={size}, but supernet.variant={name!r} learns on as "
+            f"many validation images, and data.valid has {most}; lower it"
+        )
 
 
 def has_turns(run: Run) -> bool:
@@ -118,6 +144,9 @@ def training(run: Run, devices: Sequence[jax.Device] | None = None) -> Training:
     """Make the training of the supernet, or of a population of them; devices: None for all."""
     settings = run.config.supernet.train
     task = _task(run, devices)
+    if run.variant.relaxation:
+        weights = Training(task, settings, run.data, devices)
+        task = dataclasses.replace(task, turn=AlphaTurn(run, weights, devices))
     if run.variant.selection is None:
         return Training(task, settings, run.data, devices)
     members = _population(run, task, devices)  # both the layout and the turn
@@ -128,7 +157,7 @@ def training(run: Run, devices: Sequence[jax.Device] | None = None) -> Training:
 def _task(run, devices):
     """Make the task of training the supernet on the architectures of `supernet.sampler`."""
     config, space = run.config.supernet, run.space
-    net = run.supernet()
+    net, relaxation = run.supernet(), run.variant.relaxation
     task = Task(
         name="supernet",
         net=net,
@@ -144,6 +173,9 @@ def _task(run, devices):
         distils=config.distillation,
         identity=run.supernet_identity(net),
     )
+    if relaxation:
+        state = jax.device_get(relaxation.init(run.init_key))
+        return dataclasses.replace(task, sampler_state=state)
     if config.sampler != "strategy":
         return task
     turn = StrategyTurn(run, task.net, devices)
@@ -183,8 +215,10 @@ def _judge(net, prepare, metric):
 
 
 def sampler(run: Run) -> path_samplers.Sampler:
-    """Make the mask sampler that `supernet.sampler` names."""
+    """Make the mask sampler that `supernet.sampler` names, or that of a relaxation."""
     config = run.config.supernet
+    if run.variant.relaxation:
+        return run.variant.relaxation.sampler
     if config.sampler == "strategy":
         return StrategySampler(run.strategy)
     return path_samplers.make(

@@ -154,7 +154,7 @@ class TrainStep:
         of_loss = jax.grad(self._loss, argnums=(0, 1), has_aux=True)
         of_loss = functools.partial(of_loss, state.params, state.batch_stats, hyper.label_smoothing)
         if not self.archs_per_step:
-            return _mean(of_loss, (*ghost_batches, masks), self.groups_at_once)
+            return mean_of_lots(of_loss, (*ghost_batches, masks), self.groups_at_once)
         _, labels, _ = ghost_batches
         none_yet = jnp.zeros((*labels.shape, self.net.num_classes)) if self.distils else None
         options = {"at_once": self.groups_at_once, "predictions": none_yet}
@@ -205,6 +205,9 @@ class TrainStep:
         groups = jnp.arange(self.archs_per_step or self.num_groups, dtype=jnp.int32)
         if not self.archs_per_step:
             groups += distributed.replica_index() * self.num_groups
+        return self._masks_of(groups, state, root, hyper)
+
+    def _masks_of(self, groups, state, root, hyper):
         key = rng.named(root, "masks")
         return self.sampler(key, state.step, groups, state.sampler_state, hyper)
 
@@ -238,7 +241,7 @@ def _per_use(grads, shares):
     return jax.tree.map(lambda g, share: g / jnp.where(share, share, 1), grads, shares)
 
 
-def _mean(function, groups, at_once):
+def mean_of_lots(function: Callable, groups: Any, at_once: int) -> Any:
     """Call `function` for `at_once` groups after the other, and return the mean of its results.
 
     `groups` is a tuple of trees with a leading axis [G]. Activations of one call are in memory at a

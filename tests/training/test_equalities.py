@@ -46,12 +46,20 @@ KINDS = {
         "supernet.archs_per_step": 4,
         "supernet.distillation": True,
     },
+    "darts": trainings.SMALL
+    | {"supernet.variant": "darts", "supernet.variant_options": (("learning_rate", 0.1),)},
+    "gdas": trainings.SMALL
+    | {
+        "supernet.train.base_lr": 0.3,
+        "supernet.variant": "darts",
+        "supernet.variant_options": (("sample", "gumbel"), ("learning_rate", 0.01), ("every", 2)),
+    },
     # Which ghost batches use an op weighs its scales: those of all devices.
     "morphnet": trainings.SMALL
     | {"supernet.variant": "morphnet", "supernet.variant_options": (("strength", 8.0),)},
 }
 CONTROLLERS = {"controller": (10, 1), "published controller": (3, 2)}  # turns, rounds of each
-NUMBERS = {"loss", "accuracy", "l2", "penalty", "asked_accuracy"}
+NUMBERS = {"loss", "accuracy", "l2", "penalty", "asked_accuracy", "valid_loss", "alpha_entropy"}
 
 
 def _built(kind, num_steps):

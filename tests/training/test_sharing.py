@@ -19,7 +19,7 @@ def _step(tmp_path, devices=1, of_data=None, **fields):
     return supernet.training(run, jax.devices()[:devices])._step
 
 
-@pytest.mark.parametrize("variant", ["none", "smash", "pbt"])
+@pytest.mark.parametrize("variant", ["none", "smash", "pbt", "darts"])
 def test_equal_trainings_share_the_step(tmp_path, variant):
     """Whatever is an input of the step, or is no part of it, may differ."""
     first = _step(tmp_path, supernet__variant=variant)

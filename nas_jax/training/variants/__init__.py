@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from nas_jax import plugins
 from nas_jax.oneshot.training_variant import OPTIONS, TrainingVariant
 from nas_jax.spaces import Space
-from nas_jax.training.variants import hypernetwork, morphnet, pbt
+from nas_jax.training.variants import darts, hypernetwork, morphnet, pbt
 
 
 def plain(space: Space) -> TrainingVariant:
@@ -25,6 +25,7 @@ VARIANTS = {
     "smash": hypernetwork.make,
     "morphnet": morphnet.make,
     "pbt": pbt.make,
+    "darts": darts.make,
 }
 # Keywords that a run gives to every maker that has them. latencies: of the target device, as of
 # `latency_table.read`; None where sweep.latency.table names none.

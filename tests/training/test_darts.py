@@ -1,0 +1,201 @@
+"""DARTS and GDAS: a step of the alphas by hand, what is selected, and what is refused."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special
+
+from nas_jax.oneshot.relaxation import RelaxedSampler
+from nas_jax.report import page
+from nas_jax.runtime import distributed
+from nas_jax.spaces.choices import Choice
+from nas_jax.training import alpha_turn, restoration, supernet, train_step, variants
+from nas_jax.training.variants import darts
+from tests import trainings
+from tests.configs import tiny
+
+PIXELS = np.asarray([1, 2, -1, 3, 0.5, -2, 4, 1.5], np.float32)  # an image is one pixel
+START = "The largest of the learnt alphas are this architecture"  # of the report
+LABELS = np.asarray([0, 1, 0, 0, 1, 1, 1, 0], np.int32)
+WEIGHTS = np.asarray([0.3, -0.8], np.float32)
+ALPHAS = np.asarray([0.4, -0.1], np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """One op of two."""
+
+    choices: Choice = Choice("op", 2, 1, 1)
+
+
+SPACE = Space()
+
+
+class Net(nn.Module):
+    """Logits (s x, 0) of a pixel x, where s is the sum of weights times masks."""
+
+    num_classes: int = 2
+    execution: str = "relaxed"
+
+    @nn.compact
+    def __call__(self, images, masks):
+        weights = self.param("weights", lambda key: jnp.asarray(WEIGHTS))
+        pixels = images[..., 0, 0, 0] * (masks @ weights)[:, None]
+        return jnp.stack([pixels, jnp.zeros_like(pixels)], -1)
+
+
+def stepped(pixels=PIXELS, at_once=4, devices=1, **options):
+    """(state before, state after, metrics) of a step of the alphas."""
+    defaults = dict(weight_decay=0.1, temperatures=(10.0, 0.1), learning_rate=0.01, every=1)
+    learnt = darts.Darts(SPACE, "softmax", **defaults | options)
+    step = alpha_turn.AlphaStep(
+        Net(),
+        prepare=lambda keys, images: images,
+        num_groups=4 // devices,
+        groups_at_once=min(at_once, 4 // devices),
+        sampler=RelaxedSampler(SPACE, "softmax"),
+        relaxation=learnt,
+    )
+    first = jax.device_get(learnt.init(jax.random.key(0))) | {"alphas": ALPHAS}
+    state = train_step.create({"params": {"weights": WEIGHTS}}, first)
+    batch = {"image": pixels.reshape(8, 1, 1, 1), "label": LABELS}
+    batch = distributed.shard(batch, devices)
+    devices = jax.devices()[:devices]
+    run = distributed.pmap(step, split={"batch"}, split_out=False, devices=devices)
+    return state, *jax.device_get(run(state, batch, jax.random.key(0), np.float32(0.25)))
+
+
+@pytest.mark.parametrize(("at_once", "devices"), [(4, 1), (1, 1), (1, 4)])
+def test_a_step_of_the_alphas_by_hand(at_once, devices):
+    """The gradient of the cross-entropy by alpha j is m_j (g_j - m . g), g_j = mean((p - y) x) w_j.
+
+    Adam's first moment is (1 - 0.5) of it, with the decay of 0.1 alpha; its first step is the rate.
+    """
+    _, after, metrics = stepped(at_once=at_once, devices=devices)
+    masks = special.softmax(ALPHAS)
+    p = special.expit(PIXELS * (masks @ WEIGHTS))
+    by_mask = np.mean((p - (LABELS == 0)) * PIXELS) * WEIGHTS
+    by_alpha = masks * (by_mask - masks @ by_mask) + 0.1 * ALPHAS
+    moments = after.sampler_state["adam"][1][0].mu
+    np.testing.assert_allclose(moments, 0.5 * by_alpha, rtol=1e-4)
+    moved = after.sampler_state["alphas"] - ALPHAS
+    np.testing.assert_allclose(moved, -0.01 * np.sign(by_alpha), rtol=1e-3)
+    np.testing.assert_array_equal(after.params["weights"], WEIGHTS)
+    y = LABELS == 0
+    np.testing.assert_allclose(
+        metrics["valid_loss"], -np.mean(y * np.log(p) + ~y * np.log(1 - p)), rtol=1e-5
+    )
+
+
+def test_the_temperature_falls_with_the_share_that_is_done():
+    _, after, _ = stepped()
+    assert after.sampler_state["temperature"] == pytest.approx(10 - 0.25 * 9.9)
+
+
+def test_a_gradient_that_is_not_finite_changes_no_alpha():
+    before, after, metrics = stepped(np.where(np.arange(8) == 3, np.nan, PIXELS))
+    assert not np.isfinite(metrics["valid_loss"])
+    for name in ("alphas", "adam"):
+        pairs = zip(*(jax.tree.leaves(s.sampler_state[name]) for s in (before, after)))
+        assert all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_the_defaults_are_the_papers():
+    """DARTS, section 3.1; GDAS, section 4.1."""
+    made = variants.make("darts", SPACE).relaxation
+    assert darts.BETAS == (0.5, 0.999)
+    assert (made.learning_rate, made.weight_decay, made.every) == (3e-4, 1e-3, 1)
+    assert made.temperatures == (10, 0.1)
+    assert made == variants.make("darts", SPACE).relaxation  # so that trainings share programs
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("sample", "gumbl"), "sample.*gumbl.*nearest: 'gumbel'"),
+        (("order", "second"), "order.*second"),
+        (("every", 0), "every=0 must be 1 or more"),
+        (("learning_rate", -1.0), "learning_rate=-1.0 must be 0 or more"),
+        (("temperatures", (1.0, 0.0)), "temperatures=0.0 must be 0.001 or more"),
+    ],
+)
+def test_bad_options_are_refused(option, message):
+    with pytest.raises(ValueError, match=f"config.supernet.variant_options: {message}"):
+        variants.make("darts", SPACE, (option,))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("supernet.sampler", "single_path"),
+        ("supernet.archs_per_step", 3),
+        ("sweep.bn", "running"),
+        ("sweep.strategy", "exhaustive"),
+        ("sweep.constraints.max_flops", 10**9),
+    ],
+)
+def test_fields_that_it_would_not_heed_are_refused(field, value):
+    fields = trainings.SMALL | {"supernet.variant": "darts", field: value}
+    fields |= {"sweep.calibration_images": 64}
+    with pytest.raises(ValueError, match=rf"config\.{field}=.* does not go with supernet.variant"):
+        trainings.built_with(tiny.get_config(), fields)
+
+
+def test_more_images_than_there_are_to_validate_on_are_refused():
+    fields = trainings.SMALL | {"supernet.variant": "darts", "supernet.train.batch_size": 256}
+    with pytest.raises(ValueError, match=r"batch_size=256, .* data\.valid has 128; lower it"):
+        trainings.built_with(tiny.get_config(), fields)
+
+
+# -- whole ----------------------------------------------------------------------------------------
+
+
+def _run(directory, **fields):
+    fields = {name.replace("__", "."): value for name, value in fields.items()}
+    given = trainings.SMALL | {"supernet.variant": "darts", "sweep.num_candidates": 8} | fields
+    return trainings.run_of(*trainings.built_with(tiny.get_config(), given), directory)
+
+
+def test_equal_steps_of_alphas_are_compiled_once(tmp_path):
+    def compiled(**fields):
+        return supernet.training(_run(tmp_path, **fields), jax.devices()[:1]).task.turn._step
+
+    first = compiled()
+    assert compiled(seed=3, supernet__train__base_lr=0.1, supernet__train__num_steps=7) is first
+    assert compiled(supernet__variant_options=(("sample", "gumbel"),)) is not first
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("sample", darts.relaxation.SAMPLES)
+def test_the_first_candidate_is_what_was_selected(tmp_path, monkeypatch, sample):
+    """Each program is traced once; the sweep, stopped and started again, is the same."""
+    traced, call = [], alpha_turn.AlphaStep.__call__
+
+    def counted(self, state, batch, root, hyper):
+        traced.append(0)
+        return call(self, state, batch, root, hyper)
+
+    monkeypatch.setattr(alpha_turn.AlphaStep, "__call__", counted)
+    options = (("sample", sample), ("learning_rate", 0.1))
+    run = _run(tmp_path, supernet__variant_options=options, supernet__filters=5)
+    supernet.training(run, jax.devices()[:1]).fit(tmp_path, seed=run.config.seed)
+    assert len(traced) == 1
+    state = restoration.restore(run, tmp_path)[0].sampler_state
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    selected = run.space.to_str(jax.device_get(run.variant.relaxation.select(state)))
+    trials = trainings.swept(run.config, run.space, run.data, tmp_path)
+    assert [row["arch"] for row in trials].index(selected) == 0
+    assert len({row["arch"] for row in trials}) > 1
+    path = tmp_path / "trials.jsonl"
+    text = path.read_text()
+    path.write_text("".join(text.splitlines(keepends=True)[:3]))
+    trainings.swept(run.config, run.space, run.data, tmp_path)
+    assert path.read_text() == text
+    (tmp_path / "config.json").write_text(run.config.to_json())
+    report = page.write(tmp_path, run.space).read_text()
+    assert f"## The selected architecture\n\n{START}" in report
+    assert selected.replace("|", "\\|") in report.partition("## Scores")[0]
