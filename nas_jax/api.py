@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from nas_jax import config as config_lib
 from nas_jax import pipeline, spaces
-from nas_jax.config import files, validation
+from nas_jax.config import files, recipes, validation
 from nas_jax.config.variants import flatten
 from nas_jax.data.dataset import Data
 from nas_jax.report import results as results_lib
@@ -270,6 +270,8 @@ def as_config(config: Config, fields: Mapping[str, Any] | None = None) -> Config
             made.update_from_flattened_dict({name: value})
         except (TypeError, ValueError) as error:
             raise ValueError(f"config.{name} cannot be {value!r}: {error}") from error
+    if recipes.FIELD in (fields or {}):
+        recipes.choose(made, made.supernet.variant, fields)
     return made
 
 

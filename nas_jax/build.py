@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from nas_jax import given, listeners, spaces, strategies
-from nas_jax.config import defaults, validation, variants
+from nas_jax.config import defaults, recipes, validation, variants
 from nas_jax.costs import latency_table, params_flops
 from nas_jax.costs.constraints import Constraints
 from nas_jax.data import augment, loading
@@ -53,6 +53,7 @@ def build_run(
     """
     config = given.recorded(config, space, data)
     check_fields(config, space)
+    config = recipes.with_form(config)
     environment.start()
     if space is None:
         config = with_space_fields(config)

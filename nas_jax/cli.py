@@ -42,7 +42,7 @@ from ml_collections import ConfigDict, config_flags
 
 from nas_jax import config as config_lib
 from nas_jax import plugins
-from nas_jax.config import field_list, files, validation
+from nas_jax.config import field_list, files, recipes, validation
 from nas_jax.config.variants import flatten
 from nas_jax.runtime import environment, run_log
 from nas_jax.runtime.preemption import Interrupted
@@ -143,7 +143,11 @@ def _parse_arguments(argv):
         )
     config = _with_fields_of_its_space(config, others)
     _check_fields(others, dict(flatten(config)))
-    return values, _with_fields(config, [argv[0], *others])
+    config = _with_fields(config, [argv[0], *others])
+    given = [field for field, _ in _given(others)]
+    if recipes.FIELD in given:
+        recipes.choose(config, config.supernet.variant, given)
+    return values, config
 
 
 def _with_fields(config, arguments):

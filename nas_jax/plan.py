@@ -18,7 +18,12 @@ from nas_jax.training.supernet import needs_supernet
 
 TRAINING = 3  # forward passes that a step of training costs: forward, and two products backward
 _SAMPLED = 64  # architectures whose mean stands for the space's
-_ONE_PATH = ("single_path", "fair", "strategy")  # samplers that use few ops at a time
+_ONE_PATH = (
+    "single_path",
+    "shared_path",
+    "fair",
+    "strategy",
+)  # samplers that use few ops at a time
 
 
 @dataclasses.dataclass(frozen=True)

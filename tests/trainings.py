@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
+from nas_jax import api, pipeline
 from nas_jax import build as build_lib
-from nas_jax import pipeline
 from nas_jax.candidates import sweep
 from nas_jax.storage import json_files
 from nas_jax.storage.checkpoints import Checkpoints
@@ -23,6 +23,11 @@ def built_with(config, fields):
     with config.unlocked():
         config.update_from_flattened_dict(fields)
     return build(config)
+
+
+def chosen(config, fields):
+    """What `build` gives, with fields as the command sets them: with the recipe of a variant."""
+    return build(api.as_config(config, fields))
 
 
 def build(config):

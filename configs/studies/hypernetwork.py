@@ -1,6 +1,6 @@
-"""SMASH's generated weights against shared ones: which rank architectures better.
+"""SMASH's generated weights, full and light, against shared ones: which rank better.
 
-python launch.py --config=configs/studies/hypernetwork.py:digits --mode=study    20 min, two cores
+python launch.py --config=configs/studies/hypernetwork.py:digits --mode=study    half an hour, two cores
 python launch.py --config=configs/studies/hypernetwork.py:small --mode=study     CIFAR-10 on a CPU
 python launch.py --config=configs/studies/hypernetwork.py --mode=study           CIFAR-10
 """
@@ -9,7 +9,7 @@ from nas_jax import config as config_lib
 
 
 def get_config(variant=""):
-    """As many training steps for each: shared and generated weights, two ways to sample."""
+    """As many training steps for each: shared weights, SMASH as published, and its light form."""
     config_lib.check_variant(__file__, variant, ("digits", "small", ""))
     if variant == "digits":
         c = config_lib.load("digits")
@@ -24,10 +24,12 @@ def get_config(variant=""):
         c.study.parts = ("supernets",)
     single_path = ("supernet.sampler", "single_path")
     smash = ("supernet.variant", "smash")
+    light = smash, ("supernet.variant_options", (("basis", 4),))
     c.study.variants = (
         ("path dropout",),
         ("single paths", single_path),
-        ("SMASH", single_path, smash),
-        ("SMASH on path dropout", smash),
+        ("SMASH", smash),  # with its recipe
+        ("light SMASH", *light, single_path),
+        ("light SMASH on path dropout", *light),
     )
     return c

@@ -48,7 +48,7 @@ def _variants(c, num_steps):
         ("evolution", evolution, more),
         ("ENAS's controller on path dropout", enas, more),
         ("ENAS", enas, ("supernet.sampler", "strategy")),
-        ("SMASH", smash, ("supernet.sampler", "single_path"), more),
+        ("SMASH", smash, more),  # with its recipe
         ("PBT", *_population(c, num_steps * c.supernet.train.batch_size + learnt_from)),
         ("MorphNet", morphnet, more),
     )

@@ -14,6 +14,7 @@ from nas_jax.config.defaults import (
     retrain_nothing,
 )
 from nas_jax.config.files import load
+from nas_jax.config.recipes import choose
 
 __all__ = [
     "EXPORT_MODES",
@@ -21,6 +22,7 @@ __all__ = [
     "RUN_MODES",
     "STAGES",
     "check_variant",
+    "choose",
     "default",
     "load",
     "retrain_nothing",

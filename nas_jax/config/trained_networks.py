@@ -15,8 +15,9 @@ def _train() -> ConfigDict:
     t.num_steps = 0
     t.num_epochs = 0.0
     t.base_lr = 0.1  # at a batch of 1024; scaled linearly with the batch
-    # "sgd", or "adamw" (its base_lr is lower, 1e-3 or so, and it decays weights itself, in place of
-    # l2). The options are keyword arguments of the optimiser: (("weight_decay", 0.05),).
+    # "sgd", or "adam" and "adamw" (their base_lr is lower, 1e-3 or so; the second decays weights
+    # itself, in place of l2). The options are keyword arguments of the optimiser:
+    # (("weight_decay", 0.05),).
     t.optimizer = "sgd"
     t.optimizer_options = ()
     t.schedule = "cosine"  # "constant", "step"; not in the paper
@@ -62,7 +63,7 @@ _TRAIN = {
     "num_steps": at_least(0),
     "num_epochs": at_least(0),
     "base_lr": at_least(0),
-    "optimizer": one_of("sgd", "adamw", or_of="optimizers"),
+    "optimizer": one_of("sgd", "adam", "adamw", or_of="optimizers"),
     "schedule": one_of("cosine", "constant", "step"),
     "warmup_share": SHARE,
     "momentum": SHARE,
@@ -95,9 +96,10 @@ def add_supernet(c: ConfigDict) -> None:
     # (all of an op: about a sixth more operations). "switch" does the second in any case.
     c.supernet.remat = "none"
     # The mask sampler: the paper's "path_dropout"; "single_path" (a uniform architecture for each
-    # ghost batch), "fair" (each op equally often), "sandwich" (largest, smallest, uniform); or
-    # "strategy": sweep.strategy draws them, and learns from accuracies on validation batches. One
-    # of your own is "FILE.py:NAME" or "MODULE:NAME", here as for every such name: docs/recipes.md.
+    # ghost batch), "shared_path" (one for all ghost batches of a step), "fair" (each op equally
+    # often), "sandwich" (largest, smallest, uniform); or "strategy": sweep.strategy draws them, and
+    # learns from accuracies on validation batches. One of your own is "FILE.py:NAME" or
+    # "MODULE:NAME", here as for every such name: docs/recipes.md.
     c.supernet.sampler = "path_dropout"
     # Architectures that all images of a step go through; their gradients are added up.
     # A step then takes so many times as long. 0: each ghost batch has an architecture of its own,
@@ -109,7 +111,8 @@ def add_supernet(c: ConfigDict) -> None:
     # The training variant, see nas_jax/training/variants: "none" is the paper's training; with
     # "smash" a hypernetwork generates weights; with "morphnet" options vanish that are not worth
     # their cost; "pbt" trains a population; "darts" learns real-valued masks by gradient, in place
-    # of a sampler's, and selects the first candidate of the sweep.
+    # of a sampler's, and selects the first candidate of the sweep. Choosing "smash" also sets the
+    # fields that it is trained with, but for those set beside it: nas_jax/config/recipes.py.
     c.supernet.variant = "none"
     c.supernet.variant_options = ()  # (("population", 8), ..), arguments of the variant's `make`
     c.supernet.path_dropout = ConfigDict()
@@ -136,7 +139,8 @@ _SUPERNET = {
     "supernet.remat": one_of("none", "norms", "ops"),
     "supernet.execution": one_of("auto", "masked", "switch", "dispatch"),
     "supernet.sampler": one_of(
-        *("path_dropout", "single_path", "fair", "sandwich", "strategy"), or_of="samplers"
+        *("path_dropout", "single_path", "shared_path", "fair", "sandwich", "strategy"),
+        or_of="samplers",
     ),
     "supernet.archs_per_step": at_least(0, most=1000),
     "supernet.variant": one_of("none", "smash", "morphnet", "pbt", "darts", or_of="variants"),

@@ -5,6 +5,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from nas_jax.config import recipes
+
 # Fields in which variants may differ; a study shares candidates, data and stand-alone networks.
 VARIED = (
     *("seed", "space.", "network.", "supernet.", "sweep.bn", "sweep.num_checkpoints"),
@@ -52,11 +54,11 @@ def _check(label, field):
 
 
 def changed(config: ConfigDict, label: str, fields: Iterable[tuple[str, Any]]) -> ConfigDict:
-    """Return a copy of a config with each (field, value) set.
+    """Return a copy of a config with each (field, value) set, and the recipe of its variant.
 
     Raises: ValueError that names the variant `label`, if there is no such field.
     """
-    varied = config.copy_and_resolve_references()
+    varied, fields = config.copy_and_resolve_references(), list(fields)
     present = dict(flatten(config))
     for name, value in fields:
         where = f"config.study.variants, {label!r}: config.{name}"
@@ -66,7 +68,10 @@ def changed(config: ConfigDict, label: str, fields: Iterable[tuple[str, Any]]) -
             varied.update_from_flattened_dict({name: value})
         except TypeError as error:
             raise ValueError(f"{where} cannot be {value!r}: {error}") from error
-    return varied
+    names = [name for name, _ in fields]
+    if recipes.FIELD in names:
+        recipes.choose(varied, varied.supernet.variant, names)
+    return recipes.with_form(varied)
 
 
 def flatten(tree: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:

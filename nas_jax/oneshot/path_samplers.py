@@ -3,6 +3,7 @@
 path_dropout  drops options at random, more and more of them (`path_dropout`), as in the paper.
 single_path   draws a uniform legal architecture for each ghost batch (Guo et al., ECCV 2020,
               section 3.2).
+shared_path   draws one for all ghost batches of a step (Brock et al., 2017).
 fair          uses every subset of a Choice once in as many ghost batches as it has subsets, in
               random order (Chu et al., FairNAS, ICCV 2021; `Fair`).
 sandwich      uses in each step the largest architecture, the smallest, and uniform ones (Yu &
@@ -65,6 +66,23 @@ class SinglePath:
         """Draw the masks; see the module."""
         keys = rng.each(jax.random.fold_in(key, step), groups)
         return jax.vmap(lambda key: choices_lib.sample(key, self.space.choices))(keys)
+
+
+@dataclasses.dataclass(frozen=True)
+class SharedPath:
+    """Draws a uniform legal architecture of a space, one for all ghost batches of a step."""
+
+    space: Space
+
+    def __call__(self, key, step, groups, state, hyper):
+        """Draw the masks; see the module."""
+        arch = choices_lib.sample(jax.random.fold_in(key, step), self.space.choices)
+        return fixed(key, step, groups, arch, hyper)
+
+
+def shares_masks(sampler: Sampler | None) -> bool:
+    """Say whether a sampler gives all ghost batches of a step the same masks."""
+    return isinstance(sampler, SharedPath)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +170,7 @@ FIELD = "config.supernet.sampler"
 SAMPLERS = {
     "path_dropout": _path_dropout,
     "single_path": SinglePath,
+    "shared_path": SharedPath,
     "fair": _fair,
     "sandwich": _sandwich,
 }

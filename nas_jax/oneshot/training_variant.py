@@ -80,6 +80,7 @@ class TrainingVariant(NamedTuple):
       relaxation: how masks are learnt, beside the weights; these masks take the place of those that
         `supernet.sampler` draws. The sweep's first candidate is the architecture that it selects.
       selection: how members are selected, where a population of supernets is trained.
+      undecayed: scopes of the parameters that L2 does not fall on.
     """
 
     wrap: Callable[[nn.Module], nn.Module] | None = None
@@ -87,3 +88,4 @@ class TrainingVariant(NamedTuple):
     read_out: Callable[[Any], Any] | None = None
     selection: Selection | None = None
     relaxation: Relaxation | None = None
+    undecayed: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ import numpy as np
 from nas_jax import naming
 from nas_jax.spaces import choices as choices_lib
 from nas_jax.spaces import params as params_lib
-from nas_jax.spaces import strings
+from nas_jax.spaces import strings, wiring
 from nas_jax.spaces.image_size import ImageSize, height_and_width
 
 Arch = choices_lib.Arch
@@ -107,6 +107,13 @@ class Space(abc.ABC):
         Raises: ValueError if the widths of the space's networks cannot be chosen.
         """
         raise ValueError(f"the networks of {type(self).__name__} have no widths of their own")
+
+    def wirings(self) -> dict[wiring.Option, wiring.Wiring]:
+        """Say what each option reads and writes, by (Choice's name, option).
+
+        By default Choices are ops that follow each other, as in a chain.
+        """
+        return wiring.of_chain(jax.tree.leaves(self.choices))
 
     def isomorph(self, text: str) -> str:
         """Return a string that isomorphs share; by default none are known, and it is `text`."""

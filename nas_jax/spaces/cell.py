@@ -9,6 +9,7 @@ output is the concat of both inputs and all blocks.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ import jax
 from nas_jax import naming
 from nas_jax.nn import kernels, masked, network
 from nas_jax.nn import layers as layers_lib
-from nas_jax.spaces import base, strings
+from nas_jax.spaces import base, strings, wiring
 from nas_jax.spaces import choices as choices_lib
 from nas_jax.spaces import ops as ops_lib
 from nas_jax.spaces.choices import Choice
@@ -181,6 +182,11 @@ class CellSpace(base.Space):
                     layers.append(_layer((*op, "unit0"), (joined,), between))
                     layers.append(_layer((*op, "unit1"), (between,), tensors[-1]))
         return layers, tuple(tensors)
+
+    def wirings(self) -> dict[wiring.Option, wiring.Wiring]:
+        """Wire a cell's two inputs and its blocks; see `base.Space.wirings`."""
+        cells = (self.of_cell(self.choices, cell) for cell in range(self.num_cells))
+        return dict(itertools.chain(*(wiring.of_blocks(blocks).items() for blocks in cells)))
 
     def graph(self, text: str) -> dict[str, Any]:
         """Return a cell to draw: its inputs' names; by block, inputs (numbers) and ops (names).

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from nas_jax import naming
 from nas_jax.nn import kernels, layers, masked, network
-from nas_jax.spaces import base, ops
+from nas_jax.spaces import base, ops, wiring
 from nas_jax.spaces import choices as choices_lib
 from nas_jax.spaces.choices import Choice
 
@@ -103,6 +103,10 @@ class NasBench201Space(base.Space):
                     f"architecture {text!r}: {name!r} is none of the ops {', '.join(existing)}"
                 )
         return tuple(tuple(map(existing.index, ops_.split(","))) for ops_, *_ in edges)
+
+    def wirings(self) -> dict[wiring.Option, wiring.Wiring]:
+        """Wire the nodes of a cell; see `base.Space.wirings`."""
+        return wiring.of_edges(self.choices)
 
     def isomorph(self, text: str) -> str:
         """Return a string that isomorphs share; see `base.Space.isomorph`.

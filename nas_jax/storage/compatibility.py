@@ -60,6 +60,7 @@ INPUTS = {"order": "stored", "path_dropout": "first", "trained": "first"}
 FORMER_LEAVES = ("opt_state.1.1.count",)
 # Former values of `sweep.strategy` that are training variants now.
 FORMER_STRATEGIES = ("morphnet", "pbt", "smash")
+FORMER_SMASH = ["basis", 4]  # option of a SMASH that names no form
 # Fields that name a place. Its content is compared instead (data.json).
 PLACES = ("data.data_dir", "study.pool", "study.paper_points")
 # Prefixes of `data.name` after which a place follows.
@@ -73,7 +74,7 @@ def completed(config: Mapping) -> dict:
     """Copy a config and add the fields that it lacks, each with its value of `ABSENT`.
 
     Missing sections are not added, so that a part of a config stays a part. A former strategy that
-    is a training variant now becomes `supernet.variant`.
+    is a training variant now becomes `supernet.variant`, and SMASH without a form the light form.
     """
     whole = _with_former_options(with_variant(copy.deepcopy(dict(config))))
     for name, value in ABSENT.items():
@@ -86,12 +87,16 @@ def completed(config: Mapping) -> dict:
 def with_variant(config: dict) -> dict:
     """Write a former `sweep.strategy` of a config, or of a part of it, as a `supernet.variant`.
 
-    The config is changed, and returned.
+    SMASH had one form, with a basis; a config that does not name one gets it. The config is
+    changed, and returned.
     """
     sweep, supernet = config.get("sweep", {}), config.get("supernet", {})
     if sweep.get("strategy") in FORMER_STRATEGIES and "variant" not in supernet:
         supernet["variant"], supernet["variant_options"] = sweep["strategy"], sweep["options"]
         sweep["strategy"], sweep["options"] = "random_search", []
+    options = supernet.get("variant_options") or []
+    if supernet.get("variant") == "smash" and "basis" not in dict(options):
+        supernet["variant_options"] = [*options, FORMER_SMASH]
     return config
 
 

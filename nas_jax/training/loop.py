@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from nas_jax.data import augment
 from nas_jax.data.dataset import Data
 from nas_jax.nn.init import init
+from nas_jax.oneshot import path_samplers
 from nas_jax.oneshot.path_samplers import Sampler
 from nas_jax.run import count_steps
 from nas_jax.runtime import distributed, preemption, rng
@@ -67,7 +68,7 @@ class Task:
       sampler: the mask sampler; None for a network without masks.
       sampler_state: the sampler's first state; None: it has none.
       init_args: (sampler's first state) -> what `net.init` takes after the images: (masks,) or ().
-      space, penalty, per_use, remat: see `TrainStep`.
+      space, penalty, per_use, remat, undecayed: see `TrainStep`.
       dropout: the section `supernet.path_dropout`; None where no path is dropped.
       archs_per_step, distils: see `TrainStep`.
       turn: the action between steps; None: there is none.
@@ -87,6 +88,7 @@ class Task:
     remat: str = "none"
     archs_per_step: int = 0
     distils: bool = False
+    undecayed: tuple[str, ...] = ()
     turn: Turn | None = None
     identity: Identity | None = None
 
@@ -311,17 +313,21 @@ class Training:
         augmentation = train.augment.to_dict()
         mixup = augmentation.pop("mixup")
         num_groups = train.batch_size // train.ghost_batch_size // self._layout.num_replicas
+        shares_masks = path_samplers.shares_masks(task.sampler)
+        one_by_one = task.net.execution == "switch" and not shares_masks
         given = dict(
             net=task.net,
             prepare=augment.preparation(self._data, **augmentation),
             num_groups=num_groups,
-            groups_at_once=1 if task.net.execution == "switch" else num_groups,
+            groups_at_once=1 if one_by_one else num_groups,
             sampler=task.sampler,
             space=task.space,
             penalty=task.penalty,
             per_use=task.per_use,
             l2_norm_params=train.l2_norm_params,
             l2_unused=train.l2_unused,
+            undecayed=task.undecayed,
+            shares_masks=shares_masks,
             nesterov=train.nesterov,
             clips=train.clip_norm > 0,
             optimizer=self._optimizer,

@@ -71,6 +71,19 @@ def sgd(
     return SGD.at(learning_rate, momentum=momentum, nesterov=nesterov, clip_norm=clip_norm)
 
 
+def adam(
+    learning_rate: jax.Array, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+) -> optax.GradientTransformation:
+    """Make Adam (Kingma and Ba, ICLR 2015); `train.l2` is part of the gradient that it sees.
+
+    Args:
+      learning_rate: float32 [].
+      b1, b2: decay of the means of gradients and of their squares; in [0, 1).
+      eps: added to the root of the latter.
+    """
+    return optax.adam(learning_rate, b1, b2, eps)
+
+
 def adamw(
     learning_rate: jax.Array,
     *,
@@ -98,7 +111,7 @@ def _sgd(learning_rate, *, momentum, nesterov):
 
 
 FIELD = "train.optimizer"
-OPTIMIZERS = {"sgd": _sgd, "adamw": adamw}
+OPTIMIZERS = {"sgd": _sgd, "adam": adam, "adamw": adamw}
 _CONTEXT = ("momentum", "nesterov")
 
 

@@ -166,6 +166,7 @@ def _task(run, devices):
         init_args=lambda sampler_state: (space.all_on(),),
         space=space,
         penalty=run.variant.penalty,
+        undecayed=run.variant.undecayed,
         per_use=config.per_use_gradients,
         remat=config.remat,
         dropout=config.path_dropout if drops_paths(run) else None,

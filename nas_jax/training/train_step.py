@@ -92,6 +92,8 @@ class TrainStep:
         use it; else the mean over all groups, with which rarely used parameters learn slowly.
       l2_norm_params: see `optim.l2`.
       l2_unused: whether L2 also falls on parameters that a group does not use.
+      undecayed: scopes at the root of the parameters that L2 does not fall on.
+      shares_masks: whether all groups have the same masks, so that the first is drawn alone.
       nesterov: whether the momentum is Nesterov's.
       clips: whether gradients are scaled to a global norm of at most `clip_norm`.
       optimizer: of the weights.
@@ -114,6 +116,8 @@ class TrainStep:
     per_use: bool = False
     l2_norm_params: bool = False
     l2_unused: bool = False
+    undecayed: tuple[str, ...] = ()
+    shares_masks: bool = False
     nesterov: bool = True
     clips: bool = False
     optimizer: optim.Optimizer = optim.SGD
@@ -202,9 +206,12 @@ class TrainStep:
     def _masks(self, state, root, hyper):
         if self.sampler is None:
             return None
-        groups = jnp.arange(self.archs_per_step or self.num_groups, dtype=jnp.int32)
-        if not self.archs_per_step:
-            groups += distributed.replica_index() * self.num_groups
+        if self.archs_per_step:
+            groups = jnp.arange(self.archs_per_step, dtype=jnp.int32)
+        else:
+            first = distributed.replica_index() * self.num_groups
+            count = 1 if self.shares_masks else self.num_groups
+            groups = first + jnp.arange(count, dtype=jnp.int32)
         return self._masks_of(groups, state, root, hyper)
 
     def _masks_of(self, groups, state, root, hyper):
@@ -229,11 +236,18 @@ class TrainStep:
 
     def _penalties(self, params, masks, hyper):
         used = None if self.space is None else self.space.usage(params, masks)
-        l2_usage = None if self.l2_unused else used
-        terms = {"l2": hyper.l2 * optim.l2(params, l2_usage, norm_params=self.l2_norm_params)}
+        decayed, l2_usage = params, None if self.l2_unused else used
+        if self.undecayed:
+            decayed = _without(self.undecayed, params)
+            l2_usage = l2_usage and _without(self.undecayed, l2_usage)
+        terms = {"l2": hyper.l2 * optim.l2(decayed, l2_usage, norm_params=self.l2_norm_params)}
         if self.penalty is not None:
             terms["penalty"] = self.penalty(params, distributed.mean(used))
         return sum(terms.values()), terms
+
+
+def _without(scopes, params):
+    return {name: of_scope for name, of_scope in params.items() if name not in scopes}
 
 
 def _per_use(grads, shares):

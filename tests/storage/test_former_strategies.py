@@ -87,6 +87,8 @@ def test_a_pool_finds_what_former_strategies_left(tmp_path, name):
     """Supernets and searches whose config.json was written when they were strategies."""
     config, found = as_then(tiny.get_config()), store.Store(tmp_path, Images())
     config.supernet.variant = name
+    if name == "smash":  # it had one form
+        config.supernet.variant_options = (("basis", 4),)
     for folder in (found.supernet, found.search_folder):
         path = folder(config) / "config.json"
         parts = json_files.read_json(path)

@@ -32,7 +32,8 @@ KINDS = {
         "sweep.strategy": "enas",
         "sweep.options": (*enas_config.PAPER[1:], *enas_config.CODE, ("hidden", 8)),
     },
-    "smash": trainings.SMALL
+    "smash": trainings.SMALL | {"supernet.variant": "smash"},  # and its recipe
+    "basis": trainings.SMALL
     | {
         "supernet.train.base_lr": 0.3,  # larger ones let rounding errors grow
         "supernet.sampler": "single_path",
@@ -65,7 +66,7 @@ NUMBERS = {"loss", "accuracy", "l2", "penalty", "asked_accuracy", "valid_loss", 
 def _built(kind, num_steps):
     config = tiny.get_config()
     config.supernet.train.update({"num_steps": num_steps, "checkpoint_every": 10, "log_every": 1})
-    return trainings.built_with(config, KINDS[kind])
+    return trainings.chosen(config, KINDS[kind])
 
 
 @pytest.fixture(scope="module", params=KINDS)

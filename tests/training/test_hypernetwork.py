@@ -1,4 +1,4 @@
-"""SMASH: generated weights, and a one-shot model that is trained through them."""
+"""The light form of SMASH: kernels of a basis, and a one-shot model trained through them."""
 
 import math
 
@@ -12,7 +12,6 @@ from nas_jax import spaces
 from nas_jax.nn import layers, masked
 from nas_jax.spaces import params as params_lib
 from nas_jax.training import variants
-from nas_jax.training.variants import hypernetwork
 from tests import trainings
 from tests.configs import tiny
 
@@ -68,27 +67,33 @@ def _codes(params, archs):
     return codes / np.linalg.norm(codes, axis=-1, keepdims=True)
 
 
+def _generated(params, code):
+    """The supernet's parameters with the kernels of a code."""
+    flat = _wrapped().whole(flax.traverse_util.flatten_dict(params), code, 3)
+    return flax.traverse_util.unflatten_dict(flat)
+
+
 def test_it_is_the_one_shot_model_with_the_kernels_of_a_code(made):
     images, variables, archs = made
-    params, paths = variables["params"], _wrapped()._generated(images)
+    params = variables["params"]
     wrapped = jax.jit(_wrapped().apply)
     plain = jax.jit(SPACE.supernet(num_classes=10, filters=4).apply)
     for g, code in enumerate(_codes(params, archs)):
-        own = {"params": hypernetwork.generate(params["net"], paths, code)}
+        own = {"params": _generated(params["net"], code)}
         ours, theirs = wrapped(variables, images, _of(archs, g)), plain(own, images, _of(archs, g))
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_kernels_are_sums_of_their_basis_and_differ_between_architectures(made):
     """And are about as large as the one-shot model's at first."""
-    images, variables, archs = made
+    _, variables, archs = made
     net, codes = _wrapped(), _codes(variables["params"], archs)
     params, path = variables["params"]["net"], ("layer1", "2", "expand", "kernel")
-    number = net._generated(images).index(path)
+    number = net.generated(3).index(path)
     basis = flax.traverse_util.flatten_dict(params)[path]
     kernels = []
     for code in codes:
-        found = hypernetwork.generate(params, net._generated(images), code)
+        found = _generated(params, code)
         kernel = flax.traverse_util.flatten_dict(found)[path]
         by_hand = sum(c * np.asarray(b) for c, b in zip(code[number], basis))
         np.testing.assert_allclose(kernel, by_hand, rtol=1e-5, atol=1e-6)
@@ -196,9 +201,12 @@ def test_candidates_are_ranked_with_generated_weights(trained):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"supernet.variant_options": (("basis", 1),)}, "basis=1 must be 2 or more"),
         (
-            {"sweep.bn": "running"},
+            {"supernet.variant_options": (("basis", 1),)},
+            "basis=1 must be 0, the published form, or 2 or more",
+        ),
+        (
+            {"sweep.bn": "running", "supernet.variant_options": OPTIONS},
             r"sweep\.bn='running', but supernet\.variant='smash' scores with",
         ),
     ],

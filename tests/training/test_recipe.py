@@ -94,7 +94,10 @@ def test_an_optimizer_of_a_file_by_hand():
         ({"optimizer": "mine.py:injected"}, "makes the same update at any learning rate"),
         ({"optimizer": "mine.py:no_optimizer"}, "made a int, not an optax.GradientTransformation"),
         ({"optimizer": "mine.py:raises"}, r"KeyError in .*mine.py, line \d+: 'x'"),
-        ({"optimizer": "adam"}, "train.optimizer='adam' is none of sgd, adamw; nearest: 'adamw'"),
+        (
+            {"optimizer": "adm"},
+            "train.optimizer='adm' is none of sgd, adam, adamw; nearest: 'adam'",
+        ),
         (
             {"optimizer": "adamw", "optimizer_options": (("weightdecay", 0.1),)},
             "'weightdecay' is no option of adamw, .*nearest: weight_decay",

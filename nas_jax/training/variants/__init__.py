@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from nas_jax import plugins
 from nas_jax.oneshot.training_variant import OPTIONS, TrainingVariant
 from nas_jax.spaces import Space
-from nas_jax.training.variants import darts, hypernetwork, morphnet, pbt
+from nas_jax.training.variants import darts, morphnet, pbt, smash
 
 
 def plain(space: Space) -> TrainingVariant:
@@ -22,7 +22,7 @@ def plain(space: Space) -> TrainingVariant:
 FIELD = "config.supernet.variant"
 VARIANTS = {
     "none": plain,
-    "smash": hypernetwork.make,
+    "smash": smash.make,
     "morphnet": morphnet.make,
     "pbt": pbt.make,
     "darts": darts.make,
