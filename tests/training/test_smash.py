@@ -334,3 +334,17 @@ def test_a_space_without_1x1_kernels_is_refused(options):
     space = spaces.make("chain", stages=((2, 1, 1),), ops=(conv, "identity"))
     with pytest.raises(ValueError, match="no option of this ChainSpace has any; choose another"):
         variants.make("smash", space, options)
+
+
+@dataclasses.dataclass(frozen=True)
+class Miswired(type(MACRO)):
+    """A space of a user whose wiring forgets an option."""
+
+    def wirings(self):
+        """Those of a chain, but one."""
+        return {option: w for option, w in super().wirings().items() if option != ("layer1", 2)}
+
+
+def test_a_wiring_that_lacks_an_option_is_refused():
+    with pytest.raises(ValueError, match=r"Miswired.wirings\(\) lacks the option \('layer1', 2\)"):
+        places.of(Miswired((1, 2), 2), 4, 10, 3)

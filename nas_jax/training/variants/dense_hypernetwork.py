@@ -91,7 +91,7 @@ class DenseHyperNetwork(HyperNetwork):
         generated = set(self.placed(channels).paths)
         return {path: scale for path, scale in scales.items() if path not in generated}
 
-    def own(self, images, masks):
+    def of_groups(self, images, masks):
         """Emit the kernels [G, 1, 1, channels in, channels out], by path."""
         laid = self.placed(images.shape[-1])
         features = places.COMPRESSION * places.TILE**2
@@ -103,9 +103,9 @@ class DenseHyperNetwork(HyperNetwork):
         return laid.kernels(emitted, masks)
 
     @nn.nowrap
-    def whole(self, shared, own, channels):
+    def whole(self, shared, of_group, channels):
         """Add the generated kernels."""
-        return shared | own
+        return shared | of_group
 
     @nn.nowrap
     def placed(self, channels: int) -> places.Places:

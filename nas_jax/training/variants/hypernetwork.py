@@ -36,8 +36,8 @@ class HyperNetwork(network.Network):
         """Map images [B, H, W, C] or [G or 1, n, H, W, C] to logits float32 [B, K] or [G, n, K]."""
         images, masks, leading = masked.to_groups(images, arch)
         shared = self._shared(images)
-        own = self.own(images, masks)
-        logits = self._of_groups(shared, own, images, masks)
+        of_groups = self.of_groups(images, masks)
+        logits = self._logits(shared, of_groups, images, masks)
         return logits.reshape(*leading, -1)
 
     @nn.nowrap
@@ -49,15 +49,15 @@ class HyperNetwork(network.Network):
         """
 
     @abc.abstractmethod
-    def own(self, images: jax.Array, masks: base.Arch) -> Any:
+    def of_groups(self, images: jax.Array, masks: base.Arch) -> Any:
         """Compute what each group has for itself from masks [G, k]: a tree of arrays [G, ...]."""
 
     @nn.nowrap
     @abc.abstractmethod
     def whole(
-        self, shared: dict[base.Path, jax.Array], own: Any, channels: int
+        self, shared: dict[base.Path, jax.Array], of_group: Any, channels: int
     ) -> dict[base.Path, jax.Array]:
-        """Make the supernet's parameters, by path, for one group; `own` has no axis G."""
+        """Make the supernet's parameters, by path, for one group; `of_group` has no axis G."""
 
     @nn.nowrap
     def _net(self):
@@ -79,27 +79,27 @@ class HyperNetwork(network.Network):
 
         return self.param(SUPERNET, init)
 
-    def _of_groups(self, shared, own, images, masks):
+    def _logits(self, shared, of_groups, images, masks):
         """Compute logits [G, n, K], with generated weights for each group."""
         net, channels = self._net(), images.shape[-1]
         shared = flax.traverse_util.flatten_dict(shared)
 
-        def params(own):
-            flat = self.whole(shared, own, channels)
+        def params(of_group):
+            flat = self.whole(shared, of_group, channels)
             return {"params": flax.traverse_util.unflatten_dict(flat)}
 
         if len(jax.tree.leaves(masks)[0]) == 1 or net.execution == "switch":
             # "switch" refuses several groups of masks
-            return net.apply(params(jax.tree.map(lambda x: x[0], own)), images, masks)
+            return net.apply(params(jax.tree.map(lambda x: x[0], of_groups)), images, masks)
         net = net.clone(execution="masked")  # each lane of `vmap` has one group
 
-        def of_one(own, images, masks):
+        def of_one(of_group, images, masks):
             masks = jax.tree.map(lambda mask: mask[None], masks)
-            return net.apply(params(own), images[None], masks)[0]
+            return net.apply(params(of_group), images[None], masks)[0]
 
         is_shared = images.shape[0] == 1
         axes = 0, None if is_shared else 0, 0
-        return jax.vmap(of_one, axes)(own, images[0] if is_shared else images, masks)
+        return jax.vmap(of_one, axes)(of_groups, images[0] if is_shared else images, masks)
 
 
 class BasisNetwork(HyperNetwork):
@@ -133,7 +133,7 @@ class BasisNetwork(HyperNetwork):
         bases = {path: jnp.stack([scales[path]] * self.basis) for path in self.generated(channels)}
         return scales | bases
 
-    def own(self, images, masks):
+    def of_groups(self, images, masks):
         """Compute codes float32 [G, N, R]: (1, x) / sqrt(1 + |x|^2), with x [R - 1] from masks.
 
         They have norm one, and the constant 1 keeps them away from zero, where the norm has no
@@ -154,9 +154,9 @@ class BasisNetwork(HyperNetwork):
         return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), -1, keepdims=True))
 
     @nn.nowrap
-    def whole(self, shared, own, channels):
-        """Sum each basis by its code; `own` is codes [N, R]."""
-        codes = dict(zip(self.generated(channels), own))
+    def whole(self, shared, of_group, channels):
+        """Multiply each basis by its code and add it up; `of_group` is codes [N, R]."""
+        codes = dict(zip(self.generated(channels), of_group))
         return shared | {path: jnp.tensordot(code, shared[path], 1) for path, code in codes.items()}
 
 

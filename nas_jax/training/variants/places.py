@@ -50,8 +50,8 @@ class Places:
       sizes: int [N, 2], their channels in and out.
       first: int [N], their first columns.
       rows, columns: P and L.
-      channels: names of the channels of the conditional tensor: those that depend on the
-        architecture, then those that do not.
+      channels: what each channel of the conditional tensor says, (kind, value): those of `wired`,
+        then those of `fixed`.
       owners: int [N], for each kernel the number of its owner.
       options: int [W], for each owner its place in the concat of all masks.
       wired: float32 [W, C1, M], 1 where an option that is on switches a channel on.
@@ -178,7 +178,7 @@ def _numbers(space):
 
 def _wired(space, shapes, owners):
     """Tabulate what an owner reads, writes and computes: [W, C1, M], and the channels' names."""
-    wirings, numbers, sizes = space.wirings(), _numbers(space), _kernel_sizes(space, shapes)
+    wirings, numbers, sizes = _wirings(space), _numbers(space), _kernel_sizes(space, shapes)
     names = {c.name: space.option_names(c) for c in jax.tree.leaves(space.choices)}
     entries = []  # (owner, channel, option)
     for number, owner in enumerate(owners):
@@ -195,6 +195,21 @@ def _wired(space, shapes, owners):
     for number, channel, option in entries:
         wired[number, channels.index(channel), numbers[option]] = 1
     return wired, channels
+
+
+def _wirings(space):
+    """Return `Space.wirings`, which a user's space may have of its own."""
+    wirings, numbers = space.wirings(), _numbers(space)
+    named = {option for wiring in wirings.values() for _, option in wiring.reads}
+    named |= {option for wiring in wirings.values() for option in wiring.ops}
+    for which, wrong in (("lacks", set(numbers) - set(wirings)), ("names", named - set(numbers))):
+        if wrong:
+            raise ValueError(
+                f"config.space: {type(space).__name__}.wirings() {which} the option "
+                f"{min(wrong)!r} (a Choice's name and a number); it must have all options of the "
+                "Choices, and no others"
+            )
+    return wirings
 
 
 def _kernel_sizes(space, shapes):
@@ -220,7 +235,7 @@ def _fixed(space, paths, sizes):
 
 def _convolution(space, paths):
     """Say which kernels are parts of one convolution, float32 [N, N]."""
-    wirings, parts = space.wirings(), []
+    wirings, parts = _wirings(space), []
     for path in paths:
         name, number = space.owner(path)
         at = path.index(name)
