@@ -47,6 +47,8 @@ from nas_jax.config.variants import flatten
 from nas_jax.runtime import environment, run_log
 from nas_jax.runtime.preemption import Interrupted
 
+logger = logging.getLogger(__name__)
+
 _FIELD = re.compile(r"--?(?:no)?config\.([^=]+)=?(.*)", re.DOTALL)
 _OF_RUN = ("config", "workdir", "distributed", "mirror")
 _NAMES = (*_OF_RUN, "network", "folder", "model", "target")
@@ -144,9 +146,7 @@ def _parse_arguments(argv):
     config = _with_fields_of_its_space(config, others)
     _check_fields(others, dict(flatten(config)))
     config = _with_fields(config, [argv[0], *others])
-    given = [field for field, _ in _given(others)]
-    if recipes.FIELD in given:
-        recipes.choose(config, config.supernet.variant, given)
+    _set_recipe(config, [field for field, _ in _given(others)])
     return values, config
 
 
@@ -164,6 +164,15 @@ def _with_fields(config, arguments):
     if stray := values(arguments)[1:]:
         raise ValueError(f"{stray[0]!r} is no flag; fields are set by --config.{stray[0]}")
     return values.config
+
+
+def _set_recipe(config, given):
+    """Set the fields that come with the training variant, if the arguments choose one."""
+    if recipes.FIELD not in given:
+        return
+    if values := recipes.choose(config, config.supernet.variant, given):
+        fields = " ".join(f"--config.{field}={value!r}" for field, value in values.items())
+        logger.info("supernet.variant=%r also sets %s", config.supernet.variant, fields)
 
 
 def _check_mode_has(values, others):

@@ -14,26 +14,25 @@ batch; Adam at 1e-3 with betas 0.5 and 0.999 and epsilon 1e-4; a cosine to zero;
 1e-4 on all parameters, used or not, but for the hypernetwork's (which the variant leaves out).
 """
 
-import logging
 from collections.abc import Collection
 from typing import Any
 
 from ml_collections import ConfigDict
-
-logger = logging.getLogger(__name__)
 
 FIELD = "supernet.variant"
 REFERENCE_BATCH = 1024  # `train.base_lr` belongs to it
 _OF_OPTIMIZER = ("optimizer_options", "base_lr")  # who names an optimiser sets these, too
 
 
-def choose(config: ConfigDict, variant: str, beside: Collection[str] = ()) -> None:
+def choose(config: ConfigDict, variant: str, beside: Collection[str] = ()) -> dict[str, Any]:
     """Set `supernet.variant` of a config, and the fields of the variant's recipe.
 
     Args:
       config: is changed.
       variant: the value of `supernet.variant`.
       beside: fields, or sections, that are set on purpose and stay as they are.
+
+    Returns: {field: value} of the recipe, without these.
     """
     config.supernet.variant = variant
     given = set(beside)
@@ -44,10 +43,8 @@ def choose(config: ConfigDict, variant: str, beside: Collection[str] = ()) -> No
         for name, value in recipe(config).items()
         if not any(name == field or name.startswith(f"{field}.") for field in given)
     }
-    if values:
-        config.update_from_flattened_dict(values)
-        listed = ", ".join(f"{name}={value!r}" for name, value in values.items())
-        logger.info("supernet.variant=%r is trained with %s", variant, listed)
+    config.update_from_flattened_dict(values)
+    return values
 
 
 def recipe(config: ConfigDict) -> dict[str, Any]:
