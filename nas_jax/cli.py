@@ -48,7 +48,6 @@ from nas_jax.runtime import environment, run_log
 from nas_jax.runtime.preemption import Interrupted
 
 logger = logging.getLogger(__name__)
-
 _FIELD = re.compile(r"--?(?:no)?config\.([^=]+)=?(.*)", re.DOTALL)
 _OF_RUN = ("config", "workdir", "distributed", "mirror")
 _NAMES = (*_OF_RUN, "network", "folder", "model", "target")
@@ -140,9 +139,8 @@ def _parse_arguments(argv):
             "--config, too"
         )
     if not isinstance(config, ConfigDict):
-        raise ValueError(
-            "--config: get_config() must return a ConfigDict, such as nas_jax.config.default()"
-        )
+        example = "such as nas_jax.config.default()"
+        raise ValueError(f"--config: get_config() must return a ConfigDict, {example}")
     config = _with_fields_of_its_space(config, others)
     _check_fields(others, dict(flatten(config)))
     config = _with_fields(config, [argv[0], *others])
@@ -168,9 +166,8 @@ def _with_fields(config, arguments):
 
 def _set_recipe(config, given):
     """Set the fields that come with the training variant, if the arguments choose one."""
-    if recipes.FIELD not in given:
-        return
-    if values := recipes.choose(config, config.supernet.variant, given):
+    chosen = recipes.FIELD in given
+    if values := chosen and recipes.choose(config, config.supernet.variant, given):
         fields = " ".join(f"--config.{field}={value!r}" for field, value in values.items())
         logger.info("supernet.variant=%r also sets %s", config.supernet.variant, fields)
 

@@ -326,13 +326,13 @@ def test_options_are_checked(options, message):
         variants.make("smash", MACRO, options)
 
 
-@pytest.mark.parametrize("options", [(), (("basis", 2),)])
-def test_a_space_without_1x1_kernels_is_refused(options):
+@pytest.mark.parametrize(("options", "what"), [((), "option"), ((("basis", 2),), "layer")])
+def test_a_space_without_1x1_kernels_is_refused(options, what):
     def conv(features, *, name, kernel_init, norm):
         return layers.Conv(features, (3, 3), norm, kernel_init, name=name)
 
     space = spaces.make("chain", stages=((2, 1, 1),), ops=(conv, "identity"))
-    with pytest.raises(ValueError, match="no option of this ChainSpace has any; choose another"):
+    with pytest.raises(ValueError, match=f"no {what} of this ChainSpace has any; choose another"):
         variants.make("smash", space, options)
 
 

@@ -51,11 +51,12 @@ def make(space: Space, *, basis: int = 0, hidden: int = 64) -> TrainingVariant:
     if not basis and hidden != 64:
         raise ValueError(f"{OPTIONS}: hidden={hidden} is of the light form; give basis=4, too")
     shapes = params_lib.traced(space, space.example_size, **params_lib.REFERENCE).shapes
-    light = [path for path, shape in shapes.items() if hypernetwork.is_pointwise(shape)]
-    if not (light if basis else places.generated(shapes, space)):
+    pointwise = any(map(hypernetwork.is_pointwise, shapes.values()))
+    if not (pointwise if basis else places.generated(shapes, space)):
         raise ValueError(
-            "config.supernet.variant='smash' generates kernels of 1x1 convolutions, but no option "
-            f"of this {type(space).__name__} has any; choose another variant, or other ops"
+            "config.supernet.variant='smash' generates kernels of 1x1 convolutions, but no "
+            f"{'layer' if basis else 'option'} of this {type(space).__name__} has any; choose "
+            "another variant, or other ops"
         )
 
     def wrap(net):
