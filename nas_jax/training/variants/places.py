@@ -160,7 +160,7 @@ def of(space: Space, filters: int, num_classes: int, channels: int) -> Places:
         sizes=sizes,
         first=np.cumsum([0, *taken[:-1]]),
         rows=rows,
-        columns=sum(taken),
+        columns=int(sum(taken)),
         channels=[*names, *fixed_names],
         owners=np.asarray([owners.index(space.owner(path)) for path in paths]),
         options=np.asarray([_numbers(space)[owner] for owner in owners]),
