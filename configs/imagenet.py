@@ -24,7 +24,7 @@ def get_config():
 
     _enlarge(c.supernet.train)
     c.supernet.train.num_steps = 15_000
-    c.supernet.remat = "norms"  # a step on 16 TPU v5e needs 20.0 GB of each without it; there are 16.9
+    c.supernet.remat = "norms"  # without it a step of 16 TPU v5e needs 20.0 GB of 16.9 on each
 
     c.sweep.num_images = 50_000
     c.sweep.batch_size = 200
