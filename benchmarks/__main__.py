@@ -8,6 +8,7 @@
   python -m benchmarks standalone      networks of the digits search, trained each and together
   python -m benchmarks memory          temporary memory of the forms
   python -m benchmarks accelerators    a run's programs, compiled for a TPU or GPU that is not here
+  python -m benchmarks depthwise       depthwise convolutions of a TPU that is not here: two forms
   python -m benchmarks device          what the device reaches: a copy, a product of matrices
   python -m benchmarks data_pipeline   images per second that reach the training step
   python -m benchmarks scaling         scoring against candidates, images, cells and F: a figure
@@ -26,7 +27,7 @@ from nas_jax.storage import file_paths
 
 _NAMES = (
     *("train_step", "scoring", "prefixes", "compile_time", "programs", "standalone"),
-    *("memory", "accelerators", "device", "data_pipeline", "scaling", "reading"),
+    *("memory", "accelerators", "depthwise", "device", "data_pipeline", "scaling", "reading"),
 )
 
 
@@ -46,7 +47,7 @@ def _parser():
     add("--image-size", type=int, default=32, help="pixels")
     add("--images", type=int, nargs="+", default=[64, 512], help="scoring: images per candidate")
     add("--candidates", type=int, default=16, help="scored at once, on each device")
-    add("--batch-size", type=int, default=256, help="train_step: images per step")
+    add("--batch-size", type=int, default=256, help="images per step, or of a convolution")
     add("--all-on", type=int, default=64, help="train_step: images with all paths on; 0: none")
     add("--ghost-batch-size", type=int, default=32, help="train_step: images per ghost batch")
     add("--remat", default="none", help="train_step: supernet.remat, none, norms or ops")
@@ -54,7 +55,7 @@ def _parser():
     add(
         "--executions", nargs="+", help="masked, switch, dispatch; default: switch, or the target's"
     )
-    add("--target", default="h100", help="accelerators: v5e-4, v5e-16, v4-8, v5p-8 or h100")
+    add("--target", default="h100", help="that is not here: v5e-4, v5e-16, v4-8, v5p-8 or h100")
     add("--config", default="cifar", help="accelerators: a config that comes with nas_jax")
     add("--fields", nargs="+", default=[], help="accelerators: of the config, supernet.remat=ops")
     add("--stages", nargs="+", default=[], help="accelerators: supernet, sweep, retrain.short, ..")
