@@ -65,7 +65,7 @@ DIGITS = "--config=configs/digits.py"
         ((DIGITS, "--config.supernet.filters=0"), "config.supernet.filters=0 must be 1 or more"),
         ((DIGITS, "--mode=serch"), "serch.*search"),
         ((DIGITS, "--workdr=x"), r"workdr'\. Did you mean: workdir \?"),
-        (("--config=digit",), "--config='digit' is none of cifar, digits, .*; nearest: 'digits'$"),
+        (("--config=digit",), "--config='digit' is none of cifar, darts, digits, .*; nearest: 'digits'$"),
         (("--config=studies/rank",), "nearest: 'studies/ranking'$"),
         (
             (DIGITS, "--config.space.ops=('identity',)", "--config.space.ops=('sep3x3',)"),
@@ -144,7 +144,7 @@ def test_help_explains_every_field_and_leaves_none_out():
     shown = launch("--help").stdout
     fields = dict(variants.flatten(config_lib.default()))
     alike = tuple(f"retrain.{protocol}." for protocol in ("short.train", "final.train", "final"))
-    listed = [name for name in fields if not name.startswith(alike)]
+    listed = [name for name in fields if not name.startswith(alike)] + ["retrain.final.pbt"]
     assert all(f"\n  {name} = " in shown for name in listed)
     assert "  data.name = 'cifar10'  (text)\n      \"digits\" (embedded)" in shown
     assert "  supernet.train.base_lr = 0.1  (number, 0 or more)\n      at a batch of 1024" in shown
@@ -155,7 +155,7 @@ def test_help_explains_every_field_and_leaves_none_out():
     )
     # Two lines above the field, and one beside it.
     assert "Seed of the order of a split's fixed images" in shown
-    assert "Steps between two rounds" in shown
+    assert "Steps between two turns" in shown
 
 
 @pytest.mark.usefixtures("idle")

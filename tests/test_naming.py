@@ -58,7 +58,7 @@ def _widths(resource):
         (lambda name: optim.schedule(name, **RATES), "Cosine", "schedule='Cosine'.*'cosine'"),
         (lambda name: path_dropout.ramp(0, 2, name), "linar", "schedule='linar'.*'linear'"),
         (_sampler, "path-dropout", "sampler='path-dropout'.*nearest: 'path_dropout'"),
-        (_widths, "flop", "resource='flop' is none of flops, params; nearest: 'flops'"),
+        (_widths, "flop", "resource='flop' is none of flops, params, latency_ms; nearest: 'flops'"),
         (_weighted_sum, "swich", "execution='swich'.*nearest: 'switch'"),
         (
             functools.partial(execution.resolve, platform="cpu"),

@@ -28,12 +28,12 @@ def text() -> str:
     alike: dict[str, list[str]] = {}
     for name in names:
         value = fields[name]
-        prefix = next((prefix for prefix in _LIKE if name.startswith(prefix)), None)
-        if prefix:
-            if prefix not in alike:
-                alike[prefix] = []
-            if value != fields[_LIKE[prefix] + name.removeprefix(prefix)]:
-                alike[prefix].append(f"{name.removeprefix(prefix)}={value!r}")
+        prefix = next((prefix for prefix in _LIKE if name.startswith(prefix)), "")
+        short = name.removeprefix(prefix)
+        if prefix and _LIKE[prefix] + short in fields:
+            differing = alike.setdefault(prefix, [])
+            if value != fields[_LIKE[prefix] + short]:
+                differing.append(f"{short}={value!r}")
             continue
         if name.rpartition(".")[0] != section:
             section = name.rpartition(".")[0]
