@@ -65,7 +65,10 @@ DIGITS = "--config=configs/digits.py"
         ((DIGITS, "--config.supernet.filters=0"), "config.supernet.filters=0 must be 1 or more"),
         ((DIGITS, "--mode=serch"), "serch.*search"),
         ((DIGITS, "--workdr=x"), r"workdr'\. Did you mean: workdir \?"),
-        (("--config=digit",), "--config='digit' is none of cifar, darts, digits, .*; nearest: 'digits'$"),
+        (
+            ("--config=digit",),
+            "--config='digit' is none of cifar, darts, digits, .*; nearest: 'digits'$",
+        ),
         (("--config=studies/rank",), "nearest: 'studies/ranking'$"),
         (
             (DIGITS, "--config.space.ops=('identity',)", "--config.space.ops=('sep3x3',)"),
