@@ -3,6 +3,7 @@
 What is compared is the cycles that the TPU's compiler expects; nothing was run.
 """
 
+import functools
 import importlib
 import sys
 from typing import Any
@@ -15,7 +16,6 @@ from nas_jax.aot import counts, targets
 
 _SHAPES = (32, 16), (16, 32), (8, 64)  # pixels and channels of the paper's stages, F = 16
 _SIZES = 3, 5, 7
-_FORMS = {"per_channel": "_depthwise_lax", "columns": "_depthwise_columns"}
 
 
 def run(args: Any) -> None:
@@ -23,7 +23,7 @@ def run(args: Any) -> None:
     target = targets.of(args.target)
     if not target.clock:
         sys.exit(f"benchmarks: error: --target={args.target}: its compiler expects no cycles")
-    forms = importlib.import_module("nas_jax.nn.kernels.depthwise")
+    forms = _forms()
     with targets.compiling():
         place = jax.sharding.SingleDeviceSharding(targets.devices(args.target)[0])
         for pixels, channels in _SHAPES:
@@ -31,17 +31,30 @@ def run(args: Any) -> None:
                 shapes = (args.batch_size, pixels, pixels, channels), (size, size, 1, channels)
                 case = f"{size}x{size}, {args.batch_size:,} images {pixels} x {pixels} x {channels}"
                 milliseconds = {}
-                for name, form in _FORMS.items():
-                    found = _counted(getattr(forms, form), shapes, place)
+                for name, pair in forms.items():
+                    found = _counted(*pair, shapes, place)
                     milliseconds[name] = [1000 * one.cycles / target.clock for one in found]
                 _report(args, target, case, milliseconds)
 
 
-def _counted(form, shapes, place):
+def _forms():
+    """Return {name: (value, gradients)}: XLA's own form, and that of TPUs."""
+    found = importlib.import_module("nas_jax.nn.kernels.depthwise")
+
+    def gradients(x, kernel, g):
+        return jax.vjp(found._depthwise_lax, x, kernel)[1](g)
+
+    columns = found._depthwise_columns
+    return {
+        "per_channel": (found._depthwise_lax, gradients),
+        "columns": (columns, functools.partial(found._depthwise_grads, columns)),
+    }
+
+
+def _counted(value, gradients, shapes, place):
     """Count what the value takes, and what both gradients take."""
     x, kernel = (jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=place) for shape in shapes)
-    gradients = lambda x, kernel, g: jax.vjp(form, x, kernel)[1](g)  # noqa: E731
-    programs = jax.jit(form).lower(x, kernel), jax.jit(gradients).lower(x, kernel, x)
+    programs = jax.jit(value).lower(x, kernel), jax.jit(gradients).lower(x, kernel, x)
     return [counts.of_text(program.compile().as_text()) for program in programs]
 
 

@@ -87,7 +87,7 @@ def _supernet_step(run, devices):
         "supernet",
         f"{many}{train.batch_size:,} images",
         training.lowered,
-        members * train.batch_size / len(devices),
+        members * (run.config.supernet.archs_per_step or 1) * train.batch_size / len(devices),
         field="supernet.train.batch_size",
         multiple=train.ghost_batch_size * replicas,
         taken=_taken_by_training(run),

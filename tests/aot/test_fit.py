@@ -214,6 +214,21 @@ def test_a_check_says_what_fits_and_the_largest_that_does(data, monkeypatch):
     assert "  a round of candidates: 64 candidates on 16 images" in text  # all there are
 
 
+def test_networks_alone_are_compiled_for_one_host(data):
+    """Of a slice of four hosts, eight devices here, each host has four."""
+    run = build.build_run(config_of(**{"retrain.compile": "each"}), "unused", data=data)
+    every = programs.of(run, jax.devices(), jax.devices()[:4])
+    images = {one.stage: one.images for one in every}
+    # 16 ghost batches of 4 images divide among four devices; those of the supernet among eight.
+    assert (images["supernet"], images["retrain.short"]) == (32 / 8, 64 / 4)
+
+
+def test_a_target_of_several_hosts_names_one_of_them():
+    target = targets.TARGETS["v5e-16"]
+    assert target.host == "v5e-4"
+    assert targets.TARGETS[target.host].kind == target.kind
+
+
 def test_a_target_is_of_the_mode_check_alone(tmp_path):
     given = "--config=digits", f"--workdir={tmp_path}", "--target=v5e-4"
     code, errors = launching.main(*given, "--mode=supernet")
