@@ -192,6 +192,11 @@ def _check_choices(given):
 def _check_same_images(supernet):
     archs, train = supernet.archs_per_step, supernet.train
     groups = train.batch_size // train.ghost_batch_size
+    if supernet.sampler == "shared_path" and archs > 1:
+        raise ValueError(
+            f"config.supernet.archs_per_step={archs}, but sampler='shared_path' draws one "
+            "architecture for a step, so all would be the same; take sampler='single_path', or 0"
+        )
     if supernet.sampler == "sandwich" and archs and archs < 3:
         raise ValueError(
             f"config.supernet.archs_per_step={archs}, but sampler='sandwich' needs 3 or more: the "

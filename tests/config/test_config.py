@@ -219,6 +219,10 @@ BAD_PAIRS = [
         "sampler='sandwich' needs 3 ghost batches a step, not 2; lower supernet.train.ghost",
     ),
     (
+        (("supernet.sampler", "shared_path"), ("supernet.archs_per_step", 4)),
+        "archs_per_step=4, but sampler='shared_path' draws one architecture for a step",
+    ),
+    (
         (("supernet.sampler", "sandwich"), ("supernet.archs_per_step", 2)),
         "archs_per_step=2, but sampler='sandwich' needs 3 or more",
     ),
