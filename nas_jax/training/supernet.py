@@ -57,10 +57,12 @@ def check(run: Run) -> None:
     """Check that the training of the supernet leaves what the sweep needs.
 
     Raises: ValueError if it would save fewer checkpoints than `sweep.num_checkpoints`, has fewer
-      steps than there are between two turns, or steps without whole rounds of `fair`; or if a
-      hyper-parameter cannot be tuned.
+      steps than there are between two turns, or steps without whole rounds of `fair`; if a
+      hyper-parameter cannot be tuned; or if other fields do not go with a relaxation.
     """
     config = run.config
+    if run.variant.relaxation:
+        _check_relaxation(run)
     if not needs_supernet(config.sweep.score):
         return
     if run.variant.selection:
@@ -77,8 +79,6 @@ def check(run: Run) -> None:
             f"config.sweep.num_checkpoints={asked}, but a training of {total} steps with "
             f"checkpoint_every={every} saves {saved}; lower one of the two"
         )
-    if run.variant.relaxation:
-        _check_relaxation(run)
     if has_turns(run):
         _check_turns(run, config.supernet, total)
 
@@ -116,6 +116,7 @@ def _check_relaxation(run):
     wrong = {
         f"supernet.sampler={settings.sampler!r}": settings.sampler != "path_dropout",
         f"supernet.archs_per_step={settings.archs_per_step}": settings.archs_per_step > 0,
+        f"sweep.score={sweep.score!r}": not needs_supernet(sweep.score),
         "sweep.bn='running'": sweep.bn == "running",
         "sweep.strategy='exhaustive'": sweep.strategy == "exhaustive",
         **{f"sweep.constraints.{key}={most}": most > 0 for key, most in sweep.constraints.items()},
@@ -129,6 +130,12 @@ def _check_relaxation(run):
         raise ValueError(
             f"config.supernet.train.batch_size={size}, but supernet.variant={name!r} learns on as "
             f"many validation images, and data.valid has {most}; lower it"
+        )
+    every, total = run.variant.relaxation.every, run.supernet_steps
+    if every > total:
+        raise ValueError(
+            f"config.supernet.variant_options: every={every}, but there are only {total} steps: no "
+            "step of the alphas would come; lower it"
         )
 
 

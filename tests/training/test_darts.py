@@ -133,12 +133,16 @@ def test_bad_options_are_refused(option, message):
     [
         ("supernet.sampler", "single_path"),
         ("supernet.archs_per_step", 3),
+        ("sweep.score", "trained"),
+        ("sweep.score", "own.py:sizes"),
         ("sweep.bn", "running"),
         ("sweep.strategy", "exhaustive"),
         ("sweep.constraints.max_flops", 10**9),
     ],
 )
-def test_fields_that_it_would_not_heed_are_refused(field, value):
+def test_fields_that_it_would_not_heed_are_refused(field, value, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text("def sizes(run):\n    return lambda archs: None\n")
     fields = trainings.SMALL | {"supernet.variant": "darts", field: value}
     fields |= {"sweep.calibration_images": 64}
     with pytest.raises(ValueError, match=rf"config\.{field}=.* does not go with supernet.variant"):
@@ -149,6 +153,14 @@ def test_more_images_than_there_are_to_validate_on_are_refused():
     fields = trainings.SMALL | {"supernet.variant": "darts", "supernet.train.batch_size": 256}
     with pytest.raises(ValueError, match=r"batch_size=256, .* data\.valid has 128; lower it"):
         trainings.built_with(tiny.get_config(), fields)
+
+
+def test_alphas_that_no_step_would_come_to_are_refused():
+    fields = trainings.SMALL | {"supernet.variant": "darts"}
+    options = "supernet.variant_options"
+    trainings.built_with(tiny.get_config(), fields | {options: (("every", 40),)})
+    with pytest.raises(ValueError, match=rf"config\.{options}: every=41, but there are only 40"):
+        trainings.built_with(tiny.get_config(), fields | {options: (("every", 41),)})
 
 
 # -- whole ----------------------------------------------------------------------------------------
