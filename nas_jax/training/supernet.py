@@ -182,8 +182,9 @@ def _task(run, devices):
         identity=run.supernet_identity(net),
     )
     if relaxation:
-        state = jax.device_get(relaxation.init(run.init_key))
-        return dataclasses.replace(task, sampler_state=state)
+        # Of the training's seed: that of the sweep may change once the supernet is trained.
+        first = relaxation.init(rng.named(rng.key(run.config.seed), "first alphas"))
+        return dataclasses.replace(task, sampler_state=jax.device_get(first))
     if config.sampler != "strategy":
         return task
     turn = StrategyTurn(run, task.net, devices)

@@ -181,6 +181,15 @@ def test_equal_steps_of_alphas_are_compiled_once(tmp_path):
     assert compiled(supernet__variant_options=(("sample", "gumbel"),)) is not first
 
 
+def test_the_first_alphas_are_of_the_seed_not_of_the_sweep_s(tmp_path):
+    def first(**fields):
+        state = supernet.training(_run(tmp_path, **fields), jax.devices()[:1]).task.sampler_state
+        return np.concatenate(jax.tree.leaves(state["alphas"]))
+
+    np.testing.assert_array_equal(first(), first(sweep__seed=1))
+    assert not np.isclose(first(), first(seed=1)).any()
+
+
 @pytest.mark.system
 @pytest.mark.parametrize("sample", darts.relaxation.SAMPLES)
 def test_the_first_candidate_is_what_was_selected(tmp_path, monkeypatch, sample):
