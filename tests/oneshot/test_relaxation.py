@@ -19,6 +19,14 @@ CHOICES = {"edge": EDGE, "pair": PAIR}
 ALPHAS = {name: (logs + 7).astype(np.float32) for name, logs in LOGS.items()}  # 7 changes nothing
 
 
+def test_the_first_alphas_are_as_published():
+    """Normal, times 1e-3: of 4,095 subsets the deviation is within 5 %."""
+    many = Choice("many", 12, 1, 12)
+    one, two = relaxation.first_alphas(jax.random.key(0), (many, many))
+    assert float(jnp.std(one)) == pytest.approx(1e-3, rel=0.05)
+    assert abs(np.corrcoef(one, two)[0, 1]) < 0.1
+
+
 def test_a_relaxed_mask_is_the_mean_of_legal_masks():
     """By hand: option 0 of the pair is in the subsets 0, 01 and 02."""
     masks = relaxation.expected(CHOICES, ALPHAS)

@@ -1,6 +1,7 @@
 """DARTS and GDAS: a step of the alphas by hand, what is selected, and what is refused."""
 
 import dataclasses
+import itertools
 
 import flax.linen as nn
 import jax
@@ -48,19 +49,20 @@ class Net(nn.Module):
         return jnp.stack([pixels, jnp.zeros_like(pixels)], -1)
 
 
-def stepped(pixels=PIXELS, at_once=4, devices=1, **options):
+def stepped(pixels=PIXELS, at_once=4, devices=1, sample="softmax", temperature=10, **options):
     """(state before, state after, metrics) of a step of the alphas."""
     defaults = dict(weight_decay=0.1, temperatures=(10.0, 0.1), learning_rate=0.01, every=1)
-    learnt = darts.Darts(SPACE, "softmax", **defaults | options)
+    learnt = darts.Darts(SPACE, sample, **defaults | options)
     step = alpha_turn.AlphaStep(
         Net(),
         prepare=lambda keys, images: images,
         num_groups=4 // devices,
         groups_at_once=min(at_once, 4 // devices),
-        sampler=RelaxedSampler(SPACE, "softmax"),
+        sampler=RelaxedSampler(SPACE, sample),
         relaxation=learnt,
     )
-    first = jax.device_get(learnt.init(jax.random.key(0))) | {"alphas": ALPHAS}
+    first = jax.device_get(learnt.init(jax.random.key(0)))
+    first |= {"alphas": ALPHAS, "temperature": np.float32(temperature)}
     state = train_step.create({"params": {"weights": WEIGHTS}}, first)
     batch = {"image": pixels.reshape(8, 1, 1, 1), "label": LABELS}
     batch = distributed.shard(batch, devices)
@@ -94,6 +96,18 @@ def test_a_step_of_the_alphas_by_hand(at_once, devices):
 def test_the_temperature_falls_with_the_share_that_is_done():
     _, after, _ = stepped()
     assert after.sampler_state["temperature"] == pytest.approx(10 - 0.25 * 9.9)
+
+
+def test_the_gradient_of_draws_is_at_the_temperature_of_the_state():
+    """It has p (1 - p) / T; p is 1/2 where T is far above the noise, and the draws are the same."""
+
+    def moments(temperature):
+        options = {"sample": "gumbel", "temperature": temperature, "weight_decay": 0.0}
+        return stepped(**options)[1].sampler_state["adam"][1][0].mu
+
+    one, two = moments(1000), moments(2000)
+    assert np.abs(one).min() > 1e-6
+    np.testing.assert_allclose(one, 2 * two, rtol=1e-3)
 
 
 def test_a_gradient_that_is_not_finite_changes_no_alpha():
@@ -190,6 +204,20 @@ def test_the_first_alphas_are_of_the_seed_not_of_the_sweep_s(tmp_path):
     assert not np.isclose(first(), first(seed=1)).any()
 
 
+def test_turns_take_validation_images_in_order_and_end_with_the_last_temperature(tmp_path):
+    """Four steps of the weights, the first before any turn: 0, 1/3, 2/3 and all is done."""
+    run = _run(tmp_path, supernet__train__num_steps=4)
+    turn, seen = supernet.training(run, jax.devices()[:1]).task.turn, []
+    turn._step = lambda state, batch, root, share: seen.append((batch["label"][0], share))
+    for step in (1, 2, 3, 4, 3):  # and one that does not follow
+        turn(step, None, None)
+    labels, shares = zip(*seen)
+    batches = run.data.batches("valid", 32, seed=run.config.seed, start=0)
+    expected = [batch["label"] for batch in itertools.islice(batches, 4)]
+    np.testing.assert_array_equal(labels, [*expected, expected[2]])
+    np.testing.assert_allclose(shares, [1 / 3, 2 / 3, 1, 1, 1], rtol=1e-6)
+
+
 @pytest.mark.system
 @pytest.mark.parametrize("sample", darts.relaxation.SAMPLES)
 def test_the_first_candidate_is_what_was_selected(tmp_path, monkeypatch, sample):
@@ -207,6 +235,7 @@ def test_the_first_candidate_is_what_was_selected(tmp_path, monkeypatch, sample)
     assert len(traced) == 1
     state = restoration.restore(run, tmp_path)[0].sampler_state
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    assert state["temperature"] == pytest.approx(0.1)
     selected = run.space.to_str(jax.device_get(run.variant.relaxation.select(state)))
     trials = trainings.swept(run.config, run.space, run.data, tmp_path)
     assert [row["arch"] for row in trials].index(selected) == 0
