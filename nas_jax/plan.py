@@ -74,6 +74,12 @@ def networks(config: ConfigDict, name: str) -> int:
     return archs * len(settings.filters) * settings.num_seeds
 
 
+def all_steps(run: Run) -> int:
+    """Count the steps of the supernet's training, those of alphas between them (DARTS) included."""
+    steps, relaxation = run.supernet_steps, run.variant.relaxation
+    return steps + (steps // relaxation.every if relaxation else 0)
+
+
 def _supernet(run):
     settings = run.config.supernet
     if not needs_supernet(run.config.sweep.score):
@@ -82,13 +88,12 @@ def _supernet(run):
     steps, size, filters = run.supernet_steps, settings.train.batch_size, settings.filters
     archs = settings.archs_per_step
     all_on = run.network.execution == "masked" or settings.sampler not in _ONE_PATH
-    work = TRAINING * steps * size * _flops(run, filters, all_on) * members * (archs or 1)
+    work = TRAINING * all_steps(run) * size * _flops(run, filters, all_on) * members * (archs or 1)
     many = f"{members} supernets, each " if members > 1 else ""
     each = f" through {archs} architectures each" if archs else ""
     drawn = settings.sampler
     if relaxation := run.variant.relaxation:
         drawn = f"{settings.variant}, a step of the alphas after each {relaxation.every}"
-        work *= 1 + 1 / relaxation.every
     what = f"{many}{steps:,} steps of {size} images{each}, F = {filters}, {drawn}"
     return [Part("supernet", what, work)]
 

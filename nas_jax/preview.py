@@ -183,7 +183,7 @@ def _programs(run, part) -> int:
 def _time(run, part, trials, parts, programs) -> _Line:
     trial = trials.get(part.name)
     if part.name == "supernet" and trial:
-        seconds = run.supernet_steps * trial.seconds
+        seconds = plan.all_steps(run) * trial.seconds
         how = (
             f"a step took {_short(trial.seconds)}, the median of {TIMED} at the start, when few "
             f"paths are off; compiled in {trial.compilation:.0f} s"
@@ -191,7 +191,7 @@ def _time(run, part, trials, parts, programs) -> _Line:
         if run.config.supernet.sampler == "strategy" or run.variant.selection:
             how += "; evaluations between steps are not in it"
         if run.variant.relaxation:
-            how += "; steps of the alphas between them are not in it"
+            how += "; a step of the alphas counts as one of these"
         return _Line(seconds, trial.compilation, how)
     if part.name == "sweep" and trial:
         return _time_of_sweep(run.config.sweep, trial, programs)
@@ -201,7 +201,7 @@ def _time(run, part, trials, parts, programs) -> _Line:
     trained = sum(p.work for p in parts if p.name == "supernet")
     if known is None or not trained:
         return _Line(None, 0.0, "nothing of it was timed")
-    seconds = part.work / trained * run.supernet_steps * known.seconds
+    seconds = part.work / trained * plan.all_steps(run) * known.seconds
     how = "estimated from multiply-adds, at the speed of the supernet's training"
     return _Line(seconds, programs / 2 * known.compilation, how)
 

@@ -73,6 +73,8 @@ def of(
 def left_out(run: Run) -> Iterator[tuple[str, str]]:
     """Yield (stage, what) of a run's work of which `of` has no program."""
     score = run.config.sweep.score
+    if run.variant.relaxation:
+        yield "supernet", "the step of the alphas"
     if score not in ("accuracy", "table"):
         yield "sweep", f"the evaluation of candidates by {score!r}"
 

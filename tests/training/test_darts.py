@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from scipy import special
 
+from nas_jax import preview
+from nas_jax.aot import programs
 from nas_jax.oneshot.relaxation import RelaxedSampler
 from nas_jax.report import page
 from nas_jax.runtime import distributed
 from nas_jax.spaces.choices import Choice
 from nas_jax.training import alpha_turn, restoration, supernet, train_step, variants
+from nas_jax.training.loop import Trial
 from nas_jax.training.variants import darts
 from tests import trainings
 from tests.configs import tiny
@@ -216,6 +219,22 @@ def test_turns_take_validation_images_in_order_and_end_with_the_last_temperature
     expected = [batch["label"] for batch in itertools.islice(batches, 4)]
     np.testing.assert_array_equal(labels, [*expected, expected[2]])
     np.testing.assert_allclose(shares, [1 / 3, 2 / 3, 1, 1, 1], rtol=1e-6)
+
+
+def test_estimates_count_steps_of_alphas_as_steps(tmp_path, monkeypatch):
+    """40 steps of 1 s, and 40 or 10 of the alphas; other parts take as long with either."""
+    monkeypatch.setattr(preview, "_measured", lambda run: {"supernet": Trial(1.0, 0.0, None)})
+
+    def times(every):
+        run = _run(tmp_path, supernet__variant_options=(("every", every),))
+        assert ("supernet", "the step of the alphas") in programs.left_out(run)
+        lines = preview.text(run, "search").partition("\nTime:\n")[2].splitlines()
+        return dict(line.strip().split(maxsplit=1) for line in lines)
+
+    each, fourth = times(1), times(4)
+    assert each["supernet"].startswith("about 80 s: ")
+    assert fourth["supernet"].startswith("about 50 s: ")
+    assert each["retrain.final"] == fourth["retrain.final"] != "no networks"
 
 
 @pytest.mark.system
