@@ -76,7 +76,7 @@ def completed(config: Mapping) -> dict:
     Missing sections are not added, so that a part of a config stays a part. A former strategy that
     is a training variant now becomes `supernet.variant`, and SMASH without a form the light form.
     """
-    whole = _with_former_options(with_variant(copy.deepcopy(dict(config))))
+    whole = with_former_options(with_variant(copy.deepcopy(dict(config))))
     for name, value in ABSENT.items():
         section, field = _section(whole, name)
         if section is not None:
@@ -94,26 +94,38 @@ def with_variant(config: dict) -> dict:
     if sweep.get("strategy") in FORMER_STRATEGIES and "variant" not in supernet:
         supernet["variant"], supernet["variant_options"] = sweep["strategy"], sweep["options"]
         sweep["strategy"], sweep["options"] = "random_search", []
-    options = supernet.get("variant_options") or []
-    if supernet.get("variant") == "smash" and "basis" not in dict(options):
-        supernet["variant_options"] = [*options, FORMER_SMASH]
+    options = _options(supernet)
+    if supernet.get("variant") == "smash" and options is not None and "basis" not in options:
+        supernet["variant_options"] = [*supernet.get("variant_options", ()), FORMER_SMASH]
     return config
 
 
-def _with_former_options(config: dict) -> dict:
+def with_former_options(config: dict) -> dict:
     """Write the options that PBT had where config.json is older than `retrain.final.pbt`.
 
-    A quarter was replaced then, and a factor multiplied or divided by `perturb`. The config is
-    changed, and returned.
+    A quarter was replaced then, and a factor multiplied or divided by `perturb`. What is written so
+    already stays, and so do options that are damaged. The config is changed, and returned.
     """
     supernet, (final, field) = config.get("supernet", {}), _section(config, "retrain.final.pbt")
-    if supernet.get("variant") != "pbt" or final is None or field in final:
+    options = _options(supernet)
+    if supernet.get("variant") != "pbt" or final is None or field in final or options is None:
         return config
-    options = dict(supernet.get("variant_options", ()))
     perturb = options.get("perturb", 1.25)
-    options |= {"share": options.get("share", 0.25), "perturb": [perturb, 1 / perturb]}
+    if isinstance(perturb, int | float) and perturb > 0:
+        perturb = [perturb, 1 / perturb]
+    options |= {"share": options.get("share", 0.25), "perturb": perturb}
     supernet["variant_options"] = list(map(list, options.items()))
     return config
+
+
+def _options(supernet):
+    """Return the options of a variant, {name: value}; None if they are no pairs of these."""
+    pairs = supernet.get("variant_options", ())
+    is_whole = isinstance(pairs, list | tuple) and all(
+        isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str)
+        for pair in pairs
+    )
+    return dict(pairs) if is_whole else None
 
 
 def without_former(config: Mapping, prefix: str = "", also: Collection[str] = ()) -> dict:

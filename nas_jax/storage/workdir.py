@@ -117,9 +117,11 @@ def check(
 def _grown(workdir, changed, config):
     """Return the content of config.json with the values of some fields as they are now.
 
-    What an earlier version left out stays left out, by which it is known (`compatibility`).
+    What an earlier version left out stays left out, by which it is known (`compatibility`). Its
+    options are written first, since the field by which they are known may be among these.
     """
     there = compatibility.with_variant(json_files.read_json(workdir / "config.json"))
+    there = compatibility.with_former_options(there)
     for name in changed:
         *sections, field = name.split(".")
         old, new = (
