@@ -277,16 +277,19 @@ class StrategyTurn:
 
     def __call__(self, step, state, root):
         """Evaluate each round of candidates, and tell the strategy their accuracies."""
-        of_strategy, means = jax.device_get(state.sampler_state), []
+        of_strategy, told = jax.device_get(state.sampler_state), []
         first, params = rng.stream(root, "strategy", step), state.variables["params"]
         for number in range(self._turns.rounds):
-            key = jax.random.fold_in(first, number) if number else first
+            # A stream of its own: `ask_allowed` folds the number of an attempt into its key.
+            key = rng.stream(first, "round", number) if number else first
             archs, images, labels = self._examine(key, step, of_strategy, number)
             accuracies = self._evaluate(params, archs, images, labels)
             of_strategy = self._strategy.tell(of_strategy, archs, accuracies)
-            means.append(accuracies.mean())
+            told.append(accuracies)
         of_strategy = distributed.replicate(of_strategy, self._devices)
-        return state._replace(sampler_state=of_strategy), {"asked_accuracy": np.mean(means)}
+        sound = np.stack(told)[np.isfinite(told)]
+        mean = sound.mean() if sound.size else math.nan
+        return state._replace(sampler_state=of_strategy), {"asked_accuracy": mean}
 
     def _evaluate(self, params, archs, images, labels):
         part = distributed.part(archs, self._devices)
