@@ -5,8 +5,9 @@
                                                       CPU cores
 
 The values are those of Pham et al. (ICML 2018), and of its published code where the paper is
-silent. After each epoch of the supernet the controller has 2,000 architectures, as in the paper:
-200 steps of ten each (the published code's cells: 30 steps of ten). At the end it draws ten
+silent. After each epoch of the supernet the controller has 200 steps of ten architectures each. The
+paper says 2,000 steps, and not of how many; this reads them as 2,000 architectures, since the
+published code makes its steps of ten or twenty (cells: 30 steps of ten). At the end it draws ten
 architectures, and the best of them on one validation batch is trained alone. The learning rate
 falls along one cosine to 0; the paper's restarts four times, each time twice as long, and ends at
 0.001.
@@ -23,7 +24,7 @@ PAPER = (
     ("reward_entropy", 0.1),
     ("init_range", 0.1),
 )
-CODE = (("baseline", "each"), ("baseline_decay", 0.99), ("b1", 0.0), ("epsilon", 0.001))
+CODE = (("baseline", "each"), ("baseline_decay", 0.99), ("adam", "published"))
 VARIANTS = ("digits", "")
 
 
@@ -58,3 +59,4 @@ def _train_as_published(train):
     train.warmup_share = 0.0
     train.num_steps = 0
     train.num_epochs = 310.0
+    train.l2_unused = train.l2_norm_params = True  # it falls on all parameters

@@ -10,10 +10,16 @@ Differs from the paper in:
 - A Choice is one decision with its own layers; the paper's controller attends to earlier nodes.
 - The supernet draws an architecture for each ghost batch; the paper's for each batch. With
   `supernet.train.ghost_batch_size` equal to `batch_size` it is the same.
+- All architectures of a round are scored on one validation batch; in the published code each of
+  the ten has its own.
+- L2 falls on the parameters that an architecture uses, unless `supernet.train.l2_unused` is set.
+  The published code's falls on all; `configs/enas.py` does so for CIFAR-10.
+- The published code gives a bound of 5.0 for gradients of the supernet, but then applies those that
+  are not clipped. Nothing is clipped here, unless `supernet.train.clip_norm` is set.
 - The first logits are zero, unless `init_range` is given.
 - Nothing rewards or punishes a number of skips, as the paper does in its macro space.
-- Where the paper is silent (decay and order of the baseline, Adam's decay and epsilon,
-  architectures of a step) options have the values of its published code.
+- Where the paper is silent (decay and order of the baseline, form of Adam, architectures of a
+  step) options have the values of its published code.
 """
 
 import dataclasses
@@ -82,8 +88,7 @@ def make(
     bound: float = 2.5,
     reward_entropy: float = 0.0,
     baseline: str = "round",
-    b1: float = 0.9,
-    epsilon: float = 1e-8,
+    adam: str = "usual",
     init_range: float = 0.0,
 ) -> Strategy:
     """Make REINFORCE with a moving-average baseline; a tell is a step of Adam.
@@ -108,8 +113,7 @@ def make(
       baseline_decay: of the moving average; published: 0.99.
       reward_entropy: weight of the entropy in the reward; the paper's is 0.1.
       baseline: "round" or "each".
-      b1: decay of Adam's mean of gradients; published: 0.
-      epsilon: of Adam; published: 0.001.
+      adam: "usual", or "published": without a mean of gradients, and with a large epsilon.
       init_range: the first parameters are uniform within plus and minus this, the paper's 0.1; 0:
         the logits are zero, so that the first architectures are uniform.
 
@@ -121,14 +125,13 @@ def make(
     check_range(0, None, learning_rate=learning_rate, entropy=entropy, bound=bound)
     check_range(0, None, reward_entropy=reward_entropy, init_range=init_range)
     check_range(0, 1, baseline_decay=baseline_decay)
-    check_range(0, 0.9999, b1=b1)
     check_range(1e-6, None, temperature=temperature)
-    check_range(1e-12, None, epsilon=epsilon)
     naming.check("config.sweep.options: baseline", baseline, BASELINES)
+    naming.check("config.sweep.options: adam", adam, ADAMS)
     sizes = tuple(choice.num_subsets for choice in jax.tree.leaves(space.choices))
     controller = Controller(sizes, hidden, temperature, bound)
-    adam = optax.adam(learning_rate, b1, eps=epsilon)
     weigh = functools.partial(BASELINES[baseline], decay=baseline_decay)
+    adam = ADAMS[adam](learning_rate)
     enas = _Enas(space, controller, adam, weigh, entropy, reward_entropy, init_range)
     return Strategy(enas.init, enas.ask, enas.tell)
 
@@ -252,3 +255,23 @@ def _of_each(rewards, baseline, is_first, *, decay):
 
 
 BASELINES = {"round": _of_round, "each": _of_each}
+
+
+# -- forms of Adam: (learning rate) -> the transformation of gradients -----------------------------
+
+
+def _published_adam(learning_rate):
+    """Make TensorFlow's Adam with a beta1 of 0 and an epsilon of 0.001, as the published code has.
+
+    v is the moving mean of squared gradients g. Step t adds
+    `-learning_rate * sqrt(1 - 0.999^t) * g / (sqrt(v) + 0.001)`. The usual form corrects v before
+    epsilon is added, by which its first steps are up to 32 times as long where g is small.
+    """
+    decay = 0.999
+    return optax.chain(
+        optax.scale_by_rms(decay, eps=0.001, eps_in_sqrt=False),
+        optax.scale_by_schedule(lambda done: -learning_rate * jnp.sqrt(1 - decay ** (done + 1))),
+    )
+
+
+ADAMS = {"usual": optax.adam, "published": _published_adam}

@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from configs import enas as enas_config
@@ -182,14 +183,14 @@ def test_the_paper_s_values_and_those_of_its_code():
     assert (options["hidden"], options["learning_rate"]) == (100, 0.00035)
     assert (options["temperature"], options["bound"], options["init_range"]) == (5.0, 2.5, 0.1)
     assert (options["entropy"], options["reward_entropy"]) == (0.0, 0.1)
-    code = {"baseline": "each", "baseline_decay": 0.99, "b1": 0.0, "epsilon": 0.001}
+    code = {"baseline": "each", "baseline_decay": 0.99, "adam": "published"}
     assert dict(enas_config.CODE) == code
 
 
 @pytest.mark.parametrize("variant", ["", "digits"])
 def test_the_config_has_the_paper_s_schedule(variant):
-    """An architecture for a batch; the controller learns after each epoch, from other images than
-    the batch that picks the best of ten."""
+    """An architecture for a batch; the controller learns after each epoch, and the best of ten on
+    one batch is picked."""
     config = enas_config.get_config(variant)
     train, supernet, sweep = config.supernet.train, config.supernet, config.sweep
     assert train.batch_size == train.ghost_batch_size
@@ -201,6 +202,7 @@ def test_the_config_has_the_paper_s_schedule(variant):
         assert turns == (351, 200, 4992)
         assert turns.rounds * sweep.candidates_per_batch == 2000
         assert train.base_lr * train.batch_size / 1024 == 0.05
+        assert train.l2_unused and train.l2_norm_params  # as in the code
         assert (train.num_epochs, train.momentum, train.nesterov, train.l2) == (
             310,
             0.9,
@@ -244,10 +246,26 @@ def test_a_step_of_the_published_form_by_hand():
     np.testing.assert_allclose(advantages[0], 0.99 * rewards[0], rtol=1e-6)
     # d log p(0) / d bias(0) = 1/2 (1 - 1/2), d log p(1) / d bias(0) = -1/2 1/2; the mean of two.
     slope = 0.25 * (advantages[0] - advantages[1]) / 2
-    step = 0.00035 * slope / (abs(slope) + 0.001)  # of Adam: no mean of gradients, epsilon 0.001
+    # TensorFlow's Adam: after a step the mean square is 0.001 slope^2. It is not corrected before
+    # epsilon is added; the step is, by sqrt(1 - 0.999).
+    correction = math.sqrt(0.001)
+    step = 0.00035 * correction * slope / (correction * abs(slope) + 0.001)
     bias = told["params"]["Dense_0"]["bias"]
     np.testing.assert_allclose(bias, [step, -step], rtol=1e-4)
     assert int(told["told"]) == 1
+
+
+def test_three_steps_of_the_published_adam_by_hand():
+    """As TensorFlow's documentation has them: the epsilon of the paper's "epsilon hat" form."""
+    adam, rate, mean, weight = enas.ADAMS["published"](0.1), 0.1, 0.0, 2.0
+    params = jnp.float32(weight)
+    state = adam.init(params)
+    for t, gradient in enumerate((0.5, -0.001, 0.02), 1):
+        updates, state = adam.update(jnp.float32(gradient), state, params)
+        params = optax.apply_updates(params, updates)
+        mean = 0.999 * mean + 0.001 * gradient**2
+        weight -= rate * math.sqrt(1 - 0.999**t) * gradient / (math.sqrt(mean) + 0.001)
+        np.testing.assert_allclose(params, weight, rtol=1e-5)
 
 
 def test_the_reward_s_entropy_favours_what_is_uncertain():
@@ -305,7 +323,7 @@ def test_the_first_parameters_are_in_their_range():
     [
         ({"baseline": "none"}, "sweep.options: baseline='none'"),
         ({"reward_entropy": -0.1}, "reward_entropy=-0.1 must be 0 or more"),
-        ({"b1": 1.0}, r"b1=1.0 must be in \[0, 0.9999\]"),
+        ({"adam": "none"}, "sweep.options: adam='none'"),
     ],
 )
 def test_what_cannot_be_is_said(options, message):
