@@ -5,6 +5,7 @@ next. A training is counted as three forward passes.
 """
 
 import dataclasses
+import math
 
 import jax
 from ml_collections import ConfigDict
@@ -14,7 +15,7 @@ from nas_jax.costs import params_flops
 from nas_jax.run import Run, count_steps
 from nas_jax.runtime import rng
 from nas_jax.standalone import named, populations, retrain, together
-from nas_jax.training.supernet import needs_supernet
+from nas_jax.training.supernet import has_turns, needs_supernet
 
 TRAINING = 3  # forward passes that a step of training costs: forward, and two products backward
 _SAMPLED = 64  # architectures whose mean stands for the space's
@@ -34,11 +35,13 @@ class Part:
       name: "supernet", "sweep", "retrain.short", "retrain.final" or "report".
       what: what it does, in words and numbers.
       work: multiply-adds, estimated; 0 where that says nothing.
+      step: those of one step of the supernet's training; 0 in other parts.
     """
 
     name: str
     what: str
     work: float = 0.0
+    step: float = 0.0
 
 
 def of(run: Run, mode: str) -> list[Part]:
@@ -88,19 +91,42 @@ def _supernet(run):
     steps, size, filters = run.supernet_steps, settings.train.batch_size, settings.filters
     archs = settings.archs_per_step
     all_on = run.network.execution == "masked" or settings.sampler not in _ONE_PATH
-    work = TRAINING * all_steps(run) * size * _flops(run, filters, all_on) * members * (archs or 1)
+    step = TRAINING * size * _flops(run, filters, all_on) * members * (archs or 1)
+    work = all_steps(run) * step + evaluations_between_steps(run) * _round(run)
     many = f"{members} supernets, each " if members > 1 else ""
     each = f" through {archs} architectures each" if archs else ""
     drawn = settings.sampler
     if relaxation := run.variant.relaxation:
         drawn = f"{settings.variant}, a step of the alphas after each {relaxation.every}"
     what = f"{many}{steps:,} steps of {size} images{each}, F = {filters}, {drawn}"
-    return [Part("supernet", what, work)]
+    if rounds := evaluations_between_steps(run):
+        what += f", with {rounds:,} rounds of {run.config.sweep.candidates_per_batch} candidates"
+    return [Part("supernet", what, work, step)]
+
+
+def evaluations_between_steps(run: Run) -> int:
+    """Count the rounds of candidates that turns evaluate, each member's of a population."""
+    if not has_turns(run):
+        return 0
+    (every, rounds, _), steps = run.turns, run.supernet_steps
+    if run.variant.selection:  # the last step has a turn, too
+        return math.ceil(steps / every) * rounds * run.variant.selection.size
+    return steps // every * rounds
+
+
+def _scored(run):
+    """Return multiply-adds of a candidate on an image where candidates are scored."""
+    return _flops(run, run.config.supernet.filters, run.network.execution == "masked")
+
+
+def _round(run):
+    """Return multiply-adds of a round of candidates on one batch."""
+    sweep = run.config.sweep
+    return sweep.candidates_per_batch * sweep.batch_size * _scored(run)
 
 
 def _sweep(run):
-    sweep, filters = run.config.sweep, run.config.supernet.filters
-    one = _flops(run, filters, run.network.execution == "masked")
+    sweep = run.config.sweep
     images = {"kl": sweep.kl.num_images, "table": 0}.get(sweep.score, sweep.num_images)
     if sweep.score == "trained":
         train = run.config.retrain.short.train
@@ -114,7 +140,7 @@ def _sweep(run):
         f"{sweep.num_candidates:,} candidates of {sweep.strategy} by {sweep.score!r}, on "
         f"{sweep.num_images:,} images"
     )
-    return [Part("sweep", what, sweep.num_candidates * images * one)]
+    return [Part("sweep", what, sweep.num_candidates * images * _scored(run))]
 
 
 def _retrain(run):

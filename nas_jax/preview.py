@@ -188,8 +188,12 @@ def _time(run, part, trials, parts, programs) -> _Line:
             f"a step took {_short(trial.seconds)}, the median of {TIMED} at the start, when few "
             f"paths are off; compiled in {trial.compilation:.0f} s"
         )
-        if run.config.supernet.sampler == "strategy" or run.variant.selection:
-            how += "; evaluations between steps are not in it"
+        if rounds := plan.evaluations_between_steps(run):
+            if run.config.sweep.score == "accuracy":  # whose pass is a round of a turn, too
+                seconds += rounds * trials["sweep"].seconds
+                how += f"; with {rounds:,} rounds of candidates between the steps"
+            else:
+                how += "; evaluations between steps are not in it"
         if run.variant.relaxation:
             how += "; a step of the alphas counts as one of these"
         return _Line(seconds, trial.compilation, how)
@@ -198,10 +202,10 @@ def _time(run, part, trials, parts, programs) -> _Line:
     if not part.work:
         return _Line(0.0, 0.0, part.what if part.name != "report" else "not counted")
     known = trials.get("supernet")
-    trained = sum(p.work for p in parts if p.name == "supernet")
-    if known is None or not trained:
+    step = sum(p.step for p in parts)
+    if known is None or not step:
         return _Line(None, 0.0, "nothing of it was timed")
-    seconds = part.work / trained * plan.all_steps(run) * known.seconds
+    seconds = part.work / step * known.seconds
     how = "estimated from multiply-adds, at the speed of the supernet's training"
     return _Line(seconds, programs / 2 * known.compilation, how)
 

@@ -202,7 +202,7 @@ def test_the_config_has_the_paper_s_schedule(variant):
         assert turns == (351, 200, 4992)
         assert turns.rounds * sweep.candidates_per_batch == 2000
         assert train.base_lr * train.batch_size / 1024 == 0.05
-        assert train.l2_unused and train.l2_norm_params  # as in the code
+        assert (train.l2_unused, train.l2_norm_params) == (True, True)  # as in the code
         assert (train.num_epochs, train.momentum, train.nesterov, train.l2) == (
             310,
             0.9,
