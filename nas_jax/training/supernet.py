@@ -66,7 +66,7 @@ def check(run: Run) -> None:
     if not needs_supernet(config.sweep.score):
         return
     if run.variant.selection:
-        dropout = config.supernet.path_dropout if drops_paths(run) else None
+        dropout = config.supernet.path_dropout if _r_counts(run) else None
         tunes = run.variant.selection.tunes
         check_tunable(tunes, config.supernet.train, "supernet.train", dropout)
     rounds = config.supernet.sampler, run.space, config.supernet.archs_per_step
@@ -107,6 +107,11 @@ def _check_turns(run, settings, total):
 def drops_paths(run: Run) -> bool:
     """Say whether the masks of the training are those of path dropout."""
     return run.config.supernet.sampler == "path_dropout" and run.variant.relaxation is None
+
+
+def _r_counts(run):
+    """Say whether path dropout's r changes the training."""
+    return drops_paths(run) and run.config.supernet.path_dropout.schedule != "none"
 
 
 def _check_relaxation(run):
@@ -201,7 +206,7 @@ def _population(run, task, devices):
         examine=_Examination(run, functools.partial(_ask, run, strategy)),
         every=run.turns.every,
         total=run.supernet_steps,
-        tunes_r=drops_paths(run),
+        tunes_r=_r_counts(run),
         one_by_one=task.net.execution == "switch",
         devices=devices,
     )

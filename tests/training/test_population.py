@@ -10,7 +10,7 @@ from scipy import stats
 
 from nas_jax import naming, spaces
 from nas_jax.report import page
-from nas_jax.training import hyperparameters, lineage, restoration, supernet
+from nas_jax.training import hyperparameters, lineage, restoration, supernet, train_step
 from nas_jax.training.hyperparameters import HyperParameters, Schedule
 from nas_jax.training.metrics import Diverged
 from nas_jax.training.population import Population
@@ -236,6 +236,21 @@ def test_each_tunable_field_is_a_number_that_the_step_takes():
     assert {*hyperparameters.TUNABLE.values()} <= {*HyperParameters._fields}
     for field in {*hyperparameters.TUNABLE} - {"r"}:
         assert isinstance(train[field], float)
+
+
+@pytest.mark.parametrize(
+    ("fields", "counts"),
+    [
+        ({}, True),
+        ({"supernet.path_dropout.schedule": "none"}, False),
+        ({"supernet.sampler": "fair"}, False),
+    ],
+)
+def test_r_is_recorded_where_it_has_an_effect(tmp_path, fields, counts):
+    turn = _training(tmp_path, **fields).task.turn
+    state = train_step.create({"params": {}}, turn.first_sampler_state)
+    turn.begin(tmp_path, 0, state, Schedule(tiny.get_config().supernet.train, 30))
+    assert ("r" in _rows(tmp_path)[0]) == counts
 
 
 def test_a_schedule_is_traced_back_by_hand():
@@ -477,6 +492,10 @@ def _tunes(name):
             "supernet.train.momentum cannot be tuned: supernet.train.optimizer='adamw'",
         ),
         (_tunes("r") | {"supernet.sampler": "fair"}, "'r' cannot be tuned: no path is dropped"),
+        (
+            _tunes("r") | {"supernet.path_dropout.schedule": "none"},
+            "'r' cannot be tuned: no path is dropped",
+        ),
         ({"supernet.variant_options": (("exploit", "t-test"),)}, "nearest: 't_test'"),
         ({"supernet.variant_options": (("explore", "reset"),)}, "explore='reset'"),
         ({"supernet.variant_options": (("ready", 0),)}, "ready=0 must be 1 or more"),
