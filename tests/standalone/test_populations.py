@@ -90,8 +90,11 @@ def _on_validation_images(run, net, variables):
 
 
 def test_the_report_has_its_schedule(trained):
-    text = page.write(trained, _run(trained).space).read_text()
+    run = _run(trained)
+    (trained / "config.json").write_text(run.config.to_json())
+    text = page.write(trained, run.space).read_text()
     assert "## Found schedule" in text
+    assert "Each network is the best of a population (retrain.final.pbt)" in text
     assert "4 trainings of the final network F4/" in text
     assert "| from step | learning rate | L2 | label smoothing |" in text
     assert len([*(trained / "report").glob("schedule_F4_*_named0.png")]) == 1

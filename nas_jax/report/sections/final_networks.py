@@ -16,9 +16,13 @@ selected it, so it was trained on the training split alone."""
 
 def write(results: RunResults) -> str:
     """List accuracies and sizes of the groups of final networks."""
-    listed = table(results.final, results.ranking_metric.judge)
+    return with_populations(table(results.final, results.ranking_metric.judge), results)
+
+
+def with_populations(text: str, results: RunResults) -> str:
+    """Add to a text on final networks that they are the best of populations, if they are."""
     pbt = results.config.get("retrain", {}).get("final", {}).get("pbt")
-    return f"{listed}\n\n{OF_POPULATIONS}" if pbt else listed
+    return f"{text}\n\n{OF_POPULATIONS}" if pbt else text
 
 
 def table(groups: Mapping[tuple[int, str], list[Network]], judge: str = "accuracy") -> str:

@@ -2,6 +2,7 @@
 
 from nas_jax.report import analysis, markdown
 from nas_jax.report.results import RunResults
+from nas_jax.report.sections import final_networks
 from nas_jax.report.sections.networks import SIZES, axis
 
 TEXT = """The config names these architectures; they are in no group, and no statistic has them.
@@ -23,4 +24,5 @@ def write(results: RunResults) -> str:
         for network in networks
     ]
     header = ("architecture", "F", "first weights", axis("final", results.ranking_metric.judge))
-    return f"{TEXT}\n\n{markdown.table((*header, *SIZES), rows)}"
+    listed = f"{TEXT}\n\n{markdown.table((*header, *SIZES), rows)}"
+    return final_networks.with_populations(listed, results)
