@@ -60,13 +60,7 @@ def check(config: ConfigDict) -> None:
         )
     if config.metric != "accuracy":
         raise ValueError(f"config.metric={config.metric!r}, but studies compare by 'accuracy'")
-    if config.sweep.latency.num_archs:
-        raise ValueError(
-            "config.sweep.latency.num_archs must be 0 in a study: each search would measure other "
-            "latencies"
-        )
-    if config.sweep.latency.table:
-        raise ValueError("config.sweep.latency.table must be '' in a study, which has no latencies")
+    _check_latency(config.sweep.latency)
     if config.retrain.archs:
         raise ValueError("config.retrain.archs must be () in a study, whose parts choose")
     if config.retrain.final.pbt:
@@ -80,6 +74,17 @@ def check(config: ConfigDict) -> None:
         naming.check("config.study.parts", part, PARTS)
     file_paths.local(config.study.pool, "config.study.pool")
     paper_points(config.study)
+
+
+def _check_latency(latency):
+    """Check that nothing has latencies: ids of the store do not say which they were."""
+    for name, none in {"num_archs": 0, "table": ""}.items():
+        if latency[name]:
+            raise ValueError(
+                f"config.sweep.latency.{name}={latency[name]!r} must be {none!r} in a study, which "
+                "has no latencies; retrain.widths.resource and MorphNet's option resource may be "
+                "'flops' or 'params'"
+            )
 
 
 def _check_strategies(parts, final, num_seeds):

@@ -51,7 +51,7 @@ ORDER = "data.shuffle_seed"
 
 
 class Store:
-    """The store in a folder; all its configs have the same data.
+    """The store in a folder; all its configs have the same data, and none has latencies.
 
     Evaluations are rows of trials.jsonl. A string is of an architecture that all cells share; an
     untied space repeats it (`Space.repeated`).

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.studies import strategies as strategies_config
-from nas_jax import spaces, studies
+from nas_jax import pipeline, spaces, studies
 from nas_jax.config import variants
 from nas_jax.costs import params_flops
 from nas_jax.storage import json_files, workdir
@@ -242,7 +242,8 @@ def test_strategies_have_supernets_of_their_own_only_where_they_train_them(tmp_p
     [
         ("regret", {}, "ranks by 'table'"),
         ("strategies", {"sweep.score": "table"}, "ranks by 'accuracy'"),
-        ("strategies", {"sweep.latency.num_archs": 20}, "num_archs must be 0 in a study"),
+        ("strategies", {"sweep.latency.num_archs": 20}, "num_archs=20 must be 0 in a study"),
+        ("widths", {"sweep.latency.table": "pi.csv"}, "table='pi.csv' must be '' in a study"),
         ("strategies", {"retrain.final.pbt": (("population", 2),)}, r"pbt must be \(\) in a study"),
         ("strategies", {"retrain.final.groups.top": 0}, r"groups\.top=0 of every search: 1 or"),
         ("strategies", {"retrain.final.filters": (4, 8)}, r"one width, not of filters=\(4, 8\)"),
@@ -256,3 +257,26 @@ def test_what_studies_of_strategies_want(part, fields, message):
         config.update_from_flattened_dict(fields | {"study.parts": (part,)})
     with pytest.raises(ValueError, match=message):
         studies.check(config)
+
+
+@pytest.mark.parametrize("field", ["sweep.latency.table", "sweep.latency.num_archs"])
+def test_no_variant_has_latencies(field):
+    config = tiny.get_config()
+    config.study.variants = (("phone", (field, "pi.csv")),)
+    with pytest.raises(ValueError, match=rf"'phone' sets config\.{field}: supernets may differ in"):
+        variants.resolve(config)
+
+
+def test_nothing_of_a_study_is_priced_by_latency():
+    """Neither widths nor a supernet: the store would take those of another table for the same."""
+    config = tiny.get_config()
+    with config.unlocked():
+        config.study.variants = (("one-shot model",),)
+    config.study.parts, config.study.num_seeds = ("widths",), 1
+    config.retrain.final.groups.tuned = 1
+    config.retrain.widths.resource = "latency_ms"
+    with pytest.raises(ValueError, match=r"resource='latency_ms' needs sweep\.latency\.num_archs"):
+        pipeline.check_fields(config)
+    config.sweep.latency.table = "pi.csv"
+    with pytest.raises(ValueError, match=r"table='pi\.csv' must be '' .* 'flops' or 'params'"):
+        pipeline.check_fields(config)
