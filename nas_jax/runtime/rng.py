@@ -4,6 +4,8 @@ import zlib
 
 import jax
 
+_IMPL = "threefry2x32"
+
 
 def key(seed: jax.Array | int) -> jax.Array:
     """Make the root key of a seed, an integer of 0 or more (traced or not).
@@ -12,7 +14,12 @@ def key(seed: jax.Array | int) -> jax.Array:
     a seed would give other numbers. Under some implementations `vmap` also changes the numbers, so
     they would depend on the number of devices.
     """
-    return jax.random.key(seed, impl="threefry2x32")
+    return jax.random.key(seed, impl=_IMPL)
+
+
+def from_data(data: jax.Array) -> jax.Array:
+    """Make the key again of which `jax.random.key_data` gave these numbers, uint32 [2]."""
+    return jax.random.wrap_key_data(data, impl=_IMPL)
 
 
 def named(root: jax.Array, name: str) -> jax.Array:

@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from nas_jax import naming
+from nas_jax.runtime import rng
 from nas_jax.spaces import Space
 from nas_jax.strategies.base import Strategy, check_range
 
@@ -55,7 +56,7 @@ def make(
       removal: who dies for a child: the "oldest", or the "worst" of another tournament.
 
     State: decision vectors int32 [P, D], float32 scores [P] (minus infinity for a place that is
-    still empty), the number of architectures told, int32, and for "worst" a key, uint32 [k].
+    still empty), the number of architectures told, int32, and for "worst" a key, uint32 [2].
 
     Raises: ValueError if an option is out of its range.
     """
@@ -148,7 +149,7 @@ class _WorstDies(_Evolution):
 
     def _tell_one(self, state, child):
         decision, score = child
-        key = jax.random.fold_in(jax.random.wrap_key_data(state["key"]), state["told"])
+        key = jax.random.fold_in(rng.from_data(state["key"]), state["told"])
         [members] = self._tournaments(key, state, 1)
         loser = members[jnp.argmin(state["scores"][members])]
         place = jnp.where(state["told"] < self.population, state["told"], loser)

@@ -9,6 +9,7 @@ import pytest
 
 from configs import enas as enas_config
 from nas_jax import spaces, strategies
+from nas_jax.runtime import rng
 from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.strategies import evolution, exhaustive
 
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.system
 WORST_DIES, AS_PUBLISHED = "evolution, the worst dies", "enas, as published"
 NAMES = sorted([*strategies.STRATEGIES, WORST_DIES, AS_PUBLISHED])
 TOY = spaces.make("nasbench_macro", stages=(2, 2))  # four Choices of three; 81 architectures
+WIDE = spaces.make("nasbench_macro", stages=(8, 8))  # no two members of a population are alike
 NUM_ASKED, ROUNDS = 16, 20
 OPTIONS = {  # full after two rounds
     "evolution": (("population", 20),),
@@ -248,6 +250,42 @@ def test_who_dies_is_drawn_for_each_child():
         one = jax.tree.map(lambda mask, number=number: mask[number : number + 1], archs)
         one_by_one = tell(one_by_one, one, score[None])
     assert _same(at_once, one_by_one)
+
+
+def test_who_dies_does_not_depend_on_the_default_of_keys():
+    """An environment may set another implementation, whose keys are longer."""
+    made = evolution.make(TOY, population=3, tournament=2, removal="worst")
+    archs = TOY.sample(jax.random.key(0), (8,))
+    scores, first = np.arange(8) / 8, made.init(rng.key(0))
+    usual = made.tell(first, archs, scores)
+    with jax.default_prng_impl("rbg"):
+        assert _same(made.tell(first, archs, scores), usual)
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "of_a_tournament"),
+    [
+        ({}, 50, 10),
+        ({"population": 1000, "tournament": 2, "removal": "worst"}, 1000, 2),  # 2017, section 3.1
+        ({"population": 100, "tournament": 25}, 100, 25),  # AAAI 2019, methods
+    ],
+)
+def test_the_papers_constants_and_the_defaults(options, size, of_a_tournament):
+    """Of as many distinct scores as there are members, the best of few is the parent.
+
+    That it beats all but a share q has the chance 1 - (1 - q)^t; here q = 1/10.
+    """
+    made = strategies.compiled(evolution.make(WIDE, **options))
+    founders = WIDE.sample(jax.random.key(0), (size,))
+    state = made.tell(made.init(rng.key(0)), founders, np.arange(size, dtype=np.float32))
+    assert state["scores"].shape == (size,)
+    assert sorted(state["scores"]) == [*range(size)]
+    children = np.asarray(WIDE.to_decisions(made.ask(jax.random.key(1), state, 2000)))
+    apart = (children[:, None] != np.asarray(state["decisions"])).sum(-1)
+    parents = np.where(apart == 1, 1, 0).argmax(-1)  # founders differ in more than one Choice
+    assert (apart == 1).sum(-1).max() == 1
+    expected = 1 - 0.9**of_a_tournament
+    assert abs((parents >= 0.9 * size).mean() - expected) < 0.05
 
 
 def test_crossover_mixes_two_parents():
