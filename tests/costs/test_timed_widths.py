@@ -161,6 +161,25 @@ def test_a_supernet_that_latencies_have_shaped_keeps_to_them(tmp_path):
     assert not decided.Decided(tmp_path, config.to_dict(), False).may_be("sweep.latency.table", "x")
 
 
+@pytest.mark.parametrize("group", ["tuned", "narrowed"])
+def test_networks_whose_widths_latencies_have_decided_keep_to_them(tmp_path, group):
+    """Without such networks the cost of widths decides nothing."""
+    config = tiny.get_config()
+    (tmp_path / "retrain" / "short").mkdir(parents=True)
+    changed = {"sweep.latency.table": "x", "supernet.filters": 8}
+
+    def may_change():
+        used = decided.Decided(tmp_path, config.to_dict(), False)
+        return [used.may_be(name, value) for name, value in changed.items()]
+
+    config.retrain.widths.resource = "latency_ms"
+    assert may_change() == [True, True]
+    config.retrain.short.groups[group] = 1
+    assert may_change() == [False, False]
+    config.retrain.widths.resource = "params"
+    assert may_change() == [True, True]
+
+
 def test_a_run_gives_its_table_to_the_variant(tmp_path):
     """And refuses the variant before data are read, where there is none."""
     fields = {
