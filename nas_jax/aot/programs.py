@@ -82,7 +82,6 @@ def left_out(run: Run) -> Iterator[tuple[str, str]]:
 def _supernet_step(run, devices):
     train, training = run.config.supernet.train, supernet.training(run, devices)
     members = run.variant.selection.size if run.variant.selection else 1
-    replicas = len(devices) // math.gcd(members, len(devices)) if members > 1 else len(devices)
     many = f"{members} supernets, " if members > 1 else ""
     return Program(
         "training step of the population" if members > 1 else "training step of the supernet",
@@ -91,9 +90,14 @@ def _supernet_step(run, devices):
         training.lowered,
         members * (run.config.supernet.archs_per_step or 1) * train.batch_size / len(devices),
         field="supernet.train.batch_size",
-        multiple=train.ghost_batch_size * replicas,
+        multiple=train.ghost_batch_size * _replicas(members, devices),
         taken=_taken_by_training(run),
     )
+
+
+def _replicas(members, devices):
+    """Return the devices among which the ghost batches of each member divide."""
+    return len(devices) // math.gcd(members, len(devices))
 
 
 # -- a round of candidates ------------------------------------------------------------------------
@@ -276,5 +280,5 @@ def _alone(run, stage, protocol, text, filters, devices, which):
         retrain.training_of(run, protocol, text, filters, devices).lowered,
         members * train.batch_size / count,
         field=f"retrain.{protocol}.train.batch_size",
-        multiple=train.ghost_batch_size * len(devices),
+        multiple=train.ghost_batch_size * _replicas(members, devices),
     )

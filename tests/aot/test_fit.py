@@ -93,6 +93,7 @@ def test_a_population_compiles_on_its_grid_of_devices(data):
     step = next(programs.of(run, jax.devices()))
     assert (step.name, step.work) == ("training step of the population", "4 supernets, 32 images")
     assert step.images == 4 * 32 / 8
+    assert step.multiple == 4 * 2  # ghost batches, of two devices for each member
     assert footprint.of(step, CPU).fits
 
 
@@ -104,6 +105,7 @@ def test_so_does_a_population_of_one_network(data):
     steps = [one for one in programs.of(run, jax.devices()) if one.stage == "retrain.final"]
     assert [one.work for one in steps] == ["4 members, 64 images, F = 4"]
     assert steps[0].images == 4 * 64 / 8
+    assert steps[0].multiple == run.config.retrain.final.train.ghost_batch_size * 2
     assert footprint.of(steps[0], CPU).fits
 
 
