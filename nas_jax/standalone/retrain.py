@@ -91,6 +91,8 @@ def _train_all(name, trainer, root, every):
     distributed.barrier(name)
     if distributed.is_lead():  # lots that were cut for another number of devices
         shutil.rmtree(root / together.LOTS, ignore_errors=True)
+        for directory in every:  # a kill may have come between result.json and this
+            populations.clear(directory)
 
 
 def _train_lots(name, trainer, root, lots, total):

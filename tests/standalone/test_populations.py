@@ -89,6 +89,18 @@ def _on_validation_images(run, net, variables):
     return evaluation.accuracy(net, variables, batches, prepare=prepare)
 
 
+def test_what_a_kill_left_of_a_population_is_removed(trained):
+    """It came after result.json; the network is not trained again."""
+    folder = trained / PLACE
+    before = (folder / "result.json").read_bytes()
+    left = folder / "population" / "checkpoints"
+    (left / "20").mkdir(parents=True)
+    retrain.retrain(_run(trained))
+    assert not left.exists()
+    assert (folder / "population" / "lineage.jsonl").exists()
+    assert (folder / "result.json").read_bytes() == before
+
+
 def test_the_report_has_its_schedule(trained):
     run = _run(trained)
     (trained / "config.json").write_text(run.config.to_json())
