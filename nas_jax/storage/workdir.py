@@ -206,7 +206,12 @@ def differences(old: Any, new: Any) -> Iterable[str]:
 
 
 def _in_words(name, old, new):
-    return f"{name} is {old!r} there and {new!r} here"
+    return f"{name} is {_as_written(old)!r} there and {_as_written(new)!r} here"
+
+
+def _as_written(value):
+    """Return a value as configs have it: JSON turns tuples into lists."""
+    return tuple(map(_as_written, value)) if isinstance(value, list | tuple) else value
 
 
 def _differing(old, new, prefix=""):

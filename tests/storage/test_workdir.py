@@ -6,7 +6,7 @@ import math
 import jax
 import pytest
 
-from nas_jax.storage import json_files, workdir
+from nas_jax.storage import decided, json_files, workdir
 
 CONFIG = {"seed": 0, "train": {"base_lr": 0.1, "filters": (16, 32)}, "l2": math.nan}
 
@@ -129,6 +129,22 @@ def test_a_supernet_of_the_former_path_dropout_stays_refused_with_another_score(
     workdir.check(tmp_path, other | fair, inputs, grows=True)
 
 
+SELECTING = ("sweep.num_images", "sweep.batch_size")  # they select among members
+
+
+@pytest.mark.parametrize(("pbt", "kept"), [([["population", 4]], SELECTING), ([], ())])
+def test_final_networks_keep_to_what_their_populations_were(tmp_path, pbt, kept):
+    """And so a population that was none; before there is a network, all may change."""
+    config = {"retrain": {"final": {"pbt": pbt, "pbt_every": 5}}}
+    fields = ("retrain.final.pbt", "retrain.final.pbt_every", *SELECTING)
+    (tmp_path / "retrain" / "short").mkdir(parents=True)
+    assert all(decided.Decided(tmp_path, config, False).may_be(name, 1) for name in fields)
+    (tmp_path / "retrain" / "final").mkdir()
+    there = decided.Decided(tmp_path, config, False)
+    assert {name for name in fields if not there.may_be(name, 1)} == {*fields[:2], *kept}
+    assert there.may_be("sweep.candidates_per_batch", 1)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
@@ -137,7 +153,7 @@ def test_a_supernet_of_the_former_path_dropout_stays_refused_with_another_score(
         ({"a": {"b": {"c": 1}}}, {"a": {"b": {"c": 2}}}, ["a.b.c is 1 there and 2 here"]),
         ({"a": 1}, {"b": 1}, ["a is 1 there and 'absent' here", "b is 'absent' there and 1 here"]),
         ({"a": {"b": 1}}, {"a": 1}, ["a is {'b': 1} there and 1 here"]),
-        ({"a": [1, 2]}, {"a": [1, 3]}, ["a is [1, 2] there and [1, 3] here"]),
+        ({"a": [1, 2]}, {"a": [1, 3]}, ["a is (1, 2) there and (1, 3) here"]),
     ],
 )
 def test_differences_name_nested_fields(old, new, expected):
