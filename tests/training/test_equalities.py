@@ -1,5 +1,6 @@
 """What changes nothing in the training of a supernet, whatever it trains: kills and devices."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -9,6 +10,8 @@ from tests.configs import tiny
 
 pytestmark = pytest.mark.system
 
+# With a learning rate by which few steps move its parameters.
+PUBLISHED = dict(enas_config.PAPER + enas_config.CODE) | {"hidden": 8, "learning_rate": 0.1}
 KINDS = {
     # A gradient per use: a ghost batch's weight depends on those of other devices.
     "path_dropout": {"supernet.per_use_gradients": True},
@@ -30,7 +33,7 @@ KINDS = {
         "sweep.num_images": 64,
         "sweep.num_candidates": 8,
         "sweep.strategy": "enas",
-        "sweep.options": (*enas_config.PAPER[1:], *enas_config.CODE, ("hidden", 8)),
+        "sweep.options": tuple(PUBLISHED.items()),
     },
     "smash": trainings.SMALL | {"supernet.variant": "smash"},  # and its recipe
     "basis": trainings.SMALL
@@ -101,7 +104,7 @@ def test_one_device_equals_eight(whole, tmp_path):
         assert "drop_rate" not in rows[0]  # it is none
 
 
-def test_what_each_kind_logs(whole):
+def test_what_each_kind_logs_and_that_controllers_learn(whole, tmp_path):
     kind, state, rows = whole
     asked = [row["asked_accuracy"] for row in rows if "asked_accuracy" in row]
     if kind in CONTROLLERS:
@@ -109,6 +112,9 @@ def test_what_each_kind_logs(whole):
         assert len(asked) == turns
         assert int(state.sampler_state["told"]) == turns * rounds
         assert all(0 <= accuracy <= 1 for accuracy in asked)
+        first = trainings.run_of(*_built(kind, 20), tmp_path).first_strategy_state()["params"]
+        moves = jax.tree.map(lambda a, b: abs(a - b).max(), state.sampler_state["params"], first)
+        assert max(jax.tree.leaves(moves)) > 0.05
     else:
         assert not asked
     assert ("penalty" in rows[0]) == (kind == "morphnet")

@@ -185,6 +185,18 @@ def test_welch_s_test_is_scipy_s():
     assert pbt.welch(np.full(3, 0.5), np.full(3, 0.5)) == 0.5
 
 
+@pytest.mark.parametrize(("p_value", "is_replaced"), [(0.045, True), (0.055, False)])
+def test_a_member_is_replaced_at_a_level_of_5_per_cent(p_value, is_replaced):
+    """Two of equal variance: 18 degrees of freedom, one-sided."""
+    lower = np.random.default_rng(0).normal(0.5, 0.1, 10)
+    difference = stats.t.isf(p_value, 18) * np.sqrt(2 * lower.var(ddof=1) / 10)
+    accuracies = np.stack([lower + difference, lower])
+    selection = pbt.make(SPACE, population=2, exploit="t_test").selection
+    factors = selection.init(jax.random.key(0))
+    parents, _ = selection.exploit(jax.random.key(1), factors, accuracies)
+    assert parents.tolist() == ([0, 0] if is_replaced else [0, 1])
+
+
 def test_by_the_t_test_only_what_is_surely_worse_goes():
     """Of three members 0 is far below 1 and 2, which differ by noise; a failure goes at once."""
     selection = pbt.make(SPACE, population=3, exploit="t_test").selection
