@@ -83,6 +83,15 @@ def all_steps(run: Run) -> int:
     return steps + (steps // relaxation.every if relaxation else 0)
 
 
+def tunings(config: ConfigDict, protocol: str) -> int:
+    """Count the trainings that tune widths of a protocol; "final" has those of "short" for nothing."""
+    short, settings = config.retrain.short, config.retrain[protocol]
+    count = settings.groups.tuned
+    if protocol == "final" and short.filters[0] == settings.filters[0]:
+        count = max(count - short.groups.tuned, 0)
+    return count * config.retrain.widths.rounds
+
+
 def _supernet(run):
     settings = run.config.supernet
     if not needs_supernet(run.config.sweep.score):
@@ -145,11 +154,25 @@ def _sweep(run):
 
 def _retrain(run):
     parts = [
-        _networks(run, name, name, together.choose(run.config, name)) for name in retrain.PROTOCOLS
+        _with_tunings(run, name, _networks(run, name, name, together.choose(run.config, name)))
+        for name in retrain.PROTOCOLS
     ]
     if run.config.retrain.archs:
         parts.append(_networks(run, "named", named.PROTOCOL, "each"))
     return parts
+
+
+def _with_tunings(run, protocol, part):
+    """Add the trainings that tune the widths of a protocol's networks, by `retrain.short.train`."""
+    count, train = tunings(run.config, protocol), run.config.retrain.short.train
+    if not count:
+        return part
+    steps = count_steps(train, run.data.num_images(retrain.SPLITS["short"][0]))
+    one = _flops(run, run.config.retrain[protocol].filters[0], False)
+    work = part.work + TRAINING * count * steps * train.batch_size * one
+    trainings = "a training" if count == 1 else f"{count} trainings"
+    what = f"{trainings} of {steps:,} steps to tune widths; {part.what}"
+    return dataclasses.replace(part, what=what, work=work)
 
 
 def _networks(run, name, protocol, how):

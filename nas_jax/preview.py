@@ -176,7 +176,8 @@ def _programs(run, part) -> int:
         return 1
     name = part.name.removeprefix("retrain.")
     if "(each)" in part.what:
-        return 2 * plan.networks(run.config, name)
+        tuned = 0 if name == "named" else plan.tunings(run.config, name)
+        return 2 * plan.networks(run.config, name) + tuned
     return 2 * len(run.config.retrain[name].filters)
 
 

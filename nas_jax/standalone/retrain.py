@@ -51,7 +51,9 @@ def retrain(run: Run) -> None:
         tune = functools.partial(_tune, run, settings.filters[0])
         path, chosen = root / "selection.json", {}
         if trials is not None:
-            chosen = selection.keep_or_select(path, run, protocol, trials, tune)
+            progress.begin(f"retrain.{protocol}")
+            with progress.part(0, 0):  # shares are of networks; widths may be tuned before
+                chosen = selection.keep_or_select(path, run, protocol, trials, tune)
         every = jobs(settings, root, chosen)
         if every:
             how = keep_or_choose(root / "compile.json", config, protocol)

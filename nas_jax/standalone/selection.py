@@ -44,7 +44,7 @@ def keep_or_select(
     kept = _kept(path, space, trials, chosen)
     if distributed.of_lead(np.int32(kept is not None)):
         return kept
-    chosen = width_tuning.resolve(chosen, tune)
+    chosen = width_tuning.resolve(run, chosen, config.retrain[protocol].filters[0], tune)
     if distributed.is_lead():
         json_files.write_json(path, chosen)
     return chosen
@@ -78,7 +78,7 @@ def select(
       stands for the best one in `TOP_SHARE`, or for the size of the group if that is more.
     small: the fewest parameters, of those at or above the quantile `rules.small_quantile`.
     pareto: spread evenly, by parameters, over the Pareto front of value and parameters.
-    tuned, narrowed: the best, whose widths `width_tuning.resolve` then tunes.
+    tuned, narrowed: the best, whose widths `width_tuning.resolve` then changes.
     all_on: every path, which is not a legal architecture.
 
     Args:

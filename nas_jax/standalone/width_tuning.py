@@ -59,15 +59,25 @@ def check(config: ConfigDict, space: Space) -> None:
 
 
 def resolve(
-    selection: Mapping[str, Sequence[str]], tune: Callable[[str], Mapping]
+    run: Run,
+    selection: Mapping[str, Sequence[str]],
+    filters: int,
+    tune: Callable[[str], Mapping],
 ) -> dict[str, Sequence[str]]:
     """Replace the architectures of the groups "tuned" and "narrowed" by networks of such widths.
 
+    Only "tuned" takes trainings.
+
     Args:
+      run: the run.
       selection: architectures of each group.
+      filters: channels of the first stage of the full networks.
       tune: (architecture) -> the row that `tune` of this module returns.
     """
-    resolved = {group: [tune(text)[group] for text in selection[group]] for group in GROUPS}
+    resolved = {
+        "tuned": [tune(text)["tuned"] for text in selection["tuned"]],
+        "narrowed": [_string(_narrowed(run, text, filters)) for text in selection["narrowed"]],
+    }
     return {**selection, **resolved}
 
 
@@ -102,14 +112,10 @@ def tune(
     path, settings = directory / "widths.json", run.config.retrain.widths
     if distributed.of_lead(np.int32(path.exists())):  # all processes train, or none
         return json_files.read_json(path, schemas.WIDTHS)
-    full = _widths_of(run, text, filters)
+    full, narrow = _narrowed(run, text, filters)
     limit = settings.share * full.cost(full.full)
     rounds = list(_rounds(run, directory, full, limit, filters, seed))
-    networks = {
-        "full": (full, full.full),
-        **rounds[-1],
-        "narrowed": (full, full.scaled(full.full, limit)),
-    }
+    networks = {"full": (full, full.full), **rounds[-1], "narrowed": (full, narrow)}
     row = {"arch": text, "filters": filters, "seed": seed, "resource": settings.resource}
     row |= _described(networks) | {group: _string(networks[group]) for group in GROUPS}
     if len(rounds) > 1:
@@ -117,6 +123,13 @@ def tune(
     if distributed.is_lead():
         json_files.write_json(path, row)
     return row
+
+
+def _narrowed(run, text, filters):
+    """Return the `Widths` of a full network, and its widths scaled uniformly to the share."""
+    full = _widths_of(run, text, filters)
+    share = run.config.retrain.widths.share
+    return full, full.scaled(full.full, share * full.cost(full.full))
 
 
 def _rounds(run, directory, full, limit, filters, seed):

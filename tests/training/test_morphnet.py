@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from nas_jax import build
 from nas_jax.config import validation
+from nas_jax.costs import widths
 from nas_jax.report import page
 from nas_jax.report.sections import widths as sections_widths
 from nas_jax.spaces import choices
@@ -115,6 +116,22 @@ def test_a_second_round_shrinks_and_widens_what_the_first_has_left(tmp_path):
     assert "identity,sep3x3` | 0 | 2 |" in with_rounds
     assert (tmp_path / "widths_rounds.png").exists()
     assert "widths_rounds.png" not in sections_widths.table(tmp_path, [first])
+
+
+def test_widths_that_are_narrowed_alone_take_no_training(tmp_path):
+    """And are those that a tuning of the same architecture would give."""
+
+    def tune(text):
+        raise AssertionError
+
+    run, text = trainings.run_of(*_search(), tmp_path), "0,1>sep3x3|0,2>identity,sep3x3"
+    chosen = {"tuned": (), "narrowed": [text], "top": [text]}
+    found = width_tuning.resolve(run, chosen, 4, tune)
+    assert {**found, "narrowed": [text]} == {**chosen, "tuned": []}
+    arch, channels = widths.split(found["narrowed"][0])
+    full = width_tuning._widths_of(run, text, 4)
+    assert arch == text
+    assert 0.35 < full.cost(channels) / full.cost(full.full) <= 0.5
 
 
 def test_tuning_where_there_are_no_widths_is_said():
