@@ -84,7 +84,7 @@ def all_steps(run: Run) -> int:
 
 
 def tunings(config: ConfigDict, protocol: str) -> int:
-    """Count the trainings that tune widths of a protocol; "final" has those of "short" for nothing."""
+    """Count the trainings that tune widths of a protocol; "final" reuses those of "short"."""
     short, settings = config.retrain.short, config.retrain[protocol]
     count = settings.groups.tuned
     if protocol == "final" and short.filters[0] == settings.filters[0]:
