@@ -52,11 +52,12 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
     log = _Log(resumed, sweep.num_candidates)
     allows = _constraints(run, evaluation.left)
     state = evaluation.strategy_state or _first_state(run, allows, evaluation.left)
+    repair = _repair(run.space.choices, evaluation.left)
     for number, first in enumerate(range(0, sweep.num_candidates, size)):
         if distributed.stop_requested():
             raise preemption.Interrupted
         key = rng.stream(rng.key(sweep.seed), "ask", number)
-        archs = strategies.ask_allowed(key, run.strategy, state, size, allows)
+        archs = strategies.ask_allowed(key, run.strategy, state, size, allows, repair)
         if not number and evaluation.selected is not None:
             archs = jax.tree.map(_with_first, archs, evaluation.selected)
         wanted = min(size, sweep.num_candidates - first)
@@ -142,6 +143,13 @@ def _constraints(run, left):
         return run.constraints.allows
     choices = run.space.choices
     return lambda archs: run.constraints.allows(archs) & choices_lib.are_left(choices, left, archs)
+
+
+def _repair(choices, left):
+    """Make (key, masks [n, k]) -> masks [n, k] of options that are left; None: all are."""
+    if left is None:
+        return None
+    return lambda key, archs: choices_lib.with_left_alone(key, choices, left, archs)
 
 
 def _first_state(run, allows, left):

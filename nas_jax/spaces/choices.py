@@ -303,6 +303,26 @@ def sample_left(key: jax.Array, choices: Any, left: Any, n: int) -> Any:
     return from_decisions(choices, jnp.stack(decisions, -1))
 
 
+def with_left_alone(key: jax.Array, choices: Any, left: Any, archs: Any) -> Any:
+    """Draw every Choice anew where an architecture has options that are not left, masks [n, k].
+
+    Of uniform architectures it makes uniform ones of the options that are left (`sample_left`).
+
+    Args:
+      key: consumed.
+      choices: the space's tree of Choices.
+      left: masks bool [k] of the options that are left.
+      archs: masks [n, k], NumPy.
+    """
+    anew = sample_left(key, choices, left, len(jax.tree.leaves(archs)[0]))
+
+    def of_choice(kept, chosen, drawn):
+        is_kept = ~np.any(chosen.astype(bool) & ~np.asarray(kept), -1, keepdims=True)
+        return np.where(is_kept, chosen, drawn)
+
+    return jax.tree.map(of_choice, left, archs, jax.device_get(anew))
+
+
 def _subsets_left(choice, mask):
     """Which subsets of a Choice have only options of a mask, bool [num_subsets]."""
     return ~(subsets(choice).astype(bool) & ~mask).any(-1)

@@ -11,7 +11,8 @@ import numpy as np
 from nas_jax import naming
 
 check_range = functools.partial(naming.check_range, "config.sweep.options")
-MOST_TRIES = 1024  # candidates drawn for each one that the constraints allow
+MOST_TRIES = 1024  # candidates drawn for each one that is allowed
+AS_ASKED = 64  # of these, before what is asked for is repaired
 
 
 class Strategy(NamedTuple):
@@ -21,7 +22,8 @@ class Strategy(NamedTuple):
       init: (key) -> state, a pytree of arrays.
       ask: (key, state, n) -> masks [n, k] of legal architectures.
       tell: (state, archs, scores) -> state; masks [n, k], scores float [n], NaN for a failure,
-        which a strategy never keeps. Some of the asked architectures may never be told.
+        which a strategy never keeps. Some of the asked architectures may never be told, and others
+        may be told that were not asked for.
       on_host: False: JAX traces `ask` and `tell` once, and a supernet can be trained on the
         architectures that they ask for. True: they are plain Python, and the state may grow. The
         first architectures that they ask for must not depend on n (those of later calls may).
@@ -47,7 +49,12 @@ def compiled(strategy: Strategy) -> Strategy:
 
 
 def ask_allowed(
-    key: Any, strategy: Strategy, state: Any, n: int, allows: Callable[[Any], np.ndarray]
+    key: Any,
+    strategy: Strategy,
+    state: Any,
+    n: int,
+    allows: Callable[[Any], np.ndarray],
+    repair: Callable[[Any, Any], Any] | None = None,
 ) -> Any:
     """Ask for n allowed architectures: those that are not allowed are skipped.
 
@@ -60,6 +67,8 @@ def ask_allowed(
       state: of the strategy.
       n: number of architectures.
       allows: masks [m, k] -> bool [m].
+      repair: (key, masks [n, k]) -> masks [n, k] that are allowed sooner. It changes what is asked
+        for once n times `AS_ASKED` architectures were too few. None: nothing does.
 
     Returns: masks [n, k].
 
@@ -68,6 +77,8 @@ def ask_allowed(
     kept, number = [], 0
     for attempt in range(MOST_TRIES):
         archs = _ask(strategy, key, state, n, attempt)
+        if repair and attempt >= AS_ASKED:
+            archs = repair(jax.random.fold_in(key, MOST_TRIES + attempt), archs)
         chosen = np.flatnonzero(allows(archs))[: n - number]
         kept.append(jax.tree.map(operator.itemgetter(chosen), archs))
         number += len(chosen)

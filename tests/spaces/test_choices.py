@@ -270,3 +270,23 @@ def test_every_leaf_is_float32():
     for tree in (arch, child, choices.all_on(SMALL)):
         assert all(mask.dtype == np.float32 for mask in jax.tree.leaves(tree))
     assert math.prod(mask.shape[-1] for mask in jax.tree.leaves(arch)) == 3 * 2 * 2
+
+
+# -- options that are left ------------------------------------------------------------------------
+
+
+def test_uniform_architectures_stay_uniform_among_the_options_that_are_left():
+    """Of "a" the options 0 and 2: 100, 001, 101 are left. Of "b" 00 and 10. What fits stays."""
+    left = {"a": np.asarray([True, False, True])}
+    left["b"] = [np.asarray([True, False]), np.asarray([True, True])]
+    archs = jax.device_get(choices.sample(jax.random.key(0), SMALL, (3000,)))
+    assert not choices.are_left(SMALL, left, archs).all()
+    found = choices.with_left_alone(jax.random.key(1), SMALL, left, archs)
+    assert choices.contains(SMALL, found)
+    assert choices.are_left(SMALL, left, found).all()
+    before, after = (choices.to_decisions(SMALL, each) for each in (archs, found))
+    for d, kept in ((0, (0, 2, 4)), (1, (0, 1))):  # 100 010 001 110 101 011; 00 10 01
+        fits = np.isin(before[:, d], kept)
+        np.testing.assert_array_equal(after[fits, d], before[fits, d])
+        shares = [(after[:, d] == number).mean() for number in kept]
+        np.testing.assert_allclose(shares, 1 / len(kept), atol=0.05)

@@ -10,6 +10,7 @@ import pytest
 from configs import enas as enas_config
 from nas_jax import spaces, strategies
 from nas_jax.runtime import rng
+from nas_jax.spaces import choices
 from nas_jax.storage.checkpoints import Checkpoints
 from nas_jax.strategies import evolution, exhaustive
 
@@ -159,6 +160,45 @@ def test_a_constraint_is_never_violated(name):
         assert np.shape(jax.tree.leaves(archs)[0])[0] == NUM_ASKED
         assert allows(archs).all()
         state = strategy.tell(state, archs, _scores(archs))
+
+
+@pytest.mark.parametrize("name", ["evolution", "enas", "optuna"])
+def test_any_strategy_begins_with_the_options_that_a_supernet_has_left(name):
+    """Two ops of seven in each of four blocks: 3 of 28 subsets, so one in 7,600 has no other."""
+    cells = spaces.make("cell")
+    left = jax.tree.map(lambda choice: np.ones(choice.num_options, bool), cells.choices)
+    for choice, mask in zip(jax.tree.leaves(cells.choices), jax.tree.leaves(left)):
+        mask[2 if choice.num_options == 7 else 9 :] = False
+    strategy = strategies.compiled(strategies.make(name, cells))
+    state = strategy.init(rng.key(0))
+
+    def asked(key, repair, n=8):
+        allows = functools.partial(choices.are_left, cells.choices, left)
+        return strategies.ask_allowed(key, strategy, state, n, allows, repair)
+
+    def repair(key, archs):
+        return choices.with_left_alone(key, cells.choices, left, archs)
+
+    for number in range(2):
+        archs = asked(jax.random.key(number), repair)
+        assert cells.contains(archs)
+        assert choices.are_left(cells.choices, left, archs).all()
+        assert len({*cells.to_strs(archs)}) > 6
+        state = strategy.tell(state, archs, np.arange(8) / 8)
+
+
+def test_what_is_allowed_soon_is_not_repaired():
+    strategy, key = _made("evolution"), jax.random.key(1)
+    state = strategy.init(rng.key(0))
+
+    def allows(archs):
+        return (np.asarray(TOY.to_decisions(archs)) == 2).sum(-1) <= 1
+
+    def repair(key, archs):
+        raise AssertionError
+
+    archs = strategies.ask_allowed(key, strategy, state, NUM_ASKED, allows, repair)
+    assert _same(archs, strategies.ask_allowed(key, strategy, state, NUM_ASKED, allows))
 
 
 def test_what_nothing_keeps_to_is_an_error():

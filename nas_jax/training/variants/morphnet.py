@@ -1,8 +1,9 @@
 """MorphNet (Gordon et al., CVPR 2018) on the supernet: options not worth their cost vanish.
 
 The supernet is trained with an L1 penalty on batch norm's scales, weighted by the cost of the
-channels (section 4; see `nas_jax.costs.widths`). The sweep, with any strategy, then asks only for
-architectures of the options that are left.
+channels (section 4; see `nas_jax.costs.widths`). The sweep, with any strategy, then evaluates only
+architectures of the options that are left. A strategy such as evolution may begin with others:
+where it asks for hardly any of these, options that are left are drawn in place of the vanished.
 
 Differs from the paper in:
 
