@@ -101,7 +101,8 @@ def add_supernet(c: ConfigDict) -> None:
     # learns from accuracies on validation batches. One of your own is "FILE.py:NAME" or
     # "MODULE:NAME", here as for every such name: docs/recipes.md.
     c.supernet.sampler = "path_dropout"
-    # Architectures that all images of a step go through; their gradients are added up.
+    # Architectures that all images of a step go through; their gradients are added up, and L2 and a
+    # variant's penalty once to the sum, beside which they weigh so many times less.
     # A step then takes so many times as long. 0: each ghost batch has an architecture of its own,
     # and images of its own. FairNAS: "fair" and the number of ops; US-Nets: "sandwich" and 4.
     c.supernet.archs_per_step = 0

@@ -102,7 +102,8 @@ class TrainStep:
       remat: what the gradients of ops compute again, of `execution.REMAT`.
       ema: decay of the moving means of the variables, if the state has any.
       archs_per_step: A, architectures that all images of the step go through; gradients of the loss
-        are their sum. 0: each ghost batch has its own architecture.
+        are their sum, to which L2 and the penalty are added once. 0: each ghost batch has its own
+        architecture.
       distils: whether the first of the A architectures is the teacher of the others.
     """
 
