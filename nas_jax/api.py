@@ -264,14 +264,14 @@ def as_config(config: Config, fields: Mapping[str, Any] | None = None) -> Config
         made = config.copy_and_resolve_references()
     else:
         made, fields = config_lib.default(), {**_flat(config), **(fields or {})}
+    before = made.copy_and_resolve_references()
     for name, value in (fields or {}).items():
         validation.field_name(name, dict(flatten(made)))
         try:
             made.update_from_flattened_dict({name: value})
         except (TypeError, ValueError) as error:
             raise ValueError(f"config.{name} cannot be {value!r}: {error}") from error
-    if recipes.FIELD in (fields or {}):
-        recipes.choose(made, made.supernet.variant, fields)
+    recipes.follow(made, before, fields or {})
     return made
 
 

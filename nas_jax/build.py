@@ -53,6 +53,7 @@ def build_run(
     """
     config = given.recorded(config, space, data)
     check_fields(config, space)
+    recipes.warn_of_form(config)
     config = recipes.with_form(config)
     environment.start()
     if space is None:

@@ -143,8 +143,9 @@ def _parse_arguments(argv):
         raise ValueError(f"--config: get_config() must return a ConfigDict, {example}")
     config = _with_fields_of_its_space(config, others)
     _check_fields(others, dict(flatten(config)))
+    before = config.copy_and_resolve_references()
     config = _with_fields(config, [argv[0], *others])
-    _set_recipe(config, [field for field, _ in _given(others)])
+    _set_recipe(config, before, [field for field, _ in _given(others)])
     return values, config
 
 
@@ -164,10 +165,9 @@ def _with_fields(config, arguments):
     return values.config
 
 
-def _set_recipe(config, given):
-    """Set the fields that come with the training variant, if the arguments choose one."""
-    chosen = recipes.FIELD in given
-    if values := chosen and recipes.choose(config, config.supernet.variant, given):
+def _set_recipe(config, before, given):
+    """Set the fields that come with the training variant, by what the arguments set."""
+    if values := recipes.follow(config, before, given):
         fields = " ".join(f"--config.{field}={value!r}" for field, value in values.items())
         logger.info("supernet.variant=%r also sets %s", config.supernet.variant, fields)
 

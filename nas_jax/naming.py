@@ -52,7 +52,8 @@ def check_options(
       than its default.
     """
     for option in options:
-        if not isinstance(option, tuple | list) or len(option) != 2:
+        is_pair = isinstance(option, tuple | list) and len(option) == 2
+        if not is_pair or not isinstance(option[0], str):
             raise ValueError(
                 f"{field}: {option!r} is no (option, value); write {(('population', 50),)} for one"
             )

@@ -10,6 +10,7 @@ from types import ModuleType
 from ml_collections import ConfigDict
 
 from nas_jax import naming, plugins
+from nas_jax.config import recipes, variants
 from nas_jax.config.defaults import default
 from nas_jax.storage import compatibility, file_paths, json_files, schemas
 
@@ -101,8 +102,7 @@ def of_workdir(directory: str | Path) -> ConfigDict:
     Raises: ValueError if there is none.
     """
     path = path_in_workdir(directory)
-    there = compatibility.completed(json_files.read_json(path, schemas.OBJECT))
-    return ConfigDict(_with_tuples(there))
+    return _completed(json_files.read_json(path, schemas.OBJECT))
 
 
 def as_begun(config: ConfigDict, directory: Path) -> ConfigDict:
@@ -110,8 +110,9 @@ def as_begun(config: ConfigDict, directory: Path) -> ConfigDict:
     path = directory / "config.json"
     if not path.exists():
         return config
-    there = json_files.read_json(path, schemas.OBJECT)
+    there = json_files.read_json(path, schemas.CONFIG)
     former = dict(compatibility.former_values(config.to_dict(), default().to_dict(), there))
+    former |= _of_former_smash(config, there)
     if former:
         logger.warning(
             "%s was begun by an earlier version; it goes on as it began, with %s",
@@ -121,6 +122,29 @@ def as_begun(config: ConfigDict, directory: Path) -> ConfigDict:
         config = config.copy_and_resolve_references()
         config.update_from_flattened_dict(former)
     return config
+
+
+def _of_former_smash(config, there):
+    """Return {field: value} of a SMASH that was begun when it had one form and no recipe.
+
+    These are its form, and what it has where the config has a value of the recipe. What is set
+    otherwise on purpose stays, and is then refused.
+    """
+    values, options = recipes.recipe(config), config.supernet.variant_options
+    began = there.get("sweep", {}).get("options")  # SMASH was a strategy once
+    began = there.get("supernet", {}).get("variant_options", began)
+    if not values or recipes.names_form(options) or recipes.names_form(began):
+        return {}
+    began, now = (dict(variants.flatten(tree)) for tree in (_completed(there), config))
+    if began.get(recipes.FIELD) != "smash":
+        return {}
+    former = {name: began.get(name) for name, value in values.items() if now.get(name) == value}
+    former = {name: value for name, value in former.items() if value not in (None, now[name])}
+    return former | {"supernet.variant_options": (*options, tuple(compatibility.FORMER_SMASH))}
+
+
+def _completed(there):
+    return ConfigDict(_with_tuples(compatibility.completed(there)))
 
 
 def _with_tuples(tree):

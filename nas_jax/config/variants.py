@@ -68,9 +68,7 @@ def changed(config: ConfigDict, label: str, fields: Iterable[tuple[str, Any]]) -
             varied.update_from_flattened_dict({name: value})
         except TypeError as error:
             raise ValueError(f"{where} cannot be {value!r}: {error}") from error
-    names = [name for name, _ in fields]
-    if recipes.FIELD in names:
-        recipes.choose(varied, varied.supernet.variant, names)
+    recipes.follow(varied, config, [name for name, _ in fields])
     return recipes.with_form(varied)
 
 
