@@ -50,13 +50,14 @@ def test_path_dropout_ramps_up():
     jax.tree.map(np.testing.assert_array_equal, drawn, expected)
 
 
-@pytest.mark.parametrize("name", ["single_path", "fair", "sandwich"])
+@pytest.mark.parametrize("name", ["single_path", "shared_path", "fair", "sandwich"])
 def test_architectures_are_legal_and_change(name):
     sampler = make(name)
     first, again, next_step = (decisions(sampler, step, 6) for step in (0, 0, 1))
     assert (first >= 0).all()
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, next_step)
+    assert len({*map(tuple, first.tolist())}) == (1 if name == "shared_path" else 6)
 
 
 @pytest.mark.parametrize("name", path_samplers.SAMPLERS)

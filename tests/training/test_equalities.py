@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from configs import enas as enas_config
+from nas_jax.oneshot import path_samplers
 from tests import trainings
 from tests.configs import tiny
 
@@ -118,3 +119,20 @@ def test_what_each_kind_logs_and_that_controllers_learn(whole, tmp_path):
     else:
         assert not asked
     assert ("penalty" in rows[0]) == (kind == "morphnet")
+
+
+def test_masks_that_all_ghost_batches_share_are_drawn_once(tmp_path, monkeypatch):
+    """On two devices, as if each drew them: outputs, the L2 of paths, and gradients per use."""
+    config = tiny.get_config()
+    config.supernet.train.update({"num_steps": 4, "checkpoint_every": 0, "log_every": 1})
+    fields = {"supernet.sampler": "shared_path", "supernet.per_use_gradients": True}
+    fields |= {"supernet.train.l2": 0.01, "supernet.train.base_lr": 0.3}
+    built = trainings.built_with(config, trainings.SMALL | fields)
+    once, rows = trainings.fit(built, tmp_path / "once", 2)
+    monkeypatch.setattr(path_samplers, "shares_masks", lambda sampler: False)
+    each, again = trainings.fit(built, tmp_path / "each", 2)
+    for ours, theirs in zip(jax.tree.leaves(once), jax.tree.leaves(each), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+    for ours, theirs in zip(rows, again, strict=True):
+        for name in ("loss", "l2"):
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5)

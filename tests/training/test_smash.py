@@ -347,4 +347,4 @@ class Miswired(type(MACRO)):
 
 def test_a_wiring_that_lacks_an_option_is_refused():
     with pytest.raises(ValueError, match=r"Miswired.wirings\(\) lacks the option \('layer1', 2\)"):
-        places.of(Miswired((1, 2), 2), 4, 10, 3)
+        variants.make("smash", Miswired((1, 2), 2))

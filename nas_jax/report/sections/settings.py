@@ -10,7 +10,13 @@ SHOWN = (  # beginnings of the config's fields that the report repeats
     *("supernet.sampler", "supernet.archs_per_step", "supernet.distillation"),
     "supernet.path_dropout.",
     *("supernet.train.num_", "supernet.train.batch_size", "supernet.train.ghost_batch_size"),
-    *("supernet.train.base_lr", "supernet.train.schedule", "supernet.train.l2", "sweep."),
+    *(
+        "supernet.train.optimizer",
+        "supernet.train.base_lr",
+        "supernet.train.schedule",
+        "supernet.train.l2",
+        "sweep.",
+    ),
     *(f"retrain.{protocol}." for protocol in IMAGES),
 )
 

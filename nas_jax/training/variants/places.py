@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax.spaces import Space
+from nas_jax.spaces import Space, wiring
 from nas_jax.spaces import params as params_lib
 from nas_jax.spaces.params import Path
 from nas_jax.training.variants.hypernetwork import is_pointwise
@@ -178,14 +178,14 @@ def _numbers(space):
 
 def _wired(space, shapes, owners):
     """Tabulate what an owner reads, writes and computes: [W, C1, M], and the channels' names."""
-    wirings, numbers, sizes = _wirings(space), _numbers(space), _kernel_sizes(space, shapes)
+    wirings, numbers, sizes = checked_wirings(space), _numbers(space), _kernel_sizes(space, shapes)
     names = {c.name: space.option_names(c) for c in jax.tree.leaves(space.choices)}
     entries = []  # (owner, channel, option)
     for number, owner in enumerate(owners):
-        wiring = wirings[owner]
-        entries += [(number, ("reads", tensor), option) for tensor, option in wiring.reads]
-        entries.append((number, ("writes", wiring.writes), owner))
-        for op in wiring.ops:
+        wired_as = wirings[owner]
+        entries += [(number, ("reads", tensor), option) for tensor, option in wired_as.reads]
+        entries.append((number, ("writes", wired_as.writes), owner))
+        for op in wired_as.ops:
             entries.append((number, ("op", names[op[0]][op[1]]), op))
             entries += [(number, ("kernel size", size), op) for size in sizes.get(op, ())]
     kinds = ("reads", "writes", "op", "kernel size")
@@ -197,11 +197,14 @@ def _wired(space, shapes, owners):
     return wired, channels
 
 
-def _wirings(space):
-    """Return `Space.wirings`, which a user's space may have of its own."""
+def checked_wirings(space: Space) -> dict[wiring.Option, wiring.Wiring]:
+    """Return `Space.wirings`, which a user's space may have of its own.
+
+    Raises: ValueError if they lack an option, or name one that is none.
+    """
     wirings, numbers = space.wirings(), _numbers(space)
-    named = {option for wiring in wirings.values() for _, option in wiring.reads}
-    named |= {option for wiring in wirings.values() for option in wiring.ops}
+    named = {option for each in wirings.values() for _, option in each.reads}
+    named |= {option for each in wirings.values() for option in each.ops}
     for which, wrong in (("lacks", set(numbers) - set(wirings)), ("names", named - set(numbers))):
         if wrong:
             raise ValueError(
@@ -235,7 +238,7 @@ def _fixed(space, paths, sizes):
 
 def _convolution(space, paths):
     """Say which kernels are parts of one convolution, float32 [N, N]."""
-    wirings, parts = _wirings(space), []
+    wirings, parts = checked_wirings(space), []
     for path in paths:
         name, number = space.owner(path)
         at = path.index(name)

@@ -21,9 +21,15 @@ Differs from the paper in:
 - A generated kernel is divided by its norm, as published, and then has the variance with which a
   kernel of a stand-alone network begins, not a norm of one.
 - All kernels begin normal. The published ones begin orthogonal, of the same variance.
-- The supernet has its batch norms everywhere, the published one between blocks alone.
+- The supernet has its batch norms everywhere, over ghost batches. The published one has them
+  between blocks alone, over its batch of 50 images.
 - Budgets, kernel sizes and numbers of paths do not grow over the training.
-- Batch size, length and augmentation are the config's. The published batch has 50 images.
+- Batch size, length, augmentation (mixup, too) and moving means of weights (`ema`) are the
+  config's. The published code has neither mixup nor moving means.
+- Adam adds its epsilon after the second moment's bias is corrected. PyTorch of that time (before
+  0.4) added it before, so that early steps were shorter there.
+- There are as many rows as the widest generated kernel needs, 8 at most. The published tensors
+  always have 8.
 """
 
 from nas_jax.oneshot.training_variant import OPTIONS, TrainingVariant, check_range
@@ -42,8 +48,8 @@ def make(space: Space, *, basis: int = 0, hidden: int = 64) -> TrainingVariant:
         architectures would share it.
       hidden: units of the light form's hidden layer, 1 or more.
 
-    Raises: ValueError if an option is out of its range or has no use, or if the space has no kernel
-      to generate.
+    Raises: ValueError if an option is out of its range or has no use, if the space has no kernel to
+      generate, or if its wirings lack an option.
     """
     check_range(1, None, hidden=hidden)
     if basis < 0 or basis == 1:
@@ -52,6 +58,8 @@ def make(space: Space, *, basis: int = 0, hidden: int = 64) -> TrainingVariant:
         raise ValueError(f"{OPTIONS}: hidden={hidden} is of the light form; give basis=4, too")
     shapes = params_lib.traced(space, space.example_size, **params_lib.REFERENCE).shapes
     pointwise = any(map(hypernetwork.is_pointwise, shapes.values()))
+    if not basis:
+        places.checked_wirings(space)
     if not (pointwise if basis else places.generated(shapes, space)):
         raise ValueError(
             "config.supernet.variant='smash' generates kernels of 1x1 convolutions, but no "
