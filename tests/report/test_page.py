@@ -10,6 +10,7 @@ import pytest
 
 from nas_jax import spaces
 from nas_jax.report import page
+from nas_jax.report.sections import settings
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
@@ -278,6 +279,14 @@ def test_how_it_was_run(made):
     section = _section(made[1], "How it was run")
     assert "jax 0.0.1" in section
     assert "| seed | 7 |" in section
+
+
+def test_how_it_was_run_names_the_optimiser():
+    train = {"optimizer": "adam", "optimizer_options": [["b1", 0.5]]}
+    results = types.SimpleNamespace(config={"supernet": {"train": train}}, versions={})
+    text = settings.write(results)
+    assert "| supernet.train.optimizer | adam |" in text
+    assert "| supernet.train.optimizer_options | [['b1', 0.5]] |" in text
 
 
 def test_an_empty_folder_says_what_is_missing(tmp_path):
