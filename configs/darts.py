@@ -5,7 +5,8 @@ python launch.py --config=configs/darts.py           CIFAR-10, for an accelerato
   .. --config.supernet.variant_options='(("sample","gumbel"),)'    GDAS in place of DARTS
 
 The one candidate is the architecture that the alphas select; it is scored and trained alone. With
-more (sweep.num_candidates) the others are random, scored by the same weights.
+more (sweep.num_candidates) the others are random, scored by the same weights. Whatever its score,
+it is the first of the group "top", and it is in neither "random" nor "stratified".
 """
 
 from nas_jax import config as config_lib

@@ -232,6 +232,11 @@ def _training_variant(config, space, latencies):
             f"config.sweep.bn={config.sweep.bn!r}, but supernet.variant={name!r} scores with the "
             "statistics of its images: 'batch'"
         )
+    if made.relaxation and (made.selection or made.wrap):
+        raise ValueError(
+            f"config.supernet.variant={name!r} has a relaxation and also a "
+            f"{'selection' if made.selection else 'wrap'}, which do not go together: leave out one"
+        )
     if made.selection and settings.sampler == "strategy":
         raise ValueError(
             f"config.supernet.sampler='strategy', but supernet.variant={name!r} tunes a population "

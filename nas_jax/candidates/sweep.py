@@ -58,7 +58,8 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
             raise preemption.Interrupted
         key = rng.stream(rng.key(sweep.seed), "ask", number)
         archs = strategies.ask_allowed(key, run.strategy, state, size, allows, repair)
-        if not number and evaluation.selected is not None:
+        has_selected = not number and evaluation.selected is not None
+        if has_selected:
             archs = jax.tree.map(_with_first, archs, evaluation.selected)
         wanted = min(size, sweep.num_candidates - first)
         rows = list(itertools.islice(lines, wanted))  # of this round; none if it is new
@@ -71,6 +72,8 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
                 first / sweep.num_candidates, (first + wanted) / sweep.num_candidates
             ):
                 rows = evaluators.rows(run, evaluation, archs)[:wanted]
+                if has_selected:
+                    rows[0]["selected"] = True
                 progress.done(1)
             if distributed.is_lead():
                 json_files.append_jsonl(path, rows[num_there:])

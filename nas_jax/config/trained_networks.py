@@ -5,6 +5,7 @@ from ml_collections import ConfigDict
 from nas_jax.config.rules import PART, SHARE, Rule, at_least, one_of, within
 
 MOST_WEIGHT = 1e6  # of a class
+MOST_ARCHS_PER_STEP = 1000
 
 
 def _train() -> ConfigDict:
@@ -143,7 +144,7 @@ _SUPERNET = {
         *("path_dropout", "single_path", "shared_path", "fair", "sandwich", "strategy"),
         or_of="samplers",
     ),
-    "supernet.archs_per_step": at_least(0, most=1000),
+    "supernet.archs_per_step": at_least(0, most=MOST_ARCHS_PER_STEP),
     "supernet.variant": one_of("none", "smash", "morphnet", "pbt", "darts", or_of="variants"),
     "supernet.path_dropout.r": SHARE,
     "supernet.path_dropout.schedule": one_of("linear", "constant", "none"),

@@ -39,14 +39,18 @@ class Listener:
 def tags(row: Mapping[str, float | None]) -> dict[str, float]:
     """Name the numbers of a line of metrics.jsonl: "train/loss", "valid/asked_accuracy".
 
-    Those of an architecture that is asked for between steps are of validation images. The step, and
-    what is not finite, are left out.
+    Those of an architecture that is asked for between steps are of validation images, and so is
+    "valid_loss", which is "valid/loss". The step, and what is not finite, are left out.
     """
     return {
-        f"{'valid' if name.startswith('asked_') else 'train'}/{name}": value
-        for name, value in row.items()
-        if name != "step" and value is not None
+        _tag(name): value for name, value in row.items() if name != "step" and value is not None
     }
+
+
+def _tag(name):
+    if name.startswith("valid_"):
+        return name.replace("_", "/", 1)
+    return f"{'valid' if name.startswith('asked_') else 'train'}/{name}"
 
 
 def judged(result: Mapping) -> dict[str, float]:

@@ -211,21 +211,27 @@ def make(
     return Plugged(made, space, name)
 
 
-def check_rounds(name: str, space: Space, archs_per_step: int) -> None:
+_BY_GHOST_BATCHES = "with which rounds go over ghost batches of several steps"
+
+
+def check_rounds(name: str, space: Space, archs_per_step: int, most: int) -> None:
     """Check that the architectures of a step are whole rounds, if the sampler is to be fair.
 
     Args:
       name, space: as of `make`.
       archs_per_step: of `supernet`; 0: rounds are of ghost batches, and go over several steps.
+      most: that `archs_per_step` can be.
 
     Raises: ValueError that says how many architectures make a round.
     """
     whole = math.lcm(*(choice.num_subsets for choice in jax.tree.leaves(space.choices)))
     if name == "fair" and archs_per_step % whole:
+        multiple = f"or a multiple; or take 0, {_BY_GHOST_BATCHES}"
+        none = f"more than the {most:,} that a step can have; take 0, {_BY_GHOST_BATCHES}"
         raise ValueError(
             f"config.supernet.archs_per_step={archs_per_step}, but sampler='fair' uses each subset "
-            f"of a Choice equally often in a step, which takes {whole:,} architectures here or a "
-            "multiple; with 0 rounds go over ghost batches of several steps"
+            f"of a Choice equally often in a step, which takes {whole:,} architectures here"
+            f"{', ' + none if whole > most else ' ' + multiple}"
         )
 
 

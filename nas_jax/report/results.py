@@ -142,8 +142,7 @@ class RunResults:
         self.lineage = lineage.read(directory / "lineage.jsonl")
         found = sorted((directory / "retrain" / "final").glob("F*/*/*/population/lineage.jsonl"))
         self.networks_lineages = {"/".join(p.parts[-5:-2]): lineage.read(p) for p in found}
-        selects = self.config.get("supernet", {}).get("variant") == "darts"
-        self.selected = self.trials[0] if selects and self.trials else None
+        self.selected = next((row for row in self.trials if row.get("selected")), None)
         self.scored = [row for row in self.trials if row["value"] is not None]
         self.ranked = ranked(self.trials)
         self._one_shot = {

@@ -71,11 +71,13 @@ def select(
     `results.tie_breaker` orders architectures of equal value.
 
     random: a random sample of the trials; with random search it has the fixed distribution of the
-      space.
+      space. An architecture that the supernet's training selected (DARTS) is none of them, nor of
+      `stratified`.
     stratified: spread evenly over buckets of the value (paper, figure 5). A bucket gives those of
       `random` first, which are as random, and trained anyway.
     top: a stratified sample of the best `rules.top_pool`, one from each of equal ranges of ranks. 0
-      stands for the best one in `TOP_SHARE`, or for the size of the group if that is more.
+      stands for the best one in `TOP_SHARE`, or for the size of the group if that is more. One that
+      the supernet's training selected comes first, whatever its value.
     small: the fewest parameters, of those at or above the quantile `rules.small_quantile`.
     pareto: spread evenly, by parameters, over the Pareto front of value and parameters.
     tuned, narrowed: the best, whose widths `width_tuning.resolve` then changes.
@@ -89,12 +91,15 @@ def select(
       seed: of the random choices.
     """
     rows = results.ranked(trials)
+    learnt = {row["arch"] for row in trials if row.get("selected")}
+    selected = [row for row in rows if row["arch"] in learnt]
+    asked = [row for row in rows if row["arch"] not in learnt]
     generator = np.random.default_rng(seed)
-    shuffled = [rows[i] for i in generator.permutation(len(rows))]
+    shuffled = [asked[i] for i in generator.permutation(len(asked))]
     makers = {
         "random": lambda n: shuffled[:n],
         "stratified": lambda n: _stratified(shuffled, n, rules.bucket_width),
-        "top": lambda n: _top(rows, rules.top_pool, n, generator),
+        "top": lambda n: (selected + _top(asked, rules.top_pool, n - len(selected), generator))[:n],
         "small": lambda n: _small(rows, n, rules.small_quantile),
         "pareto": lambda n: _pareto(rows, n),
         **dict.fromkeys(width_tuning.GROUPS, lambda n: rows[:n]),
@@ -120,7 +125,7 @@ def _stratified(shuffled, n, width):
 
 def _top(rows, num_best, n, generator):
     num_best = min(len(rows), num_best or max(n, len(rows) // TOP_SHARE))
-    strata = np.array_split(np.arange(num_best), n) if n else []
+    strata = np.array_split(np.arange(num_best), n) if n > 0 else []
     return [rows[generator.choice(stratum)] for stratum in strata if stratum.size]
 
 

@@ -39,6 +39,7 @@ def _is_time(value):
 ABSENT = object()
 MOST = 3.4e38  # what float32 can hold
 ANY = Kind("anything", lambda x: True)
+_FLAG = Kind("true or false", lambda x: isinstance(x, bool))
 TEXT = Kind("a text", lambda x: isinstance(x, str))
 NUMBER = _number(-MOST, MOST, "a number")
 SHARE = _number(0, 1, "a number from 0 to 1")
@@ -58,6 +59,7 @@ TRIAL = {
     "flops": AMOUNT,
     "latency_ms": NUMBER.optional(),
     "num_images": SIZE,
+    "selected": _FLAG.optional(),  # true: by the supernet's training, not asked for
 }
 METRIC = STEP | {
     "loss": NUMBER,
@@ -90,7 +92,6 @@ RESULT = {
     "dtype": TEXT.optional(),  # not in older files
 }
 _CROPS = ("square", "centre", "none")
-_FLAG = Kind("true or false", lambda x: isinstance(x, bool))
 READ_AS = {  # how images were made of files, see `data.records.Reading`
     "crop": Kind(" or ".join(_CROPS), lambda x: x in _CROPS),
     "upright": _FLAG,

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_jax import naming, plugins, strategies
+from nas_jax.config.trained_networks import MOST_ARCHS_PER_STEP
 from nas_jax.costs import params_flops
 from nas_jax.data import augment
 from nas_jax.oneshot import accuracy, class_metrics, path_samplers
@@ -70,7 +71,7 @@ def check(run: Run) -> None:
         tunes = run.variant.selection.tunes
         check_tunable(tunes, config.supernet.train, "supernet.train", dropout)
     rounds = config.supernet.sampler, run.space, config.supernet.archs_per_step
-    path_samplers.check_rounds(*rounds)
+    path_samplers.check_rounds(*rounds, most=MOST_ARCHS_PER_STEP)
     every, asked = config.supernet.train.checkpoint_every, config.sweep.num_checkpoints
     total = run.supernet_steps
     saved = math.ceil(total / (every or total))

@@ -238,7 +238,7 @@ def test_a_run_that_was_begun_in_the_light_form_goes_on_in_it(tmp_path, caplog, 
             {"supernet.variant_options": (("basis", 0),)},
             r"supernet\.sampler is 'single_path' there",
         ),
-        ({"supernet.variant_options": (("hidden", 8),)}, r"variant_options is \[.*\] there and"),
+        ({"supernet.variant_options": (("hidden", 8),)}, r"variant_options is \(.*\) there and"),
     ],
 )
 def test_what_differs_on_purpose_is_refused(tmp_path, fields, message):

@@ -192,6 +192,12 @@ def test_the_list_of_fields_explains_them(capsys):
     assert "docs/events.md" in text
 
 
+def test_numbers_of_validation_images_are_named_so():
+    row = {"step": 5, "loss": 1.0, "valid_loss": 2.0, "asked_accuracy": 0.5, "alpha_entropy": None}
+    named = {"train/loss": 1.0, "valid/loss": 2.0, "valid/asked_accuracy": 0.5}
+    assert listeners.base.tags(row) == named
+
+
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
     """(workdir, what happened in it) of a search, stage by stage, of which the sweep grew."""

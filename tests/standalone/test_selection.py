@@ -91,6 +91,17 @@ def test_failed_and_repeated_candidates_are_not_selected_twice():
     assert sorted(_select(trials, random=6)["random"]) == ["a0", "a2"]
 
 
+def test_what_the_training_selected_is_on_top_and_no_random_architecture():
+    """Whatever its value, and also where random search asks for it again."""
+    trials = _trials([0.1, 0.2, 0.3, 0.4])
+    trials = [trials[1] | {"selected": True}, *trials]
+    chosen = _select(trials, random=4, stratified=4, top=2, top_pool=1)
+    assert sorted(chosen["random"]) == sorted(chosen["stratified"]) == ["a0", "a2", "a3"]
+    assert chosen["top"] == ["a1", "a3"]
+    assert _select(trials, top=1)["top"] == ["a1"]
+    assert _select(trials)["top"] == []
+
+
 def test_all_on_is_the_space_s_own():
     assert _select(_trials([0.5]), all_on=1)["all_on"] == [
         "0,1>identity,sep3x3,sep5x5,sep7x7,conv7x7,maxpool,avgpool"

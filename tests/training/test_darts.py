@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import types
 
 import flax.linen as nn
 import jax
@@ -13,7 +14,8 @@ from scipy import special
 from nas_jax import preview
 from nas_jax.aot import programs
 from nas_jax.oneshot.relaxation import RelaxedSampler
-from nas_jax.report import page
+from nas_jax.report import page, results
+from nas_jax.report.sections import selected
 from nas_jax.runtime import distributed
 from nas_jax.spaces.choices import Choice
 from nas_jax.training import alpha_turn, restoration, supernet, train_step, variants
@@ -138,6 +140,8 @@ def test_the_defaults_are_the_papers():
         (("every", 0), "every=0 must be 1 or more"),
         (("learning_rate", -1.0), "learning_rate=-1.0 must be 0 or more"),
         (("temperatures", (1.0, 0.0)), "temperatures=0.0 must be 0.001 or more"),
+        (("temperatures", (5.0, 1.0, 2.0)), r"temperatures=\(5.0, 1.0, 2.0\) must be two numbers"),
+        (("temperatures", 5.0), "temperatures=5.0 must be two numbers"),
     ],
 )
 def test_bad_options_are_refused(option, message):
@@ -178,6 +182,35 @@ def test_alphas_that_no_step_would_come_to_are_refused():
     trainings.built_with(tiny.get_config(), fields | {options: (("every", 40),)})
     with pytest.raises(ValueError, match=rf"config\.{options}: every=41, but there are only 40"):
         trainings.built_with(tiny.get_config(), fields | {options: (("every", 41),)})
+
+
+OWN = """
+from nas_jax.training import variants
+
+def both(space, other):
+    given = {"wrap": lambda net: net, "selection": variants.make("pbt", space).selection}
+    return variants.make("darts", space)._replace(**{other: given[other]})
+"""
+
+
+@pytest.mark.parametrize("other", ["wrap", "selection"])
+def test_what_would_lose_the_alphas_is_refused(other, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(OWN)
+    fields = {"supernet.variant": "own.py:both", "supernet.variant_options": (("other", other),)}
+    with pytest.raises(ValueError, match=f"has a relaxation and also a {other}, .* leave out one"):
+        trainings.built_with(tiny.get_config(), trainings.SMALL | fields)
+
+
+@pytest.mark.parametrize(("score", "same"), [("accuracy", True), ("kl", False)])
+def test_the_report_says_which_scores_the_alphas_have_seen(score, same):
+    row = {"arch": "0>sep3x3", "value": 0.5, "params": 7, "flops": 7, "score": score}
+    shown = types.SimpleNamespace(
+        selected=row, ranked=[row], ranking_metric=results.ranking_metric(score)
+    )
+    text = selected.write(shown)
+    assert START in text
+    assert ("no estimate of the accuracy on others" in text) is same
 
 
 # -- whole ----------------------------------------------------------------------------------------
@@ -255,9 +288,10 @@ def test_the_first_candidate_is_what_was_selected(tmp_path, monkeypatch, sample)
     state = restoration.restore(run, tmp_path)[0].sampler_state
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
     assert state["temperature"] == pytest.approx(0.1)
-    selected = run.space.to_str(jax.device_get(run.variant.relaxation.select(state)))
+    found = run.space.to_str(jax.device_get(run.variant.relaxation.select(state)))
     trials = trainings.swept(run.config, run.space, run.data, tmp_path)
-    assert [row["arch"] for row in trials].index(selected) == 0
+    assert trials[0]["arch"] == found
+    assert [row.get("selected") for row in trials] == [True, *[None] * 7]
     assert len({row["arch"] for row in trials}) > 1
     path = tmp_path / "trials.jsonl"
     text = path.read_text()
@@ -267,4 +301,4 @@ def test_the_first_candidate_is_what_was_selected(tmp_path, monkeypatch, sample)
     (tmp_path / "config.json").write_text(run.config.to_json())
     report = page.write(tmp_path, run.space).read_text()
     assert f"## The selected architecture\n\n{START}" in report
-    assert selected.replace("|", "\\|") in report.partition("## Scores")[0]
+    assert found.replace("|", "\\|") in report.partition("## Scores")[0]

@@ -122,3 +122,6 @@ def test_a_round_of_fair_is_whole():
     with pytest.raises(ValueError, match=message):
         trainings.built_with(tiny.get_config(), fields)
     trainings.built_with(tiny.get_config(), fields | {"supernet.archs_per_step": 6})
+    fields |= {"space.num_blocks": 5, "space.ops": ("identity", "sep3x3")}
+    with pytest.raises(ValueError, match=r"takes 9,765 architectures here, more than the 1,000"):
+        trainings.built_with(tiny.get_config(), fields)

@@ -5,8 +5,9 @@ from nas_jax.report.results import RunResults
 from nas_jax.report.sections.networks import SIZES
 
 TEXT = """The largest of the learnt alphas are this architecture, the first candidate of the sweep.
-{} The alphas were learnt on validation images, those that give the score among them, so the score
-is no estimate of the accuracy on others."""
+{} The alphas were learnt on validation images{}."""
+SAME = """, those that give the score among them, so the score
+is no estimate of the accuracy on others"""
 AMONG = "Its score is number {} of {} scored architectures."
 ALONE = "No other has a score."
 
@@ -24,4 +25,5 @@ def write(results: RunResults) -> str:
     table = markdown.table(
         ("architecture", metric.label, *SIZES), [(f"`{row['arch']}`", value, *sizes)]
     )
-    return f"{TEXT.format(place)}\n\n{table}"
+    same = SAME if row.get("score") == "accuracy" else ""
+    return f"{TEXT.format(place, same)}\n\n{table}"

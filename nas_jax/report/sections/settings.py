@@ -32,7 +32,7 @@ def write(results: RunResults) -> str:
     rows = [row for row in _flat(results.config) if row[0].startswith(SHOWN)]
     if dict(rows).get("supernet.sampler", "path_dropout") != "path_dropout":
         rows = [row for row in rows if not row[0].startswith("supernet.path_dropout.")]
-    if dict(rows).get("supernet.variant") == "darts":  # it has masks of its own
+    if results.selected:  # masks were learnt, not drawn
         drawn = ("supernet.sampler", "supernet.path_dropout.", "supernet.archs_per_step")
         rows = [row for row in rows if not row[0].startswith(drawn)]
     if dict(rows).get("supernet.variant") == "none":

@@ -2,8 +2,8 @@
 
 A logit, alpha, for each legal subset of a Choice relaxes the masks to real numbers. Steps of the
 weights on training images and steps of the alphas on validation images alternate. The largest
-alphas are the architecture that is selected: the sweep's first candidate, which is evaluated and
-trained alone like any other.
+alphas are the architecture that is selected: the sweep's first candidate, which is evaluated like
+any other. The group "top" begins with it; "random" and "stratified" leave it out.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from nas_jax import naming
@@ -47,7 +48,9 @@ def make(
     - a step of the weights comes first; a batch of the alphas is as large as theirs;
     - DARTS and GDAS halve the training set, here alphas are learnt on `data.valid`. The accuracy of
       the selected candidate on these images is no estimate of its accuracy on others;
-    - GDAS lowers the temperature after each epoch, here after each step of the alphas.
+    - GDAS lowers the temperature after each epoch, here after each step of the alphas;
+    - batch norms have scale and offset during the search, too, where DARTS's have none;
+    - weights are learnt as `supernet.train` says, not with the papers' SGD (rate, momentum, decay).
 
     Args:
       space: the search space.
@@ -65,6 +68,10 @@ def make(
     naming.check(f"{OPTIONS}: order", order, ORDERS)
     check_range(0, None, learning_rate=learning_rate, weight_decay=weight_decay)
     check_range(1, None, every=every)
+    if np.shape(temperatures) != (2,):
+        raise ValueError(
+            f"{OPTIONS}: temperatures={temperatures!r} must be two numbers, the first and the last"
+        )
     first, last = temperatures
     check_range(1e-3, None, temperatures=min(first, last))
     temperatures = float(first), float(last)
