@@ -187,7 +187,7 @@ def test_alphas_that_no_step_would_come_to_are_refused():
 OWN = """
 from nas_jax.training import variants
 
-def both(space, other):
+def both(space, *, other="wrap"):
     given = {"wrap": lambda net: net, "selection": variants.make("pbt", space).selection}
     return variants.make("darts", space)._replace(**{other: given[other]})
 """
