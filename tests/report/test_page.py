@@ -283,7 +283,8 @@ def test_how_it_was_run(made):
 
 def test_how_it_was_run_names_the_optimiser():
     train = {"optimizer": "adam", "optimizer_options": [["b1", 0.5]]}
-    results = types.SimpleNamespace(config={"supernet": {"train": train}}, versions={})
+    config = {"supernet": {"train": train}}
+    results = types.SimpleNamespace(config=config, versions={}, selected=None)
     text = settings.write(results)
     assert "| supernet.train.optimizer | adam |" in text
     assert "| supernet.train.optimizer_options | [['b1', 0.5]] |" in text
