@@ -15,7 +15,8 @@ pytestmark = pytest.mark.system
 
 
 def _workload(**sizes):
-    return Workload(argparse.Namespace(**sizes, filters=4, threads=1, dtype="float32"))
+    settings = {"filters": 4, "threads": 1, "dtype": "float32", "remat": "none"}
+    return Workload(argparse.Namespace(**settings, **sizes))
 
 
 def test_torch_baseline_has_the_same_parameters_and_logits():
