@@ -112,22 +112,9 @@ def test_the_report_has_its_schedule(trained):
     assert len([*(trained / "report").glob("schedule_F4_*_named0.png")]) == 1
 
 
-class SameOrder:
-    """Data in the order of seed 0, whoever asks."""
-
-    def __init__(self, data):
-        self._data = data
-
-    def __getattr__(self, name):
-        return getattr(self._data, name)
-
-    def batches(self, *args, seed, **kwargs):
-        return self._data.batches(*args, seed=0, **kwargs)
-
-
 def test_a_member_is_a_training_of_its_own(tmp_path):
     """With halved rate and smoothing, and ten times the L2: its config's, set to that."""
-    run = _run(tmp_path, wrap=SameOrder)
+    run = _run(tmp_path, wrap=trainings.SameOrder)
     training = _training(run)
     own = {"learning_rate": 0.5, "l2": 10.0, "label_smoothing": 0.5}
     first = training.task.turn.first_sampler_state
@@ -136,7 +123,7 @@ def test_a_member_is_a_training_of_its_own(tmp_path):
     state, roots = _stepped(training, tmp_path)
     train = {"base_lr": 1.6, "l2": 1e-3, "label_smoothing": 0.025}
     fields = {f"retrain__final__train__{name}": value for name, value in train.items()}
-    alone = _run(tmp_path, wrap=SameOrder, retrain__final__pbt=(), **fields)
+    alone = _run(tmp_path, wrap=trainings.SameOrder, retrain__final__pbt=(), **fields)
     other = _training(alone)
     assert other.task.turn is None
     assert other.task.split == "train+valid"

@@ -319,32 +319,19 @@ def test_the_lineage_says_what_was_trained(trained):
 # -- what a member is -----------------------------------------------------------------------------
 
 
-class SameOrder:
-    """Data in the order of seed 0, whoever asks."""
-
-    def __init__(self, data):
-        self._data = data
-
-    def __getattr__(self, name):
-        return getattr(self._data, name)
-
-    def batches(self, *args, seed, **kwargs):
-        return self._data.batches(*args, seed=0, **kwargs)
-
-
 @pytest.mark.parametrize("execution", ["switch", "masked"])
 def test_a_member_is_a_training_of_its_own(tmp_path, execution):
     """Member i of four and seed 2 is a plain training of seed 8 + i, where no factor differs."""
     steps = {"supernet__train__num_steps": 4, "supernet__strategy_every": 4}
     fields = {**steps, "supernet__execution": execution}
     fields |= {"supernet__variant_options": (("population", 4), ("spread", 1.0))}
-    training = _training(tmp_path, wrap=SameOrder, **fields)
+    training = _training(tmp_path, wrap=trainings.SameOrder, **fields)
     assert isinstance(training.task.turn, Population)
     state = jax.device_get(training.fit(tmp_path / "all", seed=2))
     config, space, data = _build(
         **fields | {"supernet__variant": "none", "supernet__variant_options": ()}
     )
-    run = trainings.run_of(config, space, SameOrder(data), tmp_path)
+    run = trainings.run_of(config, space, trainings.SameOrder(data), tmp_path)
     alone = supernet.training(run, jax.devices()[:1])
     assert alone.task.turn is None
     for member in (0, 2):
@@ -357,7 +344,7 @@ def test_a_member_is_a_training_of_its_own(tmp_path, execution):
 def test_factors_multiply_what_the_config_says(tmp_path):
     """A member with half the learning rate, 300 times the L2 and three times r."""
     fields = {"supernet__train__num_steps": 4, "supernet__strategy_every": 4}
-    training = _training(tmp_path, wrap=SameOrder, **fields)
+    training = _training(tmp_path, wrap=trainings.SameOrder, **fields)
     own = {"learning_rate": 0.5, "l2": 300.0, "r": 3.0}
     training.task.turn.first_sampler_state |= {
         name: np.asarray([1, own[name], 1, 1], np.float32) for name in TUNED
@@ -366,7 +353,7 @@ def test_factors_multiply_what_the_config_says(tmp_path):
     fields |= {"supernet__variant": "none", "supernet__variant_options": ()}
     fields |= {"supernet__train__base_lr": 1.6, "supernet__train__l2": 0.03}
     config, space, data = _build(**fields, supernet__path_dropout__r=0.3)
-    run = trainings.run_of(config, space, SameOrder(data), tmp_path)
+    run = trainings.run_of(config, space, trainings.SameOrder(data), tmp_path)
     alone = supernet.training(run, jax.devices()[:1])
     one = alone.fit(tmp_path / "one", seed=9)
     _assert_equal(jax.tree.map(lambda x: x[1], state.params), one.params, atol=1e-5)
