@@ -101,14 +101,15 @@ def _supernet(run):
     archs = settings.archs_per_step
     all_on = run.network.execution == "masked" or settings.sampler not in _ONE_PATH
     step = TRAINING * size * _flops(run, filters, all_on) * members * (archs or 1)
-    work = all_steps(run) * step + evaluations_between_steps(run) * _round(run)
+    rounds = evaluations_between_steps(run)
+    work = all_steps(run) * step + rounds * _round(run)
     many = f"{members} supernets, each " if members > 1 else ""
     each = f" through {archs} architectures each" if archs else ""
     drawn = settings.sampler
     if relaxation := run.variant.relaxation:
         drawn = f"{settings.variant}, a step of the alphas after each {relaxation.every}"
     what = f"{many}{steps:,} steps of {size} images{each}, F = {filters}, {drawn}"
-    if rounds := evaluations_between_steps(run):
+    if rounds:
         what += f", with {rounds:,} rounds of {run.config.sweep.candidates_per_batch} candidates"
     return [Part("supernet", what, work, step)]
 
