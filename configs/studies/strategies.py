@@ -6,10 +6,16 @@ python launch.py --config=configs/studies/strategies.py --mode=study           C
 
 The budget is images trained on plus images scored on. ENAS's controller learns from candidates that
 are scored while the supernet trains, and so do populations; the others spend as much on more
-candidates, or on a longer training. The members of a population share what one supernet has.
+candidates, or on a longer training. The members of a population share what one supernet has. DARTS
+and GDAS spend all on steps of weights and alphas, whose one architecture is scored.
 """
 
 from nas_jax import config as config_lib
+
+_LIGHT = (
+    ("supernet.variant_options", (("basis", 4),)),
+    ("supernet.sampler", "single_path"),
+)
 
 
 def get_config(variant=""):
@@ -40,6 +46,8 @@ def _variants(c, num_steps):
     candidates = c.sweep.num_candidates + learnt_from // c.sweep.num_images
     steps = num_steps + learnt_from // c.supernet.train.batch_size
     more = ("sweep.num_candidates", candidates)
+    budget = num_steps * c.supernet.train.batch_size + learnt_from
+    budget += c.sweep.num_candidates * c.sweep.num_images
     evolution, enas = (("sweep.strategy", name) for name in ("evolution", "enas"))
     smash, morphnet = (("supernet.variant", name) for name in ("smash", "morphnet"))
     return (
@@ -49,8 +57,11 @@ def _variants(c, num_steps):
         ("ENAS's controller on path dropout", enas, more),
         ("ENAS", enas, ("supernet.sampler", "strategy")),
         ("SMASH", smash, more),  # with its recipe
+        ("light SMASH", smash, more, *_LIGHT),
         ("PBT", *_population(c, num_steps * c.supernet.train.batch_size + learnt_from)),
         ("MorphNet", morphnet, more),
+        ("DARTS", *_by_gradient(c, budget)),
+        ("GDAS", *_by_gradient(c, budget, ("sample", "gumbel"))),
     )
 
 
@@ -68,4 +79,20 @@ def _population(c, budget, members=4):
         ("supernet.strategy_every", every),
         ("supernet.train.num_steps", turns * every),
         ("sweep.num_candidates", c.sweep.num_candidates + left // c.sweep.num_images),
+    )
+
+
+def _by_gradient(c, budget, *options):
+    """The fields of a search by alphas: a step of theirs has as many images as one of the weights.
+
+    The papers' rate is for tens of thousands of steps; here there may be fewer.
+    """
+    steps = (budget - c.sweep.num_images) // (2 * c.supernet.train.batch_size)
+    if steps < 10_000:
+        options += (("learning_rate", 0.03),)
+    return (
+        ("supernet.variant", "darts"),
+        ("supernet.variant_options", options),
+        ("supernet.train.num_steps", steps),
+        ("sweep.num_candidates", 1),
     )

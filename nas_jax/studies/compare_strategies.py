@@ -1,17 +1,16 @@
 """Search strategies at the same budget: supernet, search, and the best trained alone."""
 
+from nas_jax import plan
 from nas_jax.report import analysis, figures, markdown, results
-from nas_jax.run import count_steps, turns_of
-from nas_jax.training import variants
 
 TITLE = "Search strategies compared"
 TEXT = """The budget is what a search looks at: images that the supernet is trained on, and images
 that candidates are scored on, each candidate with all of its own (those that a controller learns
-from, or a population is selected by, among them). A population's images are those of all its
-members. Every seed is a supernet and a search of its own; its best architectures by score
-are trained from scratch, and count as one value, their mean. Mean ± sd over seeds; differences from
-the first strategy are paired by seed, with the 95 % interval of Student's t (none where all
-are equal)."""
+from, or a population is selected by, among them). What alphas learn from (DARTS, GDAS) counts as
+scored on. A population's images are those of all its members. Every seed is a supernet and a search
+of its own; its best architectures by score are trained from scratch, and count as one value, their
+mean. Mean ± sd over seeds; differences from the first strategy are paired by seed, with the 95 %
+interval of Student's t (none where all are equal)."""
 
 
 def write(study) -> str:
@@ -83,17 +82,11 @@ def _gain(accuracies, reference):
 
 def _budget(study, config):
     """Count for one search: images trained on, candidates, images evaluated on, all images."""
-    sweep, train = config.sweep, config.supernet.train
-    num_images = study.store.data.num_images("train")
-    steps = count_steps(train, num_images)
-    selection = variants.of(config.supernet, study.space).selection
-    members = selection.size if selection else 1
-    num_evaluated = 0  # candidates that a controller or a population learns from
-    if config.supernet.sampler == "strategy" or members > 1:
-        turns = turns_of(config, num_images)
-        rounds = steps // turns.every * (1 if members > 1 else turns.rounds)
-        num_evaluated = rounds * sweep.candidates_per_batch * members
-    trained = members * steps * train.batch_size
+    run, sweep, size = study.store.run(config), config.sweep, config.supernet.train.batch_size
+    members = run.variant.selection.size if run.variant.selection else 1
+    trained = members * run.supernet_steps * size
+    num_evaluated = plan.evaluations_between_steps(run) * sweep.candidates_per_batch
     evaluated = sweep.num_candidates * sweep.num_images + num_evaluated * sweep.batch_size
+    evaluated += (plan.all_steps(run) - run.supernet_steps) * size  # what alphas learn from
     numbers = trained, sweep.num_candidates + num_evaluated, evaluated, trained + evaluated
     return [f"{number:,}" for number in numbers]

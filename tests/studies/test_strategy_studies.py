@@ -2,13 +2,12 @@
 
 import itertools
 import json
-import types
 
 import numpy as np
 import pytest
 
 from configs.studies import strategies as strategies_config
-from nas_jax import pipeline, spaces, studies
+from nas_jax import build, pipeline, spaces, studies
 from nas_jax.config import variants
 from nas_jax.costs import params_flops
 from nas_jax.storage import json_files, workdir
@@ -205,15 +204,17 @@ def test_a_population_s_images_count(tmp_path):
     assert compare_strategies._budget(study, config) == found
 
 
-def test_all_look_at_as_many_images():
-    """In the study of the digits, up to a candidate's images."""
+def test_all_look_at_as_many_images(tmp_path):
+    """In the study of the digits, up to a candidate's images; alphas learn from half of theirs."""
     config = strategies_config.get_config("digits")
-    data = types.SimpleNamespace(num_images=lambda split: 6_000)  # steps are given
-    study = types.SimpleNamespace(store=types.SimpleNamespace(data=data))
-    study.space = spaces.make(**config.space.to_dict())
+    config.study.pool = str(tmp_path / "pool")
+    study = Study(build.build_run(config, tmp_path / "study", num_devices=1))
     for label, one in variants.resolve(config).items():
-        images = int(compare_strategies._budget(study, one)[-1].replace(",", ""))
-        assert 187_648 - config.sweep.num_images < images <= 187_648, label
+        found = [int(n.replace(",", "")) for n in compare_strategies._budget(study, one)]
+        assert 187_648 - config.sweep.num_images < found[-1] <= 187_648, label
+        if label in ("DARTS", "GDAS"):
+            steps = one.supernet.train.num_steps
+            assert found == [steps * 64, 1, steps * 64 + 256, steps * 128 + 256]
 
 
 def test_strategies_have_supernets_of_their_own_only_where_they_train_them(tmp_path):
