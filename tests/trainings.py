@@ -101,3 +101,9 @@ def swept(config, space, data, directory):
     """The trials of a sweep in `directory`."""
     sweep.search(run_of(config, space, data, directory))
     return json_files.read_trials(directory / "trials.jsonl")
+
+
+def assert_equal(a, b, **close):
+    """Arrays of two pytrees are equal, bit for bit or as `assert_allclose` takes it."""
+    check = np.testing.assert_allclose if close else np.testing.assert_array_equal
+    jax.tree.map(lambda x, y: check(np.asarray(x), np.asarray(y), **close), a, b)

@@ -47,11 +47,6 @@ def _rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def _assert_equal(a, b, **close):
-    check = np.testing.assert_allclose if close else np.testing.assert_array_equal
-    jax.tree.map(lambda x, y: check(np.asarray(x), np.asarray(y), **close), a, b)
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A workdir with one network, the best of four."""
@@ -78,7 +73,7 @@ def test_the_network_is_the_best_of_its_population(trained):
     with Checkpoints(folder / "checkpoints") as checkpoints:
         assert checkpoints.latest == 20
         one = jax.tree.map(lambda leaf: leaf[best], states._replace(sampler_state={}))
-        _assert_equal(checkpoints.restore(20, one), one)
+        trainings.assert_equal(checkpoints.restore(20, one), one)
     accuracy = _on_validation_images(run, training.task.net, one.variables)
     assert rows[-1]["scores"][best] == pytest.approx(accuracy)
 
@@ -128,7 +123,7 @@ def test_a_member_is_a_training_of_its_own(tmp_path):
     assert other.task.turn is None
     assert other.task.split == "train+valid"
     one, _ = _stepped(other, tmp_path, seed=1)
-    _assert_equal(jax.tree.map(lambda x: x[1], state.params), one.params, atol=1e-5)
+    trainings.assert_equal(jax.tree.map(lambda x: x[1], state.params), one.params, atol=1e-5)
     assert len(roots) == 4
 
 
@@ -159,7 +154,7 @@ def test_one_device_equals_eight(tmp_path):
     """A member on each two of them: half of its ghost batches each."""
     run = _run(tmp_path, retrain__final__train__num_steps=4, retrain__final__pbt_every=2)
     one, many = (jax.device_get(_training(run, n).fit(tmp_path / str(n), seed=1)) for n in (1, 8))
-    _assert_equal(one.params, many.params, atol=1e-4)
+    trainings.assert_equal(one.params, many.params, atol=1e-4)
     rows = [_rows(tmp_path / str(n) / "lineage.jsonl") for n in (1, 8)]
     assert [row["parents"] for row in rows[0]] == [row["parents"] for row in rows[1]]
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from nas_jax import config as config_lib
-from nas_jax.training import optim, supernet
-from nas_jax.training.hyperparameters import LOT, Schedule
+from nas_jax.training import hyperparameters, optim, supernet
+from nas_jax.training.hyperparameters import LOT, HyperParameters, Schedule
 from nas_jax.training.train_step import TrainStep
 from tests import trainings
 from tests.configs import tiny
@@ -76,3 +76,24 @@ def test_one_program_for_any_values_and_numbers_of_steps(tmp_path, monkeypatch):
     assert len(traced) == 1
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["drop_share"] == 1
+
+
+def test_values_stay_shares():
+    """Momentum of 0.9 can rise by 1.11; a factor of 5 becomes that, so that 0.8 then lowers it."""
+    train = tiny.get_config().supernet.train
+    train.label_smoothing = 0.1
+    of_one = Schedule(train, 10).at(0)
+    factors = {name: np.asarray([5, 1], np.float32) for name in ("momentum", "label_smoothing")}
+    lower = hyperparameters.limited(of_one, factors)
+    np.testing.assert_allclose(lower["momentum"], [0.999 / 0.9, 1], rtol=1e-6)
+    np.testing.assert_array_equal(lower["label_smoothing"], [5, 1])
+    values = hyperparameters.multiplied(of_one, {"momentum": lower["momentum"] * np.float32(0.8)})
+    np.testing.assert_allclose(values.momentum, [0.999 * 0.8, 0.72], rtol=1e-6)
+    assert hyperparameters.multiplied(of_one, factors).momentum.max() == np.float32(0.999)
+
+
+def test_each_tunable_field_is_a_number_that_the_step_takes():
+    train = tiny.get_config().supernet.train
+    assert {*hyperparameters.TUNABLE.values()} <= {*HyperParameters._fields}
+    for field in {*hyperparameters.TUNABLE} - {"r"}:
+        assert isinstance(train[field], float)
