@@ -21,7 +21,8 @@ def _train() -> ConfigDict:
     # (("weight_decay", 0.05),).
     t.optimizer = "sgd"
     t.optimizer_options = ()
-    t.schedule = "cosine"  # "constant", "step"; not in the paper
+    # Or "constant", "step", "warm_restarts": five cosines, each twice as long; not in the paper.
+    t.schedule = "cosine"
     t.warmup_share = 0.05  # of the steps; not in the paper
     t.momentum = 0.9
     t.nesterov = True
@@ -65,7 +66,7 @@ _TRAIN = {
     "num_epochs": at_least(0),
     "base_lr": at_least(0),
     "optimizer": one_of("sgd", "adam", "adamw", or_of="optimizers"),
-    "schedule": one_of("cosine", "constant", "step"),
+    "schedule": one_of("cosine", "warm_restarts", "constant", "step"),
     "warmup_share": SHARE,
     "momentum": SHARE,
     "clip_norm": at_least(0),

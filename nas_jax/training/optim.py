@@ -17,7 +17,8 @@ import optax
 
 from nas_jax import naming, plugins
 
-SCHEDULES = ("cosine", "constant", "step")
+SCHEDULES = ("cosine", "warm_restarts", "constant", "step")
+CYCLES, FLOOR = 5, 0.02  # of warm restarts: ENAS, section 3.2, from 0.05 to 0.001 each time
 REFERENCE_BATCH = 1024  # the paper's 0.1 belongs to it
 
 
@@ -27,8 +28,9 @@ def schedule(
     """Return the learning rate, float32, as a function of steps, int [] or [n].
 
     Args:
-      name: "cosine" to 0, "constant", or "step" (divided by 10 at 1/2 and 3/4 of the steps). The
-        paper names no schedule.
+      name: "cosine" to 0; "warm_restarts", five cosines to a fiftieth, each twice as long as the
+        one before (SGDR, Loshchilov and Hutter, ICLR 2017, with the numbers of ENAS); "constant";
+        or "step" (divided by 10 at 1/2 and 3/4 of the steps). The paper names no schedule.
       base_lr: peak at a batch of 1024; scaled linearly with the batch.
       batch_size: images per step over all devices.
       num_steps: length of the training.
@@ -43,6 +45,7 @@ def schedule(
     half, three_quarters = max(rest // 2, 1), max(3 * rest // 4, 2)
     after = {
         "cosine": optax.cosine_decay_schedule(peak, rest),
+        "warm_restarts": _warm_restarts(peak, rest),
         "constant": optax.constant_schedule(peak),
         "step": optax.piecewise_constant_schedule(peak, {half: 0.1, three_quarters: 0.1}),
     }[name]
@@ -51,6 +54,15 @@ def schedule(
     # From peak/warmup at step 0, so that no step is spent at a rate of zero.
     rising = optax.linear_schedule(peak / warmup, peak, max(warmup - 1, 1))
     return optax.join_schedules([rising, after], [warmup])
+
+
+def _warm_restarts(peak, num_steps):
+    """Join cosines whose lengths are 1, 2, 4, .. shares of the steps."""
+    shares = 2 ** np.arange(1, CYCLES + 1) - 1
+    ends = [round(num_steps * share / shares[-1]) for share in shares]
+    lengths = np.maximum(np.diff([0, *ends]), 1).tolist()
+    cosines = [optax.cosine_decay_schedule(peak, length, FLOOR) for length in lengths]
+    return optax.join_schedules(cosines, ends[:-1])
 
 
 def sgd(

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from configs import enas
 from nas_jax.training import optim
 
 
@@ -20,6 +21,9 @@ def rates(name, steps, **fields):
     [
         # .05 (1 + cos(pi step / 100)): cos(pi / 3) = 1/2, so .1 * 3/4 after a third.
         ("cosine", [0, 50, 100], [0.1, 0.05, 0.0]),
+        # Of 100 steps the first cosine has 3, the others begin at 10, 23 and 48; half-way
+        # through the last, at 74, (.1 + .002) / 2.
+        ("warm_restarts", [0, 3, 10, 23, 48, 74, 100], [*[0.1] * 5, 0.051, 0.002]),
         ("constant", [0, 50, 100], [0.1, 0.1, 0.1]),
         ("step", [0, 49, 50, 74, 75, 99], [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]),
     ],
@@ -31,6 +35,19 @@ def test_schedules(name, steps, expected):
 
 def test_cosine_after_a_third():
     np.testing.assert_allclose(rates("cosine", [30], num_steps=90), [0.075], rtol=1e-5)
+
+
+def test_enas_s_rate_restarts_after_10_30_70_and_150_epochs():
+    """Pham et al., section 3.2: from 0.05 to 0.001 in 10 epochs, then in twice as many, .."""
+    config = enas.get_config().supernet.train
+    of_epochs = {name: config[name] for name in ("base_lr", "batch_size", "warmup_share")}
+    of_epochs |= {"num_steps": int(config.num_epochs) * 100}
+    starts = [0, 1000, 3000, 7000, 15_000]
+    np.testing.assert_allclose(rates(config.schedule, starts, **of_epochs), [0.05] * 5, rtol=1e-6)
+    lasts = [999, 2999, 6999, 14_999, 31_000]
+    np.testing.assert_allclose(rates(config.schedule, lasts, **of_epochs), [0.001] * 5, rtol=1e-3)
+    halves = [500, 2000, 5000, 11_000, 23_000]
+    np.testing.assert_allclose(rates(config.schedule, halves, **of_epochs), [0.0255] * 5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", optim.SCHEDULES)
