@@ -19,7 +19,7 @@ _LIGHT = (
 
 
 def get_config(variant=""):
-    """The best architectures of every search are trained alone: two of five seeds each."""
+    """The two best architectures of every search, the one of DARTS and GDAS, are trained alone."""
     config_lib.check_variant(__file__, variant, ("digits", "small", ""))
     if variant == "digits":
         c = config_lib.load("digits")

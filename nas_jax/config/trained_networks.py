@@ -21,7 +21,8 @@ def _train() -> ConfigDict:
     # (("weight_decay", 0.05),).
     t.optimizer = "sgd"
     t.optimizer_options = ()
-    # Or "constant", "step", "warm_restarts": five cosines, each twice as long; not in the paper.
+    # Or "constant", "step", "warm_restarts": five cosines, each twice as long as the one before.
+    # Not in the paper.
     t.schedule = "cosine"
     t.warmup_share = 0.05  # of the steps; not in the paper
     t.momentum = 0.9
