@@ -27,16 +27,26 @@ def get_config(variant=""):
         c.sweep.batch_size = 64
     else:
         c = config_lib.load(f"studies/_base:{variant}")
-    if variant == "small":
-        c.supernet.strategy_every = 20
     c.study.parts = ("strategies",)
     c.study.num_seeds = 5
+    if variant == "small":
+        _shorten(c)
     c.retrain.final.filters = c.retrain.final.filters[:1]
     for group in c.retrain.final.groups:
         c.retrain.final.groups[group] = 0
     c.retrain.final.groups.top = 2
-    c.study.variants = _variants(c, c.supernet.train.num_steps or 1758)  # five epochs
+    c.study.variants = _variants(c, c.supernet.train.num_steps)
     return c
+
+
+def _shorten(c):
+    """Fewer steps, candidates and images than in the other studies: there are eleven searches."""
+    c.study.num_seeds = 2
+    c.supernet.train.num_steps = 1055  # three epochs
+    c.supernet.strategy_every = 25
+    c.sweep.num_candidates = 256
+    c.sweep.num_images = 500
+    c.retrain.final.num_seeds = 1
 
 
 def _variants(c, num_steps):
