@@ -1,6 +1,6 @@
 """SMASH's generated weights, full and light, against shared ones: which rank better.
 
-python launch.py --config=configs/studies/hypernetwork.py:digits --mode=study    1 h on two cores
+python launch.py --config=configs/studies/hypernetwork.py:digits --mode=study    for two cores
 python launch.py --config=configs/studies/hypernetwork.py:small --mode=study     CIFAR-10 on a CPU
 python launch.py --config=configs/studies/hypernetwork.py --mode=study           CIFAR-10
 """
