@@ -56,8 +56,7 @@ def _variants(c, num_steps):
     candidates = c.sweep.num_candidates + learnt_from // c.sweep.num_images
     steps = num_steps + learnt_from // c.supernet.train.batch_size
     more = ("sweep.num_candidates", candidates)
-    budget = num_steps * c.supernet.train.batch_size + learnt_from
-    budget += c.sweep.num_candidates * c.sweep.num_images
+    budget = num_steps * c.supernet.train.batch_size + learnt_from  # beside the candidates
     evolution, enas = (("sweep.strategy", name) for name in ("evolution", "enas"))
     smash, morphnet = (("supernet.variant", name) for name in ("smash", "morphnet"))
     return (
@@ -68,7 +67,7 @@ def _variants(c, num_steps):
         ("ENAS", enas, ("supernet.sampler", "strategy")),
         ("SMASH", smash, more),  # with its recipe
         ("light SMASH", smash, more, *_LIGHT),
-        ("PBT", *_population(c, num_steps * c.supernet.train.batch_size + learnt_from)),
+        ("PBT", *_population(c, budget)),
         ("MorphNet", morphnet, more),
         ("DARTS", *_by_gradient(c, budget)),
         ("GDAS", *_by_gradient(c, budget, ("sample", "gumbel"))),
@@ -97,7 +96,8 @@ def _by_gradient(c, budget, *options):
 
     The papers' rate is for tens of thousands of steps; here there may be fewer.
     """
-    steps = (budget - c.sweep.num_images) // (2 * c.supernet.train.batch_size)
+    budget += (c.sweep.num_candidates - 1) * c.sweep.num_images
+    steps = budget // (2 * c.supernet.train.batch_size)
     if steps < 10_000:
         options += (("learning_rate", 0.03),)
     return (
