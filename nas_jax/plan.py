@@ -10,8 +10,10 @@ import math
 import jax
 from ml_collections import ConfigDict
 
+from nas_jax.candidates import training_free
 from nas_jax.config import STAGES
 from nas_jax.costs import params_flops
+from nas_jax.proxies import PROXIES
 from nas_jax.run import Run, count_steps
 from nas_jax.runtime import rng
 from nas_jax.standalone import named, populations, retrain, together
@@ -137,6 +139,8 @@ def _round(run):
 
 def _sweep(run):
     sweep = run.config.sweep
+    if sweep.score in PROXIES:
+        return [_training_free(run)]
     images = {"kl": sweep.kl.num_images, "table": 0}.get(sweep.score, sweep.num_images)
     if sweep.score == "trained":
         train = run.config.retrain.short.train
@@ -151,6 +155,26 @@ def _sweep(run):
         f"{sweep.num_images:,} images"
     )
     return [Part("sweep", what, sweep.num_candidates * images * _scored(run))]
+
+
+def _training_free(run):
+    """Return the sweep by a proxy, whose networks may be smaller than the supernet."""
+    sweep, settings, proxy = (
+        run.config.sweep,
+        run.config.sweep.proxy,
+        PROXIES[run.config.sweep.score],
+    )
+    options = params_flops.image_options(run.data)
+    options["image_size"] = settings.image_size or options["image_size"]
+    archs = run.space.sample(rng.key(0), (_SAMPLED,))
+    filters = training_free.filters_of(run)
+    one = params_flops.of(
+        training_free.space_of(run), archs, filters=filters, **options
+    ).flops.mean()
+    images = settings.num_draws * proxy.num_batches * settings.num_images
+    work = sweep.num_candidates * images * (TRAINING if proxy.gradients else 1) * float(one)
+    what = f"{sweep.num_candidates:,} candidates of {sweep.strategy} by {sweep.score!r}, untrained"
+    return Part("sweep", f"{what}, on {images:,} images", work)
 
 
 def _retrain(run):

@@ -14,10 +14,12 @@ import numpy as np
 
 from nas_jax import plan
 from nas_jax.candidates import evaluators
+from nas_jax.candidates.training_free import TrainingFree
 from nas_jax.config.variants import flatten
 from nas_jax.costs import params_flops
 from nas_jax.data import augment
 from nas_jax.oneshot import accuracy, schedule
+from nas_jax.proxies import PROXIES
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
 from nas_jax.runtime.progress import duration
@@ -80,17 +82,22 @@ def _measured(run) -> dict[str, Trial]:
         trials["supernet"] = supernet.training(run).trial(TIMED, run.config.seed)
     if score == "accuracy":
         trials["sweep"] = _pass(run)
+    elif score in PROXIES:
+        trials["sweep"] = _round(run, TrainingFree(run, score))
     elif score not in supernet.EVALUATORS:
-        trials["sweep"] = _round(run)
+        trials["sweep"] = _round(run, _plugged(run))
     return trials
 
 
-def _round(run):
-    """Time a round of the evaluator of a user or a plug-in, so that its errors show, too."""
+def _plugged(run):
     weights = None
     if supernet.needs_supernet(run.config.sweep.score):
         weights = Weights(run.supernet_steps, _any_params(run), {})
-    evaluator = evaluators.Plugged(run, weights)
+    return evaluators.Plugged(run, weights)
+
+
+def _round(run, evaluator):
+    """Time a round of an evaluator, so that the errors of one of a user show, too."""
     archs, seconds = _candidates(run), []
     for _ in range(2):  # the first may compile
         began = time.perf_counter()

@@ -68,7 +68,7 @@ def _widths(resource):
         (
             _batch_norm,
             "Batch",
-            "statistics='Batch' is none of batch, running, recorded; nearest: 'batch'",
+            "statistics='Batch' is none of batch, running, recorded, off; nearest: 'batch'",
         ),
     ],
 )
@@ -81,7 +81,7 @@ def test_an_unknown_name_is_refused(make, name, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bn": "Batch"}, "bn='Batch' is none of batch, running, recorded; nearest: 'batch'"),
+        ({"bn": "Batch"}, "bn='Batch' is none of batch, running, recorded, off; nearest: 'batch'"),
         ({"bn": None}, "bn=None is none of batch, running, recorded"),
         ({"execution": "swich"}, "execution='swich' is none of masked, .*nearest: 'switch'"),
         ({"execution": "auto"}, "execution='auto' is none of masked, switch, dispatch"),

@@ -15,7 +15,7 @@ ORDER = (  # from the bottom up
     "plugins",
     "runtime storage nn",
     "data spaces",
-    "costs oneshot",
+    "costs oneshot proxies",
     "strategies",
     "run config",
     "training",

@@ -10,6 +10,8 @@ kl        minus the KL divergence between its predictions and those of nearly al
 table     the accuracy that a table lists
 trained   the accuracy after a short training of the candidate alone (`short_training`)
 
+The others are training-free proxies (`training_free`), by the names of `nas_jax.proxies`.
+
 One of a user or a plug-in is a function (run) -> evaluator. If it has a keyword `weights`, it is
 given those of a checkpoint of the supernet (`checkpoints.Weights`), once for each checkpoint.
 """
@@ -26,10 +28,12 @@ import numpy as np
 
 from nas_jax import plugins
 from nas_jax.candidates.short_training import ShortTraining
+from nas_jax.candidates.training_free import TrainingFree
 from nas_jax.data import augment
 from nas_jax.oneshot import batch_statistics, path_dropout
 from nas_jax.oneshot.accuracy import OneShotAccuracy
 from nas_jax.oneshot.divergence import KLDivergence
+from nas_jax.proxies import PROXIES
 from nas_jax.run import Run
 from nas_jax.runtime import rng
 from nas_jax.spaces import Space
@@ -77,6 +81,8 @@ def make(run: Run, directory: str | Path, step: int | None = None) -> Evaluation
         return Evaluation(TableAccuracy(run.space, run.table))
     if kind == "trained":
         return Evaluation(ShortTraining(run, directory))
+    if kind in PROXIES:
+        return Evaluation(TrainingFree(run, kind))
     if not supernet.needs_supernet(kind):
         return Evaluation(Plugged(run))
     weights = restoration.restore(run, directory, run.config.sweep.num_checkpoints, step)
@@ -233,13 +239,16 @@ def rows(run: Run, evaluation: Evaluation, archs: Any) -> list[dict]:
 def _common(run, evaluation):
     """Return the fields that all rows of a sweep share."""
     sweep = run.config.sweep
-    is_kl = sweep.score == "kl"
+    is_kl, proxy = sweep.score == "kl", PROXIES.get(sweep.score)
     num_images = sweep.kl.num_images if is_kl else sweep.num_images
+    num_batches = 1 if is_kl else num_images // sweep.batch_size
+    if proxy:
+        num_images, num_batches = sweep.proxy.num_images * proxy.num_batches, proxy.num_batches
     return {
         "num_images": num_images,
         "score": sweep.score,
         "bn": sweep.bn,
-        "num_batches": 1 if is_kl else num_images // sweep.batch_size,
+        "num_batches": num_batches,
         "strategy": sweep.strategy,
         "seed": sweep.seed,
         "checkpoint_step": evaluation.step,

@@ -168,13 +168,22 @@ def _add_evaluation(c: ConfigDict) -> None:
     # The evaluator. "accuracy": one-shot accuracy; "kl": minus the KL divergence from predictions
     # of nearly all paths, without labels; "table": the accuracy that config.table lists; "trained":
     # the accuracy after a short training of the candidate alone, by retrain.short.train, without a
-    # supernet (the last train.keep_checkpoints checkpoints stay, to resume and to inherit from).
+    # supernet (the last train.keep_checkpoints checkpoints stay, to resume and to inherit from);
+    # "naswot", "synflow", "zico" and others: of networks with initial weights, see nas_jax/proxies.
     c.sweep.score = "accuracy"
     c.sweep.inherit = False  # "trained": start from the weights of the nearest earlier candidate
     c.sweep.kl = ConfigDict()
     c.sweep.kl.num_images = 64  # of the training split, one batch
     c.sweep.kl.num_references = 8  # networks to compare with; not in the paper
     c.sweep.kl.r = 1e-8  # r of the path dropout that draws them
+    # The networks that a training-free proxy measures, with initial weights. They may be smaller
+    # than the supernet, for speed; 0: as it is.
+    c.sweep.proxy = ConfigDict()
+    c.sweep.proxy.num_images = 64  # of a batch, of the training split
+    c.sweep.proxy.image_size = 0  # pixels, a divisor of the images' size: they are averaged
+    c.sweep.proxy.space = ()  # fields of another depth: (("num_cells", 1), ..)
+    c.sweep.proxy.filters = 0
+    c.sweep.proxy.num_draws = 1  # of initial weights; scores are means over them
     # Statistics of batch norm. "batch": those of the evaluated batch, as in training. The others
     # are gathered over sweep.calibration_images of the training split: "recalibrate" for each
     # candidate; "running" once, over random paths, as running averages of the training would be.
@@ -187,10 +196,20 @@ def _add_evaluation(c: ConfigDict) -> None:
     c.sweep.candidates_per_batch = 16  # evaluated at once, split over devices
 
 
+_TRAINING_FREE = (  # nas_jax/proxies
+    *("grad_norm", "snip", "synflow", "jacob_cov", "naswot", "zen", "zico"),
+    *("expressivity", "progressivity", "trainability"),
+)
 _EVALUATION = {
-    "sweep.score": one_of("accuracy", "kl", "table", "trained", or_of="evaluators"),
+    "sweep.score": one_of(
+        "accuracy", "kl", "table", "trained", *_TRAINING_FREE, or_of="evaluators"
+    ),
     "sweep.kl.num_images": at_least(1),
     "sweep.kl.num_references": at_least(1),
+    "sweep.proxy.num_images": at_least(2),
+    "sweep.proxy.image_size": at_least(0),
+    "sweep.proxy.filters": at_least(0),
+    "sweep.proxy.num_draws": at_least(1),
     "sweep.kl.r": SHARE,
     "sweep.bn": one_of("batch", "recalibrate", "running"),
     "sweep.calibration_images": at_least(1),

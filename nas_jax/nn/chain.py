@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from nas_jax.nn import masked, network
+from nas_jax.nn import masked, network, observed
 
 
 class ChainNetwork(network.Network):
@@ -34,9 +34,10 @@ class ChainNetwork(network.Network):
     def __call__(self, images: jax.Array, arch: Any = None) -> jax.Array:
         """Map images [B, H, W, C] or [G or 1, n, H, W, C] to logits float32 [B, K] or [G, n, K]."""
         images, masks, leading = masked.to_groups(images, arch)
-        x = self.enter(images)
+        x = observed.block(self, 0, self.enter(images))
         for i in range(len(self.space.choices)):
             x = self.layer(i, x, None if masks is None else masks[i])
+            x = observed.block(self, i + 1, x)
         return self.leave(x).reshape(*leading, -1)
 
     @nn.nowrap

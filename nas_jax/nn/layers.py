@@ -19,10 +19,10 @@ import numpy as np
 from jax import lax
 
 from nas_jax import naming
-from nas_jax.nn import kernels
+from nas_jax.nn import kernels, observed
 
 Moments = tuple[jax.Array, jax.Array]  # of `kernels.moments`
-STATISTICS = ("batch", "running", "recorded")  # of batch norm
+STATISTICS = ("batch", "running", "recorded", "off")  # of batch norm
 
 partial = functools.cache(functools.partial)
 """`functools.partial`, but equal for equal arguments. Modules made with it are then equal, too, and
@@ -76,7 +76,7 @@ class BatchNorm(nn.Module):
         training: it takes the statistics of the images, and the gradient with respect to
         `batch_stats` is their mean over groups, with which the training step updates the moving
         mean. So nothing but a gradient leaves the network, and any execution may train it, as
-        long as all groups have the same masks.
+        long as all groups have the same masks. "off" leaves its input as it is.
       momentum: of the moving mean.
       epsilon: added to the variance.
       relu_before: a ReLU comes before the statistics, in place of the one after; needs `relu`.
@@ -107,10 +107,15 @@ class BatchNorm(nn.Module):
           parts: of the concat.
           moments: of each part, if they have been computed already.
         """
+        if self.statistics == "off":
+            return [jnp.maximum(part, 0) for part in parts] if self.relu else list(parts)
         if self.relu and self.relu_before:
             parts, moments = [jnp.maximum(part, 0) for part in parts], None
         pairs = self.factors(parts, moments)
-        return [kernels.scale_shift(x, *pair, self.is_fusible) for x, pair in zip(parts, pairs)]
+        outputs = [kernels.scale_shift(x, *pair, self.is_fusible) for x, pair in zip(parts, pairs)]
+        if self.relu:
+            observed.relus(self, parts if self.relu_before else outputs)
+        return outputs
 
     @property
     def is_fusible(self) -> bool:
@@ -128,6 +133,7 @@ class BatchNorm(nn.Module):
         ends = np.cumsum(sizes)[:-1]
         moments = moments or list(map(kernels.moments, parts))
         scale, moments = self._means_and_variances(scale, moments, ends)
+        observed.norm(self, [var for _, var in moments])
         return [
             self._factor(x, *of_part)
             for x, *of_part in zip(parts, moments, jnp.split(scale, ends), jnp.split(offset, ends))
@@ -301,7 +307,7 @@ class ConvNorm(nn.Module):
         """Map [G, n, H, W, C] -> [G, n, H/stride, W/stride, D]."""
         shape = (*self.kernel_size, x.shape[-1], self.features)
         init = self.kernel_init(math.prod(shape[:-1]))
-        x = jnp.maximum(x, 0) if self.relu_before else x
+        x = observed.relu(self, x) if self.relu_before else x
         x = conv(x, self.param("kernel", init, shape, jnp.float32), self.stride)
         return self.norm(relu=self.relu, name="norm")(x)
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from nas_jax import plugins
-from nas_jax.nn import execution, kernels, layers
+from nas_jax.nn import execution, kernels, layers, observed
 from nas_jax.nn.init import init
 
 __all__ = ["MaskedConcat", "MixedOp", "called", "init", "to_groups"]
@@ -115,6 +115,7 @@ class MaskedConcat(nn.Module):
         fuses = kernels.fuses() and self.norm(relu=True, parent=None).is_fusible
         fuses = fuses and self.execution != execution.RELAXED  # the kernel takes masks as constants
         apart = self.execution in ("switch", "dispatch") and not fuses
+        apart = apart or observed.kind_of(self)
         if mask is not None and apart and not self.is_initializing():
             return _weighted_sum(self, options, inputs, mask)
         parts, kernels_ = zip(*(option.parts(*x, fuses) for option, x in zip(options, inputs)))
@@ -171,6 +172,8 @@ def _weighted_sum(module, options, inputs, mask):
     Flax modules may not be called in branches, so they become functions of their parameters. Equal
     modules become equal functions, which are traced once for all cells and blocks.
     """
+    if kind := observed.kind_of(module):
+        return _observed_sum(module, kind, options, inputs, mask)
     name = "masked" if module.is_initializing() else module.execution
     if name == "masked" and (module.is_initializing() or "batch_stats" in module.variables):
         functions = [
@@ -181,6 +184,15 @@ def _weighted_sum(module, options, inputs, mask):
         functions, params = zip(*map(_pure, options))
         functions = map(execution.rematerialised, functions)
     return execution.weighted_sum(name, functions, params, inputs, mask)
+
+
+def _observed_sum(module, kind, options, inputs, mask):
+    """Sum the options, and what is seen in those that are on, as the caller asks."""
+    functions, params = zip(*map(_pure, options))
+    observing = [layers.partial(_observe, kind, *function.args) for function in functions]
+    together = execution.weighted_sum(module.execution, observing, params, inputs, mask)
+    first = functools.partial(functions[0], params[0], inputs[0])
+    return observed.parted(module, kind, together, first)
 
 
 def _named(number, option, x):
@@ -204,3 +216,10 @@ def _call(option, variables, x):
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(module, variables, x):
     return module.apply(variables, *x)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _observe(kind, option, variables, x):
+    if not isinstance(option, nn.Module):
+        return observed.joined(kind, option(*x), ())
+    return observed.joined(kind, *option.apply(variables, *x, mutable=[kind]))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_jax import naming
-from nas_jax.nn import execution, layers
+from nas_jax.nn import execution, layers, observed
 
 CLASSIFIER = "classifier"  # scope of the linear classifier that ends every network
 DTYPES = ("float32", "bfloat16", "float16")
@@ -98,6 +98,7 @@ class Network(nn.Module):
 
         Call it in a compact method, whose scope the classifier needs.
         """
+        observed.features(self, x)
         x = jnp.mean(x.astype(jnp.float32), (2, 3))
         init = self.kernel_init(2 * x.shape[-1])  # no ReLU follows: half the variance
         return nn.Dense(self.num_classes, kernel_init=init, name=CLASSIFIER)(x)

@@ -53,11 +53,24 @@ class RankingMetric(NamedTuple):
         return self.unit == "%"
 
 
+_TRAINING_FREE = {
+    "grad_norm": "gradient norm",
+    "snip": "SNIP",
+    "synflow": "log of SynFlow",
+    "jacob_cov": "Jacobian covariance",
+    "naswot": "NASWOT",
+    "zen": "Zen score",
+    "zico": "ZiCo",
+    "expressivity": "expressivity",
+    "progressivity": "progressivity",
+    "trainability": "trainability",
+}
 RANKING_METRICS = {  # by sweep.score
     "accuracy": RankingMetric("one-shot accuracy", "%", 100, True),
     "kl": RankingMetric("minus the KL divergence", "nats", 1, False),
     "table": RankingMetric("accuracy in the table", "%", 100, False),
     "trained": RankingMetric("accuracy after a short training", "%", 100, True),
+    **{name: RankingMetric(title, "", 1, False) for name, title in _TRAINING_FREE.items()},
 }
 
 

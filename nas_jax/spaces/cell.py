@@ -15,9 +15,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from nas_jax import naming
-from nas_jax.nn import kernels, masked, network
+from nas_jax.nn import kernels, masked, network, observed
 from nas_jax.nn import layers as layers_lib
 from nas_jax.spaces import base, strings, wiring
 from nas_jax.spaces import choices as choices_lib
@@ -236,10 +238,19 @@ class CellNetwork(network.Network):
                 name=f"cell{i}",
             )
             of_cell = masks if masks is None else self.space.of_cell(masks, i)
-            before, previous = previous, cell(previous, before, stem_height // scale, of_cell)
+            output = cell(previous, before, stem_height // scale, of_cell)
+            before, previous = observed.later(self, previous), self._block(i + 1, output)
         width = widths.get("final", self.filters * scale)
         x = layers_lib.Projection(width, **self.unit, name="final")(previous)
         return self.logits(x).reshape(*leading, -1)
+
+    def _block(self, number, parts):
+        """Return the parts of a cell's output; a caller may ask to see them, as one block."""
+        if not observed.shows_blocks(self):
+            return parts
+        whole = observed.block(self, number, jnp.concatenate([x for x, _ in parts], -1))
+        ends = np.cumsum([x.shape[-1] for x, _ in parts])[:-1]
+        return list(map(_with_moments, jnp.split(whole, ends, -1)))
 
     def _stem(self, images, widths, name):
         stride, width = self.space.stem_stride, widths.get(name, self.filters)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from nas_jax import naming
-from nas_jax.nn import kernels, layers, masked, network
+from nas_jax.nn import kernels, layers, masked, network, observed
 from nas_jax.spaces import base, ops, wiring
 from nas_jax.spaces import choices as choices_lib
 from nas_jax.spaces.choices import Choice
@@ -145,15 +145,17 @@ class CellsNetwork(network.Network):
         """Map images [B, H, W, C] or [G or 1, n, H, W, C] to logits float32 [B, K] or [G, n, K]."""
         images, masks, leading = masked.to_groups(images.astype(self.dtype), arch)
         x = layers.ConvNorm(self.filters, **self.unit, name="stem")(images)
-        on = self.on
+        x = observed.block(self, 0, x)
+        on, number = self.on, itertools.count(1)
         for stage in range(self.space.num_stages):
             features = self.filters * 2**stage
             if stage:
                 x = Reduction(features, **self.unit, name=f"stage{stage}_reduction")(x)
+                x = observed.block(self, next(number), x)
             for i in range(self.space.num_cells):
                 name = f"stage{stage}_cell{i}"
                 cell = Cell(self.space, features, on, self.unit, self.execution, name=name)
-                x = cell(x, masks)
+                x = observed.block(self, next(number), cell(x, masks))
         x = self.unit["norm"](relu=True, name="final")(x)
         return self.logits(x).reshape(*leading, -1)
 

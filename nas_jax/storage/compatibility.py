@@ -16,6 +16,11 @@ ABSENT = {
     "metric": "accuracy",
     "listeners": ["tensorboard"],
     "sweep.latency.table": "",
+    "sweep.proxy.num_images": 64,
+    "sweep.proxy.image_size": 0,
+    "sweep.proxy.space": [],
+    "sweep.proxy.filters": 0,
+    "sweep.proxy.num_draws": 1,
     "retrain.compile": "each",
     "retrain.archs": [],
     "retrain.init": "random",
@@ -49,6 +54,7 @@ _RECIPE = {  # of a training
     "augment.mixup": 0.0,
 }
 ABSENT |= {f"{train}.{name}": value for train in _TRAININGS for name, value in _RECIPE.items()}
+NEW_SECTIONS = ("sweep.proxy",)  # which did not exist; all their fields are in `ABSENT`
 # Field -> (its former default, the field that config.json lacks in runs with that default).
 FORMER_DEFAULTS = {
     "retrain.selection.top_pool": (100, "data.shuffle_seed"),
@@ -73,11 +79,12 @@ CHECKS = ("supernet.other_data", "listeners")
 def completed(config: Mapping) -> dict:
     """Copy a config and add the fields that it lacks, each with its value of `ABSENT`.
 
-    Missing sections are not added, so that a part of a config stays a part. A former strategy that
+    Missing sections are not added, so that a part of a config stays a part; but `NEW_SECTIONS` are,
+    where the section around them is there. A former strategy that
     is a training variant now becomes `supernet.variant`, and SMASH without a form the light form.
     """
     whole = with_former_options(with_variant(copy.deepcopy(dict(config))))
-    for name, value in ABSENT.items():
+    for name, value in (*((name, {}) for name in NEW_SECTIONS), *ABSENT.items()):
         section, field = _section(whole, name)
         if section is not None:
             section.setdefault(field, value)
@@ -146,6 +153,8 @@ def without_former(config: Mapping, prefix: str = "", also: Collection[str] = ()
         kept[key] = value
         if isinstance(value, Mapping):
             kept[key] = without_former(value, f"{name}.", also)
+        if name in NEW_SECTIONS and not kept[key]:
+            del kept[key]
     return kept
 
 

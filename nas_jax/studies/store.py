@@ -42,7 +42,7 @@ SHARED = ("data", "space", "network")  # sections that decide every network
 _NO_EVALUATION = ("strategy", "options", "constraints", "latency", "candidates_per_batch")
 _NO_EVALUATION += ("num_candidates", "inherit")  # fields of `sweep` that decide no evaluation
 _NO_DIVERGENCE = (*_NO_EVALUATION, "num_images", "batch_size")
-_NO_TRAINING = ("score", "kl", "bn", "calibration_images", "num_checkpoints")
+_NO_TRAINING = ("score", "kl", "proxy", "bn", "calibration_images", "num_checkpoints")
 _NO_TRAINING += ("num_candidates", "inherit")  # nor a training that depends on the strategy
 # Decide nothing where no strategy draws masks, and no population is trained.
 _TURNS = tuple(f"supernet.strategy_{name}" for name in ("every", "rounds", "images"))

@@ -16,6 +16,7 @@ from nas_jax.config.trained_networks import MOST_ARCHS_PER_STEP
 from nas_jax.costs import params_flops
 from nas_jax.data import augment
 from nas_jax.oneshot import accuracy, class_metrics, path_samplers
+from nas_jax.proxies import PROXIES
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
 from nas_jax.strategies import random_search
@@ -26,7 +27,13 @@ from nas_jax.training.population import Population
 
 logger = logging.getLogger(__name__)
 
-EVALUATORS = {"accuracy": True, "kl": True, "table": False, "trained": False}  # need a supernet?
+EVALUATORS = {  # need a trained supernet?
+    "accuracy": True,
+    "kl": True,
+    "table": False,
+    "trained": False,
+    **dict.fromkeys(PROXIES, False),
+}
 
 
 def needs_supernet(evaluator: str) -> bool:

@@ -1,0 +1,37 @@
+"""Training-free proxies: scores of networks with initial weights, batched over masks.
+
+    name           what is read                         defined by
+    grad_norm      gradient of the loss by each kernel  Abdelfattah et al., ICLR 2021
+    snip           weights times gradients              Lee et al., ICLR 2019
+    synflow        flow of ones through |weights|       Tanaka et al., NeurIPS 2020
+    jacob_cov      correlations of image gradients      Mellor et al., arXiv 2006.04647, version 1
+    naswot         codes of ReLUs                       Mellor et al., ICML 2021
+    zen            change of features, batch norms      Lin et al., ICCV 2021
+    zico           gradients over batches               Li et al., ICLR 2023
+    expressivity   entropy of blocks' outputs           Lee and Ham, CVPR 2024 (AZ-NAS)
+    progressivity  growth of that entropy               the same
+    trainability   spectral norms of blocks' Jacobians  the same
+
+The networks are those of the masked supernet, whose options that are off count nothing: the score
+is that of the stand-alone network with the same weights. The fourth proxy of AZ-NAS, complexity, is
+the number of multiply-adds, which every candidate has.
+"""
+
+from nas_jax.proxies import activations, base, blocks, gradients
+from nas_jax.proxies.base import Batches, Proxy
+
+__all__ = ["PROXIES", "Batches", "Proxy"]
+
+_of_blocks = {"blocks": True, "gradients": False}
+PROXIES: dict[str, Proxy] = {
+    "grad_norm": Proxy(gradients.gradient_norm, base.as_measured),
+    "snip": Proxy(gradients.snip, base.as_measured),
+    "synflow": Proxy(gradients.synflow, base.as_measured, bn="off"),
+    "jacob_cov": Proxy(gradients.image_gradients, gradients.spread),
+    "naswot": Proxy(activations.agreement, activations.log_determinant, gradients=False),
+    "zen": Proxy(activations.Zen(), base.as_measured, weights="normal", gradients=False),
+    "zico": Proxy(gradients.zico, base.as_measured, num_batches=2),
+    "expressivity": Proxy(blocks.entropies, blocks.expressivity, **_of_blocks),
+    "progressivity": Proxy(blocks.entropies, blocks.progressivity, **_of_blocks),
+    "trainability": Proxy(blocks.largest_singular_values, blocks.trainability, blocks=True),
+}
