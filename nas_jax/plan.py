@@ -17,7 +17,13 @@ from nas_jax.proxies import PROXIES
 from nas_jax.run import Run, count_steps
 from nas_jax.runtime import rng
 from nas_jax.standalone import named, populations, retrain, together
-from nas_jax.training.supernet import has_turns, needs_supernet
+from nas_jax.training.evaluator_names import (
+    ENSEMBLE,
+    evaluators_of,
+    needs_supernet,
+    takes_weights,
+)
+from nas_jax.training.supernet import has_turns
 
 TRAINING = 3  # forward passes that a step of training costs: forward, and two products backward
 _SAMPLED = 64  # architectures whose mean stands for the space's
@@ -96,7 +102,7 @@ def tunings(config: ConfigDict, protocol: str) -> int:
 
 def _supernet(run):
     settings = run.config.supernet
-    if not needs_supernet(run.config.sweep.score):
+    if not needs_supernet(run.config.sweep):
         return [Part("supernet", f"none: sweep.score={run.config.sweep.score!r} needs none")]
     members = run.variant.selection.size if run.variant.selection else 1
     steps, size, filters = run.supernet_steps, settings.train.batch_size, settings.filters
@@ -138,43 +144,47 @@ def _round(run):
 
 
 def _sweep(run):
+    sweep, names = run.config.sweep, evaluators_of(run.config.sweep)
+    images, works = zip(*(_evaluation(run, name) for name in names))
+    count = sweep.num_candidates
+    by = repr(sweep.score)
+    if sweep.score == ENSEMBLE:
+        count += sweep.ensemble.num_references
+        by = f"an ensemble of {', '.join(names)}"
+    of = " and ".join(f"{number:,}" for number in dict.fromkeys(images) if number)
+    on = f", on {of} images" if of else ""
+    what = f"{sweep.num_candidates:,} candidates of {sweep.strategy} by {by}{on}"
+    return [Part("sweep", what, count * sum(works))]
+
+
+def _evaluation(run, name):
+    """Return the images that an evaluator reads, and the multiply-adds of a candidate."""
     sweep = run.config.sweep
-    if sweep.score in PROXIES:
-        return [_training_free(run)]
-    images = {"kl": sweep.kl.num_images, "table": 0}.get(sweep.score, sweep.num_images)
-    if sweep.score == "trained":
+    if name in PROXIES:
+        return _training_free(run, PROXIES[name])
+    images = {"kl": sweep.kl.num_images, "table": 0}.get(name, sweep.num_images)
+    times = sweep.num_checkpoints if takes_weights(name) else 1
+    seen = images * times
+    if name == "trained":
         train = run.config.retrain.short.train
         steps = count_steps(train, run.data.num_images("train"))
-        images += TRAINING * steps * train.batch_size
-    if needs_supernet(sweep.score):
-        images *= sweep.num_checkpoints
+        seen += TRAINING * steps * train.batch_size
     if sweep.bn == "recalibrate":
-        images += sweep.calibration_images
-    what = (
-        f"{sweep.num_candidates:,} candidates of {sweep.strategy} by {sweep.score!r}, on "
-        f"{sweep.num_images:,} images"
-    )
-    return [Part("sweep", what, sweep.num_candidates * images * _scored(run))]
+        seen += sweep.calibration_images
+    return images, seen * _scored(run)
 
 
-def _training_free(run):
-    """Return the sweep by a proxy, whose networks may be smaller than the supernet."""
-    sweep, settings, proxy = (
-        run.config.sweep,
-        run.config.sweep.proxy,
-        PROXIES[run.config.sweep.score],
-    )
+def _training_free(run, proxy):
+    """Do as `_evaluation` for a proxy, whose networks may be smaller than the supernet."""
+    settings = run.config.sweep.proxy
     options = params_flops.image_options(run.data)
     options["image_size"] = settings.image_size or options["image_size"]
     archs = run.space.sample(rng.key(0), (_SAMPLED,))
-    filters = training_free.filters_of(run)
-    one = params_flops.of(
-        training_free.space_of(run), archs, filters=filters, **options
-    ).flops.mean()
-    images = settings.num_draws * proxy.num_batches * settings.num_images
-    work = sweep.num_candidates * images * (TRAINING if proxy.gradients else 1) * float(one)
-    what = f"{sweep.num_candidates:,} candidates of {sweep.strategy} by {sweep.score!r}, untrained"
-    return Part("sweep", f"{what}, on {images:,} images", work)
+    filters, space = training_free.filters_of(run), training_free.space_of(run)
+    one = float(params_flops.of(space, archs, filters=filters, **options).flops.mean())
+    images = proxy.num_batches * settings.num_images
+    passes = settings.num_draws * (TRAINING if proxy.gradients else 1)
+    return images, images * passes * one
 
 
 def _retrain(run):

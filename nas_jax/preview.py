@@ -14,22 +14,21 @@ import numpy as np
 
 from nas_jax import plan
 from nas_jax.candidates import evaluators
-from nas_jax.candidates.training_free import TrainingFree
 from nas_jax.config.variants import flatten
 from nas_jax.costs import params_flops
 from nas_jax.data import augment
 from nas_jax.oneshot import accuracy, schedule
-from nas_jax.proxies import PROXIES
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
 from nas_jax.runtime.progress import duration
 from nas_jax.spaces.params import params_shape
 from nas_jax.storage.checkpoints import Weights
-from nas_jax.training import supernet
+from nas_jax.training import evaluator_names, supernet
 from nas_jax.training.loop import Trial
 
 TIMED = 5  # training steps, and passes of a round
 _MIB = 2**20
+_UNTIMED = ("kl", "table", "trained")  # evaluators of which no round is timed
 
 
 class _Line(NamedTuple):
@@ -77,23 +76,15 @@ def _sizes(run):
 
 def _measured(run) -> dict[str, Trial]:
     """Compile and time a step of the supernet, and a round, or a pass of it, of candidates."""
-    score, trials = run.config.sweep.score, {}
-    if supernet.needs_supernet(score):
+    score, trials, weights = run.config.sweep.score, {}, []
+    if evaluator_names.needs_supernet(run.config.sweep):
         trials["supernet"] = supernet.training(run).trial(TIMED, run.config.seed)
+        weights = [Weights(run.supernet_steps, _any_params(run), {})]
     if score == "accuracy":
         trials["sweep"] = _pass(run)
-    elif score in PROXIES:
-        trials["sweep"] = _round(run, TrainingFree(run, score))
-    elif score not in supernet.EVALUATORS:
-        trials["sweep"] = _round(run, _plugged(run))
+    elif score not in _UNTIMED:
+        trials["sweep"] = _round(run, evaluators.of_weights(run, run.workdir, weights))
     return trials
-
-
-def _plugged(run):
-    weights = None
-    if supernet.needs_supernet(run.config.sweep.score):
-        weights = Weights(run.supernet_steps, _any_params(run), {})
-    return evaluators.Plugged(run, weights)
 
 
 def _round(run, evaluator):

@@ -7,7 +7,7 @@ import pytest
 import nas_jax
 from nas_jax import spaces, strategies
 from nas_jax.oneshot import path_samplers
-from nas_jax.training import supernet, variants
+from nas_jax.training import evaluator_names, supernet, variants
 from tests import trainings
 from tests.configs import tiny
 
@@ -151,7 +151,7 @@ def test_a_variant_of_a_file_is_made_and_another_thing_refused():
 def _swept(directory, name, **fields):
     fields = {**trainings.SMALL, "sweep.num_candidates": 8, "sweep.score": name, **fields}
     built = trainings.built_with(tiny.get_config(), fields)
-    if supernet.needs_supernet(name):
+    if evaluator_names.takes_weights(name):
         supernet.train(trainings.run_of(*built, directory))
     return trainings.swept(*built, directory)
 

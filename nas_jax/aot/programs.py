@@ -19,7 +19,7 @@ from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
 from nas_jax.spaces.params import params_shape
 from nas_jax.standalone import named, populations, retrain, together
-from nas_jax.training import supernet
+from nas_jax.training import evaluator_names, supernet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +56,9 @@ def of(
 
     Networks alone are trained on the devices of one process, `local`; None: all `devices`.
     """
-    score = run.config.sweep.score
-    if supernet.needs_supernet(score):
+    if evaluator_names.needs_supernet(run.config.sweep):
         yield _supernet_step(run, devices)
-    if score == "accuracy":
+    if "accuracy" in evaluator_names.evaluators_of(run.config.sweep):
         if run.config.sweep.bn == "recalibrate":
             yield _calibration(run, devices)
         yield from _rounds(run, devices)
@@ -72,11 +71,11 @@ def of(
 
 def left_out(run: Run) -> Iterator[tuple[str, str]]:
     """Yield (stage, what) of a run's work of which `of` has no program."""
-    score = run.config.sweep.score
     if run.variant.relaxation:
         yield "supernet", "the step of the alphas"
-    if score not in ("accuracy", "table"):
-        yield "sweep", f"the evaluation of candidates by {score!r}"
+    for name in evaluator_names.evaluators_of(run.config.sweep):
+        if name not in ("accuracy", "table"):
+            yield "sweep", f"the evaluation of candidates by {name!r}"
 
 
 def _supernet_step(run, devices):

@@ -17,6 +17,7 @@ given those of a checkpoint of the supernet (`checkpoints.Weights`), once for ea
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_jax import plugins
+from nas_jax.candidates.ensemble import Ensemble
 from nas_jax.candidates.short_training import ShortTraining
 from nas_jax.candidates.training_free import TrainingFree
 from nas_jax.data import augment
@@ -39,7 +41,7 @@ from nas_jax.runtime import rng
 from nas_jax.spaces import Space
 from nas_jax.spaces.tabular import Table
 from nas_jax.storage.checkpoints import Weights
-from nas_jax.training import restoration, supernet
+from nas_jax.training import evaluator_names, restoration, supernet
 from nas_jax.training.hyperparameters import Schedule, multiplied
 
 FIELD = "config.sweep.score"
@@ -76,20 +78,12 @@ def make(run: Run, directory: str | Path, step: int | None = None) -> Evaluation
 
     Raises: ValueError if the supernet is not finished, or has no such checkpoint.
     """
-    kind = run.config.sweep.score
-    if kind == "table":
-        return Evaluation(TableAccuracy(run.space, run.table))
-    if kind == "trained":
-        return Evaluation(ShortTraining(run, directory))
-    if kind in PROXIES:
-        return Evaluation(TrainingFree(run, kind))
-    if not supernet.needs_supernet(kind):
-        return Evaluation(Plugged(run))
+    if not evaluator_names.needs_supernet(run.config.sweep):
+        return Evaluation(of_weights(run, directory, []))
     weights = restoration.restore(run, directory, run.config.sweep.num_checkpoints, step)
-    make_one = {"kl": _minus_divergence, "accuracy": _one_shot_accuracy}.get(kind, Plugged)
     last, read_out, relaxation = weights[0], run.variant.read_out, run.variant.relaxation
     return Evaluation(
-        Mean([make_one(run, each) for each in weights]),
+        of_weights(run, directory, weights),
         last.step,
         last.sampler_state if run.config.supernet.sampler == "strategy" else (),
         read_out and jax.device_get(read_out(last.params)),
@@ -97,14 +91,43 @@ def make(run: Run, directory: str | Path, step: int | None = None) -> Evaluation
     )
 
 
+def of_weights(run: Run, directory: str | Path, weights: list[Weights]) -> Evaluator:
+    """Make the evaluator of `sweep.score`, with the weights of checkpoints of the supernet.
+
+    Args:
+      run: the run.
+      directory: of the candidates that "trained" trains.
+      weights: of one checkpoint or more; empty if no evaluator needs any.
+    """
+    names = evaluator_names.evaluators_of(run.config.sweep)
+    each = {name: _named(run, name, directory, weights) for name in names}
+    is_one = run.config.sweep.score != evaluator_names.ENSEMBLE
+    return each[names[0]] if is_one else Ensemble(run, each)
+
+
+def _named(run, name, directory, weights):
+    """Make the evaluator of that name."""
+    if name == "table":
+        return TableAccuracy(run.space, run.table)
+    if name == "trained":
+        return ShortTraining(run, directory)
+    if name in PROXIES:
+        return TrainingFree(run, name)
+    if name not in evaluator_names.EVALUATORS and not evaluator_names.takes_weights(name):
+        return Plugged(run, name)
+    own = functools.partial(Plugged, name=name)
+    make_one = {"kl": _minus_divergence, "accuracy": _one_shot_accuracy}.get(name, own)
+    return Mean([make_one(run, weights=each) for each in weights])
+
+
 class Plugged:
     """The evaluator of a user or a plug-in; its values are checked, and its errors name it."""
 
-    def __init__(self, run: Run, weights: Weights | None = None):
-        self._name = run.config.sweep.score
+    def __init__(self, run: Run, name: str, weights: Weights | None = None):
+        self._name = name
         context = {} if weights is None else {"weights": weights}
         self._evaluator = plugins.make(
-            FIELD, self._name, supernet.EVALUATORS, "evaluators", run, context=context
+            FIELD, self._name, evaluator_names.EVALUATORS, "evaluators", run, context=context
         )
         if not callable(self._evaluator):
             kind = type(self._evaluator).__name__
@@ -218,8 +241,7 @@ def _minus_divergence(run, weights):
 
 def rows(run: Run, evaluation: Evaluation, archs: Any) -> list[dict]:
     """Evaluate masks [N, k], and return N rows of trials.jsonl."""
-    values = evaluation.evaluator(archs).tolist()
-    values = [value if math.isfinite(value) else None for value in values]
+    values, each = _values(evaluation.evaluator, archs)
     archs, common = jax.device_get(archs), _common(run, evaluation)
     is_one_shot = common["score"] in ("accuracy", "table") and run.config.metric == "accuracy"
     costs = run.constraints.costs(archs)
@@ -228,12 +250,27 @@ def rows(run: Run, evaluation: Evaluation, archs: Any) -> list[dict]:
             "arch": text,
             "value": value,
             "one_shot_accuracy": value if is_one_shot else None,
+            **({"values": {name: numbers[i] for name, numbers in each.items()}} if each else {}),
             **dict(zip(costs, its_costs)),
             "status": "failed" if value is None else "ok",
             **common,
         }
-        for text, value, *its_costs in zip(run.space.to_strs(archs), values, *costs.values())
+        for i, (text, value, *its_costs) in enumerate(
+            zip(run.space.to_strs(archs), values, *costs.values())
+        )
     ]
+
+
+def _values(evaluator, archs):
+    """Return the values of N candidates, and those of the members of an ensemble by name."""
+    if not isinstance(evaluator, Ensemble):
+        return _or_none(evaluator(archs)), {}
+    each = evaluator.values(archs)
+    return _or_none(evaluator.combined(each)), {name: _or_none(v) for name, v in each.items()}
+
+
+def _or_none(values):
+    return [value if math.isfinite(value) else None for value in values.tolist()]
 
 
 def _common(run, evaluation):

@@ -184,6 +184,12 @@ def _add_evaluation(c: ConfigDict) -> None:
     c.sweep.proxy.space = ()  # fields of another depth: (("num_cells", 1), ..)
     c.sweep.proxy.filters = 0
     c.sweep.proxy.num_draws = 1  # of initial weights; scores are means over them
+    # "ensemble": the ranks of several evaluators, combined, with weights that are fixed here.
+    c.sweep.ensemble = ConfigDict()
+    c.sweep.ensemble.members = ()  # evaluators and weights: (("accuracy", 1.0), ("naswot", 1.0))
+    # The mean of the ranks, or of their logs, with which a bad rank weighs more than a good one.
+    c.sweep.ensemble.combine = "mean"
+    c.sweep.ensemble.num_references = 512  # random architectures, among which ranks are taken
     # Statistics of batch norm. "batch": those of the evaluated batch, as in training. The others
     # are gathered over sweep.calibration_images of the training split: "recalibrate" for each
     # candidate; "running" once, over random paths, as running averages of the training would be.
@@ -202,10 +208,12 @@ _TRAINING_FREE = (  # nas_jax/proxies
 )
 _EVALUATION = {
     "sweep.score": one_of(
-        "accuracy", "kl", "table", "trained", *_TRAINING_FREE, or_of="evaluators"
+        "accuracy", "kl", "table", "trained", *_TRAINING_FREE, "ensemble", or_of="evaluators"
     ),
     "sweep.kl.num_images": at_least(1),
     "sweep.kl.num_references": at_least(1),
+    "sweep.ensemble.combine": one_of("mean", "log"),
+    "sweep.ensemble.num_references": at_least(2),
     "sweep.proxy.num_images": at_least(2),
     "sweep.proxy.image_size": at_least(0),
     "sweep.proxy.filters": at_least(0),

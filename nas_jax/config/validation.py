@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from nas_jax import naming, plugins
-from nas_jax.config import defaults
+from nas_jax.config import defaults, ensembles
 from nas_jax.config.rules import FREE
 from nas_jax.config.variants import flatten
 
@@ -185,6 +185,7 @@ def _check_choices(given):
             "config.supernet.train.l2_unused and supernet.per_use_gradients exclude each other: L2 "
             "on what is not used would grow as it is used less"
         )
+    ensembles.check(sweep)
     _check_strategy(sweep, given.supernet)
     _check_same_images(given.supernet)
 

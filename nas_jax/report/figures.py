@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -129,7 +130,7 @@ def panels(
         for line, samples in zip(axes, rows):
             for ax, (title, points) in zip(line, samples.items()):
                 _scatter(ax, points, COLOURS[0], "o")
-                ax.set_title(title, loc="left", fontsize=size)
+                ax.set_title(textwrap.fill(title, 80 // columns), loc="left", fontsize=size)
                 ax.set_xlabel(xlabel, fontsize=size)
                 ax.tick_params(labelsize=size)
             line[0].set_ylabel(ylabel, fontsize=size)

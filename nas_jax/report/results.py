@@ -71,6 +71,7 @@ RANKING_METRICS = {  # by sweep.score
     "table": RankingMetric("accuracy in the table", "%", 100, False),
     "trained": RankingMetric("accuracy after a short training", "%", 100, True),
     **{name: RankingMetric(title, "", 1, False) for name, title in _TRAINING_FREE.items()},
+    "ensemble": RankingMetric("rank by an ensemble", "", 1, False),
 }
 
 

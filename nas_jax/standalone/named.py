@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from nas_jax.costs import widths
 from nas_jax.run import Run
 from nas_jax.spaces import Space
-from nas_jax.training import restoration, supernet
+from nas_jax.training import evaluator_names, restoration
 
 PROTOCOL = "final"
 FOLDERS = {"random": "named", "supernet": "warm"}  # by first weights; the seed follows
@@ -42,7 +42,7 @@ def _check_warm(config):
         )
     if any(widths.split(text)[1] for text in config.retrain.archs):
         raise ValueError(f"{place}, but {FIELD} has an architecture with widths of its own")
-    if config.supernet.variant == "smash" or not supernet.needs_supernet(config.sweep.score):
+    if config.supernet.variant == "smash" or not evaluator_names.needs_supernet(config.sweep):
         raise ValueError(
             f"{place}, but with sweep.score={config.sweep.score!r} and supernet.variant="
             f"{config.supernet.variant!r} no supernet has weights of its own; use 'random'"

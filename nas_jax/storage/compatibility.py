@@ -16,6 +16,9 @@ ABSENT = {
     "metric": "accuracy",
     "listeners": ["tensorboard"],
     "sweep.latency.table": "",
+    "sweep.ensemble.members": [],
+    "sweep.ensemble.combine": "mean",
+    "sweep.ensemble.num_references": 512,
     "sweep.proxy.num_images": 64,
     "sweep.proxy.image_size": 0,
     "sweep.proxy.space": [],
@@ -54,7 +57,8 @@ _RECIPE = {  # of a training
     "augment.mixup": 0.0,
 }
 ABSENT |= {f"{train}.{name}": value for train in _TRAININGS for name, value in _RECIPE.items()}
-NEW_SECTIONS = ("sweep.proxy",)  # which did not exist; all their fields are in `ABSENT`
+# Sections that did not exist; all their fields are in `ABSENT`.
+NEW_SECTIONS = ("sweep.proxy", "sweep.ensemble")
 # Field -> (its former default, the field that config.json lacks in runs with that default).
 FORMER_DEFAULTS = {
     "retrain.selection.top_pool": (100, "data.shuffle_seed"),

@@ -59,6 +59,7 @@ TRIAL = {
     "flops": AMOUNT,
     "latency_ms": NUMBER.optional(),
     "num_images": SIZE,
+    "values": Kind("an object", lambda x: x is ABSENT or isinstance(x, dict)),  # of an ensemble
     "selected": _FLAG.optional(),  # true: by the supernet's training, not asked for
 }
 METRIC = STEP | {

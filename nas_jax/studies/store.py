@@ -33,6 +33,7 @@ from nas_jax.spaces import arch_id, tabular
 from nas_jax.standalone import evaluation, retrain, width_tuning
 from nas_jax.standalone.together import Job
 from nas_jax.storage import compatibility, file_paths, json_files, schemas, workdir
+from nas_jax.training import evaluator_names
 from nas_jax.training import supernet as supernet_lib
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ SHARED = ("data", "space", "network")  # sections that decide every network
 _NO_EVALUATION = ("strategy", "options", "constraints", "latency", "candidates_per_batch")
 _NO_EVALUATION += ("num_candidates", "inherit")  # fields of `sweep` that decide no evaluation
 _NO_DIVERGENCE = (*_NO_EVALUATION, "num_images", "batch_size")
-_NO_TRAINING = ("score", "kl", "proxy", "bn", "calibration_images", "num_checkpoints")
+_NO_TRAINING = ("score", "kl", "proxy", "ensemble", "bn", "calibration_images", "num_checkpoints")
 _NO_TRAINING += ("num_candidates", "inherit")  # nor a training that depends on the strategy
 # Decide nothing where no strategy draws masks, and no population is trained.
 _TURNS = tuple(f"supernet.strategy_{name}" for name in ("every", "rounds", "images"))
@@ -65,8 +66,9 @@ class Store:
         self.directory, self.data = file_paths.local(directory, "config.study.pool"), data
 
     def train_supernets(self, configs: Mapping[str, ConfigDict]) -> None:
-        """Train the supernets of these configs, by label, unless they are in the store."""
-        jobs = {self.supernet(config): (label, config) for label, config in configs.items()}
+        """Train the supernets of these configs, by label, unless none is needed or it is there."""
+        needed = {k: c for k, c in configs.items() if evaluator_names.needs_supernet(c.sweep)}
+        jobs = {self.supernet(config): (label, config) for label, config in needed.items()}
         _share(jobs, _is_done, self._train)
 
     def _train(self, directory, job):
@@ -168,7 +170,7 @@ class Store:
             return len(rows) >= jobs[directory].sweep.num_candidates
 
         def do(directory, config):
-            has_supernet = supernet_lib.needs_supernet(config.sweep.score)
+            has_supernet = evaluator_names.needs_supernet(config.sweep)
             supernet = self.supernet(config) if has_supernet else None
             sweep.search(self.run(config, directory), supernet)
             if has_supernet:

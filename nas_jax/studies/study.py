@@ -15,7 +15,6 @@ from nas_jax.runtime import rng
 from nas_jax.standalone import retrain, selection
 from nas_jax.storage import csv_columns, file_paths, schemas
 from nas_jax.studies.store import Store
-from nas_jax.training import supernet
 
 PAPER_COLUMNS = ("one_shot_accuracy", "standalone_accuracy", "symmetric_kl")
 _ACCURACY = schemas.Kind(f"{schemas.SHARE.words} (divide per cent by 100)", schemas.SHARE.fits)
@@ -83,7 +82,6 @@ class Study:
                 f"{label}, seed {config.seed}": config
                 for label, several in configs.items()
                 for config in several
-                if supernet.needs_supernet(config.sweep.score)
             }
         )
         trials = iter(self.store.search([c for several in configs.values() for c in several]))

@@ -11,40 +11,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax import naming, plugins, strategies
+from nas_jax import strategies
 from nas_jax.config.trained_networks import MOST_ARCHS_PER_STEP
 from nas_jax.costs import params_flops
 from nas_jax.data import augment
 from nas_jax.oneshot import accuracy, class_metrics, path_samplers
-from nas_jax.proxies import PROXIES
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
 from nas_jax.strategies import random_search
 from nas_jax.training.alpha_turn import AlphaTurn
+from nas_jax.training.evaluator_names import needs_supernet
 from nas_jax.training.hyperparameters import check_tunable
 from nas_jax.training.loop import Task, Training
 from nas_jax.training.population import Population
 
 logger = logging.getLogger(__name__)
-
-EVALUATORS = {  # need a trained supernet?
-    "accuracy": True,
-    "kl": True,
-    "table": False,
-    "trained": False,
-    **dict.fromkeys(PROXIES, False),
-}
-
-
-def needs_supernet(evaluator: str) -> bool:
-    """Say whether an evaluator, of `sweep.score`, needs a trained supernet.
-
-    One of a user or a plug-in does if its maker has a keyword `weights`.
-    """
-    if evaluator in EVALUATORS:
-        return EVALUATORS[evaluator]
-    make = plugins.maker("config.sweep.score", evaluator, EVALUATORS, "evaluators")
-    return "weights" in naming.keywords(make)
 
 
 def train(run: Run) -> None:
@@ -52,9 +33,8 @@ def train(run: Run) -> None:
 
     Raises: ValueError if candidates are evaluated in turns and none keeps to the constraints.
     """
-    score = run.config.sweep.score
-    if not needs_supernet(score):
-        logger.info("no supernet: sweep.score=%r needs none", score)
+    if not needs_supernet(run.config.sweep):
+        logger.info("no supernet: sweep.score=%r needs none", run.config.sweep.score)
         return
     if has_turns(run):
         run.constraints.check()
@@ -71,7 +51,7 @@ def check(run: Run) -> None:
     config = run.config
     if run.variant.relaxation:
         _check_relaxation(run)
-    if not needs_supernet(config.sweep.score):
+    if not needs_supernet(config.sweep):
         return
     if run.variant.selection:
         dropout = config.supernet.path_dropout if _r_counts(run) else None
@@ -129,7 +109,7 @@ def _check_relaxation(run):
     wrong = {
         f"supernet.sampler={settings.sampler!r}": settings.sampler != "path_dropout",
         f"supernet.archs_per_step={settings.archs_per_step}": settings.archs_per_step > 0,
-        f"sweep.score={sweep.score!r}": not needs_supernet(sweep.score),
+        f"sweep.score={sweep.score!r}": not needs_supernet(sweep),
         "sweep.bn='running'": sweep.bn == "running",
         "sweep.strategy='exhaustive'": sweep.strategy == "exhaustive",
         **{f"sweep.constraints.{key}={most}": most > 0 for key, most in sweep.constraints.items()},

@@ -1,0 +1,110 @@
+"""The evaluator that combines others by rank: `sweep.score="ensemble"`.
+
+Values of different evaluators have different units, so their ranks are combined. A candidate's rank
+is taken among random architectures, the references, not among the candidates: its value then
+depends on no other candidate, and any strategy can be told it. Weights are fixed in the config;
+nothing is fitted.
+
+Letters: N candidates, R references.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from nas_jax.run import Run
+from nas_jax.runtime import rng
+
+Evaluator = Callable[[Any], np.ndarray]
+FIELD = "config.sweep.ensemble.members"
+
+
+class Ensemble:
+    """Evaluates masks [N, k]: values float [N], 0 at most with "log", in (0, 1) with "mean".
+
+    The value is the mean, by the members' weights, of a candidate's ranks as shares in (0, 1), 1
+    the best ("mean"), or of the logs of these shares ("log": AZ-NAS, Lee and Ham, CVPR 2024), with
+    which a bad rank weighs more than a good one. A member that fails ranks a candidate last. A
+    candidate at which all fail gets NaN.
+
+    Args:
+      run: the run.
+      members: an evaluator by its name.
+    """
+
+    def __init__(self, run: Run, members: Mapping[str, Evaluator]):
+        settings = run.config.sweep.ensemble
+        self.members, self._is_log = dict(members), settings.combine == "log"
+        self._weights = dict(settings.members)
+        self._archs = _references(run, settings.num_references)
+        self._size = run.config.sweep.candidates_per_batch
+        self._ranks = None
+
+    def values(self, archs: Any) -> dict[str, np.ndarray]:
+        """Evaluate masks [N, k] by each member: float [N] by name."""
+        return {name: np.asarray(member(archs), float) for name, member in self.members.items()}
+
+    def combined(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Combine the values of the members, [N] by name: float [N]."""
+        if self._ranks is None:
+            self._ranks = {name: Ranks(each) for name, each in self._of_references().items()}
+        shares = {name: self._ranks[name](values[name]) for name in self.members}
+        terms = [
+            self._weights[name] * (np.log(share) if self._is_log else share)
+            for name, share in shares.items()
+        ]
+        failed = np.all([~np.isfinite(values[name]) for name in self.members], 0)
+        return np.where(failed, np.nan, np.sum(terms, 0) / sum(self._weights.values()))
+
+    def __call__(self, archs: Any) -> np.ndarray:
+        """Evaluate masks [N, k]."""
+        return self.combined(self.values(archs))
+
+    def _of_references(self):
+        """Evaluate the references, in rounds as large as those of the sweep."""
+        rounds = [self.values(archs) for archs in self._archs]
+        return {name: np.concatenate([values[name] for values in rounds]) for name in self.members}
+
+
+def _references(run, count):
+    """Draw at least `count` random architectures, in rounds of candidates."""
+    size = run.config.sweep.candidates_per_batch
+    key = rng.named(rng.key(run.config.sweep.seed), "references")
+    keys = (rng.stream(key, "round", number) for number in range(math.ceil(count / size)))
+    return [run.space.sample(key, (size,)) for key in keys]
+
+
+class Ranks:
+    """Estimates ranks among references, as shares in (0, 1): maps values [N] to shares [N].
+
+    Between references the log-odds of the share are linear in the value. Beyond them they go on
+    with the slope of the outer tenth. So of two candidates that are better than all references,
+    the one with the higher value has the higher rank.
+
+    Args:
+      values: of the references, float [R]; those that are not finite are left out.
+    """
+
+    def __init__(self, values: np.ndarray):
+        values = values[np.isfinite(values)]
+        self._points, counts = np.unique(values, return_counts=True)
+        shares = (np.cumsum(counts) - counts / 2) / max(len(values), 1)
+        self._odds = np.log(shares) - np.log1p(-shares)
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Map values [N] to shares [N]; of one that is not finite the share is least."""
+        x, y = self._points, self._odds
+        if len(x) < 2:
+            return np.where(np.isfinite(values), 0.5, _LEAST)
+        odds = np.interp(values, x, y)
+        tenth = max(math.ceil(len(x) / 10), 1)
+        low, high = (y[tenth] - y[0]) / (x[tenth] - x[0]), (y[-1] - y[~tenth]) / (x[-1] - x[~tenth])
+        odds += low * np.minimum(values - x[0], 0) + high * np.maximum(values - x[-1], 0)
+        shares = 1 / (1 + np.exp(-np.clip(odds, *_ODDS)))
+        return np.where(np.isfinite(values), shares, _LEAST)
+
+
+_ODDS = (-30, 30)  # so that a share is neither 0 nor 1
+_LEAST = 1 / (1 + math.exp(30))

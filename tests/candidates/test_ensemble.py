@@ -1,0 +1,105 @@
+"""Ensembles of evaluators: ranks by hand, a sweep with its members' values, what is refused."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from nas_jax import pipeline
+from nas_jax.candidates import ensemble
+from nas_jax.training import supernet
+from tests import trainings
+from tests.configs import tiny_macro
+
+SCORED = {
+    "sweep.score": "ensemble",
+    "sweep.ensemble.num_references": 16,
+    "sweep.proxy.num_images": 4,
+    "sweep.num_candidates": 16,
+}
+
+
+def test_ranks_are_shares_of_the_references():
+    """Of 1, 2, 2, 5 the shares are 1/8, 1/2, 7/8; 1.5 lies between in log-odds."""
+    ranks = ensemble.Ranks(np.asarray([2.0, 5, 1, 2, np.nan]))
+    np.testing.assert_allclose(ranks(np.asarray([1.0, 2, 5])), [1 / 8, 1 / 2, 7 / 8])
+    between = 1 / (1 + math.exp(math.log(7) / 2))
+    assert ranks(np.asarray([1.5]))[0] == pytest.approx(between)
+    beyond = ranks(np.asarray([-math.inf, -5, 0, 1, 5, 9, 1e9]))
+    assert np.all(np.diff(beyond) > 0)
+    assert np.all((beyond > 0) & (beyond < 1))
+    failed = ranks(np.asarray([math.nan]))[0]
+    assert failed == beyond[0] < 1e-12
+
+
+def test_ranks_among_equal_references_say_nothing():
+    ranks = ensemble.Ranks(np.ones(5))
+    assert ranks(np.asarray([0.0, 1, 2, math.nan]))[:3].tolist() == [0.5] * 3
+
+
+def _ensemble(tmp_path, combine, members=(("snip", 3.0), ("zen", 1.0))):
+    fields = {**SCORED, "sweep.ensemble.combine": combine, "sweep.ensemble.members": members}
+    built = trainings.built_with(tiny_macro.get_config(), fields)
+    run = trainings.run_of(*built, tmp_path)
+    ones = {"snip": lambda archs: np.asarray(archs[0][:, 0]), "zen": lambda archs: archs[0][:, 1]}
+    return ensemble.Ensemble(run, ones)
+
+
+@pytest.mark.parametrize(("combine", "function"), [("mean", lambda x: x), ("log", math.log)])
+def test_ranks_are_weighted(tmp_path, combine, function):
+    """Of ops of the first layer, the value 1 or 0: shares are known from how many have them."""
+    combined = _ensemble(tmp_path, combine)
+    values = {"snip": np.asarray([1.0, 0, np.nan]), "zen": np.asarray([0.0, 1, np.nan])}
+    ours = combined.combined(values)
+    references = combined._of_references()
+    high, low = ({k: np.mean(v == x) / 2 for k, v in references.items()} for x in (1, 0))
+    high = {name: 1 - half for name, half in high.items()}
+    expected = (3 * function(high["snip"]) + function(low["zen"])) / 4
+    assert ours[0] == pytest.approx(expected, rel=1e-6)
+    assert ours[0] > ours[1]  # snip weighs more
+    assert np.isnan(ours[2])  # all failed
+    partly = combined.combined({"snip": np.asarray([np.nan]), "zen": np.asarray([1.0])})
+    assert np.isfinite(partly[0])
+    assert partly[0] < ours[0]
+
+
+@pytest.mark.system
+def test_a_sweep_keeps_the_members_values(tmp_path):
+    members = (("accuracy", 1.0), ("naswot", 1.0))
+    built = trainings.built_with(
+        tiny_macro.get_config(), {**SCORED, "sweep.ensemble.members": members}
+    )
+    run = trainings.run_of(*built, tmp_path)
+    supernet.train(run)
+    pipeline.sweep.search(run)
+    text = (tmp_path / "trials.jsonl").read_text()
+    rows = list(map(json.loads, text.splitlines()))
+    assert len(rows) == 16
+    for row in rows:
+        assert row["values"].keys() == {"accuracy", "naswot"}
+        assert row["one_shot_accuracy"] is None
+        assert 0 < row["value"] < 1
+    best = max(rows, key=lambda row: row["value"])
+    for name in best["values"]:  # it is no worse in one than the worst in both
+        assert best["values"][name] > min(row["values"][name] for row in rows)
+    (tmp_path / "trials.jsonl").write_text("".join(text.splitlines(keepends=True)[:5]))
+    pipeline.sweep.search(run)
+    assert (tmp_path / "trials.jsonl").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ((), r"members is empty, but sweep\.score='ensemble'"),
+        (("naswot", 1.0), r"'naswot' is no \(evaluator, weight\)"),
+        ((("nazwot", 1.0),), r"'nazwot' is none of .*nearest: 'naswot'"),
+        ((("ensemble", 1.0),), r"'ensemble' is none of"),
+        ((("naswot", 0),), r"the weight of 'naswot', 0, must be a number above 0"),
+        ((("naswot", "1"),), r"the weight of 'naswot', '1', must be"),
+        ((("naswot", 1.0), ("zen", 1.0), ("naswot", 2.0)), r"has naswot more than once"),
+    ],
+)
+def test_members_that_cannot_be_are_refused(members, message):
+    with pytest.raises(ValueError, match=message):
+        trainings.built_with(tiny_macro.get_config(), {**SCORED, "sweep.ensemble.members": members})
