@@ -237,6 +237,7 @@ def _add_study(c: ConfigDict) -> None:
     # Supernets: (label, (field, value), ...); the first is the reference.
     c.study.variants = (("one-shot model",),)
     c.study.num_seeds = 1  # of each variant, where strategies are compared
+    c.study.half = "all"  # or "first", "second": of a table's architectures that judge signals
     c.study.paper_points = ""  # a CSV file of the paper's points, to be drawn beside ours
     c.study.paper_columns = ()  # its columns with the values of each variant
     c.study.course = 6  # architectures whose divergence is drawn over the training
@@ -245,6 +246,7 @@ def _add_study(c: ConfigDict) -> None:
 _STUDY = {
     "study.parts": items(str),
     "study.num_seeds": at_least(0),
+    "study.half": one_of("all", "first", "second"),
     "study.paper_columns": items(str),
     "study.course": at_least(1),
 }

@@ -11,6 +11,7 @@ from nas_jax.config import recipes
 VARIED = (
     *("seed", "space.", "network.", "supernet.", "sweep.bn", "sweep.num_checkpoints"),
     *("sweep.strategy", "sweep.options", "sweep.num_candidates"),
+    *("sweep.score", "sweep.ensemble.", "sweep.proxy."),  # of the part "signals"
 )
 
 

@@ -133,7 +133,7 @@ class BatchNorm(nn.Module):
         ends = np.cumsum(sizes)[:-1]
         moments = moments or list(map(kernels.moments, parts))
         scale, moments = self._means_and_variances(scale, moments, ends)
-        observed.norm(self, [var for _, var in moments])
+        observed.norm(self, [var for _, var in moments], self.epsilon)
         return [
             self._factor(x, *of_part)
             for x, *of_part in zip(parts, moments, jnp.split(scale, ends), jnp.split(offset, ends))

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 AGREEMENT = "agreement"  # of each pair of images, the ReLUs that are on, or off, in both: [G, n, n]
-DEVIATION = "deviation"  # the sum over batch norms of the log of what they divide by: [G]
+DEVIATION = "deviation"  # the sum over batch norms of the log of a standard deviation: [G]
 KINDS = (AGREEMENT, DEVIATION)
 BLOCKS = "blocks"  # outputs of the blocks, one array each: see `block`
 FEATURES = "features"  # what the network averages over pixels, [G, n, H, W, C], named "last"
@@ -60,11 +60,14 @@ def _agreement(output):
     return on.shape[-1] - count[:, :, None] - count[:, None] + 2 * both
 
 
-def norm(module: nn.Module, variances: Sequence[jax.Array]) -> None:
-    """Write half the log of the mean variance of a batch norm, [G or 1, 1, 1, 1, C_j] each."""
+def norm(module: nn.Module, variances: Sequence[jax.Array], epsilon: float) -> None:
+    """Write half the log of a batch norm's mean variance, of [G or 1, 1, 1, 1, C_j] each.
+
+    Its epsilon is added, as a node that nothing reaches has no variance.
+    """
     if kind_of(module) == DEVIATION:
         variance = jnp.concatenate([v.reshape(v.shape[0], -1) for v in variances], -1)
-        write(module, DEVIATION, jnp.log(jnp.mean(variance, -1)) / 2)
+        write(module, DEVIATION, jnp.log(jnp.mean(variance, -1) + epsilon) / 2)
 
 
 def relu(module: nn.Module, x: jax.Array) -> jax.Array:

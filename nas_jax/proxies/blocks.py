@@ -1,5 +1,7 @@
 """AZ-NAS's proxies, which read outputs of blocks: expressivity, progressivity, trainability.
 
+Images are standard normal noise, as in the published code; no image of the data is read.
+
 Letters: L blocks but the first, r = n H W rows of a block's output, C channels.
 """
 
@@ -38,7 +40,11 @@ def entropies(net: Any, variables: Any, batches: base.Batches, arch: Any) -> jax
 
     The components' shares of the variance are the distribution.
     """
-    return jnp.stack([_entropy(x) for x in outputs(net, variables, batches.images[0], arch)])
+    return jnp.stack([_entropy(x) for x in outputs(net, variables, _noise(batches), arch)])
+
+
+def _noise(batches):
+    return jax.random.normal(batches.key, batches.images.shape[1:])
 
 
 def _entropy(x):
@@ -68,7 +74,7 @@ def largest_singular_values(
     out and what went in estimates the Jacobian; its largest singular value is measured. Where a
     block halves the resolution, four rows become one of four times the channels.
     """
-    see = functools.partial(base.observe, net, images=batches.images[0], arch=arch)
+    see = functools.partial(base.observe, net, images=_noise(batches), arch=arch)
     kinds = [observed.BLOCKS, observed.PERTURBATIONS]
     _, shapes = jax.eval_shape(lambda: see(variables, kinds=kinds))
     zeros = optax.tree.zeros_like(shapes.get(observed.PERTURBATIONS, {}))
@@ -79,7 +85,7 @@ def largest_singular_values(
         return _in_order(seen.get(observed.BLOCKS, {}), net)
 
     found, pull = jax.vjp(blocks, zeros)
-    keys = jax.random.split(batches.key, len(found))
+    keys = jax.random.split(jax.random.fold_in(batches.key, 1), len(found))
     signs = [jax.random.rademacher(key, x.shape, x.dtype) for key, x in zip(keys, found)]
     (pulled,) = pull(signs)
     pulled = [pulled[name] for name in sorted(pulled)]

@@ -16,6 +16,7 @@ ABSENT = {
     "metric": "accuracy",
     "listeners": ["tensorboard"],
     "sweep.latency.table": "",
+    "study.half": "all",
     "sweep.ensemble.members": [],
     "sweep.ensemble.combine": "mean",
     "sweep.ensemble.num_references": 512,

@@ -24,6 +24,7 @@ from nas_jax.studies import (
     op_ablation,
     ranking,
     regret,
+    signals,
 )
 from nas_jax.studies.study import Study, paper_points
 
@@ -33,6 +34,7 @@ PARTS = {
     "ranking": ranking,
     "regret": regret,
     "removal": op_ablation,
+    "signals": signals,
     "strategies": compare_strategies,
     "supernets": compare_supernets,
     "widths": compare_widths,
@@ -60,6 +62,7 @@ def check(config: ConfigDict) -> None:
         )
     if config.metric != "accuracy":
         raise ValueError(f"config.metric={config.metric!r}, but studies compare by 'accuracy'")
+    _check_signals(config)
     _check_latency(config.sweep.latency)
     if config.retrain.archs:
         raise ValueError("config.retrain.archs must be () in a study, whose parts choose")
@@ -74,6 +77,19 @@ def check(config: ConfigDict) -> None:
         naming.check("config.study.parts", part, PARTS)
     file_paths.local(config.study.pool, "config.study.pool")
     paper_points(config.study)
+
+
+def _check_signals(config):
+    if "signals" in config.study.parts and not config.table:
+        raise ValueError("config.table is empty, but the part 'signals' judges by one: name it")
+    if {*config.study.parts} <= {"signals"}:
+        return
+    for label, *fields in config.study.variants:
+        if any(name == "sweep.score" for name, _ in fields):
+            raise ValueError(
+                f"config.study.variants, {label!r} sets config.sweep.score: that is for the part "
+                "'signals' alone; others compare values of one unit"
+            )
 
 
 def _check_latency(latency):

@@ -1,0 +1,132 @@
+"""Signals that rank a table's architectures: one-shot accuracy, proxies, ensembles, sizes."""
+
+import hashlib
+import itertools
+import math
+
+import numpy as np
+
+from nas_jax.costs import params_flops
+from nas_jax.report import analysis, figures, heat_map, markdown, score_bias
+from nas_jax.spaces import tabular
+
+TITLE = "Signals that rank architectures"
+HALVES = ("all", "first", "second")
+BEST = 10
+DISGUISED = 0.1  # of tau given the parameters: below, a signal says little else
+TEXT = """Kendall's tau-b with the published test accuracy, over {n:,} architectures of the table
+({half}), and over those that are best by it; 95 % intervals of a bootstrap over architectures. An
+architecture at which a signal fails is ranked last. "Given parameters" is the partial tau: what a
+signal still ranks among networks of equal size. The last column is the mean test accuracy of the
+ten best by the signal (of the ten best there are: {best:.2f} %)."""
+
+
+def judged(table: tabular.Table, half: str) -> dict[str, float]:
+    """Return the test accuracies, per cent, of a half of a table, by architecture.
+
+    A half is drawn by the SHA-256 of the architectures' strings, so that it never changes: what is
+    chosen on one half is reported on the other.
+
+    Args:
+      table: published accuracies.
+      half: of `HALVES`.
+    """
+    rows = {arch: table.rows[arch].accuracy for arch in sorted(table.rows)}
+    if half == "all":
+        return rows
+    return {arch: truth for arch, truth in rows.items() if _is_second(arch) == (half == "second")}
+
+
+def _is_second(arch):
+    return hashlib.sha256(arch.encode()).digest()[0] % 2 == 1
+
+
+def write(study) -> str:
+    """List how well every variant's values rank a table, and how they rank each other."""
+    half = study.config.study.half
+    truth = judged(tabular.load(study.config.table, study.space), half)
+    archs, accuracies = list(truth), list(truth.values())
+    signals = {
+        label: _filled(study.values(config, archs)) for label, config in study.variants.items()
+    }
+    sizes = params_flops.of(study.space, study.space.from_strs(archs))
+    signals |= {"parameters": sizes.params, "multiply-adds": sizes.flops}
+    taus = {label: _taus(values, accuracies) for label, values in signals.items()}
+    rows = [
+        _row(label, values, taus[label], accuracies, sizes.params)
+        for label, values in signals.items()
+    ]
+    header = ("signal", *score_bias.parts(accuracies), "given parameters", "best ten (%)")
+    out = study.results.out
+    estimates = {label: of_parts["all"] for label, of_parts in taus.items()}
+    figures.intervals(out / "signals.png", estimates, "Kendall's tau-b, all")
+    heat_map.draw(out / "signals_between.png", list(signals), _between(signals))
+    best = np.sort(accuracies)[-BEST:].mean()
+    return "\n\n".join(
+        [
+            "![How well signals rank](signals.png)",
+            TEXT.format(n=len(archs), half=f"half: {half}", best=best),
+            markdown.table(header, rows),
+            _advice(study.reference, signals, taus, accuracies, sizes.params),
+            "![How signals rank each other](signals_between.png)",
+        ]
+    )
+
+
+def _filled(values):
+    """Rank failures last: give them a value below all others."""
+    values = np.asarray([math.nan if value is None else value for value in values], float)
+    least = np.min(values, initial=0, where=np.isfinite(values))
+    return np.where(np.isfinite(values), values, least - 1)
+
+
+def _taus(values, truth):
+    """Estimate tau in each of the parts of `score_bias.parts`, by name."""
+    truth = np.asarray(truth)
+    return {
+        name: analysis.rank_correlations(values[chosen], truth[chosen]).kendall
+        or analysis.Estimate(math.nan, math.nan, math.nan)
+        for name, chosen in score_bias.parts(truth).items()
+    }
+
+
+def partial_tau(x: np.ndarray, y: np.ndarray, given: np.ndarray) -> float:
+    """Compute Kendall's partial tau of x and y, [n], given a third: NaN where it has none."""
+    xy, xz, yz = (analysis.kendall(*pair) for pair in ((x, y), (x, given), (y, given)))
+    rest = (1 - xz**2) * (1 - yz**2)
+    return (xy - xz * yz) / math.sqrt(rest) if rest > 0 else math.nan
+
+
+def _row(label, values, taus, truth, params):
+    given = partial_tau(values, np.asarray(truth), np.asarray(params, float))
+    best = np.asarray(truth)[np.argsort(-np.asarray(values), kind="stable")[:BEST]].mean()
+    alone = "" if label == "parameters" else f"{given:.2f}"
+    return label, *map(markdown.interval, taus.values()), alone, f"{best:.2f}"
+
+
+def _between(signals):
+    """Return tau between all pairs of signals, [n, n]."""
+    taus = np.eye(len(signals))
+    numbered = enumerate(np.asarray(values, float) for values in signals.values())
+    for (i, x), (j, y) in itertools.combinations(numbered, 2):
+        taus[i, j] = taus[j, i] = analysis.kendall(x, y)
+    return taus
+
+
+def _advice(reference, signals, taus, truth, params):
+    """Say which signal ranks best, by how much, and which say little beyond the size."""
+    first = {label: of_parts["all"].value for label, of_parts in taus.items()}
+    best = max(first, key=lambda label: np.nan_to_num(first[label], nan=-2))
+    sentence = f"**{best} ranks best**, with tau {first[best]:.2f}"
+    if best != reference:
+        gain = analysis.kendall_gain(signals[best], signals[reference], truth)
+        sentence += f": {markdown.interval(gain)} more than {reference}, on the same architectures"
+    truth, params = np.asarray(truth), np.asarray(params, float)
+    disguised = [
+        label
+        for label, values in signals.items()
+        if label != "parameters" and abs(partial_tau(values, truth, params)) < DISGUISED
+    ]
+    if disguised:
+        sentence += f". Little more than a count of parameters: {', '.join(disguised)}"
+    return f"{sentence}."
