@@ -27,7 +27,7 @@ def get_config(variant="nasbench201"):
     c.study.half = "second"
     if variant == "nasbench201":
         c.sweep.proxy.space = (("num_stages", 3),)
-    c.sweep.ensemble.combine = "log"
+    c.sweep.ensemble.combine = "geometric"
     ensemble = ("sweep.score", "ensemble")
     c.study.variants = (
         ("one-shot accuracy",),

@@ -22,12 +22,12 @@ FIELD = "config.sweep.ensemble.members"
 
 
 class Ensemble:
-    """Evaluates masks [N, k]: values float [N], 0 at most with "log", in (0, 1) with "mean".
+    """Evaluates masks [N, k]: values float [N] in (0, 1).
 
     The value is the mean, by the members' weights, of a candidate's ranks as shares in (0, 1), 1
-    the best ("mean"), or of the logs of these shares ("log": AZ-NAS, Lee and Ham, CVPR 2024), with
-    which a bad rank weighs more than a good one. A member that fails ranks a candidate last. A
-    candidate at which all fail gets NaN.
+    the best: the arithmetic one ("mean"), or the "geometric" one, with which a bad rank weighs more
+    than a good one, and whose log is the sum of logs of AZ-NAS (Lee and Ham, CVPR 2024). A member
+    that fails ranks a candidate last. A candidate at which all fail gets NaN.
 
     Args:
       run: the run.
@@ -36,7 +36,7 @@ class Ensemble:
 
     def __init__(self, run: Run, members: Mapping[str, Evaluator]):
         settings = run.config.sweep.ensemble
-        self.members, self._is_log = dict(members), settings.combine == "log"
+        self.members, self._geometric = dict(members), settings.combine == "geometric"
         self._weights = dict(settings.members)
         self._archs = _references(run, settings.num_references)
         self._size = run.config.sweep.candidates_per_batch
@@ -51,12 +51,11 @@ class Ensemble:
         if self._ranks is None:
             self._ranks = {name: Ranks(each) for name, each in self._of_references().items()}
         shares = {name: self._ranks[name](values[name]) for name in self.members}
-        terms = [
-            self._weights[name] * (np.log(share) if self._is_log else share)
-            for name, share in shares.items()
-        ]
+        weights = [self._weights[name] for name in shares]
+        ranks = np.asarray([*shares.values()])
+        mean = np.average(np.log(ranks) if self._geometric else ranks, 0, weights)
         failed = np.all([~np.isfinite(values[name]) for name in self.members], 0)
-        return np.where(failed, np.nan, np.sum(terms, 0) / sum(self._weights.values()))
+        return np.where(failed, np.nan, np.exp(mean) if self._geometric else mean)
 
     def __call__(self, archs: Any) -> np.ndarray:
         """Evaluate masks [N, k]."""

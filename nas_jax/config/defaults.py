@@ -187,7 +187,7 @@ def _add_evaluation(c: ConfigDict) -> None:
     # "ensemble": the ranks of several evaluators, combined, with weights that are fixed here.
     c.sweep.ensemble = ConfigDict()
     c.sweep.ensemble.members = ()  # evaluators and weights: (("accuracy", 1.0), ("naswot", 1.0))
-    # The mean of the ranks, or of their logs, with which a bad rank weighs more than a good one.
+    # The mean of the ranks, or their "geometric" mean: a bad rank then weighs more than a good one.
     c.sweep.ensemble.combine = "mean"
     c.sweep.ensemble.num_references = 512  # random architectures, among which ranks are taken
     # Statistics of batch norm. "batch": those of the evaluated batch, as in training. The others
@@ -212,7 +212,7 @@ _EVALUATION = {
     ),
     "sweep.kl.num_images": at_least(1),
     "sweep.kl.num_references": at_least(1),
-    "sweep.ensemble.combine": one_of("mean", "log"),
+    "sweep.ensemble.combine": one_of("mean", "geometric"),
     "sweep.ensemble.num_references": at_least(2),
     "sweep.proxy.num_images": at_least(2),
     "sweep.proxy.image_size": at_least(0),

@@ -71,7 +71,7 @@ RANKING_METRICS = {  # by sweep.score
     "table": RankingMetric("accuracy in the table", "%", 100, False),
     "trained": RankingMetric("accuracy after a short training", "%", 100, True),
     **{name: RankingMetric(title, "", 1, False) for name, title in _TRAINING_FREE.items()},
-    "ensemble": RankingMetric("rank by an ensemble", "", 1, False),
+    "ensemble": RankingMetric("combined rank", "", 1, False),
 }
 
 
@@ -132,6 +132,7 @@ class RunResults:
       searched_table: whether the scores are a table's own, which has nothing to judge then.
       ranked: the scored architectures, one line each, the best first (see `ranked`).
       best: those of them that share the highest value, first those that were trained alone.
+      members: of an ensemble: {evaluator: {architecture: its value, None for a failure}}.
       widths: the rows of widths.json.
       alone: {protocol: {(filters, architecture): network}} of all that was trained alone, "short"
         and "final", but by `retrain.archs`.
@@ -159,6 +160,7 @@ class RunResults:
         self.selected = next((row for row in self.trials if row.get("selected")), None)
         self.scored = [row for row in self.trials if row["value"] is not None]
         self.ranked = ranked(self.trials)
+        self.members = _members(self.ranked)
         self._one_shot = {
             row["arch"]: self.ranking_metric.factor * row["value"] for row in self.ranked
         }
@@ -238,6 +240,11 @@ class RunResults:
 
     def _selection(self, protocol):
         return self._json(f"retrain/{protocol}/selection.json", schemas.SELECTION)
+
+
+def _members(trials):
+    names = dict.fromkeys(name for row in trials for name in row.get("values", {}))
+    return {n: {row["arch"]: row["values"].get(n) for row in trials} for n in names}
 
 
 def read_result(path: Path) -> dict:

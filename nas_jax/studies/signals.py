@@ -1,13 +1,13 @@
 """Signals that rank a table's architectures: one-shot accuracy, proxies, ensembles, sizes."""
 
 import hashlib
-import itertools
 import math
 
 import numpy as np
 
 from nas_jax.costs import params_flops
 from nas_jax.report import analysis, figures, heat_map, markdown, score_bias
+from nas_jax.report.sections import members
 from nas_jax.spaces import tabular
 
 TITLE = "Signals that rank architectures"
@@ -47,10 +47,12 @@ def write(study) -> str:
     truth = judged(tabular.load(study.config.table, study.space), half)
     archs, accuracies = list(truth), list(truth.values())
     signals = {
-        label: _filled(study.values(config, archs)) for label, config in study.variants.items()
+        label: members.filled(study.values(config, archs))
+        for label, config in study.variants.items()
     }
     sizes = params_flops.of(study.space, study.space.from_strs(archs))
-    signals |= {"parameters": sizes.params, "multiply-adds": sizes.flops}
+    costs = {"parameters": sizes.params, "multiply-adds": sizes.flops}
+    signals |= {label: np.asarray(values, float) for label, values in costs.items()}
     taus = {label: _taus(values, accuracies) for label, values in signals.items()}
     rows = [
         _row(label, values, taus[label], accuracies, sizes.params)
@@ -60,7 +62,7 @@ def write(study) -> str:
     out = study.results.out
     estimates = {label: of_parts["all"] for label, of_parts in taus.items()}
     figures.intervals(out / "signals.png", estimates, "Kendall's tau-b, all")
-    heat_map.draw(out / "signals_between.png", list(signals), _between(signals))
+    heat_map.draw(out / "signals_between.png", list(signals), members.between(signals))
     best = np.sort(accuracies)[-BEST:].mean()
     return "\n\n".join(
         [
@@ -71,13 +73,6 @@ def write(study) -> str:
             "![How signals rank each other](signals_between.png)",
         ]
     )
-
-
-def _filled(values):
-    """Rank failures last: give them a value below all others."""
-    values = np.asarray([math.nan if value is None else value for value in values], float)
-    least = np.min(values, initial=0, where=np.isfinite(values))
-    return np.where(np.isfinite(values), values, least - 1)
 
 
 def _taus(values, truth):
@@ -102,15 +97,6 @@ def _row(label, values, taus, truth, params):
     best = np.asarray(truth)[np.argsort(-np.asarray(values), kind="stable")[:BEST]].mean()
     alone = "" if label == "parameters" else f"{given:.2f}"
     return label, *map(markdown.interval, taus.values()), alone, f"{best:.2f}"
-
-
-def _between(signals):
-    """Return tau between all pairs of signals, [n, n]."""
-    taus = np.eye(len(signals))
-    numbered = enumerate(np.asarray(values, float) for values in signals.values())
-    for (i, x), (j, y) in itertools.combinations(numbered, 2):
-        taus[i, j] = taus[j, i] = analysis.kendall(x, y)
-    return taus
 
 
 def _advice(reference, signals, taus, truth, params):

@@ -9,6 +9,7 @@ import pytest
 from nas_jax import spaces, studies
 from nas_jax.costs import params_flops
 from nas_jax.report import markdown
+from nas_jax.report.sections import members
 from nas_jax.spaces import tabular
 from nas_jax.studies import signals
 from tests import trainings
@@ -49,7 +50,7 @@ def test_partial_tau_by_hand():
 
 
 def test_failures_are_last():
-    assert signals._filled([2.0, None, -3.0]).tolist() == [2, -4, -3]
+    assert members.filled([2.0, None, -3.0]).tolist() == [2, -4, -3]
 
 
 @pytest.mark.system
