@@ -17,7 +17,8 @@ FILES = sorted(
 )
 STUDIES = [file for file in FILES if file.startswith("configs/studies/")]
 SMALL = ["cifar", "nasbench201", "nasbench_macro"]
-OWN = {"regret": ("nasbench201", "nasbench_macro"), "strategies": ("digits", "small")}  # variants
+BENCHMARKS = ("nasbench201", "nasbench_macro")
+OWN = {"regret": BENCHMARKS, "signals": BENCHMARKS, "strategies": ("digits", "small")}  # variants
 OWN["widths"] = OWN["hypernetwork"] = OWN["strategies"]
 VARIANTS = [*FILES, *(f"configs/{name}.py:small" for name in SMALL)]
 VARIANTS += [f"{file}:{v}" for file in STUDIES for v in OWN.get(Path(file).stem, ("small",))]

@@ -19,6 +19,8 @@ from tests import launching
 from tests.configs import tiny_study
 from tests.exports import finished
 
+pytestmark = pytest.mark.system
+
 TEXTS = sorted((finished.CELL, finished.OTHER_CELL), key=arch_id)
 THERE = ", ".join(f"{arch_id(text)} ({text})" for text in TEXTS)
 

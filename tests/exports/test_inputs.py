@@ -13,6 +13,8 @@ from nas_jax.exports import inputs
 from nas_jax.storage import json_files
 from tests.exports import finished
 
+pytestmark = pytest.mark.system
+
 # Of 20 images in each split.
 TRAININGS = ("supernet", "retrain__short", "retrain__final")
 FEW = {

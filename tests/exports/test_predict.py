@@ -20,6 +20,8 @@ from nas_jax.storage import json_files
 from tests import launching
 from tests.exports import finished
 
+pytestmark = pytest.mark.system
+
 
 def test_predictions_are_those_of_the_network(run, exported):
     """Of 130 images, which fill two batches and a bit; in the order given."""

@@ -9,6 +9,8 @@ from nas_jax.exports import forms, verification
 from nas_jax.exports.workdirs import Workdir
 from tests.exports import finished
 
+pytestmark = pytest.mark.system
+
 NUM_IMAGES = 500  # of which 0.2 % is one image, and 1 % are five
 
 

@@ -22,7 +22,7 @@ from tests.browsing import packed
 from tests.report import test_page
 from tests.report.test_page import ARCHS, SECTIONS, SPACE, _lines, _write, make_run
 
-pytestmark = pytest.mark.usefixtures("few_resamples")
+pytestmark = [pytest.mark.system, pytest.mark.usefixtures("few_resamples")]
 for module in webpage.NEEDED:
     pytest.importorskip(module)
 
