@@ -82,7 +82,7 @@ def _measured(run) -> dict[str, Trial]:
         weights = [Weights(run.supernet_steps, _any_params(run), {})]
     if score == "accuracy":
         trials["sweep"] = _pass(run)
-    elif score not in _UNTIMED:
+    elif score not in _UNTIMED:  # which are no members of an ensemble
         trials["sweep"] = _round(run, evaluators.of_weights(run, run.workdir, weights))
     return trials
 
@@ -210,7 +210,9 @@ def _time(run, part, trials, parts, programs) -> _Line:
 
 
 def _time_of_sweep(sweep, trial, programs):
-    times = math.ceil(sweep.num_candidates / sweep.candidates_per_batch) * sweep.num_checkpoints
+    times = math.ceil(sweep.num_candidates / sweep.candidates_per_batch)
+    if sweep.score in evaluator_names.EVALUATORS and evaluator_names.needs_supernet(sweep):
+        times *= sweep.num_checkpoints
     if sweep.score != "accuracy":
         how = f"a round of {sweep.candidates_per_batch} candidates took {_short(trial.seconds)}"
         return _Line(times * trial.seconds, trial.compilation, how)

@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from nas_jax.run import Run
@@ -38,8 +40,8 @@ class Ensemble:
         settings = run.config.sweep.ensemble
         self.members, self._geometric = dict(members), settings.combine == "geometric"
         self._weights = dict(settings.members)
-        self._archs = _references(run, settings.num_references)
-        self._size = run.config.sweep.candidates_per_batch
+        self._count, size = settings.num_references, run.config.sweep.candidates_per_batch
+        self._rounds = list(_references(run, self._count, size))
         self._ranks = None
 
     def values(self, archs: Any) -> dict[str, np.ndarray]:
@@ -63,24 +65,29 @@ class Ensemble:
 
     def _of_references(self):
         """Evaluate the references, in rounds as large as those of the sweep."""
-        rounds = [self.values(archs) for archs in self._archs]
-        return {name: np.concatenate([values[name] for values in rounds]) for name in self.members}
+        rounds = [self.values(archs) for archs in self._rounds]
+        joined = {name: np.concatenate([each[name] for each in rounds]) for name in self.members}
+        return {name: values[: self._count] for name, values in joined.items()}
 
 
-def _references(run, count):
-    """Draw at least `count` random architectures, in rounds of candidates."""
-    size = run.config.sweep.candidates_per_batch
-    key = rng.named(rng.key(run.config.sweep.seed), "references")
-    keys = (rng.stream(key, "round", number) for number in range(math.ceil(count / size)))
-    return [run.space.sample(key, (size,)) for key in keys]
+def _references(run, count, size):
+    """Yield rounds of `size` of `count` random architectures; the last is filled up with more.
+
+    Each has a key of its own, so that they do not depend on the size of a round.
+    """
+    keys = rng.each(rng.named(rng.key(run.config.sweep.seed), "ranked among"), jnp.arange(count))
+    archs = jax.device_get(jax.vmap(run.space.sample)(keys))
+    for first in range(0, count, size):
+        numbers = np.minimum(np.arange(first, first + size), count - 1)
+        yield jax.tree.map(lambda masks, numbers=numbers: masks[numbers], archs)
 
 
 class Ranks:
     """Estimates ranks among references, as shares in (0, 1): maps values [N] to shares [N].
 
     Between references the log-odds of the share are linear in the value. Beyond them they go on
-    with the slope of the outer tenth. So of two candidates that are better than all references,
-    the one with the higher value has the higher rank.
+    with the slope of the outer tenth, up to 30. So of two candidates that are better than all
+    references, the one with the higher value has the higher rank.
 
     Args:
       values: of the references, float [R]; those that are not finite are left out.

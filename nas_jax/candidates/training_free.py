@@ -17,6 +17,7 @@ from nas_jax.proxies import PROXIES, Batches
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
 from nas_jax.spaces import Space
+from nas_jax.training import evaluator_names
 
 
 class TrainingFree:
@@ -31,8 +32,8 @@ class TrainingFree:
       name: of `PROXIES`.
       devices: None for all devices.
 
-    Raises: ValueError if the space has no such networks, or if they do not take images of that size
-      or do not show what the proxy reads.
+    Raises: ValueError as `check`; and, when it is called, if the networks do not show what the
+      proxy reads.
     """
 
     def __init__(self, run: Run, name: str, devices: Sequence[jax.Device] | None = None):
@@ -41,15 +42,9 @@ class TrainingFree:
             PROXIES[name],
             devices and tuple(devices),
         )
-        if kernels.fuses():
-            raise ValueError(
-                f"config.sweep.score={name!r} sees nothing inside fused kernels; unset "
-                "$NAS_JAX_FUSED_KERNELS"
-            )
-        space = space_of(run)
+        check(run)  # of a study's variant nobody has
         images, labels = _batches(run, self._proxy.num_batches)
-        space.check_image_size(images.shape[2:4])
-        self._net = _network(run, space)
+        self._net = _network(run, space_of(run))
         key = rng.named(rng.key(run.config.sweep.seed), "proxy")
         self._draws = [
             distributed.replicate(self._draw(jax.random.fold_in(key, i), images, labels), devices)
@@ -75,6 +70,38 @@ class TrainingFree:
 
     def _whole(self, measured):
         return distributed.whole(measured, self._devices).astype(np.float64)
+
+
+def check(run: Run) -> None:
+    """Check the networks and images that a proxy of the config measures, if it names one.
+
+    Raises: ValueError if the space has no such networks, if they do not take images of that size,
+      if there are too few images, or if kernels are fused.
+    """
+    names = [name for name in evaluator_names.evaluators_of(run.config.sweep) if name in PROXIES]
+    if not names:
+        return
+    settings, field = run.config.sweep.proxy, "config.sweep.proxy"
+    if kernels.fuses():
+        raise ValueError(
+            f"{names[0]!r} sees nothing in fused kernels; unset $NAS_JAX_FUSED_KERNELS"
+        )
+    height, width, _ = run.data.image_shape
+    size = settings.image_size
+    if size and (height % size or width % size):
+        raise ValueError(
+            f"{field}.image_size={size} does not divide images of {height}x{width} pixels; choose "
+            "a divisor, or 0 for the images as they are"
+        )
+    space_of(run).check_image_size((size, size) if size else (height, width))
+    most = run.data.num_images("train")
+    for name in names:
+        if settings.num_images * PROXIES[name].num_batches > most:
+            raise ValueError(
+                f"{field}.num_images={settings.num_images}: {name!r} reads "
+                f"{PROXIES[name].num_batches} batches of so many, but the training split "
+                f"(data.train) has {most} images"
+            )
 
 
 def space_of(run: Run) -> Space:
@@ -120,11 +147,6 @@ def _batches(run, count):
 def _smaller(images, size):
     """Average images [n, H, W, C] to [n, size, size, C]."""
     n, height, width, channels = images.shape
-    if height % size or width % size:
-        raise ValueError(
-            f"config.sweep.proxy.image_size={size} does not divide images of {height}x{width} "
-            "pixels; choose a divisor, or 0 for the images as they are"
-        )
     shape = n, size, height // size, size, width // size, channels
     return images.reshape(shape).mean((2, 4))
 

@@ -8,6 +8,7 @@ from nas_jax import plugins
 from nas_jax.config import defaults
 
 _FIELD = "config.sweep.ensemble.members"
+_ALONE = ("ensemble", "kl", "table", "trained")  # evaluators that are no members
 
 
 def check(sweep: ConfigDict) -> None:
@@ -32,6 +33,6 @@ def _check_member(member):
     if not isinstance(member, tuple | list) or len(member) != 2:
         raise ValueError(f"{_FIELD}: {member!r} is no (evaluator, weight)")
     name, weight = member
-    plugins.check(_FIELD, name, [each for each in rule.names if each != "ensemble"], rule.kind)
+    plugins.check(_FIELD, name, [each for each in rule.names if each not in _ALONE], rule.kind)
     if not isinstance(weight, int | float) or not 0 < weight < math.inf:
         raise ValueError(f"{_FIELD}: the weight of {name!r}, {weight!r}, must be a number above 0")

@@ -40,7 +40,7 @@ def write(module: nn.Module, kind: str, value: jax.Array) -> None:
 
 
 def total(seen: Any) -> jax.Array:
-    """Add up what the modules of a network wrote, a tree of float32 [G or 1, ...]."""
+    """Add up what the modules of a network wrote, a tree of float32 [G or 1, ...]; 0 if nothing."""
     return sum(jax.tree.leaves(seen), jnp.float32(0))
 
 

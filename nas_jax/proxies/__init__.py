@@ -26,7 +26,7 @@ _of_blocks = {"blocks": True, "gradients": False}
 PROXIES: dict[str, Proxy] = {
     "grad_norm": Proxy(gradients.gradient_norm, base.as_measured),
     "snip": Proxy(gradients.snip, base.as_measured),
-    "synflow": Proxy(gradients.synflow, base.as_measured, bn="off"),
+    "synflow": Proxy(gradients.synflow, gradients.held, bn="off"),
     "jacob_cov": Proxy(gradients.image_gradients, gradients.spread),
     "naswot": Proxy(activations.agreement, activations.log_determinant, gradients=False),
     "zen": Proxy(activations.Zen(), base.as_measured, weights="normal", gradients=False),

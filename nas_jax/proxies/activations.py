@@ -15,6 +15,11 @@ def agreement(net: Any, variables: Any, batches: base.Batches, arch: Any) -> jax
     """Count for each pair of images the ReLUs that are on in both, or in none: [n, n]."""
     kinds = [observed.AGREEMENT]
     _, seen = base.observe(net, variables, batches.images[0], arch, kinds)
+    if not jax.tree.leaves(seen):
+        raise ValueError(
+            f"the networks of {type(net).__name__} show no ReLU, which 'naswot' counts: have their "
+            "layers call nas_jax.nn.observed.relu"
+        )
     return observed.total(seen)[0]
 
 
@@ -48,4 +53,9 @@ class Zen:
     def _features(self, net, variables, images, arch):
         kinds = [observed.DEVIATION, observed.FEATURES]
         _, seen = base.observe(net, variables, images, arch, kinds)
+        if observed.FEATURES not in seen:
+            raise ValueError(
+                f"the networks of {type(net).__name__} do not end with Network.logits, which shows "
+                "the features that 'zen' compares"
+            )
         return seen.pop(observed.FEATURES)["last"][0], seen

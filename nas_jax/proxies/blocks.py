@@ -93,6 +93,14 @@ def largest_singular_values(
 
 
 def _spectral_norm(before, after):
+    """Estimate the norm; inf for the identity, which hands the signs back: it trains nothing."""
+    if before.size == after.size:
+        same = jnp.all(before.reshape(after.shape) == after)
+        return jnp.where(same, jnp.inf, _of_rows(before, after))
+    return _of_rows(before, after)
+
+
+def _of_rows(before, after):
     before = _rows(before, before.shape[-3] // after.shape[-3])
     after = _rows(after, 1)
     return jnp.linalg.svd(before.T @ after / len(after), compute_uv=False)[0]
@@ -106,6 +114,9 @@ def _rows(x, factor):
 
 
 def trainability(measured: Any) -> np.ndarray:
-    """Take the mean of 2 - s - 1 / s over the blocks' norms s, [N, L]; best where all are 1."""
+    """Take the mean of 2 - s - 1 / s over the blocks' norms s, [N, L]; best where all are 1.
+
+    As in the published code it is -inf where a block hands on what it gets.
+    """
     norms = np.asarray(measured, np.float64)
     return np.mean(2 - norms - 1 / (norms + 1e-6), 1)

@@ -1,5 +1,6 @@
 """Proxies that read gradients, by the weights (norm, SNIP, SynFlow, ZiCo) or by the images."""
 
+import math
 from typing import Any
 
 import jax
@@ -22,23 +23,39 @@ def snip(net: Any, variables: Any, batches: base.Batches, arch: Any) -> jax.Arra
     return sum(jnp.sum(jnp.abs(w * g)) for w, g in pairs)
 
 
-_INPUT = 2.0**-64  # in place of SynFlow's ones: the sum of logits is linear in the images
+# In place of SynFlow's ones, and of 1 as the gradient of the summed logits. The flow is linear in
+# both. They are small so that float32 holds more layers.
+_INPUT, _OUTPUT = 2.0**-64, 2.0**-48
 
 
 def synflow(net: Any, variables: Any, batches: base.Batches, arch: Any) -> jax.Array:
     """Add up |weight| * gradient of the sum of logits by it, on an image of ones.
 
-    There is no batch norm. All parameters are made positive first. The log is measured: sums grow
-    with every layer, so that float32 holds them to about 60 layers only with small images.
+    There is no batch norm. All parameters are made positive first. The log is measured, as sums
+    grow with every layer; float32 holds those whose log is up to about 120.
     """
     params = jax.tree.map(jnp.abs, variables["params"])
     image = jnp.full((1, *batches.images.shape[2:]), _INPUT)
 
     def flow(params):
-        return jnp.sum(base.logits(net, {"params": params}, image, arch))
+        return _OUTPUT * jnp.sum(base.logits(net, {"params": params}, image, arch))
 
     pairs = zip(base.kernels(params), base.kernels(jax.grad(flow)(params)))
-    return jnp.log(sum(jnp.sum(w * g) for w, g in pairs)) - jnp.log(_INPUT)
+    return jnp.log(sum(jnp.sum(w * g) for w, g in pairs))
+
+
+def held(logs: Any) -> np.ndarray:
+    """Return the logs of the flow, [N], without the two scales: -inf where nothing flows.
+
+    Raises: ValueError if one is beyond what float32 holds.
+    """
+    logs = np.asarray(logs, np.float64)
+    if np.any(np.isnan(logs) | (logs == np.inf)):
+        raise ValueError(
+            "config.sweep.score: the flow of 'synflow' through so many layers is beyond float32; "
+            "measure smaller ones: config.sweep.proxy.space=(('num_cells', 1),), or fewer filters"
+        )
+    return logs - math.log(_INPUT) - math.log(_OUTPUT)
 
 
 def zico(net: Any, variables: Any, batches: base.Batches, arch: Any) -> jax.Array:

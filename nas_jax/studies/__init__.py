@@ -82,14 +82,18 @@ def check(config: ConfigDict) -> None:
 def _check_signals(config):
     if "signals" in config.study.parts and not config.table:
         raise ValueError("config.table is empty, but the part 'signals' judges by one: name it")
-    if {*config.study.parts} <= {"signals"}:
-        return
     for label, *fields in config.study.variants:
-        if any(name == "sweep.score" for name, _ in fields):
-            raise ValueError(
-                f"config.study.variants, {label!r} sets config.sweep.score: that is for the part "
-                "'signals' alone; others compare values of one unit"
-            )
+        for name, score in fields:
+            if name == "sweep.score" and {*config.study.parts} != {"signals"}:
+                raise ValueError(
+                    f"config.study.variants, {label!r} sets config.sweep.score: that is for the "
+                    "part 'signals' alone; others compare values of one unit"
+                )
+            if name == "sweep.score" and score in ("table", "trained"):
+                raise ValueError(
+                    f"config.study.variants, {label!r}: config.sweep.score={score!r} is no signal "
+                    "but what signals stand for"
+                )
 
 
 def _check_latency(latency):

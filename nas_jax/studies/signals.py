@@ -14,6 +14,7 @@ TITLE = "Signals that rank architectures"
 HALVES = ("all", "first", "second")
 BEST = 10
 DISGUISED = 0.1  # of tau given the parameters: below, a signal says little else
+ALIKE = 0.5  # of tau with the parameters
 TEXT = """Kendall's tau-b with the published test accuracy, over {n:,} architectures of the table
 ({half}), and over those that are best by it; 95 % intervals of a bootstrap over architectures. An
 architecture at which a signal fails is ranked last. "Given parameters" is the partial tau: what a
@@ -99,6 +100,12 @@ def _row(label, values, taus, truth, params):
     return label, *map(markdown.interval, taus.values()), alone, f"{best:.2f}"
 
 
+def _is_disguised(values, truth, params):
+    """Say whether a signal counts parameters: it goes with them, and without them ranks little."""
+    rest = abs(partial_tau(values, truth, params))
+    return rest < DISGUISED and abs(analysis.kendall(values, params)) > ALIKE
+
+
 def _advice(reference, signals, taus, truth, params):
     """Say which signal ranks best, by how much, and which say little beyond the size."""
     first = {label: of_parts["all"].value for label, of_parts in taus.items()}
@@ -106,12 +113,13 @@ def _advice(reference, signals, taus, truth, params):
     sentence = f"**{best} ranks best**, with tau {first[best]:.2f}"
     if best != reference:
         gain = analysis.kendall_gain(signals[best], signals[reference], truth)
-        sentence += f": {markdown.interval(gain)} more than {reference}, on the same architectures"
+        more = "" if gain is None else f": {markdown.interval(gain)} more than {reference}"
+        sentence += more and f"{more}, on the same architectures"
     truth, params = np.asarray(truth), np.asarray(params, float)
     disguised = [
         label
         for label, values in signals.items()
-        if label != "parameters" and abs(partial_tau(values, truth, params)) < DISGUISED
+        if label != "parameters" and _is_disguised(values, truth, params)
     ]
     if disguised:
         sentence += f". Little more than a count of parameters: {', '.join(disguised)}"

@@ -129,7 +129,8 @@ class Store:
 
         Returns: N rows; their values are None if the training of the supernet diverged.
         """
-        if _status(self.supernet(config)) == "diverged":
+        needs_supernet = evaluator_names.needs_supernet(config.sweep)
+        if needs_supernet and _status(self.supernet(config)) == "diverged":
             return [{"arch": text, "value": None, "status": "failed"} for text in archs]
         path = self.evaluations_file(config, step)
         run = self.run(config, self.supernet(config))

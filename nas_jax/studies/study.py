@@ -135,9 +135,9 @@ class Study:
         return {n: groups[first, n] for n in results_lib.SAMPLES if (first, n) in groups}
 
     def values(self, config: ConfigDict, archs: Sequence[str], step: int | None = None) -> list:
-        """Evaluate architectures: [N] in the unit of `RANKING_METRICS`, None for a failure."""
+        """Evaluate architectures: [N] in the unit of `ranking_metric`, None for a failure."""
         self.store.train_supernets(self.variants)
-        factor = results_lib.RANKING_METRICS[config.sweep.score].factor
+        factor = results_lib.ranking_metric(config.sweep.score).factor
         rows = self.store.evaluate(config, archs, step)
         return [None if row["value"] is None else factor * row["value"] for row in rows]
 

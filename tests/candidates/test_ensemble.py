@@ -65,6 +65,19 @@ def test_ranks_are_weighted(tmp_path, combine, function):
     assert partly[0] < ours[0]
 
 
+@pytest.mark.parametrize("size", [8, 24])
+def test_references_do_not_depend_on_the_size_of_a_round(tmp_path, size):
+    built = trainings.built_with(
+        tiny_macro.get_config(), {**SCORED, "sweep.ensemble.members": (("snip", 1.0),)}
+    )
+    rounds = list(ensemble._references(trainings.run_of(*built, tmp_path), 20, size))
+    assert {len(layers[0]) for layers in rounds} == {size}
+    masks = np.concatenate([layers[1] for layers in rounds])
+    (whole,) = ensemble._references(trainings.run_of(*built, tmp_path), 20, 20)
+    np.testing.assert_array_equal(masks[:20], whole[1])
+    assert np.all(masks[20:] == masks[19])
+
+
 @pytest.mark.system
 def test_a_sweep_keeps_the_members_values(tmp_path):
     members = (("accuracy", 1.0), ("naswot", 1.0))
@@ -96,6 +109,7 @@ def test_a_sweep_keeps_the_members_values(tmp_path):
         (("naswot", 1.0), r"'naswot' is no \(evaluator, weight\)"),
         ((("nazwot", 1.0),), r"'nazwot' is none of .*nearest: 'naswot'"),
         ((("ensemble", 1.0),), r"'ensemble' is none of"),
+        ((("table", 1.0),), r"'table' is none of accuracy, grad_norm"),
         ((("naswot", 0),), r"the weight of 'naswot', 0, must be a number above 0"),
         ((("naswot", "1"),), r"the weight of 'naswot', '1', must be"),
         ((("naswot", 1.0), ("zen", 1.0), ("naswot", 2.0)), r"has naswot more than once"),

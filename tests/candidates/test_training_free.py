@@ -6,6 +6,7 @@ import pytest
 
 from nas_jax import pipeline
 from nas_jax.candidates import training_free
+from nas_jax.nn import observed
 from nas_jax.proxies import PROXIES
 from nas_jax.runtime import rng
 from nas_jax.storage import json_files
@@ -83,13 +84,13 @@ def test_a_sweep_needs_no_supernet_and_is_resumed(tmp_path):
         ({"space": (("haed", 3),)}, r"'haed' is no option of .*nearest: head"),
         ({"space": ("head", 3)}, r"'head' is no \(option, value\)"),
         ({"space": (("head", 0),)}, r"space\.head=0 must be"),
+        ({"num_images": 513}, r"'naswot' reads 1 batches of so many, .* has 512 images"),
     ],
 )
 def test_networks_that_cannot_be_are_refused(tmp_path, fields, message):
     fields = {f"sweep.proxy.{name}": value for name, value in fields.items()}
-    run = _run(tmp_path, {"sweep.score": "naswot", "sweep.proxy.num_images": 4, **fields})
     with pytest.raises(ValueError, match=message):
-        training_free.TrainingFree(run, "naswot")
+        _run(tmp_path, {"sweep.score": "naswot", **fields})
 
 
 def test_fused_kernels_are_refused(tmp_path, monkeypatch):
@@ -97,6 +98,15 @@ def test_fused_kernels_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("NAS_JAX_FUSED_KERNELS", "1")
     with pytest.raises(ValueError, match="unset"):
         training_free.TrainingFree(run, "zen")
+
+
+def test_what_networks_do_not_show_is_refused(tmp_path, monkeypatch):
+    """As of a space whose layers apply ReLUs of their own."""
+    run = _run(tmp_path, {"sweep.score": "naswot", "sweep.proxy.num_images": 4})
+    monkeypatch.setattr(observed, "relus", lambda module, outputs: None)
+    monkeypatch.setattr(observed, "parted", lambda module, kind, whole, option: option())
+    with pytest.raises(ValueError, match=r"MacroNetwork show no ReLU.*observed\.relu"):
+        training_free.TrainingFree(run, "naswot")(run.space.from_strs(EVERY))
 
 
 def test_unit_variance_leaves_scales_as_they_are():
