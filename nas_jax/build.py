@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from nas_jax import given, listeners, spaces, strategies
-from nas_jax.candidates import training_free
+from nas_jax.candidates import evaluators
 from nas_jax.config import defaults, recipes, validation, variants
 from nas_jax.costs import latency_table, params_flops
 from nas_jax.costs.constraints import Constraints
@@ -258,7 +258,7 @@ def _check_recipes(config):
 def _check_stages(run):
     """Check what a later stage would refuse after hours of an earlier one."""
     supernet.check(run)
-    training_free.check(run)
+    evaluators.check(run)
     populations.check(run)
     run.constraints.check_counted()
     for name, train, split in _trainings(run.config):

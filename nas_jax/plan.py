@@ -163,7 +163,8 @@ def _evaluation(run, name):
     if name in PROXIES:
         return _training_free(run, PROXIES[name])
     images = {"kl": sweep.kl.num_images, "table": 0}.get(name, sweep.num_images)
-    times = sweep.num_checkpoints if takes_weights(name) else 1
+    count = sweep.num_checkpoints * (1 + len(sweep.supernets))
+    times = count if takes_weights(name) else 1
     seen = images * times
     if name == "trained":
         train = run.config.retrain.short.train
@@ -182,7 +183,7 @@ def _training_free(run, proxy):
     archs = run.space.sample(rng.key(0), (_SAMPLED,))
     filters, space = training_free.filters_of(run), training_free.space_of(run)
     one = float(params_flops.of(space, archs, filters=filters, **options).flops.mean())
-    images = proxy.num_batches * settings.num_images
+    images = settings.num_images
     passes = settings.num_draws * (TRAINING if proxy.gradients else 1)
     return images, images * passes * one
 

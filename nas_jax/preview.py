@@ -212,7 +212,7 @@ def _time(run, part, trials, parts, programs) -> _Line:
 def _time_of_sweep(sweep, trial, programs):
     times = math.ceil(sweep.num_candidates / sweep.candidates_per_batch)
     if sweep.score in evaluator_names.EVALUATORS and evaluator_names.needs_supernet(sweep):
-        times *= sweep.num_checkpoints
+        times *= sweep.num_checkpoints * (1 + len(sweep.supernets))
     if sweep.score != "accuracy":
         how = f"a round of {sweep.candidates_per_batch} candidates took {_short(trial.seconds)}"
         return _Line(times * trial.seconds, trial.compilation, how)

@@ -4,7 +4,7 @@ An evaluator is called with masks [N, k], where N is a multiple of the number of
 values float [N], the higher the better, NaN for a failure.
 
 accuracy  one-shot accuracy, or another `config.metric`, with weights from the supernet's
-          checkpoints
+          checkpoints, and from those of `sweep.supernets`
 kl        minus the KL divergence between its predictions and those of nearly all paths, with the
           same weights
 table     the accuracy that a table lists
@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nas_jax import plugins
+from nas_jax.candidates import training_free
 from nas_jax.candidates.ensemble import Ensemble
 from nas_jax.candidates.short_training import ShortTraining
 from nas_jax.candidates.training_free import TrainingFree
@@ -40,11 +41,13 @@ from nas_jax.run import Run
 from nas_jax.runtime import rng
 from nas_jax.spaces import Space
 from nas_jax.spaces.tabular import Table
+from nas_jax.storage import file_paths
 from nas_jax.storage.checkpoints import Weights
 from nas_jax.training import evaluator_names, restoration, supernet
 from nas_jax.training.hyperparameters import Schedule, multiplied
 
 FIELD = "config.sweep.score"
+SUPERNETS = "config.sweep.supernets"
 Evaluator = Callable[[Any], np.ndarray]
 
 
@@ -74,13 +77,18 @@ def make(run: Run, directory: str | Path, step: int | None = None) -> Evaluation
     Args:
       run: the run.
       directory: of the supernet; for "trained", the workdir; "table" reads none.
-      step: of the checkpoint to evaluate with; None for the last `sweep.num_checkpoints`.
+      step: of the checkpoint to evaluate with; None for the last `sweep.num_checkpoints`. Of
+        `sweep.supernets` it is always these.
 
-    Raises: ValueError if the supernet is not finished, or has no such checkpoint.
+    Raises: ValueError if the supernet, or one of `sweep.supernets`, is not finished, has no such
+      checkpoint, or is of another space or network.
     """
     if not evaluator_names.needs_supernet(run.config.sweep):
         return Evaluation(of_weights(run, directory, []))
-    weights = restoration.restore(run, directory, run.config.sweep.num_checkpoints, step)
+    count = run.config.sweep.num_checkpoints
+    weights = restoration.restore(run, directory, count, step)
+    for other in run.config.sweep.supernets:
+        weights += restoration.restore(run, file_paths.local(other, SUPERNETS), count)
     last, read_out, relaxation = weights[0], run.variant.read_out, run.variant.relaxation
     return Evaluation(
         of_weights(run, directory, weights),
@@ -89,6 +97,19 @@ def make(run: Run, directory: str | Path, step: int | None = None) -> Evaluation
         read_out and jax.device_get(read_out(last.params)),
         relaxation and jax.device_get(relaxation.select(last.sampler_state)),
     )
+
+
+def check(run: Run) -> None:
+    """Check what evaluators need that is not the run's own: networks of proxies, other supernets.
+
+    Raises: ValueError as `training_free.check`, or if a workdir of `sweep.supernets` has none.
+    """
+    training_free.check(run)
+    for other in run.config.sweep.supernets:
+        if not (file_paths.local(other, SUPERNETS) / "checkpoints").is_dir():
+            raise ValueError(
+                f"{SUPERNETS}: {other} has no checkpoints; train it first, by --mode=supernet"
+            )
 
 
 def of_weights(run: Run, directory: str | Path, weights: list[Weights]) -> Evaluator:
@@ -280,7 +301,7 @@ def _common(run, evaluation):
     num_images = sweep.kl.num_images if is_kl else sweep.num_images
     num_batches = 1 if is_kl else num_images // sweep.batch_size
     if proxy:
-        num_images, num_batches = sweep.proxy.num_images * proxy.num_batches, proxy.num_batches
+        num_images, num_batches = sweep.proxy.num_images, proxy.num_batches
     return {
         "num_images": num_images,
         "score": sweep.score,

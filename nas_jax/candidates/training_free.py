@@ -94,13 +94,15 @@ def check(run: Run) -> None:
             "a divisor, or 0 for the images as they are"
         )
     space_of(run).check_image_size((size, size) if size else (height, width))
-    most = run.data.num_images("train")
+    if settings.num_images > (most := run.data.num_images("train")):
+        raise ValueError(
+            f"{field}.num_images={settings.num_images}, but data.train has {most} images"
+        )
     for name in names:
-        if settings.num_images * PROXIES[name].num_batches > most:
+        if settings.num_images % PROXIES[name].num_batches:
             raise ValueError(
-                f"{field}.num_images={settings.num_images}: {name!r} reads "
-                f"{PROXIES[name].num_batches} batches of so many, but the training split "
-                f"(data.train) has {most} images"
+                f"{field}.num_images={settings.num_images} does not divide into the "
+                f"{PROXIES[name].num_batches} batches that {name!r} reads"
             )
 
 
@@ -137,11 +139,11 @@ def _network(run, space):
 def _batches(run, count):
     """Read images float32 [count, n, H, W, C], and labels, of the training split."""
     size, number = run.config.sweep.proxy.image_size, run.config.sweep.proxy.num_images
-    images, labels = run.data.fixed("train", count * number)
+    images, labels = run.data.fixed("train", number)
     images = np.asarray(augment.standardiser(run.data)(jnp.asarray(images)))
     if size:
         images = _smaller(images, size)
-    return images.reshape(count, number, *images.shape[1:]), labels.reshape(count, number)
+    return images.reshape(count, -1, *images.shape[1:]), labels.reshape(count, -1)
 
 
 def _smaller(images, size):

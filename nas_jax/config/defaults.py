@@ -179,7 +179,7 @@ def _add_evaluation(c: ConfigDict) -> None:
     # The networks that a training-free proxy measures, with initial weights. They may be smaller
     # than the supernet, for speed; 0: as it is.
     c.sweep.proxy = ConfigDict()
-    c.sweep.proxy.num_images = 64  # of a batch, of the training split
+    c.sweep.proxy.num_images = 64  # of the training split; ZiCo reads them as two batches
     c.sweep.proxy.image_size = 0  # pixels, a divisor of the images' size: they are averaged
     c.sweep.proxy.space = ()  # fields of another depth: (("num_cells", 1), ..)
     c.sweep.proxy.filters = 0
@@ -196,6 +196,9 @@ def _add_evaluation(c: ConfigDict) -> None:
     c.sweep.bn = "batch"
     c.sweep.calibration_images = 2_500
     c.sweep.num_checkpoints = 1  # values are means over this number of the last checkpoints
+    # Workdirs of more supernets of the same space and network, such as of other seeds: values of
+    # "accuracy" and "kl" are means over all of them.
+    c.sweep.supernets = ()
     c.sweep.num_candidates = 20_000
     c.sweep.num_images = 5_000  # of the validation split, the same for all candidates
     c.sweep.batch_size = 500  # images per batch (statistics are per batch); not in the paper
@@ -214,7 +217,7 @@ _EVALUATION = {
     "sweep.kl.num_references": at_least(1),
     "sweep.ensemble.combine": one_of("mean", "geometric"),
     "sweep.ensemble.num_references": at_least(2),
-    "sweep.proxy.num_images": at_least(2),
+    "sweep.proxy.num_images": at_least(4),
     "sweep.proxy.image_size": at_least(0),
     "sweep.proxy.filters": at_least(0),
     "sweep.proxy.num_draws": at_least(1),
@@ -222,6 +225,7 @@ _EVALUATION = {
     "sweep.bn": one_of("batch", "recalibrate", "running"),
     "sweep.calibration_images": at_least(1),
     "sweep.num_checkpoints": at_least(1),
+    "sweep.supernets": items(str),
     "sweep.num_candidates": at_least(1),
     "sweep.num_images": at_least(1),
     "sweep.batch_size": at_least(1),

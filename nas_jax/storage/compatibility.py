@@ -17,6 +17,7 @@ ABSENT = {
     "listeners": ["tensorboard"],
     "sweep.latency.table": "",
     "study.half": "all",
+    "sweep.supernets": [],
     "sweep.ensemble.members": [],
     "sweep.ensemble.combine": "mean",
     "sweep.ensemble.num_references": 512,

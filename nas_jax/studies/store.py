@@ -44,7 +44,11 @@ _NO_EVALUATION = ("strategy", "options", "constraints", "latency", "candidates_p
 _NO_EVALUATION += ("num_candidates", "inherit")  # fields of `sweep` that decide no evaluation
 _NO_DIVERGENCE = (*_NO_EVALUATION, "num_images", "batch_size")
 _NO_TRAINING = ("score", "kl", "proxy", "ensemble", "bn", "calibration_images", "num_checkpoints")
-_NO_TRAINING += ("num_candidates", "inherit")  # nor a training that depends on the strategy
+_NO_TRAINING += (
+    "num_candidates",
+    "inherit",
+    "supernets",
+)  # nor a training that depends on the strategy
 # Decide nothing where no strategy draws masks, and no population is trained.
 _TURNS = tuple(f"supernet.strategy_{name}" for name in ("every", "rounds", "images"))
 # Decides evaluations alone: training and test read all images of a split.

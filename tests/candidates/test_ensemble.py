@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nas_jax import pipeline
-from nas_jax.candidates import ensemble
+from nas_jax.candidates import ensemble, evaluators
 from nas_jax.training import supernet
 from tests import trainings
 from tests.configs import tiny_macro
@@ -100,6 +100,32 @@ def test_a_sweep_keeps_the_members_values(tmp_path):
     (tmp_path / "trials.jsonl").write_text("".join(text.splitlines(keepends=True)[:5]))
     pipeline.sweep.search(run)
     assert (tmp_path / "trials.jsonl").read_text() == text
+
+
+@pytest.mark.system
+def test_values_are_means_over_supernets(tmp_path):
+    """Two of other seeds, scored alone and together."""
+    for seed in (0, 1):
+        built = trainings.built_with(tiny_macro.get_config(), {"seed": seed})
+        supernet.train(trainings.run_of(*built, tmp_path / f"{seed}"))
+    values = {}
+    for name, others in (("0", ()), ("1", ()), ("0", (str(tmp_path / "1"),))):
+        fields = {"seed": int(name), "sweep.supernets": others, "sweep.num_candidates": 8}
+        built = trainings.built_with(tiny_macro.get_config(), fields)
+        run = trainings.run_of(*built, tmp_path / name)
+        evaluation = evaluators.make(run, run.workdir)
+        archs = run.space.from_strs(["000", "012", "100", "120", "201", "210", "221", "222"])
+        values[name, bool(others)] = evaluation.evaluator(archs)
+    assert not np.array_equal(values["0", False], values["1", False])
+    mean = (values["0", False] + values["1", False]) / 2
+    np.testing.assert_allclose(values["0", True], mean, rtol=1e-6)
+
+
+def test_a_supernet_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"supernets: .*nowhere has no checkpoints; train it"):
+        trainings.built_with(
+            tiny_macro.get_config(), {"sweep.supernets": (str(tmp_path / "nowhere"),)}
+        )
 
 
 @pytest.mark.parametrize(

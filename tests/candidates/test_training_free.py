@@ -84,7 +84,7 @@ def test_a_sweep_needs_no_supernet_and_is_resumed(tmp_path):
         ({"space": (("haed", 3),)}, r"'haed' is no option of .*nearest: head"),
         ({"space": ("head", 3)}, r"'head' is no \(option, value\)"),
         ({"space": (("head", 0),)}, r"space\.head=0 must be"),
-        ({"num_images": 513}, r"'naswot' reads 1 batches of so many, .* has 512 images"),
+        ({"num_images": 513}, r"proxy\.num_images=513, but data\.train has 512"),
     ],
 )
 def test_networks_that_cannot_be_are_refused(tmp_path, fields, message):
