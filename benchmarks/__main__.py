@@ -3,6 +3,7 @@
   python -m benchmarks train_step      a training step: all paths on, and dropped over the ramp
   python -m benchmarks scoring         architectures scored per second
   python -m benchmarks prefixes        the same in a chain space, where candidates share beginnings
+  python -m benchmarks proxies         architectures that training-free proxies measure per second
   python -m benchmarks compile_time    the training step, with a cold and a warm cache
   python -m benchmarks programs        the programs that a digits search compiles
   python -m benchmarks standalone      networks of the digits search, trained each and together
@@ -28,6 +29,7 @@ from nas_jax.storage import file_paths
 _NAMES = (
     *("train_step", "scoring", "prefixes", "compile_time", "programs", "standalone"),
     *("memory", "accelerators", "depthwise", "device", "data_pipeline", "scaling", "reading"),
+    "proxies",
 )
 
 

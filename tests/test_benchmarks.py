@@ -6,10 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import reading, train_step
+from benchmarks import proxies, reading, train_step
 from benchmarks.baselines import naive_jax
 from benchmarks.workload import Workload, torch_supernet
+from nas_jax import spaces
+from nas_jax.nn import masked
 from nas_jax.oneshot import path_dropout
+from nas_jax.runtime import rng
 
 pytestmark = pytest.mark.system
 
@@ -34,6 +37,23 @@ def test_torch_baseline_has_the_same_parameters_and_logits():
         ours = apply(workload.variables, images, jax.tree.map(lambda m, i=i: m[i], archs))
         theirs = net(torch_supernet.to_images(images).double(), indices).numpy()
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_torch_baselines_of_proxies_have_the_same_values():
+    """Of eight random networks, by code of its own: hooks read ReLUs, `backward` gives gradients."""
+    pytest.importorskip("torch")
+    from benchmarks.baselines import torch_proxies
+
+    space = spaces.make("nasbench201", num_cells=1, num_stages=2)
+    net = space.supernet(num_classes=10, filters=4)
+    images, labels = np.array(jax.random.normal(rng.key(2), (8, 8, 8, 3))), np.arange(8)
+    archs = jax.device_get(space.sample(rng.key(1), (8,)))
+    variables = jax.device_get(masked.init(rng.key(0), net, images[:1], space.all_on()))
+    given = variables, images, labels.astype(np.int32), archs
+    for name in torch_proxies.PROXIES:
+        ours, value = proxies._ours(net, name, *given)
+        theirs = proxies._torch(space, name, *given)["torch"]()
+        np.testing.assert_allclose(value(ours()), theirs, rtol=1e-4, err_msg=name)
 
 
 def test_naive_baseline_has_the_same_logits_and_none_of_our_kernels():
