@@ -12,6 +12,16 @@
     progressivity  growth of that entropy               the same
     trainability   spectral norms of blocks' Jacobians  the same
 
+Differs from the papers in:
+
+- Candidates share the initial weights of the supernet, He's; the papers draw anew for each network,
+  as their library does.
+- ZiCo's two batches, and the batch of the others, are of `sweep.proxy.num_images` in all.
+- Zen: batch norm's epsilon is added to a variance, as a node that nothing reaches has none; one draw
+  where the paper takes means over several (`sweep.proxy.num_draws`).
+- SynFlow: its log; no pruning follows, and batch norm is left out, as in zero-cost NAS.
+- AZ-NAS: blocks are the stem and each cell, reduction or layer, of which a space shows outputs.
+
 The networks are those of the masked supernet, whose options that are off count nothing: the score
 is that of the stand-alone network with the same weights. The fourth proxy of AZ-NAS, complexity, is
 the number of multiply-adds, which every candidate has.
