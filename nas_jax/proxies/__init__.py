@@ -17,8 +17,8 @@ Differs from the papers in:
 - Candidates share the initial weights of the supernet, He's; the papers draw anew for each network,
   as their library does.
 - ZiCo's two batches, and the batch of the others, are of `sweep.proxy.num_images` in all.
-- Zen: batch norm's epsilon is added to a variance, as a node that nothing reaches has none; one draw
-  where the paper takes means over several (`sweep.proxy.num_draws`).
+- Zen: batch norm's epsilon is added to a variance, as a node that nothing reaches has none; one
+  draw where the paper takes means over several (`sweep.proxy.num_draws`).
 - SynFlow: its log; no pruning follows, and batch norm is left out, as in zero-cost NAS.
 - AZ-NAS: blocks are the stem and each cell, reduction or layer, of which a space shows outputs.
 
