@@ -33,6 +33,7 @@ def get_config(variant="nasbench201"):
         ("evolution, crossover", evolution, ("sweep.options", (*sizes, ("crossover", 0.5)))),
         ("evolution, the worse of two dies", evolution, ("sweep.options", pairs)),
         ("ENAS's controller", ("sweep.strategy", "enas")),
+        ("surrogate", ("sweep.strategy", "surrogate")),
         ("Optuna: TPE", optuna),
         ("Optuna: NSGA-II", optuna, ("sweep.options", nsga)),
     )

@@ -15,7 +15,7 @@
 Differs from the papers in:
 
 - Candidates share the initial weights of the supernet, He's; the papers draw anew for each network,
-  as their library does.
+  by the default of their library.
 - ZiCo's two batches, and the batch of the others, are of `sweep.proxy.num_images` in all.
 - Zen: batch norm's epsilon is added to a variance, as a node that nothing reaches has none; one
   draw where the paper takes means over several (`sweep.proxy.num_draws`).

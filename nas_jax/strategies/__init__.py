@@ -15,6 +15,7 @@ from nas_jax.strategies import (
     optuna_samplers,
     plugged,
     random_search,
+    surrogate,
 )
 from nas_jax.strategies.base import Strategy, ask_allowed, compiled
 
@@ -24,6 +25,7 @@ STRATEGIES = {
     "exhaustive": exhaustive.make,
     "optuna": optuna_samplers.make,
     "random_search": random_search.make,
+    "surrogate": surrogate.make,
 }
 
 FIELD = "config.sweep.strategy"

@@ -1,6 +1,7 @@
 """Search strategies: what all must do (a new file is found and tested), and each one's truth."""
 
 import functools
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -211,6 +212,39 @@ def test_what_nothing_keeps_to_is_an_error():
 # -- exhaustive, Optuna, names and options --------------------------------------------------------
 
 
+def test_a_surrogate_asks_for_what_it_was_not_told_and_begins_alike_for_any_number():
+    strategy = _made("surrogate")
+    archs = strategy.ask(jax.random.key(0), strategy.init(jax.random.key(0)), 40)
+    state = strategy.tell(strategy.init(jax.random.key(0)), archs, _scores(archs))
+    few, many = (strategy.ask(jax.random.key(1), state, n) for n in (8, 30))
+    assert _same(few, jax.tree.map(lambda mask: mask[:8], many))
+    told, asked = {*TOY.to_strs(archs)}, TOY.to_strs(many)
+    assert not told & {*asked}
+    assert len({*asked}) == 30
+    every = TOY.from_decisions(np.concatenate([*TOY.enumerate_decisions()]))
+    state = strategy.tell(state, every, _scores(every))
+    assert TOY.contains(strategy.ask(jax.random.key(2), state, 8))  # none are left
+
+
+def test_a_surrogate_knows_sizes():
+    """Of scores that are the sizes, of which no mask says all."""
+    sizes = {"params": lambda archs: 10.0 ** (4 * _scores(archs))}
+    costs = lambda archs: {name: size(archs) for name, size in sizes.items()}  # noqa: E731
+    names = ("params",)
+    strategy = strategies.make("surrogate", TOY, costs=costs, cost_names=names)
+    state = strategy.init(jax.random.key(0))
+    archs = TOY.sample(jax.random.key(3), (24,))
+    state = strategy.tell(state, archs, _scores(archs) ** 3)
+    best = _scores(strategy.ask(jax.random.key(1), state, 4))
+    assert best.mean() > np.quantile(_scores(TOY.sample(jax.random.key(4), (200,))), 0.9)
+
+
+def test_a_surrogate_without_scikit_learn_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ValueError, match=r"needs scikit-learn: pip install -e '\.\[surrogate\]'"):
+        strategies.make("surrogate", TOY)
+
+
 def test_exhaustive_asks_for_each_architecture_once_and_in_order():
     space = spaces.make("nasbench_macro", stages=(1, 2))
     strategy = exhaustive.make(space)
@@ -265,6 +299,8 @@ def test_optuna_weighs_a_score_against_a_cost():
             "tournament=10 must be at least 2",
         ),
         ("enas", (("learning_rate", -0.1),), "learning_rate=-0.1 must be 0 or more"),
+        ("surrogate", (("first", 1),), "first=1 must be"),
+        ("surrogate", (("pool", 7),), "pool=7 must be"),
         ("optuna", (("sampler", "TPO"),), "sampler='TPO' is none of .*TPE"),
         ("optuna", (("sampler_options", (("sise", 1),)),), "sampler='TPE': .*sise"),
         ("optuna", (("sampler", "BruteForce"),), "use strategy 'exhaustive'"),
