@@ -20,7 +20,6 @@ from nas_jax.run import Run
 from nas_jax.runtime import rng
 
 Evaluator = Callable[[Any], np.ndarray]
-FIELD = "config.sweep.ensemble.members"
 
 
 class Ensemble:

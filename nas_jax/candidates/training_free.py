@@ -37,18 +37,14 @@ class TrainingFree:
     """
 
     def __init__(self, run: Run, name: str, devices: Sequence[jax.Device] | None = None):
-        settings, self._proxy, self._devices = (
-            run.config.sweep.proxy,
-            PROXIES[name],
-            devices and tuple(devices),
-        )
-        check(run)  # of a study's variant nobody has
+        check(run)  # that of a study's variant was not
+        self._proxy, self._devices = PROXIES[name], devices and tuple(devices)
         images, labels = _batches(run, self._proxy.num_batches)
         self._net = _network(run, space_of(run))
         key = rng.named(rng.key(run.config.sweep.seed), "proxy")
         self._draws = [
             distributed.replicate(self._draw(jax.random.fold_in(key, i), images, labels), devices)
-            for i in range(settings.num_draws)
+            for i in range(run.config.sweep.proxy.num_draws)
         ]
 
     def _draw(self, key, images, labels):
