@@ -8,6 +8,9 @@ import pytest
 
 from nas_jax import pipeline
 from nas_jax.candidates import ensemble, evaluators
+from nas_jax.report import markdown
+from nas_jax.report.results import Network, RunResults
+from nas_jax.report.sections import members as members_section
 from nas_jax.training import supernet
 from tests import trainings
 from tests.configs import tiny_macro
@@ -97,6 +100,16 @@ def test_a_sweep_keeps_the_members_values(tmp_path):
     best = max(rows, key=lambda row: row["value"])
     for name in best["values"]:  # it is no worse in one than the worst in both
         assert best["values"][name] > min(row["values"][name] for row in rows)
+    results = RunResults(tmp_path, run.space)
+    results.samples["published", "table"] = [
+        Network(row["arch"], row["params"], row["flops"], [row["values"]["naswot"]], row["value"])
+        for row in results.ranked
+    ]
+    results.out.mkdir()
+    table = {row[2]: row[3] for row in markdown.tables(members_section.write(results))[0]}
+    assert table["naswot"].startswith("1.00")  # it is the judge here
+    assert table.keys() == {"ranked by", "accuracy", "naswot", "combined", "parameters"}
+    assert (results.out / "members.png").exists()
     (tmp_path / "trials.jsonl").write_text("".join(text.splitlines(keepends=True)[:5]))
     pipeline.sweep.search(run)
     assert (tmp_path / "trials.jsonl").read_text() == text
