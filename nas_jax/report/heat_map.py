@@ -16,8 +16,8 @@ def draw(path: Path, names: Sequence[str], values: np.ndarray) -> None:
       names: [n], in order.
       values: float [n, n].
     """
-    side = 0.42 * len(names) + 1.9
-    with figures.canvas(path, 1, 1, side) as axes:
+    height = min(0.42 * len(names), 4.4) + 1.8  # the map is square, and names stand beside it
+    with figures.canvas(path, 1, 1, height) as axes:
         ax = axes.item()
         ax.grid(False)
         ax.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1)

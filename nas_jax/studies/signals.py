@@ -14,6 +14,7 @@ TITLE = "Signals that rank architectures"
 HALVES = ("all", "first", "second")
 BEST = 10
 DISGUISED = 0.1  # of tau given the parameters: below, a signal says little else
+SIZES = ("parameters", "multiply-adds")
 ALIKE = 0.5  # of tau with the parameters
 TEXT = """Kendall's tau-b with the published test accuracy, over {n:,} architectures of the table
 ({half}), and over those that are best by it; 95 % intervals of a bootstrap over architectures. An
@@ -52,7 +53,7 @@ def write(study) -> str:
         for label, config in study.variants.items()
     }
     sizes = params_flops.of(study.space, study.space.from_strs(archs))
-    costs = {"parameters": sizes.params, "multiply-adds": sizes.flops}
+    costs = dict(zip(SIZES, (sizes.params, sizes.flops)))
     signals |= {label: np.asarray(values, float) for label, values in costs.items()}
     taus = {label: _taus(values, accuracies) for label, values in signals.items()}
     rows = [
@@ -119,7 +120,7 @@ def _advice(reference, signals, taus, truth, params):
     disguised = [
         label
         for label, values in signals.items()
-        if label != "parameters" and _is_disguised(values, truth, params)
+        if label not in SIZES and _is_disguised(values, truth, params)
     ]
     if disguised:
         sentence += f". Little more than a count of parameters: {', '.join(disguised)}"
