@@ -32,7 +32,7 @@ def make(
     costs: Callable[[Any], dict] | None = None,
     cost_names: tuple = (),
     first: int = 20,
-    pool: int = 256,
+    among: int = 256,
 ) -> Strategy:
     """Make the strategy.
 
@@ -41,16 +41,17 @@ def make(
       costs: masks [n, k] -> {"params": [n], ..}; None: sizes are no features.
       cost_names: those that `costs` gives.
       first: random architectures before the first fit.
-      pool: random architectures of a pool; neighbours of the best are added.
+      among: random architectures of which the best is asked for; neighbours of the best that were
+        told are added.
 
     State: decision vectors int32 [N, D] and scores float32 [N] of all that were told, but failures.
 
     Raises: ValueError if scikit-learn is not installed, or a number is out of its range.
     """
     check_range(2, None, first=first)
-    check_range(8, None, pool=pool)
+    check_range(8, None, among=among)
     names = [name for name in SIZES if costs is not None and name in cost_names]
-    search = _Search(space, names and costs, names, _maker(), pool)
+    search = _Search(space, names and costs, names, _maker(), among)
 
     def init(key):
         decisions = np.zeros((0, len(jax.tree.leaves(space.choices))), np.int32)
@@ -100,9 +101,9 @@ def _random(space, key, numbers: Iterable[int]):
 class _Search:
     """Asks by a process that is fitted once for each state."""
 
-    def __init__(self, space, costs, names, make_process, pool):
+    def __init__(self, space, costs, names, make_process, size):
         self._space, self._costs, self._names = space, costs, names
-        self._make_process, self._size = make_process, pool
+        self._make_process, self._size = make_process, size
         self._fitted = None, None
 
     def ask(self, key, state, n):

@@ -300,7 +300,7 @@ def test_optuna_weighs_a_score_against_a_cost():
         ),
         ("enas", (("learning_rate", -0.1),), "learning_rate=-0.1 must be 0 or more"),
         ("surrogate", (("first", 1),), "first=1 must be"),
-        ("surrogate", (("pool", 7),), "pool=7 must be"),
+        ("surrogate", (("among", 7),), "among=7 must be"),
         ("optuna", (("sampler", "TPO"),), "sampler='TPO' is none of .*TPE"),
         ("optuna", (("sampler_options", (("sise", 1),)),), "sampler='TPE': .*sise"),
         ("optuna", (("sampler", "BruteForce"),), "use strategy 'exhaustive'"),
