@@ -1,6 +1,5 @@
 """Architectures that training-free proxies measure a second: NAS-Bench-201, one cell a stage."""
 
-import functools
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ from benchmarks import harness
 from benchmarks.workload import torch, torch_supernet
 from nas_jax import spaces
 from nas_jax.nn import masked
-from nas_jax.proxies import PROXIES, Batches
+from nas_jax.proxies import PROXIES, Batches, of_each
 from nas_jax.runtime import distributed, rng
 
 NAMES = ("naswot", "synflow", "snip", "jacob_cov", "zico", "progressivity", "trainability")
@@ -53,13 +52,7 @@ def _ours(net, name, variables, images, labels, archs) -> tuple[Any, Any]:
         labels.reshape(proxy.num_batches, -1),
         rng.key(3),
     )
-    measure = functools.partial(proxy.measure, net.clone(bn=proxy.bn))
-    over = jax.lax.map if net.execution == "switch" else _vmapped
-
-    def each(variables, batches, archs):
-        return over(lambda arch: measure(variables, batches, arch), archs)
-
-    compiled = distributed.pmap(each, split={"archs"}, split_out=True)
+    compiled = distributed.pmap(of_each(net, proxy), split={"archs"}, split_out=True)
     given = distributed.replicate((variables, batches))
     archs = distributed.shard(archs, jax.device_count())
 
@@ -67,10 +60,6 @@ def _ours(net, name, variables, images, labels, archs) -> tuple[Any, Any]:
         return proxy.value(np.asarray(measured, np.float64).reshape(-1, *measured.shape[2:]))
 
     return lambda: jax.block_until_ready(compiled(*given, archs)), value
-
-
-def _vmapped(function, archs):
-    return jax.vmap(function)(archs)
 
 
 def _torch(space, name, variables, images, labels, archs):

@@ -40,7 +40,7 @@ def test_torch_baseline_has_the_same_parameters_and_logits():
 
 
 def test_torch_baselines_of_proxies_have_the_same_values():
-    """Of eight random networks, by hooks on ReLUs and by `backward`."""
+    """Of eight random networks, by kept codes of ReLUs and by autograd."""
     pytest.importorskip("torch")
     from benchmarks.baselines import torch_proxies
 

@@ -1,6 +1,6 @@
 """NASWOT, SNIP and SynFlow of NAS-Bench-201's networks in PyTorch, one network after the other.
 
-As the published codes compute them: hooks read ReLUs, `backward` gives gradients. It reads the
+Each ReLU keeps its code, and autograd gives gradients, as in the published codes. It reads the
 parameters of the Flax supernet, so both sides measure the same networks.
 
 Letters in PyTorch's order: images [n, C, H, W].

@@ -3,9 +3,9 @@
 python launch.py --config=configs/studies/signals.py:nasbench201 --mode=study      an hour, 2 cores
 python launch.py --config=configs/studies/signals.py:nasbench_macro --mode=study
 
-Members and the way to combine them were chosen on the first half of each table, drawn by the
-architectures' hashes; the second half is the one that reports. `--config.study.half=first` is the
-half of the choice. The tables and CIFAR-10 as for configs/nasbench201.py.
+Members and the way to combine them were chosen on the first half of NAS-Bench-201's table, drawn by
+the architectures' hashes (`--config.study.half=first`); the second half is the one that reports.
+The tables and CIFAR-10 as for configs/nasbench201.py.
 """
 
 from nas_jax import config as config_lib

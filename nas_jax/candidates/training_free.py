@@ -13,7 +13,7 @@ import numpy as np
 from nas_jax import naming, plugins
 from nas_jax.data import augment
 from nas_jax.nn import kernels, masked
-from nas_jax.proxies import PROXIES, Batches
+from nas_jax.proxies import PROXIES, Batches, of_each
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, rng
 from nas_jax.spaces import Space
@@ -58,7 +58,7 @@ class TrainingFree:
 
     def __call__(self, archs: Any) -> np.ndarray:
         """Evaluate masks [N, k]."""
-        measure = _compiled(self._net.clone(bn=self._proxy.bn), self._proxy, self._devices)
+        measure = _compiled(self._net, self._proxy, self._devices)
         archs = distributed.part(archs, self._devices)
         scores = [self._proxy.value(self._whole(measure(*draw, archs))) for draw in self._draws]
         score = np.mean(scores, 0)
@@ -160,10 +160,5 @@ def _of_unit_variance(key, variables):
 
 @functools.lru_cache(16)
 def _compiled(net: nn.Module, proxy, devices):
-    def measure(variables, batches, archs):
-        one = functools.partial(proxy.measure, net, variables, batches)
-        if net.execution == "switch":
-            return jax.lax.map(one, archs)
-        return jax.vmap(one)(archs)
-
-    return distributed.pmap(measure, split={"archs"}, split_out=True, devices=devices)
+    each = of_each(net, proxy)
+    return distributed.pmap(each, split={"archs"}, split_out=True, devices=devices)

@@ -23,8 +23,8 @@ AGREEMENT = "agreement"  # of each pair of images, the ReLUs that are on, or off
 DEVIATION = "deviation"  # the sum over batch norms of the log of a standard deviation: [G]
 KINDS = (AGREEMENT, DEVIATION)
 BLOCKS = "blocks"  # outputs of the blocks, one array each: see `block`
-FEATURES = "features"  # what the network averages over pixels, [G, n, H, W, C], named "last"
 PERTURBATIONS = "perturbations"  # what is added to them, of Flax's `perturb`
+FEATURES = "features"  # what the network averages over pixels, [G, n, H, W, C], named "last"
 
 
 def kind_of(module: nn.Module) -> str | None:

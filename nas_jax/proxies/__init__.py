@@ -28,9 +28,9 @@ the number of multiply-adds, which every candidate has.
 """
 
 from nas_jax.proxies import activations, base, blocks, gradients
-from nas_jax.proxies.base import Batches, Proxy
+from nas_jax.proxies.base import Batches, Proxy, of_each
 
-__all__ = ["PROXIES", "Batches", "Proxy"]
+__all__ = ["PROXIES", "Batches", "Proxy", "of_each"]
 
 _of_blocks = {"blocks": True, "gradients": False}
 PROXIES: dict[str, Proxy] = {

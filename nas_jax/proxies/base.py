@@ -6,6 +6,7 @@ Letters: N architectures, n images of a batch, b batches, K classes.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -54,6 +55,19 @@ class Proxy:
     weights: str = "he"
     blocks: bool = False
     gradients: bool = True
+
+
+def of_each(net: nn.Module, proxy: Proxy) -> Callable[[Any, Batches, Any], Any]:
+    """Make (variables, batches, masks [g, k]) -> what the proxy measures of each, [g, ...]; pure.
+
+    It is one after the other under the execution "switch", else all at once.
+    """
+
+    def measure(variables, batches, archs):
+        one = functools.partial(proxy.measure, net.clone(bn=proxy.bn), variables, batches)
+        return jax.lax.map(one, archs) if net.execution == "switch" else jax.vmap(one)(archs)
+
+    return measure
 
 
 def as_measured(values: Any) -> np.ndarray:

@@ -86,8 +86,8 @@ def completed(config: Mapping) -> dict:
     """Copy a config and add the fields that it lacks, each with its value of `ABSENT`.
 
     Missing sections are not added, so that a part of a config stays a part; but `NEW_SECTIONS` are,
-    where the section around them is there. A former strategy that
-    is a training variant now becomes `supernet.variant`, and SMASH without a form the light form.
+    where the section around them is there. A former strategy that is a training variant now becomes
+    `supernet.variant`, and SMASH without a form the light form.
     """
     whole = with_former_options(with_variant(copy.deepcopy(dict(config))))
     for name, value in (*((name, {}) for name in NEW_SECTIONS), *ABSENT.items()):

@@ -51,7 +51,7 @@ def make(
     check_range(2, None, first=first)
     check_range(8, None, among=among)
     names = [name for name in SIZES if costs is not None and name in cost_names]
-    search = _Search(space, names and costs, names, _maker(), among)
+    search = _Search(space, costs, names, _maker(), among)
 
     def init(key):
         decisions = np.zeros((0, len(jax.tree.leaves(space.choices))), np.int32)
@@ -128,7 +128,7 @@ class _Search:
         for draw in draws:
             best = int(np.argmax(np.where(known, -np.inf, draw) if not known.all() else draw))
             rows.append(decisions[best])
-            known |= np.all(decisions == decisions[best], 1)
+            known[best] = True  # a pool has each once
         return rows
 
     def _pool(self, key, state):
