@@ -78,13 +78,10 @@ def write(study) -> str:
 
 
 def _taus(values, truth):
-    """Estimate tau in each of the parts of `score_bias.parts`, by name."""
-    truth = np.asarray(truth)
-    return {
-        name: analysis.rank_correlations(values[chosen], truth[chosen]).kendall
-        or analysis.Estimate(math.nan, math.nan, math.nan)
-        for name, chosen in score_bias.parts(truth).items()
-    }
+    """Estimate tau as `members.taus`; NaN where there is none."""
+    none = analysis.Estimate(math.nan, math.nan, math.nan)
+    found = members.taus(values, np.asarray(truth))
+    return {name: none if tau is None else tau for name, tau in found.items()}
 
 
 def partial_tau(x: np.ndarray, y: np.ndarray, given: np.ndarray) -> float:

@@ -40,14 +40,21 @@ def _judged(networks, signals, numbers):
     """Yield (signal, tau in each of `score_bias.PARTS`) of the networks of a sample."""
     truth = np.asarray([network.accuracy for network in networks])
     chosen = np.asarray([numbers[network.arch] for network in networks], int)
-    of_part = score_bias.parts(truth) if networks else {}
     for label, values in signals.items() if networks else ():
-        taus = {
-            name: analysis.rank_correlations(values[chosen[part]], truth[part]).kendall
-            for name, part in of_part.items()
-        }
-        shown = (taus.get(name) for name in score_bias.PARTS)
+        found = taus(values[chosen], truth)
+        shown = (found.get(name) for name in score_bias.PARTS)
         yield label, *("" if tau is None else markdown.interval(tau) for tau in shown)
+
+
+def taus(values: np.ndarray, truth: np.ndarray) -> dict[str, analysis.Estimate | None]:
+    """Estimate tau-b of values and truth, [n], in each of `score_bias.parts`, by name.
+
+    It is None where there is no coefficient.
+    """
+    return {
+        name: analysis.rank_correlations(values[part], truth[part]).kendall
+        for name, part in score_bias.parts(truth).items()
+    }
 
 
 def filled(values: analysis.Numbers) -> np.ndarray:
