@@ -17,6 +17,7 @@ from nas_jax.proxies import PROXIES
 from nas_jax.run import Run, count_steps
 from nas_jax.runtime import rng
 from nas_jax.standalone import named, populations, retrain, together
+from nas_jax.training import few_shot
 from nas_jax.training.evaluator_names import (
     ENSEMBLE,
     evaluators_of,
@@ -117,6 +118,9 @@ def _supernet(run):
     if relaxation := run.variant.relaxation:
         drawn = f"{settings.variant}, a step of the alphas after each {relaxation.every}"
     what = f"{many}{steps:,} steps of {size} images{each}, F = {filters}, {drawn}"
+    if parts := len(few_shot.parts(run)):
+        what += f"; then {parts} parts, {few_shot.steps(run):,} steps each"
+        work += parts * few_shot.steps(run) * step
     if rounds:
         what += f", with {rounds:,} rounds of {run.config.sweep.candidates_per_batch} candidates"
     return [Part("supernet", what, work, step)]

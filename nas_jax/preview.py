@@ -23,7 +23,7 @@ from nas_jax.runtime import distributed, rng
 from nas_jax.runtime.progress import duration
 from nas_jax.spaces.params import params_shape
 from nas_jax.storage.checkpoints import Weights
-from nas_jax.training import evaluator_names, supernet
+from nas_jax.training import evaluator_names, few_shot, supernet
 from nas_jax.training.loop import Trial
 
 TIMED = 5  # training steps, and passes of a round
@@ -79,7 +79,9 @@ def _measured(run) -> dict[str, Trial]:
     score, trials, weights = run.config.sweep.score, {}, []
     if evaluator_names.needs_supernet(run.config.sweep):
         trials["supernet"] = supernet.training(run).trial(TIMED, run.config.seed)
-        weights = [Weights(run.supernet_steps, _any_params(run), {})]
+        states = [part.masks for part in few_shot.parts(run)] or [{}]
+        params = _any_params(run)
+        weights = [Weights(run.supernet_steps, params, state) for state in states]
     if score == "accuracy":
         trials["sweep"] = _pass(run)
     elif score not in _UNTIMED:  # which are no members of an ensemble

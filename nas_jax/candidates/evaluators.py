@@ -5,6 +5,8 @@ values float [N], the higher the better, NaN for a failure.
 
 accuracy  one-shot accuracy, or another `config.metric`, with weights from the supernet's
           checkpoints, and from those of `sweep.supernets`
+loss      minus the cross-entropy of the validation split, in place of the accuracy
+train_loss  minus that of the training split
 kl        minus the KL divergence between its predictions and those of nearly all paths, with the
           same weights
 table     the accuracy that a table lists
@@ -30,11 +32,13 @@ import numpy as np
 from nas_jax import plugins
 from nas_jax.candidates import training_free
 from nas_jax.candidates.ensemble import Ensemble
+from nas_jax.candidates.few_shot import FewShot
 from nas_jax.candidates.short_training import ShortTraining
 from nas_jax.candidates.training_free import TrainingFree
 from nas_jax.data import augment
 from nas_jax.oneshot import batch_statistics, path_dropout
 from nas_jax.oneshot.accuracy import OneShotAccuracy
+from nas_jax.oneshot.class_metrics import MINUS_LOSS
 from nas_jax.oneshot.divergence import KLDivergence
 from nas_jax.proxies import PROXIES
 from nas_jax.run import Run
@@ -137,8 +141,17 @@ def _named(run, name, directory, weights):
     if name not in evaluator_names.EVALUATORS and not evaluator_names.takes_weights(name):
         return Plugged(run, name)
     own = functools.partial(Plugged, name=name)
-    make_one = {"kl": _minus_divergence, "accuracy": _one_shot_accuracy}.get(name, own)
-    return Mean([make_one(run, weights=each) for each in weights])
+    by_name = {
+        "kl": _minus_divergence,
+        "accuracy": functools.partial(_one_shot, metric=run.config.metric),
+        "loss": functools.partial(_one_shot, metric=MINUS_LOSS),
+        "train_loss": functools.partial(_one_shot, metric=MINUS_LOSS, split="train"),
+    }
+    make_one = by_name.get(name, own)
+    made = [make_one(run, weights=each) for each in weights]
+    if not run.config.supernet.split.choices:
+        return Mean(made)
+    return FewShot(run, [each.sampler_state for each in weights], made)
 
 
 class Plugged:
@@ -196,7 +209,7 @@ class Mean:
         return np.mean([evaluator(archs) for evaluator in self.evaluators], 0)
 
 
-def _one_shot_accuracy(run, weights):
+def _one_shot(run, weights, metric, split="valid"):
     """Make the evaluator of one checkpoint, with the statistics that `sweep.bn` names."""
     sweep, data = run.config.sweep, run.data
     net, prepare = run.supernet(), augment.standardiser(data)
@@ -208,11 +221,11 @@ def _one_shot_accuracy(run, weights):
     return OneShotAccuracy(
         net,
         variables,
-        *data.fixed("valid", sweep.num_images),
+        *data.fixed(split, sweep.num_images),
         batch_size=sweep.batch_size,
         prepare=prepare,
         calibration=calibration,
-        metric=run.config.metric,
+        metric=metric,
     )
 
 

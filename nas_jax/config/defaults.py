@@ -165,7 +165,8 @@ _SWEEP = {
 
 def _add_evaluation(c: ConfigDict) -> None:
     """Add the rest of the section `sweep`: the evaluator, and the number of candidates."""
-    # The evaluator. "accuracy": one-shot accuracy; "kl": minus the KL divergence from predictions
+    # The evaluator. "accuracy": one-shot accuracy; "loss", "train_loss": minus the loss on
+    # validation, or on as many training images; "kl": minus the KL divergence from predictions
     # of nearly all paths, without labels; "table": the accuracy that config.table lists; "trained":
     # the accuracy after a short training of the candidate alone, by retrain.short.train, without a
     # supernet (the last train.keep_checkpoints checkpoints stay, to resume and to inherit from);
@@ -211,7 +212,8 @@ _TRAINING_FREE = (  # nas_jax/proxies
 )
 _EVALUATION = {
     "sweep.score": one_of(
-        "accuracy", "kl", "table", "trained", *_TRAINING_FREE, "ensemble", or_of="evaluators"
+        *("accuracy", "loss", "train_loss", "kl", "table", "trained", *_TRAINING_FREE, "ensemble"),
+        or_of="evaluators",
     ),
     "sweep.kl.num_images": at_least(1),
     "sweep.kl.num_references": at_least(1),

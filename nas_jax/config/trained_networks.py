@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from nas_jax.config.rules import PART, SHARE, Rule, at_least, one_of, within
+from nas_jax.config.rules import ABOVE_0, PART, SHARE, Rule, at_least, items, one_of, within
 
 MOST_WEIGHT = 1e6  # of a class
 MOST_ARCHS_PER_STEP = 1000
@@ -132,6 +132,12 @@ def add_supernet(c: ConfigDict) -> None:
     # Whether the gradient of an op is the mean over the ghost batches that use it, not over all: a
     # rarely used op then learns as fast as others. Not in the paper.
     c.supernet.per_use_gradients = False
+    # Few-shot supernets: once trained, the supernet is split by the subsets of these Choices, by
+    # name, ("edge0",). Each part goes on with its weights, and evaluates its own architectures.
+    c.supernet.split = ConfigDict()
+    c.supernet.split.choices = ()
+    c.supernet.split.share = 0.25  # steps of a part, as a share of those before
+    c.supernet.split.lr = 0.5  # factor on the learning rate, which begins anew
     # Whether checkpoints of a training on other images may be used with those of config.data.
     c.supernet.other_data = False
     c.supernet.train = _train()
@@ -153,6 +159,9 @@ _SUPERNET = {
     "supernet.strategy_every": at_least(0),
     "supernet.strategy_rounds": at_least(0),
     "supernet.strategy_images": at_least(0),
+    "supernet.split.choices": items(str),
+    "supernet.split.share": Rule("above 0 and at most 10", lambda value: 0 < value <= 10),
+    "supernet.split.lr": ABOVE_0,
     **within("supernet.train", _TRAIN),
 }
 

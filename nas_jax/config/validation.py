@@ -293,6 +293,11 @@ def _check_training_images(sweep, num_train):
             f"config.sweep.kl.num_images={sweep.kl.num_images}, but the training split "
             f"(data.train) has {num_train}"
         )
+    if sweep.score == "train_loss" and sweep.num_images > num_train:
+        raise ValueError(
+            f"config.sweep.num_images={sweep.num_images}, but sweep.score='train_loss' reads the "
+            f"training split (data.train), which has {num_train}"
+        )
     if sweep.bn != "batch" and sweep.calibration_images > num_train:
         raise ValueError(
             f"config.sweep.calibration_images={sweep.calibration_images}, but the training split "

@@ -36,7 +36,8 @@ class OneShotAccuracy:
       prepare: images uint8 [n, H, W, C] -> float32, standardised.
       calibration: uint8 [c, n, H, W, C], c batches of training images, or None.
       devices: None for all devices.
-      metric: one of `class_metrics.METRICS`, which values are instead of accuracies.
+      metric: one of `class_metrics.METRICS`, or `MINUS_LOSS`, which values are instead of
+        accuracies.
 
     Raises: ValueError if `batch_size` does not divide M: padding would change the statistics.
     """
@@ -112,8 +113,8 @@ def correct(
 ) -> Callable[..., jax.Array]:
     """Make (variables, per_arch, images, labels, archs) -> correct answers float32 [g], pure.
 
-    For another metric than the accuracy these are counts of each class, float32 [g, 3, K]
-    (`class_metrics.class_counts`).
+    With `MINUS_LOSS` it is minus the sum of cross-entropies in nats; with a metric other than the
+    accuracy, counts of each class, float32 [g, 3, K] (`class_metrics.class_counts`).
 
     A candidate whose logits are not all finite gets NaN. All candidates (masks [g, k]) see the same
     `images` uint8 [n, H, W, C] and `labels` int32 [n]. `per_arch` has the variables [g, ...] that
@@ -123,6 +124,10 @@ def correct(
     def count(variables, per_arch, images, labels, archs):
         logits = net.logits_of_each(variables, prepare(images), archs, per_arch)
         predicted, finite = jnp.argmax(logits, -1), jnp.all(jnp.isfinite(logits), (-2, -1))
+        if metric == class_metrics.MINUS_LOSS:
+            log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+            right = jnp.take_along_axis(log_p, labels[None, :, None], -1)
+            return jnp.where(finite, jnp.sum(right, (-2, -1)), jnp.nan)
         if metric != "accuracy":
             counts = class_metrics.class_counts(predicted, labels, logits.shape[-1])
             return jnp.where(finite[:, None, None], counts, jnp.nan)

@@ -13,6 +13,8 @@ METRICS = {  # in words
     "balanced_accuracy": "balanced accuracy",  # mean share over the classes that have images
     "macro_f1": "macro F1",  # mean F1 over the classes that have images or are predicted
 }
+MINUS_LOSS = "minus_loss"  # minus the mean cross-entropy in nats, which only ranks candidates
+SUMMED = ("accuracy", MINUS_LOSS)  # means over images; the others need counts of each class
 
 
 def class_counts(predicted: jax.Array, labels: jax.Array, num_classes: int) -> jax.Array:
@@ -49,5 +51,5 @@ def of_counts(metric: str, counts: Any) -> Any:
 
 
 def of_answers(metric: str, answers: Any, num_images: int) -> Any:
-    """Compute a metric of what `accuracy.correct` gives: counts [...] if it is the accuracy."""
-    return answers / num_images if metric == "accuracy" else of_counts(metric, answers)
+    """Compute a metric of what `accuracy.correct` gives: sums [...] where it is `SUMMED`."""
+    return answers / num_images if metric in SUMMED else of_counts(metric, answers)

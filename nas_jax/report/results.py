@@ -67,6 +67,8 @@ _TRAINING_FREE = {
 }
 RANKING_METRICS = {  # by sweep.score
     "accuracy": RankingMetric("one-shot accuracy", "%", 100, True),
+    "loss": RankingMetric("minus the validation loss", "nats", 1, False),
+    "train_loss": RankingMetric("minus the training loss", "nats", 1, False),
     "kl": RankingMetric("minus the KL divergence", "nats", 1, False),
     "table": RankingMetric("accuracy in the table", "%", 100, False),
     "trained": RankingMetric("accuracy after a short training", "%", 100, True),

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from nas_jax.costs import widths
 from nas_jax.run import Run
 from nas_jax.spaces import Space
-from nas_jax.training import evaluator_names, restoration
+from nas_jax.training import evaluator_names, few_shot, restoration
 
 PROTOCOL = "final"
 FOLDERS = {"random": "named", "supernet": "warm"}  # by first weights; the seed follows
@@ -66,5 +66,8 @@ def weights(run: Run) -> dict[str, Any]:
     """
     if run.config.retrain.init == "random":
         return {}
-    params = jax.device_get(restoration.restore(run, run.workdir)[0].params)
-    return {text: run.space.subnet(params, text) for text in run.config.retrain.archs}
+    trained = jax.device_get(restoration.restore(run, run.workdir))
+    return {
+        text: run.space.subnet(few_shot.pick(run, trained, text).params, text)
+        for text in run.config.retrain.archs
+    }

@@ -7,6 +7,8 @@ from nas_jax.proxies import PROXIES
 
 EVALUATORS = {  # need a trained supernet?
     "accuracy": True,
+    "loss": True,
+    "train_loss": True,
     "kl": True,
     "table": False,
     "trained": False,

@@ -17,8 +17,9 @@ from nas_jax.costs import params_flops
 from nas_jax.data import augment
 from nas_jax.oneshot import accuracy, class_metrics, path_samplers
 from nas_jax.run import Run
-from nas_jax.runtime import distributed, rng
+from nas_jax.runtime import distributed, progress, rng
 from nas_jax.strategies import random_search
+from nas_jax.training import few_shot, restoration
 from nas_jax.training.alpha_turn import AlphaTurn
 from nas_jax.training.evaluator_names import needs_supernet
 from nas_jax.training.hyperparameters import check_tunable
@@ -38,7 +39,34 @@ def train(run: Run) -> None:
         return
     if has_turns(run):
         run.constraints.check()
-    training(run).fit(run.workdir, seed=run.config.seed)
+    split = few_shot.parts(run)
+    whole = 1 / (1 + len(split) * few_shot.steps(run) / run.supernet_steps)  # of the work
+    with progress.part(0, whole):
+        training(run).fit(run.workdir, seed=run.config.seed)
+    for number, part in enumerate(split):
+        ends = whole + (1 - whole) * np.arange(number, number + 2) / len(split)
+        with progress.part(*ends):
+            _train_part(run, part)
+
+
+def _train_part(run, part):
+    """Train a part of few-shot supernets, from the weights of the whole."""
+    params = jax.device_get(restoration.whole(run, run.workdir)[0].params)
+    directory = part.directory(run.workdir)
+    _part_training(run, part).fit(directory, seed=run.config.seed, params=params)
+
+
+def _part_training(run, part, devices=None):
+    """Make the training of a part of few-shot supernets."""
+    task = _task(run, devices)
+    places = few_shot.places(run.space, run.config.supernet.split.choices)
+    task = dataclasses.replace(
+        task,
+        name=f"supernet, {part.label}",
+        sampler=few_shot.Within(task.sampler, places),
+        sampler_state=part.masks,
+    )
+    return Training(task, few_shot.settings(run), run.data, devices)
 
 
 def check(run: Run) -> None:
@@ -53,6 +81,7 @@ def check(run: Run) -> None:
         _check_relaxation(run)
     if not needs_supernet(config.sweep):
         return
+    few_shot.check(run)
     if run.variant.selection:
         dropout = config.supernet.path_dropout if _r_counts(run) else None
         tunes = run.variant.selection.tunes

@@ -148,7 +148,7 @@ def test_a_supernet_that_is_not_there_is_refused(tmp_path):
         (("naswot", 1.0), r"'naswot' is no \(evaluator, weight\)"),
         ((("nazwot", 1.0),), r"'nazwot' is none of .*nearest: 'naswot'"),
         ((("ensemble", 1.0),), r"'ensemble' is none of"),
-        ((("table", 1.0),), r"'table' is none of accuracy, grad_norm"),
+        ((("table", 1.0),), r"'table' is none of accuracy, loss"),
         ((("naswot", 0),), r"the weight of 'naswot', 0, must be a number above 0"),
         ((("naswot", "1"),), r"the weight of 'naswot', '1', must be"),
         ((("naswot", 1.0), ("zen", 1.0), ("naswot", 2.0)), r"has naswot more than once"),

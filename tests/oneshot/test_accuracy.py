@@ -53,6 +53,20 @@ def _scores(scored, devices, variables=None, batch_size=16):
     return scorer(archs)
 
 
+def test_minus_the_loss_is_that_of_the_logits(scored):
+    """The cross-entropy in nats, of each batch with its statistics."""
+    _, net, variables, images, labels, archs = scored
+    given = net, variables, images, labels
+    scorer = OneShotAccuracy(*given, batch_size=16, prepare=_prepare, metric="minus_loss")
+    ours, apply = scorer(archs), _apply(net)
+    for i in range(0, 16, 5):
+        masks = jax.tree.map(lambda m, i=i: m[i], archs)
+        halves = images.reshape(2, 16, *images.shape[1:])
+        logits = np.concatenate([apply(variables, _prepare(half), masks) for half in halves])
+        odds = logits - logits[np.arange(32), labels][:, None]
+        assert ours[i] == pytest.approx(-np.log(np.exp(odds).sum(-1)).mean(), rel=1e-5)
+
+
 def test_batched_scores_are_those_of_one_architecture_at_a_time(scored):
     """Statistics are per batch of 16 images and per architecture."""
     _, net, variables, images, labels, archs = scored
