@@ -110,6 +110,8 @@ def _supernet(run):
     archs = settings.archs_per_step
     all_on = run.network.execution == "masked" or settings.sampler not in _ONE_PATH
     step = TRAINING * size * _flops(run, filters, all_on) * members * (archs or 1)
+    if settings.landmarks.count:
+        step *= 1 + 2 / settings.landmarks.every
     rounds = evaluations_between_steps(run)
     work = all_steps(run) * step + rounds * _round(run)
     many = f"{members} supernets, each " if members > 1 else ""
@@ -118,6 +120,8 @@ def _supernet(run):
     if relaxation := run.variant.relaxation:
         drawn = f"{settings.variant}, a step of the alphas after each {relaxation.every}"
     what = f"{many}{steps:,} steps of {size} images{each}, F = {filters}, {drawn}"
+    if settings.landmarks.count:
+        what += f", {settings.landmarks.count} landmarks"
     if parts := len(few_shot.parts(run)):
         what += f"; then {parts} parts, {few_shot.steps(run):,} steps each"
         work += parts * few_shot.steps(run) * step
@@ -166,7 +170,9 @@ def _evaluation(run, name):
     sweep = run.config.sweep
     if name in PROXIES:
         return _training_free(run, PROXIES[name])
-    images = {"kl": sweep.kl.num_images, "table": 0}.get(name, sweep.num_images)
+    images = {"kl": sweep.kl.num_images, "table": 0, "params": 0, "flops": 0}.get(
+        name, sweep.num_images
+    )
     count = sweep.num_checkpoints * (1 + len(sweep.supernets))
     times = count if takes_weights(name) else 1
     seen = images * times

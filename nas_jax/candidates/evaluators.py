@@ -9,6 +9,8 @@ loss      minus the cross-entropy of the validation split, in place of the accur
 train_loss  minus that of the training split
 kl        minus the KL divergence between its predictions and those of nearly all paths, with the
           same weights
+params    parameters, the more the better: a baseline, and a member of an ensemble
+flops     multiply-adds for an image, as well; AZ-NAS calls them complexity
 table     the accuracy that a table lists
 trained   the accuracy after a short training of the candidate alone (`short_training`)
 
@@ -132,6 +134,8 @@ def of_weights(run: Run, directory: str | Path, weights: list[Weights]) -> Evalu
 
 def _named(run, name, directory, weights):
     """Make the evaluator of that name."""
+    if name in ("params", "flops"):
+        return lambda archs: np.asarray(run.constraints.costs(jax.device_get(archs))[name], float)
     if name == "table":
         return TableAccuracy(run.space, run.table)
     if name == "trained":

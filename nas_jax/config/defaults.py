@@ -170,7 +170,8 @@ def _add_evaluation(c: ConfigDict) -> None:
     # of nearly all paths, without labels; "table": the accuracy that config.table lists; "trained":
     # the accuracy after a short training of the candidate alone, by retrain.short.train, without a
     # supernet (the last train.keep_checkpoints checkpoints stay, to resume and to inherit from);
-    # "naswot", "synflow", "zico" and others: of networks with initial weights, see nas_jax/proxies.
+    # "naswot", "synflow", "zico" and others: of networks with initial weights, see nas_jax/proxies;
+    # "params", "flops": the larger the better.
     c.sweep.score = "accuracy"
     c.sweep.inherit = False  # "trained": start from the weights of the nearest earlier candidate
     c.sweep.kl = ConfigDict()
@@ -212,7 +213,8 @@ _TRAINING_FREE = (  # nas_jax/proxies
 )
 _EVALUATION = {
     "sweep.score": one_of(
-        *("accuracy", "loss", "train_loss", "kl", "table", "trained", *_TRAINING_FREE, "ensemble"),
+        *("accuracy", "loss", "train_loss", "kl", "params", "flops", "table", "trained"),
+        *(*_TRAINING_FREE, "ensemble"),
         or_of="evaluators",
     ),
     "sweep.kl.num_images": at_least(1),

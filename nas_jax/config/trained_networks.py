@@ -132,16 +132,27 @@ def add_supernet(c: ConfigDict) -> None:
     # Whether the gradient of an op is the mean over the ghost batches that use it, not over all: a
     # rarely used op then learns as fast as others. Not in the paper.
     c.supernet.per_use_gradients = False
+    # Whether checkpoints of a training on other images may be used with those of config.data.
+    c.supernet.other_data = False
+    _add_ranking(c)
+    c.supernet.train = _train()
+    c.supernet.train.num_steps = 10_000  # about 225 epochs
+
+
+def _add_ranking(c: ConfigDict) -> None:
+    """Add sections of the supernet that are to make it rank better; not in the paper."""
     # Few-shot supernets: once trained, the supernet is split by the subsets of these Choices, by
     # name, ("edge0",). Each part goes on with its weights, and evaluates its own architectures.
     c.supernet.split = ConfigDict()
     c.supernet.split.choices = ()
     c.supernet.split.share = 0.25  # steps of a part, as a share of those before
     c.supernet.split.lr = 0.5  # factor on the learning rate, which begins anew
-    # Whether checkpoints of a training on other images may be used with those of config.data.
-    c.supernet.other_data = False
-    c.supernet.train = _train()
-    c.supernet.train.num_steps = 10_000  # about 225 epochs
+    # Landmark regularisation: of so many architectures of config.table, in its first half, losses
+    # are trained to have the order of the accuracies. 0: none; 30 or so.
+    c.supernet.landmarks = ConfigDict()
+    c.supernet.landmarks.count = 0
+    c.supernet.landmarks.weight = 1.0  # of the ranking loss
+    c.supernet.landmarks.every = 4  # steps between two that have it, each of which takes three
 
 
 _SUPERNET = {
@@ -159,6 +170,9 @@ _SUPERNET = {
     "supernet.strategy_every": at_least(0),
     "supernet.strategy_rounds": at_least(0),
     "supernet.strategy_images": at_least(0),
+    "supernet.landmarks.count": Rule("0, or 2 or more", lambda value: value == 0 or value > 1),
+    "supernet.landmarks.weight": ABOVE_0,
+    "supernet.landmarks.every": at_least(1),
     "supernet.split.choices": items(str),
     "supernet.split.share": Rule("above 0 and at most 10", lambda value: 0 < value <= 10),
     "supernet.split.lr": ABOVE_0,

@@ -24,7 +24,7 @@ Differs from the papers in:
 
 The networks are those of the masked supernet, whose options that are off count nothing: the score
 is that of the stand-alone network with the same weights. The fourth proxy of AZ-NAS, complexity, is
-the number of multiply-adds, which every candidate has.
+the number of multiply-adds, the evaluator "flops".
 """
 
 from nas_jax.proxies import activations, base, blocks, gradients

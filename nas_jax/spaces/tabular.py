@@ -112,6 +112,19 @@ def digest(name: str) -> str | None:
     return hashlib.sha256(_find(name).read_bytes()).hexdigest() if name else None
 
 
+def half(arch: str) -> str:
+    """Say in which half of a table an architecture is, "first" or "second".
+
+    Its hash decides, so that halves never change: what is chosen on one is judged on the other.
+    """
+    return "second" if digest_of(arch)[0] % 2 else "first"
+
+
+def digest_of(arch: str) -> bytes:
+    """Compute the SHA-256 of an architecture's string."""
+    return hashlib.sha256(arch.encode()).digest()
+
+
 def _find(name):
     folders = [Path()]
     if os.environ.get(_FOLDER):

@@ -42,6 +42,9 @@ ABSENT = {
     "supernet.strategy_rounds": 1,
     "supernet.strategy_images": 0,
     "supernet.archs_per_step": 0,
+    "supernet.landmarks.count": 0,
+    "supernet.landmarks.weight": 1.0,
+    "supernet.landmarks.every": 4,
     "supernet.split.choices": [],
     "supernet.split.share": 0.25,
     "supernet.split.lr": 0.5,
@@ -63,7 +66,7 @@ _RECIPE = {  # of a training
 }
 ABSENT |= {f"{train}.{name}": value for train in _TRAININGS for name, value in _RECIPE.items()}
 # Sections that did not exist; all their fields are in `ABSENT`.
-NEW_SECTIONS = ("sweep.proxy", "sweep.ensemble", "supernet.split")
+NEW_SECTIONS = ("sweep.proxy", "sweep.ensemble", "supernet.split", "supernet.landmarks")
 # Field -> (its former default, the field that config.json lacks in runs with that default).
 FORMER_DEFAULTS = {
     "retrain.selection.top_pool": (100, "data.shuffle_seed"),

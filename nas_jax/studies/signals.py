@@ -1,6 +1,5 @@
 """Signals that rank a table's architectures: one-shot accuracy, proxies, ensembles, sizes."""
 
-import hashlib
 import math
 
 import numpy as np
@@ -26,21 +25,14 @@ ten best by the signal (of the ten best there are: {best:.2f} %)."""
 def judged(table: tabular.Table, half: str) -> dict[str, float]:
     """Return the test accuracies, per cent, of a half of a table, by architecture.
 
-    A half is drawn by the SHA-256 of the architectures' strings, so that it never changes: what is
-    chosen on one half is reported on the other.
-
     Args:
       table: published accuracies.
-      half: of `HALVES`.
+      half: of `HALVES`, see `tabular.half`.
     """
     rows = {arch: table.rows[arch].accuracy for arch in sorted(table.rows)}
     if half == "all":
         return rows
-    return {arch: truth for arch, truth in rows.items() if _is_second(arch) == (half == "second")}
-
-
-def _is_second(arch):
-    return hashlib.sha256(arch.encode()).digest()[0] % 2 == 1
+    return {arch: truth for arch, truth in rows.items() if tabular.half(arch) == half}
 
 
 def write(study) -> str:

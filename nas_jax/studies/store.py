@@ -96,11 +96,12 @@ class Store:
         names = ("seed", *SHARED, "supernet")
         methods = compatibility.mended(config.space.name, config.supernet.sampler)
         methods |= compatibility.of_variant(config)
+        table = {"table": tabular.digest(config.table)} if config.supernet.landmarks.count else {}
         if (config.supernet.variant, config.supernet.sampler == "strategy") == ("none", False):
             parts = _parts(config, names, without=(ORDER, *_TURNS))
-            return self._folder("supernets", parts | methods)
+            return self._folder("supernets", parts | methods | table)
         parts = _parts(config, names) | {"sweep": _sweep_parts(config, _NO_TRAINING)}
-        return self._folder("supernets", parts | methods, order=self.data.order)
+        return self._folder("supernets", parts | methods | table, order=self.data.order)
 
     def _folder(self, kind, parts, **inputs):
         """Return the folder of a kind that these fields decide; make it if it is missing."""

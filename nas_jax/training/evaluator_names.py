@@ -10,6 +10,8 @@ EVALUATORS = {  # need a trained supernet?
     "loss": True,
     "train_loss": True,
     "kl": True,
+    "params": False,
+    "flops": False,
     "table": False,
     "trained": False,
     **dict.fromkeys(PROXIES, False),

@@ -29,6 +29,7 @@ from nas_jax.storage.identity import Identity
 from nas_jax.storage.trained import Trained
 from nas_jax.training import losses, optim, train_step
 from nas_jax.training.hyperparameters import Schedule
+from nas_jax.training.landmarks import Landmarks
 from nas_jax.training.layout import Layout, Replicated, Turn
 from nas_jax.training.metrics import Diverged, Progress
 from nas_jax.training.train_step import TrainState, TrainStep
@@ -70,7 +71,7 @@ class Task:
       init_args: (sampler's first state) -> what `net.init` takes after the images: (masks,) or ().
       space, penalty, per_use, remat, undecayed: see `TrainStep`.
       dropout: the section `supernet.path_dropout`; None where no path is dropped.
-      archs_per_step, distils: see `TrainStep`.
+      archs_per_step, distils, landmarks: see `TrainStep`.
       turn: the action between steps; None: there is none.
       identity: of its checkpoints; None: that of the network and the data, see `identity.of`.
     """
@@ -88,6 +89,7 @@ class Task:
     remat: str = "none"
     archs_per_step: int = 0
     distils: bool = False
+    landmarks: Landmarks | None = None
     undecayed: tuple[str, ...] = ()
     turn: Turn | None = None
     identity: Identity | None = None
@@ -337,5 +339,6 @@ class Training:
             ema=train.ema,
             archs_per_step=task.archs_per_step,
             distils=task.distils,
+            landmarks=task.landmarks,
         )
         return kind(**given | fields)

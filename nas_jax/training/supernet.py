@@ -19,7 +19,7 @@ from nas_jax.oneshot import accuracy, class_metrics, path_samplers
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, progress, rng
 from nas_jax.strategies import random_search
-from nas_jax.training import few_shot, restoration
+from nas_jax.training import few_shot, landmarks, restoration
 from nas_jax.training.alpha_turn import AlphaTurn
 from nas_jax.training.evaluator_names import needs_supernet
 from nas_jax.training.hyperparameters import check_tunable
@@ -82,6 +82,7 @@ def check(run: Run) -> None:
     if not needs_supernet(config.sweep):
         return
     few_shot.check(run)
+    landmarks.check(run)
     if run.variant.selection:
         dropout = config.supernet.path_dropout if _r_counts(run) else None
         tunes = run.variant.selection.tunes
@@ -201,6 +202,7 @@ def _task(run, devices):
         dropout=config.path_dropout if drops_paths(run) else None,
         archs_per_step=config.archs_per_step,
         distils=config.distillation,
+        landmarks=landmarks.of(run),
         identity=run.supernet_identity(net),
     )
     if relaxation:

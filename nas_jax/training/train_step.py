@@ -23,6 +23,7 @@ from nas_jax.runtime import distributed, rng
 from nas_jax.spaces import Space
 from nas_jax.training import losses, optim, same_images
 from nas_jax.training.hyperparameters import HyperParameters
+from nas_jax.training.landmarks import Landmarks
 
 
 class TrainState(NamedTuple):
@@ -105,6 +106,7 @@ class TrainStep:
         are their sum, to which L2 and the penalty are added once. 0: each ghost batch has its own
         architecture.
       distils: whether the first of the A architectures is the teacher of the others.
+      landmarks: architectures whose order the losses are to have; None: there are none.
     """
 
     net: nn.Module
@@ -128,6 +130,7 @@ class TrainStep:
     ema: float = 0.0
     archs_per_step: int = 0
     distils: bool = False
+    landmarks: Landmarks | None = None
 
     def __call__(
         self, state: TrainState, batch: Any, root: jax.Array, hyper: HyperParameters
@@ -147,6 +150,9 @@ class TrainStep:
         grads, metrics, now = distributed.mean((grads, metrics, now))
         if self.per_use:
             grads = _per_use(grads, distributed.mean(self.space.usage(state.params, masks)))
+        if self.landmarks is not None:
+            ranking, metrics["ranking"] = self._of_ranking(state, ghost_batches, root, hyper)
+            grads = jax.tree.map(jnp.add, grads, ranking)
         updates, opt_state = self._at(hyper).update(grads, state.opt_state, state.params)
         params, step = optax.apply_updates(state.params, updates), state.step + 1
         batch_stats = jax.tree.map(self._moving_mean, state.batch_stats, now)
@@ -165,6 +171,27 @@ class TrainStep:
         options = {"at_once": self.groups_at_once, "predictions": none_yet}
         (grads, now), metrics = same_images.mean(of_loss, ghost_batches, masks, **options)
         return (jax.tree.map(lambda g: g * self.archs_per_step, grads), now), metrics
+
+    def _of_ranking(self, state, ghost_batches, root, hyper):
+        """Return the gradient of the ranking loss by params, and the loss; 0 in most steps."""
+        key = rng.stream(root, "landmarks", state.step)
+        better, worse = self.landmarks.pairs(key, self._groups())
+        smoothing = hyper.label_smoothing
+
+        def of_pair(params, images, labels, shares, better, worse):
+            given = params, state.batch_stats, smoothing, images, labels, shares
+            loss = jnp.maximum(self._loss(*given, better)[0] - self._loss(*given, worse)[0], 0)
+            return self.landmarks.weight * loss
+
+        def ranking():
+            grad = functools.partial(jax.value_and_grad(of_pair), state.params)
+            return mean_of_lots(grad, (*ghost_batches, better, worse), 1)[::-1]
+
+        def nothing():
+            return jax.tree.map(jnp.zeros_like, state.params), jnp.zeros(())
+
+        is_due = state.step % self.landmarks.every == 0
+        return distributed.mean(jax.lax.cond(is_due, ranking, nothing))
 
     def _averaged(self, state, now):
         """Return the moving means; early ones are over the steps so far, not the first weights."""
@@ -210,10 +237,13 @@ class TrainStep:
         if self.archs_per_step:
             groups = jnp.arange(self.archs_per_step, dtype=jnp.int32)
         else:
-            first = distributed.replica_index() * self.num_groups
-            count = 1 if self.shares_masks else self.num_groups
-            groups = first + jnp.arange(count, dtype=jnp.int32)
+            groups = self._groups()[:1] if self.shares_masks else self._groups()
         return self._masks_of(groups, state, root, hyper)
+
+    def _groups(self):
+        """Return the global numbers of this device's ghost batches, int32 [G]."""
+        first = distributed.replica_index() * self.num_groups
+        return first + jnp.arange(self.num_groups, dtype=jnp.int32)
 
     def _masks_of(self, groups, state, root, hyper):
         key = rng.named(root, "masks")

@@ -83,7 +83,7 @@ def test_references_do_not_depend_on_the_size_of_a_round(tmp_path, size):
 
 @pytest.mark.system
 def test_a_sweep_keeps_the_members_values(tmp_path):
-    members = (("accuracy", 1.0), ("naswot", 1.0))
+    members = (("accuracy", 1.0), ("naswot", 1.0), ("flops", 0.5))
     built = trainings.built_with(
         tiny_macro.get_config(), {**SCORED, "sweep.ensemble.members": members}
     )
@@ -94,7 +94,8 @@ def test_a_sweep_keeps_the_members_values(tmp_path):
     rows = list(map(json.loads, text.splitlines()))
     assert len(rows) == 16
     for row in rows:
-        assert row["values"].keys() == {"accuracy", "naswot"}
+        assert row["values"].keys() == {"accuracy", "naswot", "flops"}
+        assert row["values"]["flops"] == row["flops"]
         assert row["one_shot_accuracy"] is None
         assert 0 < row["value"] < 1
     best = max(rows, key=lambda row: row["value"])
@@ -108,7 +109,7 @@ def test_a_sweep_keeps_the_members_values(tmp_path):
     results.out.mkdir()
     table = {row[2]: row[3] for row in markdown.tables(members_section.write(results))[0]}
     assert table["naswot"].startswith("1.00")  # it is the judge here
-    assert table.keys() == {"ranked by", "accuracy", "naswot", "combined", "parameters"}
+    assert table.keys() == {"ranked by", "accuracy", "naswot", "flops", "combined", "parameters"}
     assert (results.out / "members.png").exists()
     (tmp_path / "trials.jsonl").write_text("".join(text.splitlines(keepends=True)[:5]))
     pipeline.sweep.search(run)
