@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 from pathlib import Path
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from nas_jax import given, listeners, spaces, strategies
-from nas_jax.candidates import evaluators
+from nas_jax.candidates import evaluators, training_free
 from nas_jax.config import defaults, recipes, validation, variants
 from nas_jax.costs import latency_table, params_flops
 from nas_jax.costs.constraints import Constraints
@@ -187,9 +188,9 @@ def assemble(
         directory=workdir,
         table=table if sweep.score == "table" else None,
     )
-    strategy = _strategy(config, space, constraints)
     variant = _training_variant(config, space, constraints.latencies)
-    return Run(config, space, data, network, constraints, strategy, variant, table, workdir)
+    run = Run(config, space, data, network, constraints, None, variant, table, workdir)
+    return dataclasses.replace(run, strategy=_strategy(run))
 
 
 def _variants(config):
@@ -310,12 +311,16 @@ def network_options(config: ConfigDict) -> NetworkOptions:
     )
 
 
-def _strategy(config, space, constraints):
+def _strategy(run):
     """Make the strategy; check that it can draw masks if `supernet.sampler` says so."""
-    sweep = config.sweep
-    names = constraints.names
+    config, sweep = run.config, run.config.sweep
     strategy = strategies.make(
-        sweep.strategy, space, sweep.options, costs=constraints.costs, cost_names=names
+        sweep.strategy,
+        run.space,
+        sweep.options,
+        costs=run.constraints.costs,
+        cost_names=run.constraints.names,
+        proxy=functools.partial(training_free.of_any_number, run),
     )
     reason = strategy.on_host and "cannot be compiled"
     reason = reason or (sweep.strategy == "exhaustive" and "asks for all in order")

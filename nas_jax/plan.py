@@ -28,6 +28,7 @@ from nas_jax.training.supernet import has_turns
 
 TRAINING = 3  # forward passes that a step of training costs: forward, and two products backward
 _SAMPLED = 64  # architectures whose mean stands for the space's
+_NO_IMAGES = ("table", "params", "flops", "shortest_path")  # evaluators that read none
 _ONE_PATH = (
     "single_path",
     "shared_path",
@@ -170,9 +171,7 @@ def _evaluation(run, name):
     sweep = run.config.sweep
     if name in PROXIES:
         return _training_free(run, PROXIES[name])
-    images = {"kl": sweep.kl.num_images, "table": 0, "params": 0, "flops": 0}.get(
-        name, sweep.num_images
-    )
+    images = {"kl": sweep.kl.num_images, **dict.fromkeys(_NO_IMAGES, 0)}.get(name, sweep.num_images)
     count = sweep.num_checkpoints * (1 + len(sweep.supernets))
     times = count if takes_weights(name) else 1
     seen = images * times

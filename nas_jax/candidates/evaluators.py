@@ -11,6 +11,7 @@ kl        minus the KL divergence between its predictions and those of nearly al
           same weights
 params    parameters, the more the better: a baseline, and a member of an ensemble
 flops     multiply-adds for an image, as well; AZ-NAS calls them complexity
+shortest_path  minus the ops on the shortest path through a cell (`spaces.paths`), as well
 table     the accuracy that a table lists
 trained   the accuracy after a short training of the candidate alone (`short_training`)
 
@@ -45,7 +46,7 @@ from nas_jax.oneshot.divergence import KLDivergence
 from nas_jax.proxies import PROXIES
 from nas_jax.run import Run
 from nas_jax.runtime import rng
-from nas_jax.spaces import Space
+from nas_jax.spaces import Space, paths
 from nas_jax.spaces.tabular import Table
 from nas_jax.storage import file_paths
 from nas_jax.storage.checkpoints import Weights
@@ -136,6 +137,8 @@ def _named(run, name, directory, weights):
     """Make the evaluator of that name."""
     if name in ("params", "flops"):
         return lambda archs: np.asarray(run.constraints.costs(jax.device_get(archs))[name], float)
+    if name == "shortest_path":
+        return functools.partial(_minus_shortest_path, run.space)
     if name == "table":
         return TableAccuracy(run.space, run.table)
     if name == "trained":
@@ -156,6 +159,11 @@ def _named(run, name, directory, weights):
     if not run.config.supernet.split.choices:
         return Mean(made)
     return FewShot(run, [each.sampler_state for each in weights], made)
+
+
+def _minus_shortest_path(space, archs):
+    shortest = paths.of(space, archs).shortest
+    return np.where(np.isfinite(shortest), -shortest, np.nan)
 
 
 class Plugged:

@@ -48,10 +48,7 @@ def _where(within, evaluator, archs):
     """
     values, chosen = np.zeros(len(within)), np.flatnonzero(within)
     if len(chosen):
-        most, size = len(within), distributed.num_global()
-        while size < len(chosen):
-            size *= 2
-        filled = np.resize(chosen, min(size, most))
+        filled = chosen[distributed.filled(len(chosen))]
         asked = evaluator(jax.tree.map(lambda m: m[filled], archs))
         values[chosen] = asked[: len(chosen)]
     return values

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -37,7 +37,7 @@ class TrainingFree:
     """
 
     def __init__(self, run: Run, name: str, devices: Sequence[jax.Device] | None = None):
-        check(run)  # that of a study's variant was not
+        check(run, [name])  # that of a study's variant, or of a strategy, was not
         self._proxy, self._devices = PROXIES[name], devices and tuple(devices)
         images, labels = _batches(run, self._proxy.num_batches)
         self._net = _network(run, space_of(run))
@@ -68,13 +68,15 @@ class TrainingFree:
         return distributed.whole(measured, self._devices).astype(np.float64)
 
 
-def check(run: Run) -> None:
-    """Check the networks and images that a proxy of the config measures, if it names one.
+def check(run: Run, names: Sequence[str] | None = None) -> None:
+    """Check the networks and images that proxies measure; None: those that the config evaluates by.
 
     Raises: ValueError if the space has no such networks, if they do not take images of that size,
       if there are too few images, or if kernels are fused.
     """
-    names = [name for name in evaluator_names.evaluators_of(run.config.sweep) if name in PROXIES]
+    if names is None:
+        every = evaluator_names.evaluators_of(run.config.sweep)
+        names = [name for name in every if name in PROXIES]
     if not names:
         return
     settings, field = run.config.sweep.proxy, "config.sweep.proxy"
@@ -100,6 +102,18 @@ def check(run: Run) -> None:
                 f"{field}.num_images={settings.num_images} does not divide into the "
                 f"{PROXIES[name].num_batches} batches that {name!r} reads"
             )
+
+
+def of_any_number(run: Run, name: str) -> Callable[[Any], np.ndarray]:
+    """Make the evaluator of a proxy that takes any number of architectures."""
+    evaluator = TrainingFree(run, name)
+
+    def evaluate(archs):
+        count = len(jax.tree.leaves(archs)[0])
+        number = distributed.filled(count)
+        return evaluator(jax.tree.map(lambda mask: mask[number], archs))[:count]
+
+    return evaluate
 
 
 def space_of(run: Run) -> Space:

@@ -171,7 +171,7 @@ def _add_evaluation(c: ConfigDict) -> None:
     # the accuracy after a short training of the candidate alone, by retrain.short.train, without a
     # supernet (the last train.keep_checkpoints checkpoints stay, to resume and to inherit from);
     # "naswot", "synflow", "zico" and others: of networks with initial weights, see nas_jax/proxies;
-    # "params", "flops": the larger the better.
+    # "params", "flops", "shortest_path" (minus the ops on it): of the architecture alone.
     c.sweep.score = "accuracy"
     c.sweep.inherit = False  # "trained": start from the weights of the nearest earlier candidate
     c.sweep.kl = ConfigDict()
@@ -207,14 +207,15 @@ def _add_evaluation(c: ConfigDict) -> None:
     c.sweep.candidates_per_batch = 16  # evaluated at once, split over devices
 
 
+_OF_MASKS = ("params", "flops", "shortest_path")
 _TRAINING_FREE = (  # nas_jax/proxies
     *("grad_norm", "snip", "synflow", "jacob_cov", "naswot", "zen", "zico"),
     *("expressivity", "progressivity", "trainability"),
 )
 _EVALUATION = {
     "sweep.score": one_of(
-        *("accuracy", "loss", "train_loss", "kl", "params", "flops", "table", "trained"),
-        *(*_TRAINING_FREE, "ensemble"),
+        *("accuracy", "loss", "train_loss", "kl", "table", "trained", "ensemble"),
+        *(*_OF_MASKS, *_TRAINING_FREE),
         or_of="evaluators",
     ),
     "sweep.kl.num_images": at_least(1),

@@ -72,6 +72,7 @@ RANKING_METRICS = {  # by sweep.score
     "kl": RankingMetric("minus the KL divergence", "nats", 1, False),
     "params": RankingMetric("parameters", "", 1, False),
     "flops": RankingMetric("multiply-adds", "", 1, False),
+    "shortest_path": RankingMetric("minus the shortest path", "ops", 1, False),
     "table": RankingMetric("accuracy in the table", "%", 100, False),
     "trained": RankingMetric("accuracy after a short training", "%", 100, True),
     **{name: RankingMetric(title, "", 1, False) for name, title in _TRAINING_FREE.items()},

@@ -200,6 +200,17 @@ def num_global(devices: Sequence[jax.Device] | None = None) -> int:
     return len(devices) if devices else jax.device_count()
 
 
+def filled(count: int) -> np.ndarray:
+    """Number `count` items, 0, 1, .., and some again, until there are a power of two per device.
+
+    So a function of any number of items, split over all devices, is compiled for few shapes.
+    """
+    size = num_global()
+    while size < count:
+        size *= 2
+    return np.resize(np.arange(count), size)
+
+
 def platform(devices: Sequence[jax.Device] | None = None) -> str:
     """Name the platform of the devices, such as "cpu"; None: that of this process."""
     return devices[0].platform if devices else jax.default_backend()

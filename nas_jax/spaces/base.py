@@ -115,6 +115,15 @@ class Space(abc.ABC):
         """
         return wiring.of_chain(jax.tree.leaves(self.choices))
 
+    def outputs(self) -> tuple[str, ...]:
+        """Name the tensors of `wirings` of which the output is made; () if there is no one graph.
+
+        By default those that nothing reads.
+        """
+        every = self.wirings().values()
+        read = {tensor for each in every for tensor, _ in each.reads}
+        return tuple(sorted({each.writes for each in every} - read))
+
     def isomorph(self, text: str) -> str:
         """Return a string that isomorphs share; by default none are known, and it is `text`."""
         return text

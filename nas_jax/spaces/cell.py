@@ -190,6 +190,10 @@ class CellSpace(base.Space):
         cells = (self.of_cell(self.choices, cell) for cell in range(self.num_cells))
         return dict(itertools.chain(*(wiring.of_blocks(blocks).items() for blocks in cells)))
 
+    def outputs(self) -> tuple[str, ...]:
+        """Name both inputs and all blocks, if cells share a graph; see `base.Space.outputs`."""
+        return tuple(map(str, range(2 + self.num_blocks))) if self.tied else ()
+
     def graph(self, text: str) -> dict[str, Any]:
         """Return a cell to draw: its inputs' names; by block, inputs (numbers) and ops (names).
 

@@ -30,8 +30,9 @@ STRATEGIES = {
 
 FIELD = "config.sweep.strategy"
 # Keywords that a search gives to every `make` that has them. costs: masks [n, k] ->
-# {"params": [n], "flops": [n], "latency_ms": [n]}; cost_names: the costs that are counted.
-CONTEXT = ("costs", "cost_names")
+# {"params": [n], "flops": [n], "latency_ms": [n]}; cost_names: the costs that are counted; proxy:
+# name of a training-free proxy -> masks [n, k] -> float [n].
+CONTEXT = ("costs", "cost_names", "proxy")
 
 # Strategies of earlier versions: they change how the supernet is trained, not who asks.
 _VARIANTS = ("morphnet", "pbt", "smash")

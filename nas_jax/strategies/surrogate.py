@@ -1,26 +1,28 @@
-"""A surrogate: a Gaussian process (scikit-learn) that predicts scores from masks and sizes.
+"""A surrogate: a Gaussian process that predicts scores of architectures (`gaussian_process`).
 
 The first architectures are random. From then on a Gaussian process is fitted to all that was told,
 and each architecture that is asked for is the best of a pool by a draw from the process (Thompson
 sampling). So it looks where scores are expected to be high, or are unknown. It suits scores that
 are dear, such as those of a short training: a fit takes up to a second.
 
-Letters: N architectures told, D Choices, K options of all Choices, m architectures of a pool.
+Letters: N architectures told, D Choices, m architectures of a pool.
 """
 
-import warnings
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import numpy as np
-from scipy import linalg, stats
+from scipy import linalg
 
+from nas_jax import naming
+from nas_jax.proxies import PROXIES
 from nas_jax.runtime import rng
 from nas_jax.spaces import Space
 from nas_jax.strategies.base import Strategy, check_range
+from nas_jax.strategies.gaussian_process import GaussianProcess
 
-SIZES = ("params", "flops")  # costs that are features
 _MOST = 2_000  # architectures of a fit, the best of those told: its time grows with their cube
 _BEST = 4  # whose neighbours are in the pool
 _JITTER = 1e-8
@@ -31,8 +33,10 @@ def make(
     *,
     costs: Callable[[Any], dict] | None = None,
     cost_names: tuple = (),
+    proxy: Callable[[str], Callable[[Any], np.ndarray]] | None = None,
     first: int = 20,
     among: int = 256,
+    proxies: tuple = (),
 ) -> Strategy:
     """Make the strategy.
 
@@ -40,9 +44,12 @@ def make(
       space: to search in.
       costs: masks [n, k] -> {"params": [n], ..}; None: sizes are no features.
       cost_names: those that `costs` gives.
+      proxy: name of a training-free proxy -> masks [n, k] -> float [n].
       first: random architectures before the first fit.
       among: random architectures of which the best is asked for; neighbours of the best that were
         told are added.
+      proxies: names of training-free proxies that are features, such as ("naswot",). They are
+        evaluated for every architecture of a pool, so each should take far less than a score.
 
     State: decision vectors int32 [N, D] and scores float32 [N] of all that were told, but failures.
 
@@ -50,8 +57,11 @@ def make(
     """
     check_range(2, None, first=first)
     check_range(8, None, among=among)
-    names = [name for name in SIZES if costs is not None and name in cost_names]
-    search = _Search(space, costs, names, _maker(), among)
+    for name in proxies:
+        naming.check("config.sweep.options: proxies", name, PROXIES)
+    features = {name: _Remembered(space, functools.partial(proxy, name)) for name in proxies}
+    process = GaussianProcess(space, costs, cost_names, features)
+    search = _Search(space, process, among)
 
     def init(key):
         decisions = np.zeros((0, len(jax.tree.leaves(space.choices))), np.int32)
@@ -74,22 +84,24 @@ def make(
     return Strategy(init, ask, tell, on_host=True)
 
 
-def _maker():
-    """Return () -> a Gaussian process that is not fitted."""
-    try:
-        from sklearn import gaussian_process
-        from sklearn.gaussian_process import kernels
-    except ImportError as error:
-        raise ValueError(
-            "config.sweep.strategy='surrogate' needs scikit-learn: pip install -e '.[surrogate]'"
-        ) from error
+class _Remembered:
+    """Evaluates masks [n, k] by a proxy, each architecture once."""
 
-    def make():
-        smooth = kernels.ConstantKernel(1.0) * kernels.RBF(2.0, (0.3, 30.0))
-        noise = kernels.WhiteKernel(0.1, (1e-3, 1.0))
-        return gaussian_process.GaussianProcessRegressor(smooth + noise)
+    def __init__(self, space, make_proxy):
+        self._space, self._make_proxy, self._values = space, make_proxy, {}
 
-    return make
+    def __call__(self, archs):
+        rows = [*map(bytes, np.asarray(self._space.to_decisions(archs), np.int32))]
+        new = {row: n for n, row in enumerate(rows) if row not in self._values}
+        if new:
+            numbers = [*new.values()]
+            values = self._proxy(jax.tree.map(lambda mask: np.asarray(mask)[numbers], archs))
+            self._values |= dict(zip(new, values, strict=True))
+        return np.asarray([self._values[row] for row in rows])
+
+    @functools.cached_property
+    def _proxy(self):
+        return self._make_proxy()
 
 
 def _random(space, key, numbers: Iterable[int]):
@@ -101,27 +113,27 @@ def _random(space, key, numbers: Iterable[int]):
 class _Search:
     """Asks by a process that is fitted once for each state."""
 
-    def __init__(self, space, costs, names, make_process, size):
-        self._space, self._costs, self._names = space, costs, names
-        self._make_process, self._size = make_process, size
-        self._fitted = None, None
+    def __init__(self, space, process, size):
+        self._space, self._process, self._size = space, process, size
+        self._fitted = None
 
     def ask(self, key, state, n):
         """Ask for n architectures; the first of them do not depend on n."""
         told, chosen = {*map(bytes, state["decisions"])}, []
-        process, half = self._process(state), self._size // 2
+        self._fit(state)
+        half = self._size // 2
         for part in range(-(-n // half)):  # a pool for each half of its size
-            chosen += self._draws(jax.random.fold_in(key, part), state, process, told, half)
+            chosen += self._draws(jax.random.fold_in(key, part), state, told, half)
         return self._space.from_decisions(np.asarray(chosen[:n], np.int32))
 
-    def _draws(self, key, state, process, told, count):
+    def _draws(self, key, state, told, count):
         """Draw `count` decision vectors from a new pool, the best by a draw of scores each.
 
         Those that were told or drawn already come again only where there are no others.
         """
         decisions = self._pool(key, state)
         known = np.asarray([bytes(row) in told for row in decisions])
-        mean, covariance = process.predict(self._features(decisions), return_cov=True)
+        mean, covariance = self._process.predict(self._space.from_decisions(decisions))
         root = linalg.cholesky(covariance + _JITTER * np.eye(len(mean)), lower=True)
         draws = np.asarray(jax.random.normal(key, (count, len(mean)))) @ root.T + mean
         rows = []
@@ -148,24 +160,11 @@ class _Search:
     def _one(self, decisions):
         return jax.device_get(self._space.from_decisions(decisions))
 
-    def _process(self, state):
-        """Fit a process to the ranks of the scores, as numbers of a normal distribution."""
+    def _fit(self, state):
+        """Fit the process to what was told, unless it is fitted already."""
         of = state["decisions"].tobytes() + state["scores"].tobytes()
-        if self._fitted[0] != of:
+        if self._fitted != of:
             best = np.argsort(-state["scores"], kind="stable")[:_MOST]
-            scores = state["scores"][best]
-            normal = stats.norm.ppf((stats.rankdata(scores) - 0.5) / len(scores))
-            features = self._features(state["decisions"][best])
-            with warnings.catch_warnings():  # of a length or a noise at its bound, which may be
-                warnings.simplefilter("ignore")
-                self._fitted = of, self._make_process().fit(features, normal)
-        return self._fitted[1]
-
-    def _features(self, decisions):
-        """Return masks float64 [m, K], and beside them the sizes' logs."""
-        archs = self._space.from_decisions(decisions)
-        columns = [np.asarray(mask, float) for mask in jax.tree.leaves(archs)]
-        if self._names:
-            costs = self._costs(archs)
-            columns += [np.log1p(np.asarray(costs[name], float))[:, None] for name in self._names]
-        return np.concatenate(columns, -1)
+            archs = self._space.from_decisions(state["decisions"][best])
+            self._process.fit(archs, state["scores"][best])
+            self._fitted = of

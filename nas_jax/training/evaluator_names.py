@@ -12,6 +12,7 @@ EVALUATORS = {  # need a trained supernet?
     "kl": True,
     "params": False,
     "flops": False,
+    "shortest_path": False,
     "table": False,
     "trained": False,
     **dict.fromkeys(PROXIES, False),

@@ -239,6 +239,27 @@ def test_a_surrogate_knows_sizes():
     assert best.mean() > np.quantile(_scores(TOY.sample(jax.random.key(4), (200,))), 0.9)
 
 
+def test_a_surrogate_knows_proxies():
+    """Of scores that are a proxy's, which fails for some, and evaluates each architecture once."""
+    asked = []
+
+    def proxy(name):
+        def evaluate(archs):
+            asked.extend(TOY.to_strs(archs))
+            values = 1e6 * _scores(archs) ** 3
+            return np.where(values < np.median(values) / 100, np.nan, values)
+
+        return {"naswot": evaluate}[name]
+
+    strategy = strategies.make("surrogate", TOY, (("proxies", ("naswot",)),), proxy=proxy)
+    assert not asked
+    archs = TOY.sample(jax.random.key(3), (24,))
+    state = strategy.tell(strategy.init(jax.random.key(0)), archs, _scores(archs))
+    best = _scores(strategy.ask(jax.random.key(1), state, 4))
+    assert best.mean() > np.quantile(_scores(TOY.sample(jax.random.key(4), (200,))), 0.8)
+    assert len(asked) == len({*asked}) > 60  # of 81
+
+
 def test_a_surrogate_without_scikit_learn_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(ValueError, match=r"needs scikit-learn: pip install -e '\.\[surrogate\]'"):
@@ -301,6 +322,7 @@ def test_optuna_weighs_a_score_against_a_cost():
         ("enas", (("learning_rate", -0.1),), "learning_rate=-0.1 must be 0 or more"),
         ("surrogate", (("first", 1),), "first=1 must be"),
         ("surrogate", (("among", 7),), "among=7 must be"),
+        ("surrogate", (("proxies", ("nazwot",)),), "'nazwot' is none of .*nearest: 'naswot'"),
         ("optuna", (("sampler", "TPO"),), "sampler='TPO' is none of .*TPE"),
         ("optuna", (("sampler_options", (("sise", 1),)),), "sampler='TPE': .*sise"),
         ("optuna", (("sampler", "BruteForce"),), "use strategy 'exhaustive'"),
