@@ -247,6 +247,8 @@ def _add_study(c: ConfigDict) -> None:
     c.study.variants = (("one-shot model",),)
     c.study.num_seeds = 1  # of each variant, where strategies are compared
     c.study.half = "all"  # or "first", "second": of a table's architectures that judge signals
+    # Architectures of the other half from whose accuracies surrogates learn to rank; 0: none does.
+    c.study.surrogate_archs = 0
     c.study.paper_points = ""  # a CSV file of the paper's points, to be drawn beside ours
     c.study.paper_columns = ()  # its columns with the values of each variant
     c.study.course = 6  # architectures whose divergence is drawn over the training
@@ -255,6 +257,7 @@ def _add_study(c: ConfigDict) -> None:
 _STUDY = {
     "study.parts": items(str),
     "study.num_seeds": at_least(0),
+    "study.surrogate_archs": Rule("0, or 8 or more", lambda value: value == 0 or value > 7),
     "study.half": one_of("all", "first", "second"),
     "study.paper_columns": items(str),
     "study.course": at_least(1),

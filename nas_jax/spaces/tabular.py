@@ -117,10 +117,16 @@ def half(arch: str) -> str:
 
     Its hash decides, so that halves never change: what is chosen on one is judged on the other.
     """
-    return "second" if digest_of(arch)[0] % 2 else "first"
+    return "second" if _digest_of(arch)[0] % 2 else "first"
 
 
-def digest_of(arch: str) -> bytes:
+def drawn(table: Table, of_half: str, count: int) -> list[str]:
+    """Draw up to `count` architectures of a half of a table, at random: those of least hash."""
+    there = [arch for arch in table.rows if half(arch) == of_half]
+    return sorted(there, key=_digest_of)[:count]
+
+
+def _digest_of(arch: str) -> bytes:
     """Compute the SHA-256 of an architecture's string."""
     return hashlib.sha256(arch.encode()).digest()
 

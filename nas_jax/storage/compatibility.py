@@ -17,6 +17,7 @@ ABSENT = {
     "listeners": ["tensorboard"],
     "sweep.latency.table": "",
     "study.half": "all",
+    "study.surrogate_archs": 0,
     "sweep.supernets": [],
     "sweep.ensemble.members": [],
     "sweep.ensemble.combine": "mean",

@@ -82,6 +82,11 @@ def check(config: ConfigDict) -> None:
 def _check_signals(config):
     if "signals" in config.study.parts and not config.table:
         raise ValueError("config.table is empty, but the part 'signals' judges by one: name it")
+    if config.study.surrogate_archs and config.study.half == "all":
+        raise ValueError(
+            f"config.study.surrogate_archs={config.study.surrogate_archs} are of the half that "
+            "does not judge, but study.half='all': take 'first' or 'second', or no surrogate (0)"
+        )
     for label, *fields in config.study.variants:
         for name, score in fields:
             if name == "sweep.score" and {*config.study.parts} != {"signals"}:

@@ -1,5 +1,11 @@
-"""Signals that rank a table's architectures: one-shot accuracy, proxies, ensembles, sizes."""
+"""Signals that rank a table's architectures: one-shot accuracy, proxies, ensembles, sizes.
 
+With `study.surrogate_archs` two surrogates are among them, Gaussian processes that learn from
+accuracies of architectures in the other half of the table: one from the architectures alone, one
+from the signals as well.
+"""
+
+import functools
 import math
 
 import numpy as np
@@ -8,6 +14,9 @@ from nas_jax.costs import params_flops
 from nas_jax.report import analysis, figures, heat_map, markdown, score_bias
 from nas_jax.report.sections import members
 from nas_jax.spaces import tabular
+from nas_jax.strategies.gaussian_process import SIZES as SIZE_NAMES
+from nas_jax.strategies.gaussian_process import GaussianProcess
+from nas_jax.training import evaluator_names
 
 TITLE = "Signals that rank architectures"
 HALVES = ("all", "first", "second")
@@ -38,12 +47,14 @@ def judged(table: tabular.Table, half: str) -> dict[str, float]:
 def write(study) -> str:
     """List how well every variant's values rank a table, and how they rank each other."""
     half = study.config.study.half
-    truth = judged(tabular.load(study.config.table, study.space), half)
+    table = tabular.load(study.config.table, study.space)
+    truth = judged(table, half)
     archs, accuracies = list(truth), list(truth.values())
     signals = {
         label: members.filled(study.values(config, archs))
         for label, config in study.variants.items()
     }
+    signals |= _surrogates(study, table, archs)
     sizes = params_flops.of(study.space, study.space.from_strs(archs))
     costs = dict(zip(SIZES, (sizes.params, sizes.flops)))
     signals |= {label: np.asarray(values, float) for label, values in costs.items()}
@@ -67,6 +78,45 @@ def write(study) -> str:
             "![How signals rank each other](signals_between.png)",
         ]
     )
+
+
+def _surrogates(study, table, archs):
+    """Predict the architectures by surrogates, by label; {} if the study has none."""
+    count, half = study.config.study.surrogate_archs, study.config.study.half
+    if not count:
+        return {}
+    learnt = tabular.drawn(table, "first" if half == "second" else "second", count)
+    truth = np.asarray([table.rows[arch].accuracy for arch in learnt])
+    proxies = {
+        label: _lookup(study, config, learnt + archs)
+        for label, config in study.variants.items()
+        if config.sweep.score != evaluator_names.ENSEMBLE
+    }
+    given = {"of architectures alone": {}, "of signals, too": proxies}
+    return {
+        f"surrogate {which}, {len(learnt)} accuracies": _predicted(
+            study.space, learnt, truth, archs, by
+        )
+        for which, by in given.items()
+    }
+
+
+def _lookup(study, config, archs):
+    """Make masks -> values, float [n], NaN for a failure, of architectures, by a variant."""
+    values = dict(zip(archs, study.values(config, archs)))
+    return lambda masks: np.asarray([values[arch] for arch in study.space.to_strs(masks)], float)
+
+
+def _predicted(space, learnt, truth, archs, proxies):
+    costs = functools.partial(_costs, space)
+    process = GaussianProcess(space, costs, SIZE_NAMES, proxies)
+    process.fit(space.from_strs(learnt), truth)
+    return process.predict(space.from_strs(archs))[0]
+
+
+def _costs(space, archs):
+    costs = params_flops.of(space, archs)
+    return {name: getattr(costs, name) for name in SIZE_NAMES}
 
 
 def _taus(values, truth):

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 from nas_jax.run import Run
 from nas_jax.runtime import rng
 from nas_jax.spaces import tabular
-from nas_jax.spaces.tabular import Table
 
 FIELD = "config.supernet.landmarks"
+HALF = "first"  # of the table; the other stays for a judge
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # arrays are not hashable
@@ -56,19 +56,10 @@ def of(run: Run) -> Landmarks | None:
     settings = run.config.supernet.landmarks
     if not settings.count:
         return None
-    chosen = names(run.table, settings.count)
+    chosen = tabular.drawn(run.table, HALF, settings.count)
     ranked = sorted(chosen, key=lambda arch: -run.table.rows[arch].accuracy)
     masks = jax.device_get(run.space.from_strs(ranked))
     return Landmarks(masks, settings.weight, settings.every)
-
-
-def names(table: Table, count: int) -> list[str]:
-    """Choose `count` architectures of the first half of a table, at random: of the least hashes.
-
-    The second half stays for a judge (`tabular.half`).
-    """
-    first = [arch for arch in table.rows if tabular.half(arch) == "first"]
-    return sorted(first, key=tabular.digest_of)[:count]
 
 
 def check(run: Run) -> None:
@@ -82,7 +73,7 @@ def check(run: Run) -> None:
             f"{FIELD}.count={count} needs config.table, a file of stand-alone accuracies "
             "(nas_jax/spaces/tabular.py says which)"
         )
-    if count and len(there := names(run.table, count)) < count:
+    if count and len(there := tabular.drawn(run.table, HALF, count)) < count:
         raise ValueError(
             f"{FIELD}.count={count}, but the first half of config.table has {len(there)}; lower it"
         )

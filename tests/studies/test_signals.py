@@ -62,6 +62,8 @@ def test_a_study_ranks_a_table_by_every_signal(tmp_path, table):
         "table": table,
         "study.pool": str(tmp_path / "pool"),
         "study.parts": ("signals",),
+        "study.half": "first",
+        "study.surrogate_archs": 12,
         "sweep.proxy.num_images": 4,
         "sweep.ensemble.num_references": 16,
         "sweep.ensemble.members": members,
@@ -79,8 +81,18 @@ def test_a_study_ranks_a_table_by_every_signal(tmp_path, table):
     assert rows.keys() >= {"one-shot accuracy", "NASWOT", "both", "parameters", "multiply-adds"}
     assert rows["parameters"][0].startswith("1.00")
     assert "**parameters ranks best**, with tau 1.00" in text
+    for which in ("of architectures alone", "of signals, too"):  # sizes are features of both
+        assert float(rows[f"surrogate {which}, 12 accuracies"][0].split()[0]) > 0.6
     assert (tmp_path / "study" / "report" / "signals_between.png").exists()
     assert len(list((tmp_path / "pool").glob("supernets/*/checkpoints"))) == 1
+
+
+def test_a_surrogate_does_not_learn_from_its_judges():
+    config = tiny_macro.get_config()
+    config.study.parts, config.table = ("signals",), "table.csv"
+    config.study.surrogate_archs = 8
+    with pytest.raises(ValueError, match=r"surrogate_archs=8 are of the half that does not judge"):
+        studies.check(config)
 
 
 def test_a_study_of_signals_needs_a_table():

@@ -35,7 +35,7 @@ def _built(file, **fields):
 
 def test_landmarks_are_of_the_first_half(table):
     run = trainings.run_of(*_built(table), "unused")
-    chosen = landmarks.names(run.table, 6)
+    chosen = tabular.drawn(run.table, "first", 6)
     assert {tabular.half(arch) for arch in chosen} == {"first"}
     marks = landmarks.of(run)
     better, worse = marks.pairs(jax.random.key(0), jnp.arange(50))
@@ -71,7 +71,7 @@ def test_losses_come_to_have_the_order_of_landmarks(table, tmp_path):
         fields = {"supernet.landmarks.count": count, "supernet.landmarks.weight": 4.0}
         run = trainings.run_of(*_built(table, **fields), tmp_path / name)
         supernet.train(run)
-        chosen = landmarks.names(run.table, 8)
+        chosen = tabular.drawn(run.table, "first", 8)
         params = restoration.restore(run, run.workdir)[0].params
         images = run.data.fixed("train", 128)
         given = run.supernet(), {"params": params}, *images
