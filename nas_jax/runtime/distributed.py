@@ -201,7 +201,7 @@ def num_global(devices: Sequence[jax.Device] | None = None) -> int:
 
 
 def filled(count: int) -> np.ndarray:
-    """Number `count` items, 0, 1, .., and some again, until there are a power of two per device.
+    """List the numbers of items, 0, 1, .., some again, until they are a power of two per device.
 
     So a function of any number of items, split over all devices, is compiled for few shapes.
     """

