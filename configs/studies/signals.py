@@ -61,6 +61,7 @@ def _supernets():
         ("one-shot accuracy",),
         ("validation loss", ("sweep.score", "loss")),
         ("training loss", ("sweep.score", "train_loss")),
+        ("two checkpoints", ("sweep.num_checkpoints", 2)),
         ("trained for longer", _LONGER),
         ("few-shot", _SPLIT),
         ("30 landmarks", _LANDMARKS),
