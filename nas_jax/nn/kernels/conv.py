@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from nas_jax.nn.kernels import residuals, windows
@@ -66,7 +67,46 @@ def _conv_grads_cpu(x, kernel, g):
     return grad_x, jnp.transpose(grad_kernel, (1, 2, 0, 3)).reshape(kernel.shape)
 
 
-_conv.defvjp(
-    lambda x, kernel, stride: (_conv(x, kernel, stride), (x, kernel)),
-    functools.partial(windows.strided_bwd, windows.conv_lax, {"cpu": _conv_grads_cpu}),
-)
+def _strided_grads_cpu(x, kernel, g, stride):
+    """Compute both gradients with a stride: products at each tap, which need no zeros between.
+
+    The gradient of the image is a convolution of g without a stride, whose channels are the
+    s x s pixels of a block.
+    """
+    num, height, width, features = g.shape
+    rows, columns, channels, _ = kernel.shape
+    padded, flat = windows.pad(x, rows // 2), g.reshape(-1, features)
+    ends = (height - 1) * stride + 1, (width - 1) * stride + 1
+    taps = [
+        lax.slice(
+            padded, (0, i, j, 0), (num, i + ends[0], j + ends[1], channels), (1, stride, stride, 1)
+        )
+        for i in range(rows)
+        for j in range(columns)
+    ]
+    products = [tap.reshape(-1, channels).T @ flat for tap in taps]
+    blocks = windows.conv_lax(g, _taps_of_blocks(kernel, stride))
+    blocks = blocks.reshape(num, height, width, stride, stride, channels)
+    grad_x = jnp.swapaxes(blocks, 2, 3).reshape(num, height * stride, width * stride, channels)
+    return grad_x[:, : x.shape[1], : x.shape[2]], jnp.stack(products).reshape(kernel.shape)
+
+
+def _taps_of_blocks(kernel, stride):
+    """Return the kernel from outputs to blocks of s x s pixels: [m, m, D, s s C], m odd."""
+    size, _, channels, features = kernel.shape
+    radius = -(-(size // 2) // stride)
+    # Pixel s u + a takes tap i of output u + b, where s b = a + size // 2 - i.
+    block, a, i = np.ogrid[-radius : radius + 1, :stride, :size]
+    at = jnp.asarray(stride * block == a + size // 2 - i, kernel.dtype)
+    wide = jnp.einsum("mai,nbj,ijcd->mndabc", at, at, kernel)
+    return wide.reshape(*wide.shape[:3], stride * stride * channels)
+
+
+def _conv_bwd(stride, saved, g):
+    cpu = _conv_grads_cpu if stride == 1 else functools.partial(_strided_grads_cpu, stride=stride)
+    strided = functools.partial(windows.conv_lax, stride=stride)
+    by_xla = lambda x, kernel, g: jax.vjp(strided, x, kernel)[1](g)  # noqa: E731
+    return lax.platform_dependent(*saved, g, cpu=cpu, default=by_xla)
+
+
+_conv.defvjp(lambda x, kernel, stride: (_conv(x, kernel, stride), (x, kernel)), _conv_bwd)
