@@ -68,7 +68,7 @@ def _conv_grads_cpu(x, kernel, g):
 
 
 def _strided_grads_cpu(x, kernel, g, stride):
-    """Compute both gradients with a stride: products at each tap, which need no zeros between.
+    """Compute both gradients of a square kernel with a stride: products at each tap.
 
     The gradient of the image is a convolution of g without a stride, whose channels are the
     s x s pixels of a block.
@@ -93,7 +93,7 @@ def _strided_grads_cpu(x, kernel, g, stride):
 
 def _taps_of_blocks(kernel, stride):
     """Return the kernel from outputs to blocks of s x s pixels: [m, m, D, s s C], m odd."""
-    size, _, channels, features = kernel.shape
+    size, _, channels, _ = kernel.shape
     radius = -(-(size // 2) // stride)
     # Pixel s u + a takes tap i of output u + b, where s b = a + size // 2 - i.
     block, a, i = np.ogrid[-radius : radius + 1, :stride, :size]
@@ -103,10 +103,11 @@ def _taps_of_blocks(kernel, stride):
 
 
 def _conv_bwd(stride, saved, g):
-    cpu = _conv_grads_cpu if stride == 1 else functools.partial(_strided_grads_cpu, stride=stride)
-    strided = functools.partial(windows.conv_lax, stride=stride)
-    by_xla = lambda x, kernel, g: jax.vjp(strided, x, kernel)[1](g)  # noqa: E731
-    return lax.platform_dependent(*saved, g, cpu=cpu, default=by_xla)
+    rows, columns = saved[1].shape[:2]
+    cpu = windows.at_all_pixels(_conv_grads_cpu, stride)
+    if stride > 1 and rows == columns:
+        cpu = functools.partial(_strided_grads_cpu, stride=stride)
+    return windows.bwd(windows.conv_lax, {"cpu": cpu}, stride, saved, g)
 
 
 _conv.defvjp(lambda x, kernel, stride: (_conv(x, kernel, stride), (x, kernel)), _conv_bwd)

@@ -125,8 +125,12 @@ _GRADS = {
 
 def _bwd(stride, saved, g):
     # TPUs have no form of their own for strides: neither here nor in `_depthwise`.
-    grads = {name: form for name, form in _GRADS.items() if stride == 1 or name != "tpu"}
-    return windows.strided_bwd(_depthwise_lax, grads, stride, saved, g)
+    grads = {
+        name: windows.at_all_pixels(form, stride)
+        for name, form in _GRADS.items()
+        if stride == 1 or name != "tpu"
+    }
+    return windows.bwd(_depthwise_lax, grads, stride, saved, g)
 
 
 _depthwise.defvjp(lambda x, kernel, stride: (_depthwise(x, kernel, stride), (x, kernel)), _bwd)

@@ -57,26 +57,26 @@ def pad(x, radius, value=0.0):
     return lax.dynamic_update_slice(border, x, (0, radius, radius, 0))
 
 
-def strided_bwd(form, grads, stride, saved, g):
-    """Compute the gradients of a strided convolution with respect to image and kernel.
+def bwd(form, grads, stride, saved, g):
+    """Compute the gradients of a convolution with respect to image and kernel.
 
     Args:
       form: (x, kernel, stride) -> the convolution.
-      grads: {platform: (x, kernel, g) -> both gradients}, for stride 1; other platforms
-        differentiate `form`.
+      grads: {platform: (x, kernel, g) -> both gradients}; other platforms differentiate `form`.
       stride: of the convolution.
       saved: (x, kernel).
       g: gradient of the output.
     """
 
-    def strided(x, kernel, g):
+    def differentiated(x, kernel, g):
         return jax.vjp(functools.partial(form, stride=stride), x, kernel)[1](g)
 
-    def at_all_pixels(grads_of_one, x, kernel, g):
-        return grads_of_one(x, kernel, _spread(g, stride, x.shape))
+    return lax.platform_dependent(*saved, g, **grads, default=differentiated)
 
-    forms = {platform: functools.partial(at_all_pixels, f) for platform, f in grads.items()}
-    return lax.platform_dependent(*saved, g, **forms, default=strided)
+
+def at_all_pixels(grads, stride):
+    """Make (x, kernel, g) -> gradients with a stride from those without."""
+    return lambda x, kernel, g: grads(x, kernel, _spread(g, stride, x.shape))
 
 
 def _spread(g, stride, shape):
