@@ -33,6 +33,7 @@ _FIELDS = {  # file or folder: the sections and fields that decide what is in it
 # What was made of all candidates, and is made again where there are more.
 _OF_ALL_CANDIDATES = "retrain/*/selection.json"
 _NUM_CANDIDATES = "sweep.num_candidates"
+_SPLIT = "supernet.split"  # a trained supernet may be split later
 
 
 class Decided:
@@ -50,9 +51,12 @@ class Decided:
         self._fields = {field for name in there for field in _FIELDS[name]}
         if there & {"checkpoints", "metrics.jsonl"} and turns:
             self._fields |= {*_SWEEP}
+        warm = any(workdir.glob("retrain/final/F*/*/warm*"))
+        if "checkpoints" in there and _section(config, "supernet", "landmarks").get("count"):
+            self._fields |= {"table"}
         if there and _is_priced_by_latency(config):
             self._fields |= {"sweep.latency", "supernet.filters"}
-        if any(workdir.glob("retrain/final/F*/*/warm*")):
+        if warm:
             self._fields |= {*_SUPERNET}
         if "retrain/final" in there and _section(config, "retrain", "final").get("pbt"):
             self._fields |= {"sweep.num_images", "sweep.batch_size"}  # they select members
@@ -61,6 +65,7 @@ class Decided:
                 self._fields |= {f"retrain.{name}.filters"}
         if "trials.jsonl" in there and sweep.get("score") == "trained":
             self._fields |= {"retrain.short.train"}
+        self._is_split = warm or (workdir / "split").exists() or "trials.jsonl" in there
         self._trials = workdir / "trials.jsonl"
         # An exhaustive search orders its candidates by their number.
         self._grows = sweep.get("strategy") != "exhaustive"
@@ -73,6 +78,8 @@ class Decided:
         """Say whether a field, or a section, may get another value."""
         if name == _NUM_CANDIDATES and self._grows:
             return isinstance(value, int) and value >= json_files.count_lines(self._trials)
+        if name.startswith(f"{_SPLIT}.") and not self._is_split:
+            return True
         return not any(
             name == field or name.startswith(f"{field}.") or field.startswith(f"{name}.")
             for field in self._fields

@@ -125,7 +125,7 @@ def _grown(workdir, changed, config):
     for name in changed:
         *sections, field = name.split(".")
         old, new = (
-            functools.reduce(lambda part, key: part.get(key, {}), sections, tree)
+            functools.reduce(lambda part, key: part.setdefault(key, {}), sections, tree)
             for tree in (there, config)
         )
         if field in new:

@@ -100,6 +100,36 @@ def test_a_supernet_of_turns_depends_on_the_sweep_too(tmp_path, files, refused):
         workdir.check(tmp_path, other, inputs, grows=True, turns=True)
 
 
+def test_a_supernet_that_was_trained_may_be_split_once(tmp_path):
+    """In a folder of before `supernet.split`, too; not once there are parts, or candidates."""
+    inputs = {"fingerprint": "f0"}
+    workdir.open_workdir(tmp_path, THERE, inputs, grows=True)
+    (tmp_path / "checkpoints").mkdir()
+
+    def with_choices(*names):
+        return THERE | {"supernet": THERE["supernet"] | {"split": {"choices": [*names]}}}
+
+    for names in (("a",), ("b",)):
+        workdir.open_workdir(tmp_path, with_choices(*names), inputs, grows=True)
+    kept = json_files.read_json(tmp_path / "config.json")
+    assert kept["supernet"]["split"]["choices"] == ["b"]
+    (tmp_path / "split").mkdir()
+    workdir.check(tmp_path, with_choices("b"), inputs, grows=True)
+    with pytest.raises(ValueError, match=r"supernet\.split\.choices is \('b',\) there and"):
+        workdir.check(tmp_path, with_choices("a"), inputs, grows=True)
+
+
+def test_the_table_of_landmarks_decides_a_supernet(tmp_path):
+    config = THERE | {"table": "t.csv"}
+    for count, refused in ((0, False), (6, True)):
+        landmarks = {"supernet": THERE["supernet"] | {"landmarks": {"count": count}}}
+        json_files.write_json(tmp_path / "config.json", config | landmarks)
+        (tmp_path / "checkpoints").mkdir(exist_ok=True)
+        other = config | landmarks | {"table": "u.csv"}
+        with pytest.raises(ValueError, match="table is") if refused else contextlib.nullcontext():
+            workdir.check(tmp_path, other, {"fingerprint": "f0"}, grows=True)
+
+
 def test_only_code_that_a_stage_has_used_must_stay(tmp_path):
     """An evaluator that failed is mended; the space of the supernet is not."""
     config = THERE | {
