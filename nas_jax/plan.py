@@ -93,6 +93,15 @@ def all_steps(run: Run) -> int:
     return steps + (steps // relaxation.every if relaxation else 0)
 
 
+def training_steps(run: Run) -> float:
+    """Count the steps of the supernet and its parts; landmarks count as what they take in steps."""
+    settings = run.config.supernet
+    steps = run.supernet_steps + len(few_shot.parts(run)) * few_shot.steps(run)
+    if not settings.landmarks.count:
+        return steps
+    return steps * (1 + 2 / settings.landmarks.every / (settings.archs_per_step or 1))
+
+
 def tunings(config: ConfigDict, protocol: str) -> int:
     """Count the trainings that tune widths of a protocol; "final" reuses those of "short"."""
     short, settings = config.retrain.short, config.retrain[protocol]
@@ -111,10 +120,9 @@ def _supernet(run):
     archs = settings.archs_per_step
     all_on = run.network.execution == "masked" or settings.sampler not in _ONE_PATH
     step = TRAINING * size * _flops(run, filters, all_on) * members * (archs or 1)
-    if settings.landmarks.count:
-        step *= 1 + 2 / settings.landmarks.every
     rounds = evaluations_between_steps(run)
-    work = all_steps(run) * step + rounds * _round(run)
+    alphas = all_steps(run) - run.supernet_steps
+    work = (training_steps(run) + alphas) * step + rounds * _round(run)
     many = f"{members} supernets, each " if members > 1 else ""
     each = f" through {archs} architectures each" if archs else ""
     drawn = settings.sampler
@@ -125,7 +133,6 @@ def _supernet(run):
         what += f", {settings.landmarks.count} landmarks"
     if parts := len(few_shot.parts(run)):
         what += f"; then {parts} parts, {few_shot.steps(run):,} steps each"
-        work += parts * few_shot.steps(run) * step
     if rounds:
         what += f", with {rounds:,} rounds of {run.config.sweep.candidates_per_batch} candidates"
     return [Part("supernet", what, work, step)]

@@ -184,7 +184,8 @@ def _programs(run, part) -> int:
 def _time(run, part, trials, parts, programs) -> _Line:
     trial = trials.get(part.name)
     if part.name == "supernet" and trial:
-        seconds = plan.all_steps(run) * trial.seconds
+        alphas = plan.all_steps(run) - run.supernet_steps
+        seconds = (plan.training_steps(run) + alphas) * trial.seconds
         how = (
             f"a step took {_short(trial.seconds)}, the median of {TIMED} at the start, when few "
             f"paths are off; compiled in {trial.compilation:.0f} s"

@@ -38,6 +38,7 @@ from nas_jax.candidates.ensemble import Ensemble
 from nas_jax.candidates.few_shot import FewShot
 from nas_jax.candidates.short_training import ShortTraining
 from nas_jax.candidates.training_free import TrainingFree
+from nas_jax.costs import params_flops
 from nas_jax.data import augment
 from nas_jax.oneshot import batch_statistics, path_dropout
 from nas_jax.oneshot.accuracy import OneShotAccuracy
@@ -50,7 +51,7 @@ from nas_jax.spaces import Space, paths
 from nas_jax.spaces.tabular import Table
 from nas_jax.storage import file_paths
 from nas_jax.storage.checkpoints import Weights
-from nas_jax.training import evaluator_names, restoration, supernet
+from nas_jax.training import evaluator_names, few_shot, restoration, supernet
 from nas_jax.training.hyperparameters import Schedule, multiplied
 
 FIELD = "config.sweep.score"
@@ -112,10 +113,15 @@ def check(run: Run) -> None:
     Raises: ValueError as `training_free.check`, or if a workdir of `sweep.supernets` has none.
     """
     training_free.check(run)
+    if "shortest_path" in evaluator_names.evaluators_of(run.config.sweep):
+        paths.check_shortest(run.space)
+    if run.config.sweep.strategy == "surrogate":
+        training_free.check(run, dict(run.config.sweep.options).get("proxies", ()))
+    folder = few_shot.FOLDER if run.config.supernet.split.choices else "checkpoints"
     for other in run.config.sweep.supernets:
-        if not (file_paths.local(other, SUPERNETS) / "checkpoints").is_dir():
+        if not (file_paths.local(other, SUPERNETS) / folder).is_dir():
             raise ValueError(
-                f"{SUPERNETS}: {other} has no checkpoints; train it first, by --mode=supernet"
+                f"{SUPERNETS}: {other} has no {folder}; train it first, by --mode=supernet"
             )
 
 
@@ -136,7 +142,7 @@ def of_weights(run: Run, directory: str | Path, weights: list[Weights]) -> Evalu
 def _named(run, name, directory, weights):
     """Make the evaluator of that name."""
     if name in ("params", "flops"):
-        return lambda archs: np.asarray(run.constraints.costs(jax.device_get(archs))[name], float)
+        return functools.partial(_size, run, name)
     if name == "shortest_path":
         return functools.partial(_minus_shortest_path, run.space)
     if name == "table":
@@ -159,6 +165,11 @@ def _named(run, name, directory, weights):
     if not run.config.supernet.split.choices:
         return Mean(made)
     return FewShot(run, [each.sampler_state for each in weights], made)
+
+
+def _size(run, name, archs):
+    sizes = params_flops.on_images(run.space, archs, run.config.supernet.filters, run.data)
+    return np.asarray(getattr(sizes, name), float)
 
 
 def _minus_shortest_path(space, archs):

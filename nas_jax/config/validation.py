@@ -293,10 +293,11 @@ def _check_training_images(sweep, num_train):
             f"config.sweep.kl.num_images={sweep.kl.num_images}, but the training split "
             f"(data.train) has {num_train}"
         )
-    if sweep.score == "train_loss" and sweep.num_images > num_train:
+    names = [sweep.score, *(name for name, _ in sweep.ensemble.members)]
+    if "train_loss" in names and sweep.num_images > num_train:
         raise ValueError(
-            f"config.sweep.num_images={sweep.num_images}, but sweep.score='train_loss' reads the "
-            f"training split (data.train), which has {num_train}"
+            f"config.sweep.num_images={sweep.num_images}, but 'train_loss' reads the training "
+            f"split (data.train), which has {num_train}"
         )
     if sweep.bn != "batch" and sweep.calibration_images > num_train:
         raise ValueError(

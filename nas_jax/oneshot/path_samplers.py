@@ -82,7 +82,8 @@ class SharedPath:
 
 def shares_masks(sampler: Sampler | None) -> bool:
     """Say whether a sampler gives all ghost batches of a step the same masks."""
-    return isinstance(sampler, SharedPath)
+    drawn_by = getattr(sampler, "sampler", sampler)  # of a part (`training.few_shot`)
+    return isinstance(drawn_by, SharedPath)
 
 
 @dataclasses.dataclass(frozen=True)

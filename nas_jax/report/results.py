@@ -67,7 +67,7 @@ _TRAINING_FREE = {
 }
 RANKING_METRICS = {  # by sweep.score
     "accuracy": RankingMetric("one-shot accuracy", "%", 100, True),
-    "loss": RankingMetric("minus the validation loss", "nats", 1, False),
+    "loss": RankingMetric("minus the validation loss", "nats", 1, True),
     "train_loss": RankingMetric("minus the training loss", "nats", 1, False),
     "kl": RankingMetric("minus the KL divergence", "nats", 1, False),
     "params": RankingMetric("parameters", "", 1, False),
@@ -198,8 +198,9 @@ class RunResults:
         """Return the scored architectures that the config's table has, as networks."""
         if not self._table or self.searched_table:
             return []
-        rows = tabular.load(self._table, self.space).rows
-        known = [row for row in self.ranked if row["arch"] in rows]
+        table = tabular.load(self._table, self.space)
+        rows, learnt = table.rows, self._landmarks(table)
+        known = [row for row in self.ranked if row["arch"] in rows and row["arch"] not in learnt]
         if not known:
             return []
         return [
@@ -212,6 +213,11 @@ class RunResults:
             )
             for trial, costs in zip(known, self._published_costs(known))
         ]
+
+    def _landmarks(self, table):
+        """Name the architectures of a table that the supernet has learnt to rank."""
+        settings = self.config.get("supernet", {}).get("landmarks", {})
+        return {*tabular.drawn(table, tabular.LEARNT, settings.get("count", 0))}
 
     def _published_costs(self, trials):
         """Return (params, flops) of the published networks, which are larger than the supernet.

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from nas_jax.spaces import wiring
 from nas_jax.spaces.base import Space
 
 IDENTITIES = ("identity", "skip_connect")  # names of ops that a path passes unchanged
@@ -41,8 +42,8 @@ def of(space: Space, archs: Any) -> Paths:
     outputs = space.outputs()
     if not outputs:
         raise ValueError(
-            f"{type(space).__name__} has no graph that all cells share, so no paths are known; use "
-            "space.tied=True"
+            f"{type(space).__name__} has no one graph (Space.outputs), so it has no paths; untied "
+            "cells have one each"
         )
     edges, names = _edges(space, archs)
     written = {target for *_, target, _ in edges}
@@ -58,6 +59,20 @@ def of(space: Space, archs: Any) -> Paths:
     return _joined([found[name] for name in outputs])
 
 
+def check_shortest(space: Space) -> None:
+    """Check that shortest paths can differ.
+
+    Raises: ValueError as `of`, or if an input is an output, so that the shortest path is none.
+    """
+    edges, _ = _edges(space, jax.tree.map(lambda mask: mask[None], space.all_on()))
+    outputs = space.outputs()
+    if not outputs or _inputs(edges) & {*outputs}:
+        why = "an input is part of the output" if outputs else "it has no one graph"
+        raise ValueError(
+            f"'shortest_path' says nothing in {type(space).__name__}: {why} (Space.outputs)"
+        )
+
+
 def _edges(space, archs):
     """List (is on, bool [N]; tensor read; tensor written; op's name), and the names of ops."""
     choices, masks = jax.tree.leaves(space.choices), jax.tree.leaves(jax.device_get(archs))
@@ -70,7 +85,7 @@ def _edges(space, archs):
     empty = {(choice.name, number) for choice in choices for number in choice.empty}
     edges = [
         (is_on[option] & is_on[read], source, each.writes, labels[option[0]][option[1]])
-        for option, each in space.wirings().items()
+        for option, each in wiring.checked(space.wirings(), choices, type(space).__name__).items()
         if each.ops == (option,) and option not in empty
         for source, read in each.reads
     ]
@@ -86,6 +101,8 @@ def _in_order(edges, written):
     left = set(written)
     while left:
         waiting = {target for _, source, target, _ in edges if source in left and target in left}
+        if waiting == left:
+            raise ValueError(f"config.space: its wirings go in a circle: {', '.join(sorted(left))}")
         yield from sorted(left - waiting)
         left = waiting
 

@@ -35,6 +35,7 @@ import numpy as np
 from nas_jax.spaces import Space
 from nas_jax.storage import csv_columns, file_paths, schemas
 
+LEARNT = "first"  # the half that supernets and choices learn from; the other stays for a judge
 _FOLDER = "NAS_BENCH_DIR"
 _TEST, _VALID = "_test_accuracy", "_valid_accuracy"
 

@@ -32,6 +32,30 @@ def options(choice: Choice) -> list[Option]:
     return [(choice.name, number) for number in range(choice.num_options)]
 
 
+def checked(
+    wirings: dict[Option, Wiring], choices: Sequence[Choice], name: str
+) -> dict[Option, Wiring]:
+    """Return the wirings of a space, which a user's may have of its own.
+
+    Args:
+      wirings: by option.
+      choices: of the space.
+      name: of the space's class, for an error.
+
+    Raises: ValueError if they lack an option, or name one that is none.
+    """
+    there = {option for choice in choices for option in options(choice)}
+    named = {option for each in wirings.values() for _, option in each.reads}
+    named |= {option for each in wirings.values() for option in each.ops}
+    for which, wrong in (("lacks", there - set(wirings)), ("names", named - there)):
+        if wrong:
+            raise ValueError(
+                f"config.space: {name}.wirings() {which} the option {min(wrong)!r} (a Choice's "
+                "name and a number); it must have all options of the Choices, and no others"
+            )
+    return wirings
+
+
 def of_chain(choices: Sequence[Choice]) -> dict[Option, Wiring]:
     """Return the wiring of Choices of ops, each of which reads what the one before writes."""
     return {

@@ -216,6 +216,11 @@ def mended(space: str, sampler: str = "", evaluator: str = "") -> dict[str, str]
     return versions
 
 
+def of_strategy(name: str) -> dict[str, str]:
+    """Name the version of a strategy, `sweep.strategy`: what the former one asked for differs."""
+    return {"surrogate": "second"} if name == "surrogate" else {}
+
+
 def of_variant(config: Mapping) -> dict[str, str]:
     """Name the version of a training variant, for the ids of a study's store.
 

@@ -33,7 +33,7 @@ class GaussianProcess:
       cost_names: those that `costs` gives.
       proxies: masks -> float [n], not finite for a failure, by name.
 
-    Raises: ValueError if scikit-learn is not installed.
+    Raises: ValueError as `check_installed`.
     """
 
     def __init__(
@@ -60,8 +60,14 @@ class GaussianProcess:
 
     def predict(self, archs: Any) -> tuple[np.ndarray, np.ndarray]:
         """Predict architectures: means [n] and their covariance [n, n]."""
-        features = [self._masks(archs), self._scaled(self._others(archs))]
-        return self._process.predict(np.concatenate(features, -1), return_cov=True)
+        return self._process.predict(self._features(archs), return_cov=True)
+
+    def means(self, archs: Any) -> np.ndarray:
+        """Predict architectures: means [n] alone, of as many as there are."""
+        return self._process.predict(self._features(archs))
+
+    def _features(self, archs):
+        return np.concatenate([self._masks(archs), self._scaled(self._others(archs))], -1)
 
     def _masks(self, archs):
         columns = [np.asarray(mask, float) for mask in jax.tree.leaves(jax.device_get(archs))]
@@ -103,14 +109,22 @@ def _scale(columns):
     return np.nan_to_num(middle), np.where(width > 0, width, 1.0)
 
 
-def _make_process():
+def check_installed(field: str = "config.sweep.strategy='surrogate'") -> None:
+    """Check that scikit-learn is installed, which a field of the config needs.
+
+    Raises: ValueError that names the field if it is not.
+    """
     try:
-        from sklearn import gaussian_process
-        from sklearn.gaussian_process import kernels
+        import sklearn.gaussian_process  # noqa: F401
     except ImportError as error:
-        raise ValueError(
-            "config.sweep.strategy='surrogate' needs scikit-learn: pip install -e '.[surrogate]'"
-        ) from error
+        raise ValueError(f"{field} needs scikit-learn: pip install -e '.[surrogate]'") from error
+
+
+def _make_process():
+    check_installed()
+    from sklearn import gaussian_process
+    from sklearn.gaussian_process import kernels
+
     smooth = kernels.ConstantKernel(1.0) * kernels.Matern(4.0, (0.3, 100.0), nu=2.5)
     noise = kernels.WhiteKernel(0.1, (1e-3, 1.0))
     return gaussian_process.GaussianProcessRegressor(smooth + noise, normalize_y=True)

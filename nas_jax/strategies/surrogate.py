@@ -57,8 +57,12 @@ def make(
     """
     check_range(2, None, first=first)
     check_range(8, None, among=among)
+    if isinstance(proxies, str):
+        raise ValueError(f"config.sweep.options: proxies={proxies!r} must be a tuple of names")
     for name in proxies:
         naming.check("config.sweep.options: proxies", name, PROXIES)
+    if proxies and proxy is None:
+        raise ValueError(f"config.sweep.options: proxies={proxies} need images, those of a run")
     features = {name: _Remembered(space, functools.partial(proxy, name)) for name in proxies}
     process = GaussianProcess(space, costs, cost_names, features)
     search = _Search(space, process, among)

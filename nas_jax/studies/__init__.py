@@ -15,6 +15,7 @@ from nas_jax.report.document import Document
 from nas_jax.report.sections import settings
 from nas_jax.run import Run
 from nas_jax.storage import file_paths
+from nas_jax.strategies import gaussian_process
 from nas_jax.studies import (
     compare_strategies,
     compare_supernets,
@@ -41,6 +42,7 @@ PARTS = {
 }
 
 logger = logging.getLogger(__name__)
+_SPLIT = "supernet.split.choices"
 
 
 def check(config: ConfigDict) -> None:
@@ -80,6 +82,12 @@ def check(config: ConfigDict) -> None:
 
 
 def _check_signals(config):
+    splits = [label for label, *fields in config.study.variants if _SPLIT in dict(fields)]
+    if "divergence" in config.study.parts and (splits or config.supernet.split.choices):
+        raise ValueError(
+            "config.study.parts: 'divergence' follows one supernet, but config.supernet.split is "
+            f"set{' by ' + repr(splits[0]) if splits else ''}; leave one of the two out"
+        )
     if "signals" in config.study.parts and not config.table:
         raise ValueError("config.table is empty, but the part 'signals' judges by one: name it")
     if config.study.surrogate_archs and config.study.half == "all":
@@ -87,6 +95,8 @@ def _check_signals(config):
             f"config.study.surrogate_archs={config.study.surrogate_archs} are of the half that "
             "does not judge, but study.half='all': take 'first' or 'second', or no surrogate (0)"
         )
+    if config.study.surrogate_archs:
+        gaussian_process.check_installed("config.study.surrogate_archs")
     for label, *fields in config.study.variants:
         for name, score in fields:
             if name == "sweep.score" and {*config.study.parts} != {"signals"}:

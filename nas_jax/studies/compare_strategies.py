@@ -84,7 +84,7 @@ def _budget(study, config):
     """Count for one search: images trained on, candidates, images evaluated on, all images."""
     run, sweep, size = study.store.run(config), config.sweep, config.supernet.train.batch_size
     members = run.variant.selection.size if run.variant.selection else 1
-    trained = members * run.supernet_steps * size
+    trained = round(members * plan.training_steps(run) * size)
     num_evaluated = plan.evaluations_between_steps(run) * sweep.candidates_per_batch
     evaluated = sweep.num_candidates * sweep.num_images + num_evaluated * sweep.batch_size
     evaluated += (plan.all_steps(run) - run.supernet_steps) * size  # what alphas learn from

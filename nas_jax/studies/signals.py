@@ -28,7 +28,9 @@ TEXT = """Kendall's tau-b with the published test accuracy, over {n:,} architect
 ({half}), and over those that are best by it; 95 % intervals of a bootstrap over architectures. An
 architecture at which a signal fails is ranked last. "Given parameters" is the partial tau: what a
 signal still ranks among networks of equal size. The last column is the mean test accuracy of the
-ten best by the signal (of the ten best there are: {best:.2f} %)."""
+ten best by the signal (of the ten best there are: {best:.2f} %).{apart}"""
+APART = """ {count:,} architectures of that half are left out: they are the same networks as some
+whose accuracies a surrogate or a supernet learns from."""
 
 
 def judged(table: tabular.Table, half: str) -> dict[str, float]:
@@ -48,7 +50,7 @@ def write(study) -> str:
     """List how well every variant's values rank a table, and how they rank each other."""
     half = study.config.study.half
     table = tabular.load(study.config.table, study.space)
-    truth = judged(table, half)
+    truth = _apart(study, judged(table, half), _learnt(study, table))
     archs, accuracies = list(truth), list(truth.values())
     signals = {
         label: members.filled(study.values(config, archs))
@@ -69,10 +71,12 @@ def write(study) -> str:
     figures.intervals(out / "signals.png", estimates, "Kendall's tau-b, all")
     heat_map.draw(out / "signals_between.png", list(signals), members.between(signals))
     best = np.sort(accuracies)[-BEST:].mean()
+    left_out = len(judged(table, half)) - len(archs)
+    apart = APART.format(count=left_out) if left_out else ""
     return "\n\n".join(
         [
             "![How well signals rank](signals.png)",
-            TEXT.format(n=len(archs), half=f"half: {half}", best=best),
+            TEXT.format(n=len(archs), half=f"half: {half}", best=best, apart=apart),
             markdown.table(header, rows),
             _advice(study.reference, signals, taus, accuracies, sizes.params),
             "![How signals rank each other](signals_between.png)",
@@ -80,12 +84,25 @@ def write(study) -> str:
     )
 
 
+def _learnt(study, table):
+    """List the architectures whose accuracies surrogates, or supernets, learn from."""
+    half, count = study.config.study.half, study.config.study.surrogate_archs
+    learnt = tabular.drawn(table, "first" if half == "second" else "second", count)
+    marks = max(config.supernet.landmarks.count for config in study.variants.values())
+    return learnt, tabular.drawn(table, tabular.LEARNT, marks)
+
+
+def _apart(study, truth, learnt):
+    """Leave out architectures that are the same network as one that something learns from."""
+    seen = {study.space.isomorph(arch) for archs in learnt for arch in archs}
+    return {arch: value for arch, value in truth.items() if study.space.isomorph(arch) not in seen}
+
+
 def _surrogates(study, table, archs):
     """Predict the architectures by surrogates, by label; {} if the study has none."""
-    count, half = study.config.study.surrogate_archs, study.config.study.half
-    if not count:
+    learnt, _ = _learnt(study, table)
+    if not study.config.study.surrogate_archs:
         return {}
-    learnt = tabular.drawn(table, "first" if half == "second" else "second", count)
     truth = np.asarray([table.rows[arch].accuracy for arch in learnt])
     proxies = {
         label: _lookup(study, config, learnt + archs)
@@ -111,7 +128,7 @@ def _predicted(space, learnt, truth, archs, proxies):
     costs = functools.partial(_costs, space)
     process = GaussianProcess(space, costs, SIZE_NAMES, proxies)
     process.fit(space.from_strs(learnt), truth)
-    return process.predict(space.from_strs(archs))[0]
+    return process.means(space.from_strs(archs))
 
 
 def _costs(space, archs):

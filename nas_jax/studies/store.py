@@ -191,7 +191,7 @@ class Store:
         sampler, evaluator = config.supernet.sampler, config.sweep.score
         parts = _parts(config, ("seed", "table", *SHARED, "supernet", "sweep"))
         parts |= compatibility.mended(config.space.name, sampler, evaluator)
-        parts |= compatibility.of_variant(config)
+        parts |= compatibility.of_variant(config) | compatibility.of_strategy(config.sweep.strategy)
         table = tabular.digest(config.table)
         return self._folder("searches", parts, order=self.data.order, table=table)
 

@@ -6,7 +6,7 @@ of their subsets). A part begins with the weights of the whole, is trained on ar
 have its subset, and evaluates these.
 
 Differs from the paper in: a part is as long as `supernet.split.share` says, at a learning rate that
-begins anew at `supernet.split.lr` of the whole's.
+begins anew at `supernet.split.lr` of the whole's; it sees images in the order of the whole.
 """
 
 import dataclasses
@@ -27,6 +27,7 @@ from nas_jax.run import Run
 from nas_jax.spaces import Space
 from nas_jax.spaces import choices as choices_lib
 from nas_jax.storage.checkpoints import Weights
+from nas_jax.training.loop import Task
 
 FIELD = "config.supernet.split"
 FOLDER = "split"
@@ -84,6 +85,19 @@ def settings(run: Run) -> ConfigDict:
     train.num_steps = steps(run)
     train.base_lr *= run.config.supernet.split.lr
     return train
+
+
+def task_of(run: Run, part: Part, task: Task) -> Task:
+    """Make the task of training a part from that of the whole.
+
+    The drop rates of path dropout, which rise while the whole is trained, stay what they became.
+    """
+    within = Within(task.sampler, places(run.space, run.config.supernet.split.choices))
+    dropout = task.dropout and task.dropout.copy_and_resolve_references()
+    if dropout and dropout.schedule == "linear":
+        dropout.schedule = "constant"
+    given = {"sampler": within, "sampler_state": part.masks, "dropout": dropout}
+    return dataclasses.replace(task, name=f"supernet, {part.label}", **given)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from nas_jax.oneshot import accuracy, class_metrics, path_samplers
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, progress, rng
 from nas_jax.strategies import random_search
-from nas_jax.training import few_shot, landmarks, restoration
+from nas_jax.training import few_shot, landmarks
 from nas_jax.training.alpha_turn import AlphaTurn
 from nas_jax.training.evaluator_names import needs_supernet
 from nas_jax.training.hyperparameters import check_tunable
@@ -39,34 +39,16 @@ def train(run: Run) -> None:
         return
     if has_turns(run):
         run.constraints.check()
-    split = few_shot.parts(run)
+    split, task = few_shot.parts(run), _task(run, None)
     whole = 1 / (1 + len(split) * few_shot.steps(run) / run.supernet_steps)  # of the work
     with progress.part(0, whole):
-        training(run).fit(run.workdir, seed=run.config.seed)
+        state = training(run).fit(run.workdir, seed=run.config.seed)
+    params = distributed.fetch(state.variables["params"]) if split else None
     for number, part in enumerate(split):
         ends = whole + (1 - whole) * np.arange(number, number + 2) / len(split)
         with progress.part(*ends):
-            _train_part(run, part)
-
-
-def _train_part(run, part):
-    """Train a part of few-shot supernets, from the weights of the whole."""
-    params = jax.device_get(restoration.whole(run, run.workdir)[0].params)
-    directory = part.directory(run.workdir)
-    _part_training(run, part).fit(directory, seed=run.config.seed, params=params)
-
-
-def _part_training(run, part, devices=None):
-    """Make the training of a part of few-shot supernets."""
-    task = _task(run, devices)
-    places = few_shot.places(run.space, run.config.supernet.split.choices)
-    task = dataclasses.replace(
-        task,
-        name=f"supernet, {part.label}",
-        sampler=few_shot.Within(task.sampler, places),
-        sampler_state=part.masks,
-    )
-    return Training(task, few_shot.settings(run), run.data, devices)
+            of_part = Training(few_shot.task_of(run, part, task), few_shot.settings(run), run.data)
+            of_part.fit(part.directory(run.workdir), seed=run.config.seed, params=params)
 
 
 def check(run: Run) -> None:

@@ -173,19 +173,22 @@ class TrainStep:
         return (jax.tree.map(lambda g: g * self.archs_per_step, grads), now), metrics
 
     def _of_ranking(self, state, ghost_batches, root, hyper):
-        """Return the gradient of the ranking loss by params, and the loss; 0 in most steps."""
+        """Return the gradient of the ranking loss by params, and that loss, with its weight.
+
+        Both are 0 in the steps between.
+        """
         key = rng.stream(root, "landmarks", state.step)
-        better, worse = self.landmarks.pairs(key, self._groups())
+        pairs = self.landmarks.pairs(key, self._groups())
         smoothing = hyper.label_smoothing
 
-        def of_pair(params, images, labels, shares, better, worse):
+        def of_pair(params, images, labels, shares, better, worse, weight):
             given = params, state.batch_stats, smoothing, images, labels, shares
             loss = jnp.maximum(self._loss(*given, better)[0] - self._loss(*given, worse)[0], 0)
-            return self.landmarks.weight * loss
+            return jnp.mean(weight) * loss
 
         def ranking():
             grad = functools.partial(jax.value_and_grad(of_pair), state.params)
-            return mean_of_lots(grad, (*ghost_batches, better, worse), 1)[::-1]
+            return mean_of_lots(grad, (*ghost_batches, *pairs), 1)[::-1]
 
         def nothing():
             return jax.tree.map(jnp.zeros_like, state.params), jnp.zeros(())

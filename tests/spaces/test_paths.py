@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nas_jax import spaces
-from nas_jax.spaces import paths
+from nas_jax.spaces import nasbench_macro, paths
 
 
 def test_paths_of_edges_are_counted():
@@ -49,5 +49,31 @@ def test_inputs_of_a_cell_are_outputs_too():
     assert found.most["sep3x3"][0] == 2
     assert found.total["sep3x3"][0] == 1 + 1 + 1 + 2
     untied = spaces.make("cell", tied=False, **given)
-    with pytest.raises(ValueError, match="no graph that all cells share"):
+    with pytest.raises(ValueError, match="has no one graph"):
         paths.of(untied, untied.sample(jax.random.key(0), (2,)))
+    for of, why in ((space, "an input is part of the output"), (untied, "it has no one graph")):
+        with pytest.raises(ValueError, match=f"'shortest_path' says nothing in CellSpace: {why}"):
+            paths.check_shortest(of)
+    paths.check_shortest(spaces.make("nasbench201"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda name, each: each._replace(writes="1"), "wirings go in a circle: 1"),
+        (lambda name, each: each._replace(ops=(("layer9", 0),)), r"names the option .'layer9', 0"),
+    ],
+)
+def test_wirings_that_are_no_graph_are_refused(change, message):
+    """Of a space of a user's own."""
+
+    class Own(nasbench_macro.NasBenchMacroSpace):
+        def wirings(self):
+            return {name: change(name, each) for name, each in super().wirings().items()}
+
+        def outputs(self):
+            return ("1",)
+
+    space = Own((1, 2))
+    with pytest.raises(ValueError, match=message):
+        paths.of(space, space.sample(jax.random.key(0), (2,)))

@@ -38,7 +38,7 @@ def test_landmarks_are_of_the_first_half(table):
     chosen = tabular.drawn(run.table, "first", 6)
     assert {tabular.half(arch) for arch in chosen} == {"first"}
     marks = landmarks.of(run)
-    better, worse = marks.pairs(jax.random.key(0), jnp.arange(50))
+    better, worse, weights = marks.pairs(jax.random.key(0), jnp.arange(50))
     order = run.space.to_strs(marks.archs)
     assert sorted(order) == sorted(chosen)
     values = [sum(map(int, arch)) for arch in order]
@@ -46,7 +46,10 @@ def test_landmarks_are_of_the_first_half(table):
     pairs = list(zip(run.space.to_strs(better), run.space.to_strs(worse)))
     assert all(order.index(b) < order.index(w) for b, w in pairs)
     assert len(set(pairs)) > 10
-    again, _ = marks.pairs(jax.random.key(0), jnp.asarray([7]))
+    ties = [values[order.index(b)] == values[order.index(w)] for b, w in pairs]
+    assert any(ties)
+    assert weights.tolist() == [0.0 if tie else 1.0 for tie in ties]
+    again, *_ = marks.pairs(jax.random.key(0), jnp.asarray([7]))
     assert run.space.to_strs(again)[0] == pairs[7][0]  # a ghost batch's pair is its own
 
 
@@ -90,6 +93,7 @@ def test_losses_come_to_have_the_order_of_landmarks(table, tmp_path):
     [
         ({"supernet.landmarks.count": 1}, r"count=1 must be 0, or 2 or more"),
         ({"supernet.landmarks.count": 26}, r"count=26, but the first half of config.table has \d"),
+        ({"supernet.variant": "pbt"}, r"count=6 does not go with supernet\.variant='pbt'"),
         ({"table": ""}, r"count=6 needs config\.table"),
     ],
 )

@@ -198,21 +198,8 @@ def _wired(space, shapes, owners):
 
 
 def checked_wirings(space: Space) -> dict[wiring.Option, wiring.Wiring]:
-    """Return `Space.wirings`, which a user's space may have of its own.
-
-    Raises: ValueError if they lack an option, or name one that is none.
-    """
-    wirings, numbers = space.wirings(), _numbers(space)
-    named = {option for each in wirings.values() for _, option in each.reads}
-    named |= {option for each in wirings.values() for option in each.ops}
-    for which, wrong in (("lacks", set(numbers) - set(wirings)), ("names", named - set(numbers))):
-        if wrong:
-            raise ValueError(
-                f"config.space: {type(space).__name__}.wirings() {which} the option "
-                f"{min(wrong)!r} (a Choice's name and a number); it must have all options of the "
-                "Choices, and no others"
-            )
-    return wirings
+    """Return `Space.wirings`, checked as by `wiring.checked`."""
+    return wiring.checked(space.wirings(), jax.tree.leaves(space.choices), type(space).__name__)
 
 
 def _kernel_sizes(space, shapes):
