@@ -261,14 +261,26 @@ def intervals(path: Path, estimates: Mapping[str, Sequence[float]], xlabel: str)
 
     A row is (value, low, high), a point with its interval; without ends (NaN) a point alone.
     """
-    with canvas(path, 1, 1, 0.28 * len(estimates) + 0.9) as axes:
+    interval_groups(path, {"": estimates}, xlabel)
+
+
+def interval_groups(
+    path: Path, groups: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str
+) -> None:
+    """Draw rows as `intervals` does, of several groups with the same labels, each in a colour."""
+    labels = list(next(iter(groups.values())))
+    with canvas(path, 1, 1, 0.28 * len(labels) + 0.9) as axes:
         ax = axes.item()
-        values, low, high = np.transpose(list(estimates.values()))
-        rows = np.arange(len(values))
         ax.axvline(0, color=DARK, linewidth=1)
-        ax.errorbar(values, rows, xerr=(values - low, high - values), fmt="o", color=COLOURS[0])
-        ax.set_yticks(rows, list(estimates))
-        ax.set(xlabel=xlabel, ylim=(len(values) - 0.5, -0.5))
+        for number, (name, estimates) in enumerate(groups.items()):
+            values, low, high = np.transpose([estimates[label] for label in labels])
+            rows = np.arange(len(labels)) + 0.25 * (number - (len(groups) - 1) / 2)
+            ends = values - low, high - values
+            ax.errorbar(values, rows, xerr=ends, fmt="o", color=COLOURS[number], label=name)
+        ax.set_yticks(np.arange(len(labels)), labels)
+        ax.set(xlabel=xlabel, ylim=(len(labels) - 0.5, -0.5))
+        if len(groups) > 1:
+            ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(groups))
 
 
 def widths(path: Path, by_tensor: Mapping[str, Mapping[str, int]]) -> None:

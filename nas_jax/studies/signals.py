@@ -21,6 +21,7 @@ from nas_jax.training import evaluator_names
 TITLE = "Signals that rank architectures"
 HALVES = ("all", "first", "second")
 BEST = 10
+DRAWN = ("all", "top half")
 DISGUISED = 0.1  # of tau given the parameters: below, a signal says little else
 SIZES = ("parameters", "multiply-adds")
 ALIKE = 0.5  # of tau with the parameters
@@ -67,8 +68,8 @@ def write(study) -> str:
     ]
     header = ("signal", *score_bias.parts(accuracies), "given parameters", "best ten (%)")
     out = study.results.out
-    estimates = {label: of_parts["all"] for label, of_parts in taus.items()}
-    figures.intervals(out / "signals.png", estimates, "Kendall's tau-b, all")
+    drawn = {part: {label: taus[label][part] for label in taus} for part in DRAWN}
+    figures.interval_groups(out / "signals.png", drawn, "Kendall's tau-b")
     heat_map.draw(out / "signals_between.png", list(signals), members.between(signals))
     best = np.sort(accuracies)[-BEST:].mean()
     left_out = len(judged(table, half)) - len(archs)
