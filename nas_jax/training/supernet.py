@@ -39,16 +39,22 @@ def train(run: Run) -> None:
         return
     if has_turns(run):
         run.constraints.check()
-    split, task = few_shot.parts(run), _task(run, None)
+    split = few_shot.parts(run)
     whole = 1 / (1 + len(split) * few_shot.steps(run) / run.supernet_steps)  # of the work
     with progress.part(0, whole):
         state = training(run).fit(run.workdir, seed=run.config.seed)
-    params = distributed.fetch(state.variables["params"]) if split else None
+    if split:
+        with progress.part(whole, 1):
+            _train_parts(run, split, distributed.fetch(state.variables["params"]))
+
+
+def _train_parts(run, split, params):
+    """Train the parts of few-shot supernets, one after the other, from the whole's weights."""
+    task, settings = _task(run, None), few_shot.settings(run)
     for number, part in enumerate(split):
-        ends = whole + (1 - whole) * np.arange(number, number + 2) / len(split)
-        with progress.part(*ends):
-            of_part = Training(few_shot.task_of(run, part, task), few_shot.settings(run), run.data)
-            of_part.fit(part.directory(run.workdir), seed=run.config.seed, params=params)
+        with progress.part(number / len(split), (number + 1) / len(split)):
+            training = Training(few_shot.task_of(run, part, task), settings, run.data)
+            training.fit(part.directory(run.workdir), seed=run.config.seed, params=params)
 
 
 def check(run: Run) -> None:
