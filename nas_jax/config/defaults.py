@@ -214,8 +214,8 @@ _TRAINING_FREE = (  # nas_jax/proxies
 )
 _EVALUATION = {
     "sweep.score": one_of(
-        *("accuracy", "loss", "train_loss", "kl", "table", "trained", "ensemble"),
-        *(*_OF_MASKS, *_TRAINING_FREE),
+        *("accuracy", "loss", "train_loss", "kl", *_OF_MASKS, "table", "trained"),
+        *(*_TRAINING_FREE, "ensemble"),
         or_of="evaluators",
     ),
     "sweep.kl.num_images": at_least(1),
