@@ -68,7 +68,11 @@ def write(study) -> str:
     ]
     header = ("signal", *score_bias.parts(accuracies), "given parameters", "best ten (%)")
     out = study.results.out
-    drawn = {part: {label: taus[label][part] for label in taus} for part in DRAWN}
+    drawn = {
+        part: {label: taus[label][part] for label in taus}
+        for part in DRAWN
+        if part in taus[study.reference]  # a part of few architectures has none
+    }
     figures.interval_groups(out / "signals.png", drawn, "Kendall's tau-b")
     heat_map.draw(out / "signals_between.png", list(signals), members.between(signals))
     best = np.sort(accuracies)[-BEST:].mean()
