@@ -5,7 +5,6 @@ accuracies of architectures in the other half of the table: one from the archite
 from the signals as well.
 """
 
-import functools
 import math
 
 import numpy as np
@@ -14,7 +13,6 @@ from nas_jax.costs import params_flops
 from nas_jax.report import analysis, figures, heat_map, markdown, score_bias
 from nas_jax.report.sections import members
 from nas_jax.spaces import tabular
-from nas_jax.strategies.gaussian_process import SIZES as SIZE_NAMES
 from nas_jax.strategies.gaussian_process import GaussianProcess
 from nas_jax.training import evaluator_names
 
@@ -51,13 +49,14 @@ def write(study) -> str:
     """List how well every variant's values rank a table, and how they rank each other."""
     half = study.config.study.half
     table = tabular.load(study.config.table, study.space)
-    truth = _apart(study, judged(table, half), _learnt(study, table))
+    whole, learnt = judged(table, half), _learnt(study, table)
+    truth = _apart(study, whole, learnt)
     archs, accuracies = list(truth), list(truth.values())
     signals = {
         label: members.filled(study.values(config, archs))
         for label, config in study.variants.items()
     }
-    signals |= _surrogates(study, table, archs)
+    signals |= _surrogates(study, table, learnt[0], archs)
     sizes = params_flops.of(study.space, study.space.from_strs(archs))
     costs = dict(zip(SIZES, (sizes.params, sizes.flops)))
     signals |= {label: np.asarray(values, float) for label, values in costs.items()}
@@ -76,7 +75,7 @@ def write(study) -> str:
     figures.interval_groups(out / "signals.png", drawn, "Kendall's tau-b")
     heat_map.draw(out / "signals_between.png", list(signals), members.between(signals))
     best = np.sort(accuracies)[-BEST:].mean()
-    left_out = len(judged(table, half)) - len(archs)
+    left_out = len(whole) - len(archs)
     apart = APART.format(count=left_out) if left_out else ""
     return "\n\n".join(
         [
@@ -103,10 +102,9 @@ def _apart(study, truth, learnt):
     return {arch: value for arch, value in truth.items() if study.space.isomorph(arch) not in seen}
 
 
-def _surrogates(study, table, archs):
-    """Predict the architectures by surrogates, by label; {} if the study has none."""
-    learnt, _ = _learnt(study, table)
-    if not study.config.study.surrogate_archs:
+def _surrogates(study, table, learnt, archs):
+    """Predict the architectures by surrogates, by label; {} if these learn from none."""
+    if not learnt:
         return {}
     truth = np.asarray([table.rows[arch].accuracy for arch in learnt])
     proxies = {
@@ -130,15 +128,12 @@ def _lookup(study, config, archs):
 
 
 def _predicted(space, learnt, truth, archs, proxies):
-    costs = functools.partial(_costs, space)
-    process = GaussianProcess(space, costs, SIZE_NAMES, proxies)
+    def costs(masks):
+        return params_flops.of(space, masks)._asdict()
+
+    process = GaussianProcess(space, costs, params_flops.Cost._fields, proxies)
     process.fit(space.from_strs(learnt), truth)
     return process.means(space.from_strs(archs))
-
-
-def _costs(space, archs):
-    costs = params_flops.of(space, archs)
-    return {name: getattr(costs, name) for name in SIZE_NAMES}
 
 
 def _taus(values, truth):

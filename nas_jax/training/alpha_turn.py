@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nas_jax.nn import execution
@@ -43,8 +42,7 @@ class AlphaStep(TrainStep):
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """Take one step; `hyper` is the share of the training that is done, float32 []."""
         root, learnt = rng.named(root, "alphas"), state.sampler_state
-        groups = jnp.arange(self.num_groups, dtype=jnp.int32)
-        groups += distributed.replica_index() * self.num_groups
+        groups = self._groups()
 
         def of_alphas(alphas, images, labels, shares, groups):
             now = state._replace(sampler_state=learnt | {"alphas": alphas})
