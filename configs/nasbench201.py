@@ -39,7 +39,7 @@ def get_config(variant=""):
 
 
 def _make_small(c):
-    # One cell: the fewer cells share weights, the better they rank (docs/results.md).
+    # One cell: the fewer cells share weights, the better they rank (docs/results/nasbench201.md).
     c.space.num_cells, c.space.num_stages = 1, 1
     c.data.image_size = 16  # a quarter of the pixels
     c.supernet.per_use_gradients = True

@@ -142,10 +142,10 @@ def search(
       data: images, instead of those of the config.
       workdir: folder of the run; None: runs/<name of the config>.
       fields: {"a.b": value} that differ from the config, as --config.a.b=value.
-      on_event: a function that is told what happens, event by event (docs/events.md), beside
+      on_event: a function that is told what happens, event by event (docs/howto/events.md), beside
         `config.listeners`.
       mirror: an address, such as "gs://bucket/run", or a folder, to which the workdir is copied
-        while the run goes on; a missing or empty workdir is restored from it (docs/reliability.md).
+        while the run goes on; a missing or empty workdir is restored from it (docs/engineering/reliability.md).
 
     Raises: ValueError, FloatingPointError and Interrupted as `pipeline.run`.
     """

@@ -1,4 +1,4 @@
-"""One word for each concept: docs/glossary.md has it, and no public name has a retired one."""
+"""One word for each concept: the glossary has it, and no public name has a retired one."""
 
 import dataclasses
 import fnmatch
@@ -11,7 +11,9 @@ import pytest
 
 from tests.test_docs import MODULES, public
 
-GLOSSARY = (Path(__file__).parents[1] / "docs" / "glossary.md").read_text(encoding="utf-8")
+GLOSSARY = (Path(__file__).parents[1] / "docs" / "reference" / "glossary.md").read_text(
+    encoding="utf-8"
+)
 ENTRIES, _, RETIRED_ROWS = GLOSSARY.partition("## Retired words")
 ROWS = re.findall(r"^\| (.+?) \| (.+) \| `([\w.]+)` \|$", ENTRIES, re.M)
 RETIRED = {

@@ -170,7 +170,7 @@ def test_files_and_functions_fit_on_a_few_screens(file):
 
 def test_the_drawing_in_the_documents_has_the_order():
     """From the top down, as in `ORDER` from the bottom up."""
-    text = (ROOT.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    text = (ROOT.parent / "docs" / "engineering" / "architecture.md").read_text(encoding="utf-8")
     drawing = text.partition("```")[2].partition("```")[0]
     names = (line[:48] for line in drawing.splitlines())  # what they are for follows
     rows = [set(re.findall(r"\w+", line)) for line in names]

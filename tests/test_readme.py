@@ -1,4 +1,4 @@
-"""The code of README.md and docs/usage.md runs as it stands, and so does what they said before."""
+"""The code of README.md and docs/howto/networks.md runs as it stands, and so does what they said before."""
 
 import logging
 import os
@@ -60,7 +60,7 @@ def python(*arguments):
     )
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/usage.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/howto/networks.md"])
 def test_python_code_runs_as_it_stands(document, tmp_path, monkeypatch):
     """Block after block in one namespace, as a reader would type them."""
     monkeypatch.chdir(tmp_path)
@@ -78,8 +78,8 @@ def test_python_code_of_the_page_on_python_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     logger = logging.getLogger("nas_jax")
     before, names = logger.level, {}
-    for block in BLOCK.findall((ROOT / "docs" / "python.md").read_text(encoding="utf-8")):
-        exec(compile(block, "docs/python.md", "exec"), names)
+    for block in BLOCK.findall((ROOT / "docs" / "howto" / "python.md").read_text(encoding="utf-8")):
+        exec(compile(block, "docs/howto/python.md", "exec"), names)
     logger.setLevel(before)
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["first", "halves"]
     assert names["found"].workdir.name == "halves"

@@ -1,4 +1,4 @@
-"""docs/recipes.md: its file is a search, from supernet to report."""
+"""docs/howto/recipes.md: its file is a search, from supernet to report."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from nas_jax.storage import json_files
 from tests import trainings
 from tests.configs import tiny
 
-PAGE = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "docs" / "howto" / "recipes.md").read_text(encoding="utf-8")
 SPACE = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity", "sep3x3"))
 
 

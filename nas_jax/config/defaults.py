@@ -36,7 +36,7 @@ def default() -> ConfigDict:
     # them: "accuracy", "balanced_accuracy" (mean over classes) or "macro_f1".
     c.metric = "accuracy"
     # Who is told what happens: "tensorboard", "optuna", "wandb", "mlflow", or functions of an event
-    # of your own, "FILE.py:NAME" (docs/events.md). It decides no result, and may change any time.
+    # of your own, "FILE.py:NAME" (docs/howto/events.md). It decides no result, and may change any time.
     c.listeners = ("tensorboard",)
     _add_data(c)
     _add_space(c)
@@ -56,7 +56,7 @@ def _add_data(c: ConfigDict) -> None:
     """Add the section `data`: the images and their splits."""
     c.data = ConfigDict()
     # "digits" (embedded), "imagenet2012" or any TFDS classification set; images of your own are
-    # "folder:PATH" or "npz:PATH" (docs/data.md).
+    # "folder:PATH" or "npz:PATH" (docs/howto/data.md).
     c.data.name = "cifar10"
     c.data.data_dir = ""  # the TFDS folder; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets
     c.data.image_size = 32  # pixels; images are resized to it (0: as they are)

@@ -1,4 +1,4 @@
-"""The list of all fields for --help, with the comments of the files that define them."""
+"""The list of all fields, for --help and the reference, with the comments of the files that define them."""
 
 import ast
 import inspect
@@ -6,7 +6,7 @@ import io
 import textwrap
 import tokenize
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from nas_jax.config import defaults, trained_networks
 from nas_jax.config.variants import flatten
@@ -19,30 +19,69 @@ _LIKE = {  # sections whose fields are explained by another
 }
 
 
-def text() -> str:
-    """Return all fields by section, each with its default, its type and its comment."""
+class Field(NamedTuple):
+    """A field of the config.
+
+    Attributes:
+      name: with its sections, such as "supernet.filters".
+      default: its value in `default()`.
+      must_be: its type and its rule, in words.
+      comment: what the file that defines it says.
+      like: the field whose comment this is; "" where that is its own.
+    """
+
+    name: str
+    default: Any
+    must_be: str
+    comment: str
+    like: str
+
+
+def sections() -> dict[str, list[Field]]:
+    """Return all fields by section ("" for those of none), in the order in which they are defined."""
     fields, comments = dict(flatten(defaults.default())), explained()
     order = {name: number for number, name in enumerate(comments)}
-    names = sorted(fields, key=lambda name: (name.rpartition(".")[0], order.get(name, 0)))
-    lines, section = ["Fields of a config, set by --config.<field>=<value>:"], None
-    alike: dict[str, list[str]] = {}
-    for name in names:
-        value = fields[name]
+    found: dict[str, list[Field]] = {}
+    for name in sorted(fields, key=lambda name: (_section(name), order.get(name, 0))):
         prefix = next((prefix for prefix in _LIKE if name.startswith(prefix)), "")
-        short = name.removeprefix(prefix)
-        if prefix and _LIKE[prefix] + short in fields:
-            differing = alike.setdefault(prefix, [])
-            if value != fields[_LIKE[prefix] + short]:
-                differing.append(f"{short}={value!r}")
-            continue
-        if name.rpartition(".")[0] != section:
-            section = name.rpartition(".")[0]
+        like = _LIKE.get(prefix, "") + name.removeprefix(prefix)
+        like = like if prefix and like in fields else ""
+        comment = comments.get(name) or comments.get(like, "")
+        field = Field(name, fields[name], _type_of(name, fields[name]), comment, like)
+        found.setdefault(_section(name), []).append(field)
+    return found
+
+
+def text() -> str:
+    """Return all fields by section, each with its default, its type and its comment."""
+    comments = explained()
+    lines = ["Fields of a config, set by --config.<field>=<value>:"]
+    alike: dict[str, list[str]] = {}
+    for section, fields in sections().items():
+        own = [field for field in fields if not field.like]
+        if own:
             lines += ["", *_wrapped(section or "of no section", comments.get(section, ""), "")]
-        lines += _wrapped(f"{name} = {value!r}  ({_type_of(name, value)})", comments.get(name, ""))
+        for field in own:
+            lines += _wrapped(f"{field.name} = {field.default!r}  ({field.must_be})", field.comment)
+        for field in fields:
+            if field.like:
+                _note_difference(alike, field)
     for prefix, differing in alike.items():
         same = f"{prefix[:-1]}: the fields of {_LIKE[prefix][:-1]}, here {', '.join(differing)}"
         lines += ["", *textwrap.wrap(same, 100)]
     return "\n".join(lines)
+
+
+def _note_difference(alike, field):
+    """Add the field to those of its section whose default is not that of the section it is like."""
+    prefix = next(prefix for prefix in _LIKE if field.name.startswith(prefix))
+    differing = alike.setdefault(prefix, [])
+    if field.default != dict(flatten(defaults.default()))[field.like]:
+        differing.append(f"{field.name.removeprefix(prefix)}={field.default!r}")
+
+
+def _section(name):
+    return name.rpartition(".")[0]
 
 
 def _type_of(name, value):

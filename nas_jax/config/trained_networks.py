@@ -102,7 +102,7 @@ def add_supernet(c: ConfigDict) -> None:
     # ghost batch), "shared_path" (one for all ghost batches of a step), "fair" (each op equally
     # often), "sandwich" (largest, smallest, uniform); or "strategy": sweep.strategy draws them, and
     # learns from accuracies on validation batches. One of your own is "FILE.py:NAME" or
-    # "MODULE:NAME", here as for every such name: docs/recipes.md.
+    # "MODULE:NAME", here as for every such name: docs/howto/recipes.md.
     c.supernet.sampler = "path_dropout"
     # Architectures that all images of a step go through; their gradients are added up, and L2 and a
     # variant's penalty once to the sum, beside which they weigh so many times less.

@@ -1,4 +1,4 @@
-"""The code of docs/data.md runs as it stands; its commands run too, with a shorter training."""
+"""The code of docs/howto/data.md runs as it stands; its commands run too, with a shorter training."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ from tests import launching
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "howto" / "data.md").read_text(encoding="utf-8")
 SHORT = (
     *("--mode=supernet", "--config.supernet.train.num_steps=2"),
     "--config.supernet.train.ghost_batch_size=8",  # the tests have eight devices
@@ -29,7 +29,7 @@ def test_code_and_commands_of_the_page_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks("python"):
-        exec(compile(block, "docs/data.md", "exec"), names)
+        exec(compile(block, "docs/howto/data.md", "exec"), names)
     own = names["own"]
     assert (own.sizes, own.image_shape, own.num_classes) == ((200, 50, 50), (24, 24, 1), 7)
     assert len(list(Path("shapes").rglob("*.png"))) == 600

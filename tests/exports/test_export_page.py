@@ -1,4 +1,4 @@
-"""The code and the commands of docs/export.md run as they stand, on a small run."""
+"""The code and the commands of docs/howto/export.md run as they stand, on a small run."""
 
 import re
 import shlex
@@ -14,7 +14,7 @@ from tests.exports import finished
 
 pytestmark = pytest.mark.system
 
-PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "export.md").read_text(encoding="utf-8")
 
 
 def blocks(language):
@@ -34,7 +34,7 @@ def test_code_and_commands_of_the_page_run(tmp_path, monkeypatch, capsys):
     assert launching.main(*export) == (0, "")
     names = {}
     for block in blocks("python"):
-        exec(compile(block, "docs/export.md", "exec"), names)
+        exec(compile(block, "docs/howto/export.md", "exec"), names)
     assert names["folder"] == Path("network")
     finished.assert_same(
         np.asarray(names["logits"]),

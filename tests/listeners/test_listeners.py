@@ -189,7 +189,7 @@ def test_the_list_of_fields_explains_them(capsys):
     launching.main("--help")
     text = " ".join(capsys.readouterr().out.split())
     assert "listeners = ('tensorboard',) (some of tensorboard, optuna, wandb, mlflow)" in text
-    assert "docs/events.md" in text
+    assert "docs/howto/events.md" in text
 
 
 def test_numbers_of_validation_images_are_named_so():
@@ -263,7 +263,7 @@ def _with_the_supernet(run, other):
 def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
     """In its order: the command, the study that this leaves, the search that it listens to."""
     monkeypatch.chdir(tmp_path)
-    page = (ROOT / "docs" / "events.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "howto" / "events.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"^```bash\nnas-jax (.*?)\n```$", page, re.M | re.S)
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
     config = nas_jax.api.as_config(str(ROOT / TINY), SMALL)
@@ -273,7 +273,7 @@ def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
     assert launching.main(*shlex.split(command)) == (0, "")
     names = {}
     for block in blocks:
-        exec(compile(block, "docs/events.md", "exec"), names)
+        exec(compile(block, "docs/howto/events.md", "exec"), names)
     assert "8 candidates, then 4 more; best of them 0." in capsys.readouterr().out
     assert len(names["study"].trials) == 12
 

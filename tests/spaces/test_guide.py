@@ -1,4 +1,4 @@
-"""The page docs/spaces.md: its code runs, and prints what it says."""
+"""The page docs/howto/spaces.md: its code runs, and prints what it says."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ from nas_jax.nn import init
 from tests import trainings
 from tests.configs import tiny
 
-PAGE = (Path(__file__).parents[2] / "docs" / "spaces.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "spaces.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
 SIZE = {"image_size": 28, "num_classes": 7, "channels": 1}
 

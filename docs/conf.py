@@ -1,0 +1,46 @@
+"""Settings of the documentation site; `sphinx-build -W -n docs site` builds it strictly."""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
+
+import nas_jax
+
+project = "nas_jax"
+author = "The nas_jax authors"
+version = release = nas_jax.__version__
+language = "en"
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "config_reference",
+    "api_reference",
+]
+exclude_patterns = ["_extensions", "drawings"]
+
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+myst_heading_anchors = 4  # links to headings, as GitHub spells them
+
+# The tutorials are notebooks: they run when the site is built, and what they print is on the page.
+nb_execution_mode = os.environ.get("NAS_JAX_TUTORIALS", "cache")  # "off": without running them
+nb_execution_in_temp = True
+nb_execution_timeout = 180  # seconds for a cell
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+default_role = "code"  # docstrings write `name` as Markdown does
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+napoleon_use_ivar = True  # fields of a class are described once
+# Types of other libraries, which this site does not describe.
+nitpick_ignore_regex = [("py:.*", r"(?!nas_jax\.).*"), ("py:.*", r"nas_jax\..*")]
+
+html_theme = "furo"
+html_title = f"nas_jax {release}"
+copybutton_prompt_text = "$ "
