@@ -13,9 +13,9 @@ The public names are modules:
     latency, scaling   milliseconds on this machine; depth and width for a budget
     runtime            `configure` XLA and its cache, outside `launch.py`
 
-A search from Python (docs/howto/python.md): `search`, or its stages `train_supernet`, `sweep`, `retrain`,
-`write_report`; `check` what it takes, `read` what a folder has. All return `Results`, whose best is
-an `Architecture`. `export` writes a network that was trained alone as a folder, and `load` reads it
+A search from Python (docs/howto/python.md): `search`, or its stages `train_supernet`, `sweep`,
+`retrain`, `write_report`; `check` what it takes, `read` what a folder has. All return `Results`,
+whose best is an `Architecture`. `export` writes a network that was trained alone as a folder, and `load` reads it
 (docs/howto/export.md).
 
 Importing the package is cheap: a name brings JAX when it is first used.

@@ -145,7 +145,8 @@ def search(
       on_event: a function that is told what happens, event by event (docs/howto/events.md), beside
         `config.listeners`.
       mirror: an address, such as "gs://bucket/run", or a folder, to which the workdir is copied
-        while the run goes on; a missing or empty workdir is restored from it (docs/engineering/reliability.md).
+        while the run goes on; a missing or empty workdir is restored from it
+        (docs/howto/resume.md).
 
     Raises: ValueError, FloatingPointError and Interrupted as `pipeline.run`.
     """

@@ -25,8 +25,9 @@ These two need no config, nor does a report:
   {0} --mode=predict --model=DIR IMAGES..              files, and folders of them
 
 Any field of the config can be set: --config.supernet.train.base_lr=0.2
-Exit codes: 0 done, 1 the training diverged, 2 wrong input or too little memory or disk, 130 Ctrl-C,
-143 SIGTERM (with a checkpoint). Whatever ended it, the same command goes on from there.
+Exit codes: 0 done, 1 the training diverged (or an error that nobody foresaw), 2 wrong input or too
+little memory or disk, 130 Ctrl-C, 143 SIGTERM (with a checkpoint). Whatever ended it, the same
+command goes on from there.
 """
 
 import logging

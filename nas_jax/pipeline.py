@@ -108,8 +108,8 @@ def run(
         return run
     if mode == "study" and distributed.process()[1] > 1:
         raise ValueError(
-            "--distributed: a study is shared by its pool; start the same command on every machine "
-            "without it, on one file system"
+            "--distributed: a study is shared by its store; start the same command on every "
+            "machine without it, on one file system"
         )
     _run_stages(run, mode, {} if on_event is None else {"on_event": on_event}, mirror)
     return run

@@ -1,4 +1,4 @@
-"""The code of README.md and docs/howto/networks.md runs as it stands, and so does what they said before."""
+"""The code of README.md and of pages runs as it stands, and so does what README said before."""
 
 import logging
 import os
@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", "docs/howto/networks.md"]
+PAGES += [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("docs/concepts/[!i]*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 
 # What README showed when its modules had other names; here with smaller networks.
@@ -60,7 +62,7 @@ def python(*arguments):
     )
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/howto/networks.md"])
+@pytest.mark.parametrize("document", PAGES)
 def test_python_code_runs_as_it_stands(document, tmp_path, monkeypatch):
     """Block after block in one namespace, as a reader would type them."""
     monkeypatch.chdir(tmp_path)

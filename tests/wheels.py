@@ -13,6 +13,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NEEDED = ("pyproject.toml", "setup.cfg", "README.md", "LICENSE")  # beside the package, to build it
+PACKAGE = ("nas_jax", "configs")
+# What a source distribution has beside them, as MANIFEST.in says.
+FILES = ("MANIFEST.in", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "launch.py", "ruff.toml")
+FOLDERS = ("benchmarks", "docs", "examples", "tests")
 NO_INDEX = ("No matching distribution found", "Could not find a version")  # as pip says it
 
 
@@ -56,12 +60,12 @@ def build(folder):
     return path
 
 
-def copied(folder):
+def copied(folder, files=NEEDED, folders=PACKAGE):
     """A copy to build in: a build leaves files behind, and takes up what an earlier one left."""
     folder.mkdir(exist_ok=True)
-    for name in NEEDED:
+    for name in files:
         shutil.copy(ROOT / name, folder)
-    for name in ("nas_jax", "configs"):
+    for name in folders:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     return folder

@@ -10,7 +10,7 @@ _HEAD = "| field | default | what it is, and what it may be |\n|---|---|---|\n"
 
 def _cell(text):
     """Return a text that stays in its cell of a Markdown table."""
-    return text.replace("|", "\\|").replace("*", "\\*").replace("_", "\\_").replace("<", "&lt;")
+    return text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
 
 
 def _row(field):

@@ -36,7 +36,8 @@ def default() -> ConfigDict:
     # them: "accuracy", "balanced_accuracy" (mean over classes) or "macro_f1".
     c.metric = "accuracy"
     # Who is told what happens: "tensorboard", "optuna", "wandb", "mlflow", or functions of an event
-    # of your own, "FILE.py:NAME" (docs/howto/events.md). It decides no result, and may change any time.
+    # of your own, "FILE.py:NAME" (docs/howto/events.md). It decides no result, and may change any
+    # time.
     c.listeners = ("tensorboard",)
     _add_data(c)
     _add_space(c)

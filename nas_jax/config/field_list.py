@@ -1,4 +1,4 @@
-"""The list of all fields, for --help and the reference, with the comments of the files that define them."""
+"""The list of all fields, for --help and the reference, with the comments of their definitions."""
 
 import ast
 import inspect
@@ -38,7 +38,7 @@ class Field(NamedTuple):
 
 
 def sections() -> dict[str, list[Field]]:
-    """Return all fields by section ("" for those of none), in the order in which they are defined."""
+    """Return all fields by section ("" for those of none), in the order of their definitions."""
     fields, comments = dict(flatten(defaults.default())), explained()
     order = {name: number for number, name in enumerate(comments)}
     found: dict[str, list[Field]] = {}

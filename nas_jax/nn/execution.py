@@ -6,11 +6,11 @@ option whose weight is zero counts as zero. Letters as in `layers`.
 masked    compute every option for every group, and multiply by the weights. Fastest where launching
           work is cheap and branches are dear.
 switch    skip an option whose weight is zero, by a conditional per option. For one group only.
-dispatch  gather the groups that use an option, compute it for them, and scatter the results back,
-          as a mixture of experts does. The number of groups is rounded up to a few fixed ones, of
-          which a branch takes one. "dispatch:6" has room for 6 groups of each option, and no
-          branch: the caller, who knows the masks, sees to it that no option is used by more. A
-          group that finds no room gets NaN.
+dispatch  gather the groups that use an option, compute it for them, and put the results back by
+          another gather, as a mixture of experts does. The number of groups is rounded up to a
+          few fixed ones, of which a branch takes one. "dispatch:6" has room for 6 groups of each
+          option, and no branch: the caller, who knows the masks, sees to it that no option is used
+          by more. A group that finds no room gets NaN.
 
 "relaxed" is no other way: it is "masked" with a gradient by the weights, for searches that learn
 them (DARTS). In the others weights are constants, since "switch" could not keep what is off.

@@ -1,4 +1,4 @@
-"""Calibration: batch-norm statistics for a supernet's architectures (paper, section 3.3).
+"""Calibration: batch-norm statistics of an architecture, before it is scored; not in the paper.
 
 Letters: n images of a batch, c batches.
 """

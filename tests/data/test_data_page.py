@@ -1,4 +1,4 @@
-"""The code of docs/howto/data.md runs as it stands; its commands run too, with a shorter training."""
+"""The code of the page on data runs as it stands; its commands run too, with a shorter training."""
 
 import re
 import shlex
