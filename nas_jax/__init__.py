@@ -15,8 +15,8 @@ The public names are modules:
 
 A search from Python (docs/howto/python.md): `search`, or its stages `train_supernet`, `sweep`,
 `retrain`, `write_report`; `check` what it takes, `read` what a folder has. All return `Results`,
-whose best is an `Architecture`. `export` writes a network that was trained alone as a folder, and `load` reads it
-(docs/howto/export.md).
+whose best is an `Architecture`. `export` writes a network that was trained alone as a folder, and
+`load` reads it (docs/howto/export.md).
 
 Importing the package is cheap: a name brings JAX when it is first used.
 """

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import generated
+
 import nas_jax
 
 # Modules whose objects the guides use, beside the public names of the package.
@@ -46,22 +48,34 @@ MODULES = (
 )
 
 
+_INDEX = """# Python API
+
+The functions of a search (`nas_jax.search` and its stages) are in `nas_jax.api`; the guide to them is
+[](../../howto/python.md).
+
+```{toctree}
+:maxdepth: 1
+
+"""
+
+
 def page(name):
-    """Return the page of a module; of a package also with what it takes from its own modules."""
+    """Return the page of a module: what its docstrings say."""
     return f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n"
 
 
-def write(app):
-    """Write the pages into `reference/api/`; those that are there and equal stay."""
+def pages():
+    """Return {name of a page: its Markdown}: an index, and one for each module."""
     missing = {*nas_jax._PUBLIC.values(), *nas_jax._FUNCTIONS.values()} - {*MODULES}
     if missing:
         raise ValueError(f"no page has the public modules {sorted(missing)}")
-    folder = Path(app.srcdir, "reference", "api")
-    folder.mkdir(exist_ok=True)
-    for name in MODULES:
-        target, text = folder / f"{name}.md", page(name)
-        if not target.exists() or target.read_text(encoding="utf-8") != text:
-            target.write_text(text, encoding="utf-8")
+    index = _INDEX + "".join(f"{name}\n" for name in MODULES) + "```\n"
+    return {"index": index, **{name: page(name) for name in MODULES}}
+
+
+def write(app):
+    """Write the pages into `reference/api/`."""
+    generated.write(Path(app.srcdir, "reference", "api"), pages())
 
 
 def setup(app):

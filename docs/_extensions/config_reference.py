@@ -1,16 +1,29 @@
 """Writes the pages of the config reference: every field, read from where it is defined."""
 
+import re
 from pathlib import Path
+
+import generated
 
 from nas_jax.config import field_list
 
 TOP = "top"  # the page of the fields of no section
+_INDEX = """# Config fields
+
+Every field with its default, its type and its rule, written from where the package defines it. Any can be set on the
+command line, `--config.supernet.filters=8`; `nas-jax --help` lists the same.
+
+```{toctree}
+:maxdepth: 1
+
+"""
 _HEAD = "| field | default | what it is, and what it may be |\n|---|---|---|\n"
 
 
 def _cell(text):
-    """Return a text that stays in its cell of a Markdown table."""
-    return text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
+    """Return a text that stays in its cell of a Markdown table, with links to the pages it names."""
+    plain = text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
+    return re.sub(r"docs/(\w+)/(\w+)\.md", r"[\2](../../\1/\2.md)", plain)
 
 
 def _row(field):
@@ -21,7 +34,7 @@ def _row(field):
 
 
 def pages():
-    """Return {name of a page: its Markdown}, one for each top-level section of the config."""
+    """Return {name of a page: its Markdown}: an index, and one for each top-level section."""
     comments, found = field_list.explained(), {}
     for section, fields in field_list.sections().items():
         page = section.partition(".")[0] or TOP
@@ -29,20 +42,15 @@ def pages():
         found.setdefault(page, "")
         if page == section and found[page]:  # a section after its own subsections
             raise ValueError(f"{section} comes after its parts")
-        title = f"`{section}`" if section else "Fields of no section"
+        title = f"`{section}`" if section else "No section"
         head = f"{level} {title}\n\n{_cell(comments.get(section, ''))}\n\n{_HEAD}"
         found[page] += head + "".join(map(_row, fields)) + "\n"
-    return found
+    return {"index": _INDEX + "".join(f"{name}\n" for name in found) + "```\n", **found}
 
 
 def write(app):
-    """Write the pages into `reference/config/`; those that are there and equal stay."""
-    folder = Path(app.srcdir, "reference", "config")
-    folder.mkdir(exist_ok=True)
-    for name, text in pages().items():
-        target = folder / f"{name}.md"
-        if not target.exists() or target.read_text(encoding="utf-8") != text:
-            target.write_text(text, encoding="utf-8")
+    """Write the pages into `reference/config/`."""
+    generated.write(Path(app.srcdir, "reference", "config"), pages())
 
 
 def setup(app):

@@ -2,7 +2,7 @@
 
 import re
 
-_ALIGNED = re.compile(r"[\w.,/ ]*\w {2,}\S")  # the first line of an aligned table
+_ALIGNED = re.compile(r"\S.* {2,}\S")  # the first line of an aligned table
 _SPECIAL = re.compile(r"(`+[^`]*`+)|([*|])")
 
 
