@@ -50,8 +50,8 @@ MODULES = (
 
 _INDEX = """# Python API
 
-The functions of a search (`nas_jax.search` and its stages) are in `nas_jax.api`; the guide to them is
-[](../../howto/python.md).
+The functions of a search (`nas_jax.search` and its stages) are in `nas_jax.api`; the guide to them
+is [](../../howto/python.md).
 
 ```{toctree}
 :maxdepth: 1

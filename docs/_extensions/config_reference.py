@@ -10,8 +10,8 @@ from nas_jax.config import field_list
 TOP = "top"  # the page of the fields of no section
 _INDEX = """# Config fields
 
-Every field with its default, its type and its rule, written from where the package defines it. Any can be set on the
-command line, `--config.supernet.filters=8`; `nas-jax --help` lists the same.
+Every field with its default, its type and its rule, written from where the package defines it. Any
+can be set on the command line, `--config.supernet.filters=8`; `nas-jax --help` lists the same.
 
 ```{toctree}
 :maxdepth: 1
@@ -21,7 +21,7 @@ _HEAD = "| field | default | what it is, and what it may be |\n|---|---|---|\n"
 
 
 def _cell(text):
-    """Return a text that stays in its cell of a Markdown table, with links to the pages it names."""
+    """Return a text that stays in its cell of a table, with links to the pages it names."""
     plain = text.replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
     return re.sub(r"docs/(\w+)/(\w+)\.md", r"[\2](../../\1/\2.md)", plain)
 
