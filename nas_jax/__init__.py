@@ -24,7 +24,7 @@ Importing the package is cheap: a name brings JAX when it is first used.
 import importlib
 import sys
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PUBLIC = {
     "build": "nas_jax.build",

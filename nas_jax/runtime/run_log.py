@@ -11,7 +11,6 @@ from nas_jax.runtime import progress
 
 FILE = "log.txt"
 _LOGGER = logging.getLogger("nas_jax")
-_lock, _runs = threading.Lock(), []  # whose log is kept, in any thread; each has the level before
 
 
 class _File(logging.FileHandler):
@@ -37,25 +36,61 @@ class _File(logging.FileHandler):
         """Say nothing."""
 
 
+class _Shown(logging.Handler):
+    """Passes on what was shown before the level was lowered for the files of runs.
+
+    A library may give the root logger a handler unasked (absl does, when Orbax is imported), which
+    would show all that the files keep.
+    """
+
+    def emit(self, record):
+        logging.getLogger().callHandlers(record)
+
+
+class _Lowered:
+    """Lowers the logger's level while some run's log is kept, in any thread."""
+
+    def __init__(self):
+        self._lock, self._runs = threading.Lock(), 0
+        self._before, self._shown = logging.NOTSET, _Shown()
+
+    def __enter__(self):
+        with self._lock:
+            self._runs += 1
+            effective = _LOGGER.getEffectiveLevel()
+            if self._runs > 1 or effective <= logging.INFO:
+                return
+            self._before = _LOGGER.level
+            self._shown.setLevel(effective)
+            _LOGGER.addHandler(self._shown)
+            _LOGGER.propagate = False
+            _LOGGER.setLevel(logging.INFO)
+
+    def __exit__(self, *error):
+        with self._lock:
+            self._runs -= 1
+            if self._runs or _LOGGER.propagate:
+                return
+            _LOGGER.setLevel(self._before)
+            _LOGGER.propagate = True
+            _LOGGER.removeHandler(self._shown)
+
+
+_lowered = _Lowered()
+
+
 @contextlib.contextmanager
 def kept(directory: Path) -> Iterator[None]:
     """Append what is logged in the block, by this thread, to log.txt in a folder."""
     handler = _File(directory / FILE)
-    with _lock:
-        _runs.append(_runs[0] if _runs else _LOGGER.level)
-        if _LOGGER.getEffectiveLevel() > logging.INFO:
-            _LOGGER.setLevel(logging.INFO)
-    _LOGGER.addHandler(handler)
-    try:
-        yield
-    finally:
-        _LOGGER.removeHandler(handler)
-        with contextlib.suppress(OSError):
-            handler.close()
-        with _lock:
-            before = _runs.pop()
-            if not _runs:
-                _LOGGER.setLevel(before)
+    with _lowered:
+        _LOGGER.addHandler(handler)
+        try:
+            yield
+        finally:
+            _LOGGER.removeHandler(handler)
+            with contextlib.suppress(OSError):
+                handler.close()
 
 
 @contextlib.contextmanager

@@ -89,6 +89,29 @@ def test_the_log_of_a_run_is_appended_and_of_its_thread_alone(tmp_path):
     assert [line.rpartition("  ")[2] for line in lines] == ["line 0", "line 1"]
 
 
+@pytest.mark.parametrize(
+    ("level", "shown"), [(logging.WARNING, ["careful"]), (logging.INFO, ["step 1", "careful"])]
+)
+def test_a_handler_of_the_root_shows_what_the_user_asked_for(tmp_path, level, shown):
+    """The file has all, whoever gave the root logger a handler."""
+    logger, root, texts = logging.getLogger("nas_jax"), logging.getLogger(), []
+    handler = logging.Handler()
+    handler.emit = lambda record: texts.append(record.getMessage())
+    before = logger.level
+    root.addHandler(handler)
+    logger.setLevel(level)
+    with run_log.kept(tmp_path / "a"), run_log.kept(tmp_path / "b"):
+        (tmp_path / "a").mkdir()
+        logger.getChild("training").info("step 1")
+        logger.getChild("training").warning("careful")
+    root.removeHandler(handler)
+    assert (logger.level, logger.propagate) == (level, True)
+    logger.setLevel(before)
+    assert texts == shown
+    lines = (tmp_path / "a" / "log.txt").read_text().splitlines()
+    assert [line.rpartition("  ")[2] for line in lines] == ["step 1", "careful"]
+
+
 def test_a_folder_that_cannot_be_written_to_is_no_error_of_the_log(tmp_path):
     with run_log.kept(tmp_path / "gone"):
         logging.getLogger("nas_jax").warning("still running")
