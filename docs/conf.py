@@ -23,6 +23,7 @@ extensions = [
     "api_reference",
     "docstrings",
     "repository_links",
+    "short_tutorials",
 ]
 exclude_patterns = ["_extensions", "drawings"]
 
@@ -30,7 +31,9 @@ myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 4  # links to headings, as GitHub spells them
 
 # The tutorials are notebooks: they run when the site is built, and what they print is on the page.
-nb_execution_mode = os.environ.get("NAS_JAX_TUTORIALS", "cache")  # "off": without running them
+# NAS_JAX_TUTORIALS is "short", to try them out, or "off", to leave out running them.
+short_tutorials = os.environ.get("NAS_JAX_TUTORIALS") == "short"
+nb_execution_mode = "off" if os.environ.get("NAS_JAX_TUTORIALS") == "off" else "cache"
 if not {"NAS_BENCH_DIR", "TFDS_DATA_DIR"} <= {*os.environ}:  # what this tutorial judges by
     nb_execution_excludepatterns = ["tutorials/judge.md"]
 nb_execution_in_temp = True

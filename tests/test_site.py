@@ -17,6 +17,12 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 TUTORIALS = ("first_search", "trust", "judge")
 LONGEST = 300  # lines of a page
+ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "NAS_JAX_TUTORIALS": "short",
+    "PYTHONPATH": str(ROOT),
+    "XLA_FLAGS": "",
+}
 needs_table = pytest.mark.skipif(
     not {"NAS_BENCH_DIR", "TFDS_DATA_DIR"} <= {*os.environ},
     reason="needs a benchmark's table and CIFAR-10: NAS_BENCH_DIR, TFDS_DATA_DIR",
@@ -30,12 +36,12 @@ def test_a_page_is_no_longer_than_one_reads(page):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The site as HTML, with the outputs of the tutorials; a warning is an error."""
+    """The site as HTML, with the tutorials run in a short form; a warning is an error."""
     out = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q"]
     done = subprocess.run(
         [*command, "-d", out / "doctrees", DOCS, out / "html"],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **ENVIRONMENT},
         capture_output=True,
         text=True,
         timeout=900,
