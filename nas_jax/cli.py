@@ -10,12 +10,12 @@
   {0} --config=cifar --mirror=gs://bucket/run         on a host that may go at any time
 
 Modes (each resumes where it was stopped; none repeats what is there):
-  supernet  train the one-shot model with path dropout    -> checkpoints/, metrics.jsonl
+  supernet  train the supernet with path dropout          -> checkpoints/, metrics.jsonl
   sweep     evaluate candidates on validation images      -> trials.jsonl
   retrain   train chosen architectures from scratch       -> retrain/
   report    tables and figures of all of it               -> report/report.md, index.html
   search    the four above in order (the default)
-  study     an experiment of the paper: a config studies/NAME (its default)
+  study     an experiment: the default of a config studies/NAME, or one with study.parts
   check     say what is wrong, and what a run will take; write nothing
   export    a network that was trained alone, as a folder -> export/<its name>/
   predict   the classes of images, by an exported network; a line of JSON each

@@ -149,7 +149,7 @@ def evaluations_between_steps(run: Run) -> int:
 
 
 def _scored(run):
-    """Return multiply-adds of a candidate on an image where candidates are scored."""
+    """Return multiply-adds of a candidate on an image where candidates are evaluated."""
     return _flops(run, run.config.supernet.filters, run.network.execution == "masked")
 
 

@@ -1,8 +1,8 @@
 """Objects that a user names: of a registry, of an installed plug-in, of a module, or of a file.
 
-One resolver serves search spaces, ops, strategies, samplers, evaluators, optimisers, losses and
-augmentations. A plug-in is installed as an entry point of the group `nas_jax.<kind>`, such as
-`nas_jax.spaces`.
+One resolver serves search spaces, ops, strategies, samplers, evaluators, training variants,
+optimisers, losses, augmentations, latencies and listeners. A plug-in is installed as an entry point
+of the group `nas_jax.<kind>`, such as `nas_jax.spaces`.
 """
 
 import functools

@@ -138,7 +138,7 @@ def _options_on(run) -> dict[int, float]:
 
 
 def _taken_by_scoring(run) -> Taken:
-    """Return what "switch" runs where it scores: a loop over the options that are on."""
+    """Return what "switch" runs where it evaluates: a loop over the options that are on."""
     if run.network.execution != "switch":
         return Taken()
     on = _options_on(run)

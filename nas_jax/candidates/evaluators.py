@@ -10,8 +10,8 @@ train_loss  minus that of the training split
 kl        minus the KL divergence between its predictions and those of nearly all paths, with the
           same weights
 params    parameters, the more the better: a baseline, and a member of an ensemble
-flops     multiply-adds for an image, as well; AZ-NAS calls them complexity
-shortest_path  minus the ops on the shortest path through a cell (`spaces.paths`), as well
+flops     multiply-adds for an image, likewise; AZ-NAS calls them complexity
+shortest_path  minus the ops on the shortest path through a cell (`spaces.paths`), likewise
 table     the accuracy that a table lists
 trained   the accuracy after a short training of the candidate alone (`short_training`)
 

@@ -1,4 +1,4 @@
-"""The evaluator that scores candidates by a training-free proxy (`nas_jax.proxies`)."""
+"""The evaluator that ranks candidates by a training-free proxy (`nas_jax.proxies`)."""
 
 import dataclasses
 import functools
@@ -21,11 +21,11 @@ from nas_jax.training import evaluator_names
 
 
 class TrainingFree:
-    """Evaluates masks [N, k]: scores float [N]; N is a multiple of the number of devices.
+    """Evaluates masks [N, k]: values float [N]; N is a multiple of the number of devices.
 
     The networks are those of `sweep.proxy`. All candidates share initial weights, drawn
-    `num_draws` times, and images of the training split. A score is the mean over the draws, NaN
-    where the proxy has no value.
+    `num_draws` times, and images of the training split. A value is the mean over the draws, NaN
+    where the proxy gives none.
 
     Args:
       run: the run.

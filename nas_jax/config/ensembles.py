@@ -12,7 +12,7 @@ _ALONE = ("ensemble", "kl", "table", "trained")  # evaluators that are no member
 
 
 def check(sweep: ConfigDict) -> None:
-    """Check the members of an ensemble: (evaluator, weight) each, at least one if it is the score.
+    """Check the members of an ensemble: (evaluator, weight) each, one at least if it evaluates.
 
     Raises: ValueError that names the member.
     """

@@ -30,7 +30,7 @@ from nas_jax.storage.checkpoints import Checkpoints
 
 
 class Facts(NamedTuple):
-    """What is known of a data set without reading it.
+    """What a workdir says of a data set, whose images are not read.
 
     Attributes:
       class_names: one for each label.
@@ -147,7 +147,7 @@ class Workdir:
 
     @functools.cached_property
     def facts(self) -> Facts:
-        """What is known of the images.
+        """What the workdir says of the images.
 
         Raises: ValueError if an early version wrote data.json, and the images cannot be read.
         """

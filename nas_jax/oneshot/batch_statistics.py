@@ -1,4 +1,4 @@
-"""Calibration: batch-norm statistics of an architecture, before it is scored; not in the paper.
+"""Calibration: batch-norm statistics of an architecture before its evaluation; not in the paper.
 
 Letters: n images of a batch, c batches.
 """

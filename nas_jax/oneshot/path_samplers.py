@@ -138,7 +138,7 @@ class Sandwich:
       the legal ones (a supernet of all paths is not legal in most spaces);
     - L2 is that of the paths that an architecture uses, a mean over architectures (`l2_unused`: the
       paper's decay of all weights, once for an update);
-    - candidates are scored by `sweep.bn`, where the paper calibrates statistics (`recalibrate`).
+    - candidates are evaluated by `sweep.bn`, where the paper calibrates statistics (`recalibrate`).
     """
 
     space: Space

@@ -1,4 +1,4 @@
-"""Training-free proxies: scores of networks with initial weights, batched over masks.
+"""Training-free proxies: values of networks with initial weights, batched over masks.
 
     name           what is read                         defined by
     grad_norm      gradient of the loss by each kernel  Abdelfattah et al., ICLR 2021
@@ -22,7 +22,7 @@ Differs from the papers in:
 - SynFlow: its log; no pruning follows, and batch norm is left out, as in zero-cost NAS.
 - AZ-NAS: blocks are the stem and each cell, reduction or layer, of which a space shows outputs.
 
-The networks are those of the masked supernet, whose options that are off count nothing: the score
+The networks are those of the masked supernet, whose options that are off do not count: the value
 is that of the stand-alone network with the same weights. The fourth proxy of AZ-NAS, complexity, is
 the number of multiply-adds, the evaluator "flops".
 """

@@ -1,6 +1,6 @@
-"""What a training-free proxy is: a score of an architecture's network with initial weights.
+"""What a training-free proxy is: a value of an architecture's network with initial weights.
 
-A proxy measures on the device, one architecture at a time, and scores on the host, in float64.
+A proxy measures on the device, one architecture at a time; the host makes values, in float64.
 
 Letters: N architectures, n images of a batch, b batches, K classes.
 """
@@ -71,7 +71,7 @@ def of_each(net: nn.Module, proxy: Proxy) -> Callable[[Any, Batches, Any], Any]:
 
 
 def as_measured(values: Any) -> np.ndarray:
-    """Return the measured numbers, [N], as the scores."""
+    """Return the measured numbers, [N], as the values."""
     return np.asarray(values, np.float64)
 
 

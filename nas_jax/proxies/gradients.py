@@ -93,7 +93,7 @@ _SMALL = 1e-5  # added to eigenvalues
 
 
 def spread(correlations: Any) -> np.ndarray:
-    """Score correlations [N, n, n] by their eigenvalues v: -sum of log(v + k) + 1 / (v + k)."""
+    """Map correlations [N, n, n], eigenvalues v, to -sum of log(v + k) + 1 / (v + k): [N]."""
     scores = np.full(len(correlations), np.nan)
     for i, matrix in enumerate(np.asarray(correlations, np.float64)):
         if np.all(np.isfinite(matrix)):

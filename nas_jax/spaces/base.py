@@ -125,7 +125,7 @@ class Space(abc.ABC):
         return tuple(sorted({each.writes for each in every} - read))
 
     def isomorph(self, text: str) -> str:
-        """Return a string that isomorphs share; by default none are known, and it is `text`."""
+        """Return a string that isomorphs share; by default `text`, so that none share one."""
         return text
 
     # The rest is final.

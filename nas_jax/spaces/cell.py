@@ -63,7 +63,7 @@ class CellSpace(base.Space):
     def choices(self) -> tuple:
         """For each block i {"inputs": 1..2+i of 2+i, "ops": 1 or 2 of all}; untied, for each cell.
 
-        A block may lose all inputs or ops, since a cell's inputs always reach its output.
+        Path dropout may drop all inputs or ops of a block: a cell's inputs always reach its output.
         """
         if self.tied:
             return self._blocks("")

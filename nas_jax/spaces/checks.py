@@ -116,7 +116,7 @@ def check(
     channels: int = 3,
     num_archs: int = 2,
 ) -> Report:
-    """Check on a few architectures what must hold for a space; print the result.
+    """Check on a few architectures what must hold for a space; return a `Report` to print.
 
     It builds and compiles small networks, so it takes seconds to minutes.
 

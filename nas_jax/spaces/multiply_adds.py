@@ -8,8 +8,8 @@ it.
 A product of what does not depend on the images (parameters, and arrays that an op makes) could be
 computed once for all of them, and does not count.
 
-Of a choice of kernels by device the default counts, of another conditional the dearest branch, and
-the body of a scan as often as it runs.
+Of a choice of kernels by device the default counts, of another conditional the most expensive
+branch. The body of a scan counts as often as it runs.
 """
 
 import collections

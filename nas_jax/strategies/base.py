@@ -16,12 +16,12 @@ AS_ASKED = 64  # of these, before what is asked for is repaired
 
 
 class Strategy(NamedTuple):
-    """Asks for architectures and is told their scores.
+    """Asks for architectures and is told their values, here `scores`.
 
     Attributes:
       init: (key) -> state, a pytree of arrays.
       ask: (key, state, n) -> masks [n, k] of legal architectures.
-      tell: (state, archs, scores) -> state; masks [n, k], scores float [n], NaN for a failure,
+      tell: (state, archs, scores) -> state; masks [n, k], values float [n], NaN for a failure,
         which a strategy never keeps. Some of the asked architectures may never be told, and others
         may be told that were not asked for.
       on_host: False: JAX traces `ask` and `tell` once, and a supernet can be trained on the

@@ -1,6 +1,6 @@
 """ENAS (Pham et al., ICML 2018): a recurrent controller draws architectures.
 
-The controller learns by REINFORCE from their scores. With `supernet.sampler` "strategy" the
+The controller learns by REINFORCE from their values. With `supernet.sampler` "strategy" the
 supernet is trained on architectures that the controller draws, and the controller is trained on
 validation batches in between. The sweep then goes on with that controller. The defaults are those
 that work in short searches; `configs/enas.py` has the paper's values and schedule.
@@ -10,8 +10,8 @@ Differs from the paper in:
 - A Choice is one decision with its own layers; the paper's controller attends to earlier nodes.
 - The supernet draws an architecture for each ghost batch; the paper's for each batch. With
   `supernet.train.ghost_batch_size` equal to `batch_size` it is the same.
-- All architectures of a round are scored on one validation batch; in the published code each of
-  the ten has its own.
+- All architectures of a round are evaluated on one validation batch; in the published code each
+  of the ten has its own.
 - L2 falls on the parameters that an architecture uses, unless `supernet.train.l2_unused` is set.
   The published code's falls on all; `configs/enas.py` does so for CIFAR-10.
 - The published code gives a bound of 5.0 for gradients of the supernet, but then applies those that
@@ -95,9 +95,9 @@ def make(
 
     The paper's learning rate is 0.00035, for many more steps than most sweeps have rounds.
 
-    Entropy keeps the policy from settling too soon. With `entropy` the gradient of the policy's
-    entropy is added to REINFORCE's. With `reward_entropy` the entropy of an architecture's
-    decisions is added to its score, as in the paper: `reward = score + reward_entropy * entropy`,
+    Entropy keeps the controller from settling too soon. With `entropy` the gradient of the entropy
+    of its decisions is added to REINFORCE's. With `reward_entropy` the entropy of an architecture's
+    decisions is added to its value, as in the paper: `reward = value + reward_entropy * entropy`,
     without a gradient of its own.
 
     The baseline is subtracted from the rewards. "round": it begins with the first round's mean, and
@@ -109,7 +109,7 @@ def make(
       space: to search in.
       hidden, temperature, bound: of `Controller`; the last two are the paper's.
       learning_rate: of Adam.
-      entropy: weight of the bonus; the entropy is in nats, scores are in [0, 1].
+      entropy: weight of the bonus; the entropy is in nats, values are in [0, 1].
       baseline_decay: of the moving average; published: 0.99.
       reward_entropy: weight of the entropy in the reward; the paper's is 0.1.
       baseline: "round" or "each".
@@ -195,7 +195,7 @@ class _Enas:
         return jax.tree.map(lambda a, b: jnp.where(jnp.any(is_score), a, b), new, state)
 
     def _rewards(self, params, decisions, scores):
-        """Add the entropy of each architecture's decisions to its score, float32 [n]."""
+        """Add the entropy of each architecture's decisions to its value, float32 [n]."""
         if not self.reward_entropy:
             return scores
         entropies = jax.vmap(lambda row: _of_decisions(params, self.controller, row)[1])(decisions)
@@ -209,8 +209,8 @@ class _Enas:
 def objective(params, controller, decisions, weights):
     """Return the sum of weights times log probabilities of decisions, and their mean entropy.
 
-    With weights (score - baseline) / n, the gradient of the sum is REINFORCE's estimate of the
-    gradient of the expected score (Pham et al., section 2.2).
+    With weights (reward - baseline) / n, the gradient of the sum is REINFORCE's estimate of the
+    gradient of the expected reward (Pham et al., section 2.2).
 
     Args:
       params: of the controller.

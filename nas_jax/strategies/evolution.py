@@ -55,7 +55,7 @@ def make(
       crossover: share of children that take each Choice from one of two parents, then mutate.
       removal: who dies for a child: the "oldest", or the "worst" of another tournament.
 
-    State: decision vectors int32 [P, D], float32 scores [P] (minus infinity for a place that is
+    State: decision vectors int32 [P, D], float32 values [P] (minus infinity for a place that is
     still empty), the number of architectures told, int32, and for "worst" a key, uint32 [2].
 
     Raises: ValueError if an option is out of its range.

@@ -1,8 +1,8 @@
-"""A Gaussian process (scikit-learn) that predicts scores of architectures from a few known ones.
+"""A Gaussian process (scikit-learn) that predicts values of architectures from a few others.
 
 Its features are paths through the graph of a cell or a chain (`spaces.paths`), logs of sizes, and
 proxies, if any are given, all scaled to variance 1; and masks, to tell where an op is, scaled down,
-as equal networks may have different masks. Scores are replaced by their ranks, as numbers of a
+as equal networks may have different masks. Values are replaced by their ranks, as numbers of a
 normal distribution.
 
 Letters: n architectures.
@@ -25,7 +25,7 @@ _IQR = 1.349  # of a standard normal distribution
 
 
 class GaussianProcess:
-    """Fits known scores of architectures, masks [n, k], and predicts others.
+    """Fits values of architectures, masks [n, k], and predicts those of others.
 
     Args:
       space: of the architectures.
@@ -49,7 +49,7 @@ class GaussianProcess:
         self._scale = None
 
     def fit(self, archs: Any, scores: np.ndarray) -> "GaussianProcess":
-        """Fit scores [n] of architectures."""
+        """Fit the values [n] of architectures."""
         masks, others = self._masks(archs), self._others(archs)
         self._scale = _scale(others)
         normal = stats.norm.ppf((stats.rankdata(scores) - 0.5) / len(scores))

@@ -28,14 +28,14 @@ def make(
 
     Args:
       space: to search in.
-      costs: masks [n, k] -> {"params": [n], ..}; for objectives beside the score.
+      costs: masks [n, k] -> {"params": [n], ..}; for objectives beside the value.
       cost_names: those of `COSTS` that `costs` gives.
       sampler: "TPE", "NSGAII", "NSGAIII", "Random", ..: the name in Optuna without "Sampler".
       sampler_options: (keyword, value) pairs of the sampler, such as ("population_size", 50).
-      objectives: some of `OBJECTIVES`, "value" (the score) first.
+      objectives: some of `OBJECTIVES`, "value" first.
 
     State: the seed; the numbers of architectures asked for and told in each round, int32 [R] each;
-    decision vectors int32 [N, D] and scores float32 [N] of all architectures that were told.
+    decision vectors int32 [N, D] and values float32 [N] of all architectures that were told.
 
     Raises: ValueError if Optuna is not installed or has no such sampler, or for other objectives.
     """

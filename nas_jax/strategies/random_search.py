@@ -7,7 +7,7 @@ from nas_jax.strategies.base import Strategy
 
 
 def make(space: Space) -> Strategy:
-    """Make random search: ask for independent uniform architectures, whatever the scores are.
+    """Make random search: ask for independent uniform architectures, whatever the values are.
 
     State: (); or masks bool [k] of the options that are left, to draw of these alone.
     """

@@ -1,11 +1,11 @@
-"""A surrogate: a Gaussian process that predicts scores of architectures (`gaussian_process`).
+"""A surrogate: a Gaussian process that predicts values of architectures (`gaussian_process`).
 
 The first architectures are random. From then on a Gaussian process is fitted to all that was told,
-and each architecture that is asked for is the best of a pool by a draw from the process (Thompson
-sampling). So it looks where scores are expected to be high, or are unknown. It suits scores that
-are dear, such as those of a short training: a fit takes up to a second.
+and each architecture that is asked for is the best of a shortlist by a draw from the process
+(Thompson sampling). So it looks where values are expected to be high, or are uncertain. It suits
+evaluators that are expensive, such as a short training: a fit takes up to a second.
 
-Letters: N architectures told, D Choices, m architectures of a pool.
+Letters: N architectures told, D Choices, m architectures of a shortlist.
 """
 
 import functools
@@ -49,9 +49,10 @@ def make(
       among: random architectures of which the best is asked for; neighbours of the best that were
         told are added.
       proxies: names of training-free proxies that are features, such as ("naswot",). They are
-        evaluated for every architecture of a pool, so each should take far less than a score.
+        evaluated for every architecture of a shortlist, so each should be far faster than the
+        evaluator.
 
-    State: decision vectors int32 [N, D] and scores float32 [N] of all that were told, but failures.
+    State: decision vectors int32 [N, D] and values float32 [N] of all that were told, but failures.
 
     Raises: ValueError if scikit-learn is not installed, or a number is out of its range.
     """
@@ -131,7 +132,7 @@ class _Search:
         return self._space.from_decisions(np.asarray(chosen[:n], np.int32))
 
     def _draws(self, key, state, told, count):
-        """Draw `count` decision vectors from a new pool, the best by a draw of scores each.
+        """Draw `count` decision vectors of a new shortlist, each the best by a draw of values.
 
         Those that were told or drawn already come again only where there are no others.
         """
@@ -148,7 +149,7 @@ class _Search:
         return rows
 
     def _pool(self, key, state):
-        """Draw a pool, int32 [m, D]: random architectures, and neighbours of the best told."""
+        """Draw a shortlist, int32 [m, D]: random architectures, and neighbours of the best."""
         archs = _random(self._space, key, range(self._size))
         best = state["decisions"][np.argsort(-state["scores"], kind="stable")[:_BEST]]
         near = [

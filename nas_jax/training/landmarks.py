@@ -1,8 +1,8 @@
 """Landmarks: the supernet is trained to rank a few architectures as their own trainings do.
 
 Landmark regularisation (Yu, Ranftl and Salzmann, CVPR 2021): of two architectures whose stand-alone
-accuracies are listed, the better one is to have the lower loss. What it has more, max(0, loss of
-the better - loss of the worse), is added to the loss, times a weight.
+accuracies are listed, the better one is to have the lower loss. If its loss is higher, the excess,
+max(0, loss of the better - loss of the worse), is added to the loss, times a weight.
 
 Differs from the paper in: every so many steps each ghost batch has a pair of its own; the weight is
 constant, and landmarks do not change.
@@ -25,11 +25,11 @@ FIELD = "config.supernet.landmarks"
 
 @dataclasses.dataclass(frozen=True, eq=False)  # arrays are not hashable
 class Landmarks:
-    """Architectures whose accuracies are known.
+    """Architectures whose accuracies a table lists.
 
     Attributes:
       archs: masks [M, num_options], from the best to the worst.
-      accuracies: [M].
+      accuracies: float [M], per cent.
       weight: of the ranking loss.
       every: steps between two that have it.
     """
