@@ -231,8 +231,8 @@ def _training_variant(config, space, latencies):
     made = variants_lib.of(settings, space, latencies=latencies)
     if made.wrap and config.sweep.bn != "batch":
         raise ValueError(
-            f"config.sweep.bn={config.sweep.bn!r}, but supernet.variant={name!r} scores with the "
-            "statistics of its images: 'batch'"
+            f"config.sweep.bn={config.sweep.bn!r}, but supernet.variant={name!r} takes the "
+            "statistics of the evaluated images: set sweep.bn='batch'"
         )
     if made.relaxation and (made.selection or made.wrap):
         raise ValueError(

@@ -107,7 +107,8 @@ def _check_same(space, archs, old, first):
         if row["arch"] != text:
             raise ValueError(
                 f"trials.jsonl, line {number} holds {row['arch']!r}, this sweep asks for "
-                f"{text!r} there: it belongs to another sweep"
+                f"{text!r} there: it belongs to another sweep; remove the file to begin anew, or "
+                "use another --workdir"
             )
 
 

@@ -244,7 +244,7 @@ def _add_study(c: ConfigDict) -> None:
     c.study = ConfigDict()
     c.study.parts = ()  # modules of nas_jax/studies
     c.study.pool = "runs/pool"  # the store of supernets and networks, which studies share
-    # Supernets: (label, (field, value), ...); the first is the reference.
+    # Supernets: (name, (field, value), ...); the first is the reference.
     c.study.variants = (("one-shot model",),)
     c.study.num_seeds = 1  # of each variant, where strategies are compared
     c.study.half = "all"  # or "first", "second": of a table's architectures that judge signals

@@ -167,8 +167,8 @@ def _check_choices(given):
         raise ValueError("config.sweep.score='table' needs config.table, a file of accuracies")
     if sweep.score == "kl" and sweep.bn != "batch":
         raise ValueError(
-            f"config.sweep.bn={sweep.bn!r}, but sweep.score='kl' has the statistics of its images: "
-            "'batch'"
+            f"config.sweep.bn={sweep.bn!r}, but sweep.score='kl' takes the statistics of the "
+            "evaluated images: set sweep.bn='batch', or another sweep.score"
         )
     if sweep.bn != "batch" and sweep.calibration_images % sweep.batch_size:
         raise ValueError(
@@ -243,7 +243,7 @@ def _check_strategy(sweep, supernet):
     if is_fixed and sweep.bn != "batch":
         raise ValueError(
             f"config.sweep.bn={sweep.bn!r}, but sweep.score='trained' and supernet.sampler="
-            "'strategy' score with the statistics of their images: 'batch'"
+            "'strategy' take the statistics of the evaluated images: set sweep.bn='batch'"
         )
     if supernet.sampler == "strategy" and sweep.score != "accuracy":
         raise ValueError(

@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from nas_jax import naming
 from nas_jax.config import recipes
 
 # Fields in which variants may differ; a study shares candidates, data and stand-alone networks.
@@ -25,18 +26,19 @@ def resolve(config: ConfigDict) -> dict[str, ConfigDict]:
     """
     given = config.study.variants
     if not given:
-        raise ValueError(
-            "config.study.variants is empty: name one at least, (('one-shot model',),)"
-        )
+        raise ValueError("config.study.variants is empty: name one at least, (('supernet',),)")
     varied = {}
     for variant in given:
         if not isinstance(variant, tuple | list) or not variant:
             raise ValueError(
-                f"config.study.variants: {variant!r} is no (label, (field, value), ..)"
+                f"config.study.variants: {variant!r} is no (name, (field, value), ..); one that "
+                "differs in nothing is ('name',)"
             )
         label, *fields = variant
         if label in varied:
-            raise ValueError(f"config.study.variants has {label!r} twice; labels must differ")
+            raise ValueError(
+                f"config.study.variants has {label!r} twice: give each a name of its own"
+            )
         for field in fields:
             _check(label, field)
         varied[label] = changed(config, label, fields)
@@ -64,7 +66,8 @@ def changed(config: ConfigDict, label: str, fields: Iterable[tuple[str, Any]]) -
     for name, value in fields:
         where = f"config.study.variants, {label!r}: config.{name}"
         if name not in present:
-            raise ValueError(f"{where} is no field")
+            nearest = naming.nearest(name, present)
+            raise ValueError(f"{where} is no field; nearest: config.{nearest}")
         try:
             varied.update_from_flattened_dict({name: value})
         except TypeError as error:

@@ -114,7 +114,7 @@ class Constraints:
             if least > limit:
                 raise ValueError(
                     f"config.sweep.constraints.{name}={limit}, but the smallest architecture has "
-                    f"{least:,.6g}"
+                    f"{least:,.6g}; raise the limit, or lower supernet.filters"
                 )
 
     @property

@@ -148,7 +148,9 @@ class Data(abc.ABC):
         """
         records, (part, count) = self._records(split), shard
         if not 1 <= batch_size <= len(records):
-            raise ValueError(f"batch_size={batch_size}: {split} has {len(records)} images")
+            raise ValueError(
+                f"batch_size={batch_size} must be in 1..{len(records)}, the images of {split}"
+            )
         if batch_size % count:
             raise ValueError(f"batch_size={batch_size} does not divide among {count} processes")
         size, trained_on = batch_size // count, split.startswith("train")

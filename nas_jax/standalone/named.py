@@ -38,10 +38,13 @@ def _check_warm(config):
     if {*filters} != {config.supernet.filters}:
         raise ValueError(
             f"{place}, but retrain.final.filters={filters} are not those of the supernet, "
-            f"({config.supernet.filters},)"
+            f"({config.supernet.filters},), whose weights they would start with; set them to it"
         )
     if any(widths.split(text)[1] for text in config.retrain.archs):
-        raise ValueError(f"{place}, but {FIELD} has an architecture with widths of its own")
+        raise ValueError(
+            f"{place}, but {FIELD} has an architecture with widths of its own, for "
+            "which the supernet has no weights; use retrain.init='random'"
+        )
     if config.supernet.variant == "smash" or not evaluator_names.needs_supernet(config.sweep):
         raise ValueError(
             f"{place}, but with sweep.score={config.sweep.score!r} and supernet.variant="

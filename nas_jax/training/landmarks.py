@@ -77,8 +77,8 @@ def check(run: Run) -> None:
     if count and run.variant.selection:
         raise ValueError(
             f"{FIELD}.count={count} does not go with supernet.variant="
-            f"{run.config.supernet.variant!r}: members take their steps at once, with landmarks or "
-            "without; set it to 0"
+            f"{run.config.supernet.variant!r}, all of whose members take one compiled step; set it "
+            "to 0"
         )
     if count and run.table is None:
         raise ValueError(

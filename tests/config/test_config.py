@@ -192,7 +192,7 @@ BAD_PAIRS = [
     ),
     (
         (("sweep.score", "kl"), ("sweep.bn", "running")),
-        "sweep.bn='running', but sweep.score='kl' has the statistics of its images: 'batch'",
+        "but sweep.score='kl' takes the statistics of the evaluated images: set sweep.bn='batch'",
     ),
     (
         (("supernet.sampler", "sandwich"), ("supernet.train.ghost_batch_size", 32)),
