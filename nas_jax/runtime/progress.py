@@ -125,7 +125,11 @@ def left() -> str:
     """Say how long the whole run still takes, for the end of a line; "" if that is unknown."""
     meter = _meter.get()
     seconds = meter.seconds_left if meter else None
-    return "" if seconds is None else f"  (whole run about {duration(seconds)}, compilation apart)"
+    return (
+        ""
+        if seconds is None
+        else f"  (whole run: about {duration(seconds)} left, compilation apart)"
+    )
 
 
 def duration(seconds: float) -> str:

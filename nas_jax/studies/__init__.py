@@ -145,6 +145,11 @@ def _variants(config):
     return markdown.table(("supernet", "differs in"), rows)
 
 
+def _diverged(diverged):
+    lines = "\n".join(f"- {label}: {error}" for label, error in diverged.items())
+    return f"They have no values, and no table counts their seeds.\n\n{lines}"
+
+
 def study(run: Run) -> Path:
     """Train and evaluate what is missing, write report/report.md, and return its path.
 
@@ -158,6 +163,8 @@ def study(run: Run) -> Path:
         module = PARTS[part]
         logger.info("study  %s", part)
         sections.append((module.TITLE, module.write(made)))
+    if made.store.diverged:
+        sections.insert(0, ("Supernets that diverged", _diverged(made.store.diverged)))
     how = f"{_variants(config)}\n\n{settings.write(made.results)}"
     title = "Study: " + ", ".join(config.study.parts).replace("_", " ")
     whole = Document(title, "", [*sections, ("How it was run", how)])

@@ -64,16 +64,27 @@ class Store:
     Args:
       directory: the folder, `study.pool`.
       data: images.
+
+    Attributes:
+      diverged: {labels: why} of the supernets that were asked for and have diverged.
     """
 
     def __init__(self, directory: str | Path, data: dataset.Data):
         self.directory, self.data = file_paths.local(directory, "config.study.pool"), data
+        self.diverged: dict[str, str] = {}
 
     def train_supernets(self, configs: Mapping[str, ConfigDict]) -> None:
         """Train the supernets of these configs, by label, unless none is needed or it is there."""
         needed = {k: c for k, c in configs.items() if evaluator_names.needs_supernet(c.sweep)}
-        jobs = {self.supernet(config): (label, config) for label, config in needed.items()}
+        jobs: dict[Path, tuple[str, ConfigDict]] = {}
+        for label, config in needed.items():
+            folder = self.supernet(config)
+            shared = f"{jobs[folder][0]}; {label}" if folder in jobs else label
+            jobs[folder] = shared, config
         _share(jobs, _is_done, self._train)
+        for folder, (labels, _) in jobs.items():
+            if _status(folder) == "diverged":
+                self.diverged[labels] = _read_status(folder).get("error", "its loss is not finite")
 
     def _train(self, directory, job):
         label, config = job
@@ -270,10 +281,13 @@ def _id(parts):
 
 
 def _status(directory):
-    path = directory / "status.json"
-    if not path.exists():
+    if not (directory / "status.json").exists():
         return "absent"
-    return json_files.read_json(path, {"status": schemas.TEXT})["status"]
+    return _read_status(directory)["status"]
+
+
+def _read_status(directory):
+    return json_files.read_json(directory / "status.json", {"status": schemas.TEXT})
 
 
 def _is_done(directory):

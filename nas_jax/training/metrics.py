@@ -103,8 +103,8 @@ class Progress:
         if not np.isfinite(self._means["loss"]).any():
             raise Diverged(
                 f"{self._name}: the loss is {self._means['loss'][0]} by step {step}; last good "
-                f"checkpoint: {last_checkpoint or 'none'}. Lower train.base_lr, or set "
-                "train.clip_norm"
+                f"checkpoint: {last_checkpoint or 'none'}. Lower train.base_lr "
+                "of its section (supernet or retrain.<protocol>), or set train.clip_norm"
             )
         return True
 

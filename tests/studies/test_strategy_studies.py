@@ -119,6 +119,8 @@ def test_strategies_are_compared_at_their_budget(tmp_path):
     again = Study(trainings.run_of(study.config, study.space, study.store.data, tmp_path / "again"))
     _fill_cells(again, "fair", 1, archs[6:] + archs[:6])
     text = studies.study(trainings.run_of(study.config, *run[1:], tmp_path / "again")).read_text()
+    assert "## Supernets that diverged\n" in text
+    assert "\n- fair, seed 0: its loss is not finite\n" in text
     assert _cells(text, "fair")[1] == "1"
     assert _cells(text, "fair")[8:] == ["46.50", "4.00"]  # 46.5 - 42.5
     assert (tmp_path / "study" / "report" / "strategies.png").exists()
