@@ -1,7 +1,7 @@
 """Search on a folder of your own images: python own_folder.py [FOLDER]
 
 FOLDER has a folder of images for each class. Without one, drawings of three shapes are made. The
-same by the command: nas-jax --config=digits --config.data.name=folder:FOLDER
+same by the command: nas-jax --config=digits --config.data.name=folder:FOLDER --workdir=runs/own
 """
 
 import sys

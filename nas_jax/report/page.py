@@ -83,7 +83,7 @@ def _headline(results):
     if not results.ranked:
         return ["No architecture has a score yet."]
     best, count, metric = results.best[0], len(results.best), results.ranking_metric
-    shared = f", which {count:,} of them share: which comes first is drawn by lot"
+    shared = f", which {count:,} of them share, so it was drawn by lot among these"
     alone = {
         f"{accuracy:.2f} % {of} with F = {filters}"
         for of, filters, accuracy in page_data.alone(results, best["arch"])
@@ -100,9 +100,19 @@ def _headline(results):
             if metric.judge != "accuracy"
             else []
         ),
+        *_ties(count, len(results.ranked)),
         *(_rank_words(*key, group) for key, group in results.samples.items() if key[1] in SPEAKING),
         *(_top_words(f, results.final) for f, name in results.final if name == "top"),
     ]
+
+
+def _ties(count, total):
+    """Say what to do where the best value is that of half of the candidates or more."""
+    if total > 1 and 2 * count >= total:
+        yield (
+            "**The values do not tell these candidates apart**: choose among them by cost, or "
+            "evaluate on more images (`sweep.num_images`)."
+        )
 
 
 def _rank_words(place, name, networks):
@@ -129,5 +139,6 @@ def _top_words(filters, final):
     )
     return (
         f"Trained to the end with F = {filters}, the top reach {markdown.spread(top)} % and the "
-        f"random {markdown.spread(random)} % (n = {top.n} and {random.n})."
+        f"random {markdown.spread(random)} % (n = {top.n} and {random.n}"
+        f"{', too few to compare' if min(top.n, random.n) < 3 else ''})."
     )

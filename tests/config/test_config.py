@@ -20,7 +20,7 @@ SMALL = ["cifar", "nasbench201", "nasbench_macro"]
 BENCHMARKS = ("nasbench201", "nasbench_macro")
 OWN = {"regret": BENCHMARKS, "signals": BENCHMARKS, "strategies": ("digits", "small")}  # variants
 OWN["widths"] = OWN["hypernetwork"] = OWN["strategies"]
-VARIANTS = [*FILES, *(f"configs/{name}.py:small" for name in SMALL)]
+VARIANTS = [*FILES, "configs/digits.py:tiny", *(f"configs/{name}.py:small" for name in SMALL)]
 VARIANTS += [f"{file}:{v}" for file in STUDIES for v in OWN.get(Path(file).stem, ("small",))]
 
 

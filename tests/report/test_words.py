@@ -30,8 +30,18 @@ def test_the_headline_says_how_many_share_the_best_score(tmp_path, trained):
             shutil.rmtree(path)
     headline = page.write(directory, SPACE).read_text().split("\n## ")[0]
     assert f"The best of 39 architectures is **`{ARCHS[trained]}`**" in headline
-    assert "one-shot accuracy 90.00 %, which 3 of them share: which comes first is" in headline
+    assert "one-shot accuracy 90.00 %, which 3 of them share, so it was drawn by lot" in headline
+    assert "do not tell these candidates apart" not in headline
     assert "Trained alone it reaches 9" in headline
+
+
+@pytest.mark.parametrize(("equal", "warned"), [(19, False), (20, True), (39, True)])
+def test_the_headline_warns_where_half_of_the_values_are_the_best(tmp_path, equal, warned):
+    directory = make_run(tmp_path)
+    rows = [_trial(i) | {"value": 0.9 if i < equal else 0.1} for i in range(NUM_TRIALS)]
+    _write(directory / "trials.jsonl", _lines(rows))
+    headline = page.write(directory, SPACE).read_text().split("\n## ")[0]
+    assert ("**The values do not tell these candidates apart**" in headline) == warned
 
 
 def test_networks_whose_groups_are_to_be_chosen_anew_are_there(tmp_path):

@@ -25,7 +25,10 @@ def _sample(results, where, name, networks):
     networks = [network for network in networks if network.one_shot is not None]
     yield f"### {where}, {name}"
     if len(networks) < analysis.MIN_PAIRS:
-        yield f"n = {len(networks)} is less than {analysis.MIN_PAIRS}."
+        yield (
+            f"n = {len(networks)} is less than {analysis.MIN_PAIRS}: too few to say. Train more "
+            "networks alone (`retrain.short.groups.random`)."
+        )
         return
     archs, scores, truth = columns(networks, "arch", "one_shot", "accuracy")
     biases = {
