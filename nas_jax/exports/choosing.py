@@ -86,7 +86,10 @@ def _values(workdir, protocol) -> list[tuple[str, Callable[[Finished], float | N
     for row in json_files.read_trials(workdir.directory / "trials.jsonl"):
         if row["value"] is not None:
             swept[row["arch"]] = row["value"]
-    words = class_metrics.METRICS[metric]
+    words, swept_words = (
+        class_metrics.METRICS[metric],
+        "the value of their architectures in the sweep",
+    )
 
     def of_short(one):
         own = one.result[f"valid_{metric}"] if one.protocol == "short" else None
@@ -95,7 +98,7 @@ def _values(workdir, protocol) -> list[tuple[str, Callable[[Finished], float | N
 
     return [
         (f"{words} on validation images (protocol short)", of_short),
-        ("the value of their architectures in the sweep", lambda x: swept.get(_text(x))),
+        (f"{swept_words}, as not all have a short network", lambda x: swept.get(_text(x))),
         (f"{words} on {split} images", lambda x: x.result[f"{split}_{metric}"]),
     ]
 
