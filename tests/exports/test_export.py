@@ -99,7 +99,7 @@ def test_the_best_is_by_validation_where_there_is_one(run, tmp_path):
     rows = [{"arch": a, "value": 0.1, **trial}, {"arch": b, "value": 0.2, **trial}]
     json_files.append_jsonl(tmp_path / "trials.jsonl", rows)
     assert best()[:3] == (b, 8, 0)
-    assert "in the sweep; of equal ones that of the largest F, then of the first seed" in best()[3]
+    assert "short network; of equal ones that of the largest F, then of the first seed" in best()[3]
     write(tmp_path, "short", a, valid_accuracy=0.5)
     write(tmp_path, "short", b, valid_accuracy=0.4)
     assert best()[:3] == (a, 4, 0)
