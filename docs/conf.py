@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 import nas_jax
 
 project = "nas_jax"
-author = "The nas_jax authors"
+author = copyright = "The nas_jax authors"
 version = release = nas_jax.__version__
 language = "en"
 
@@ -40,6 +40,7 @@ nb_execution_in_temp = True
 nb_execution_timeout = 180  # seconds for a cell
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # tables, in what a cell shows
 
 default_role = "code"  # docstrings write `name` as Markdown does
 autodoc_member_order = "bysource"

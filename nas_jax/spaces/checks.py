@@ -218,6 +218,20 @@ def _check_scopes(subject):
     return None
 
 
+def _check_images(subject):
+    """Compare the logits of one image with those that it has among others, all paths on."""
+    net = subject.space.supernet(**subject.options, bn="off")
+    apply, all_on = jax.jit(net.apply), subject.space.all_on()
+    together = np.asarray(apply({"params": subject.params}, subject.images, all_on))[:1]
+    alone = np.asarray(apply({"params": subject.params}, subject.images[:1], all_on))
+    if np.all(np.isfinite(alone)) and (problem := _difference(together, alone)):
+        return (
+            f"without batch norm, the logits of an image among others {problem} alone: an op mixes "
+            "images; axes are [G, n, H, W, C], so a mean over pixels is over axes (2, 3)"
+        )
+    return None
+
+
 def _check_values(subject, execution="masked"):
     net = subject.space.supernet(**subject.options, execution=execution)
     half = len(subject.images) // 2
@@ -305,6 +319,7 @@ _RULES: dict[str, Callable[[_Subject], Any]] = {
     "the supernet maps images to logits": _check_network,
     "strings are read as they are written": _check_strings,
     "parameters of an option are in its scope": _check_scopes,
+    "images do not mix, but in batch norm": _check_images,
     "a masked network is the network alone; one program for all": _check_values,
     "so under `switch`": functools.partial(_check_values, execution="switch"),
     "so are their gradients": _check_gradients,

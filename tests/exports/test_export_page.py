@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nas_jax.data.records import FOLDER_READ
+from nas_jax.exports import inputs
 from tests import launching
 from tests.exports import finished
 
@@ -19,6 +21,16 @@ PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "export.md").read_text(en
 
 def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.M | re.S)
+
+
+def _check_reading(read_image):
+    """The page's function makes the pixels that a network of a folder of images gets."""
+    for mode, channels in (("L", 1), ("RGB", 3)):
+        for size in ((8, 8), (16, 24), (21, 30)):  # as it is; by blocks; bilinearly
+            pixels = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save("own.png")
+            wanted = inputs.Preparation((8, 8, channels), FOLDER_READ).read(Path("own.png"))
+            np.testing.assert_array_equal(read_image("own.png", 8, mode), wanted)
 
 
 def test_code_and_commands_of_the_page_run(tmp_path, monkeypatch, capsys):
@@ -40,6 +52,7 @@ def test_code_and_commands_of_the_page_run(tmp_path, monkeypatch, capsys):
         np.asarray(names["logits"]),
         np.asarray(names["module"].apply(names["variables"], names["images"])),
     )
+    _check_reading(names["read_image"])
     capsys.readouterr()
     assert launching.main(*predict) == (0, "")
     lines = capsys.readouterr().out.splitlines()

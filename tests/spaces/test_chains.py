@@ -274,6 +274,20 @@ def test_an_op_that_raises_is_named_with_its_file_and_line(tmp_path, space, op, 
     assert re.search(message, str(spaces.check(made)))
 
 
+@pytest.mark.parametrize(("axes", "mixes"), [((2, 3), False), ((1, 2), True)])
+def test_an_op_that_mixes_images_is_found(axes, mixes):
+    """(1, 2) would be the pixels of [N, H, W, C]; here axes are [G, n, H, W, C]."""
+
+    def gated(features):
+        return lambda x: x * jnp.mean(x, axes, keepdims=True)
+
+    gated.__qualname__ = f"gated{axes[0]}{axes[1]}"
+    space = spaces.chain(stages=((1, 1, 1),), ops=("identity", gated))
+    broken = [f.problem for f in spaces.check(space).broken if f.rule.startswith("images do not")]
+    assert bool(broken) == mixes
+    assert not mixes or "an op mixes images; axes are [G, n, H, W, C]" in broken[0]
+
+
 def test_an_op_that_does_not_heed_its_stride_is_refused():
     deaf = spaces.chain(stages=((1, 1, 2),), ops=(of_stride_one,))
     with pytest.raises(ValueError, match=r"layer 0: ops of_stride_one give .8, 8, 16., not .4, 4,"):
