@@ -78,7 +78,10 @@ DIGITS = "--config=configs/digits.py"
         ((DIGITS, "--config.data.image_size=15", "seed=1"), "seed=1"),  # lacks its dashes
         (("--config=configs/nothing.py",), "configs/nothing.py"),
         (("--config=configs/cifar.py:smal",), "cifar.py:smal: the variant is 'small' or none$"),
-        (("--config=configs/digits.py:small",), "--config=configs/digits.py:small: .*no variants"),
+        (
+            ("--config=configs/imagenet.py:tiny",),
+            "--config=configs/imagenet.py:tiny: .*no variants",
+        ),
         (("--mode=search",), "--config is missing"),
         (("--config=tests/test_launch.py",), "test_launch.py has no function get_config$"),
         ((DIGITS, "--config.seed"), "Missing value for flag --config.seed$"),

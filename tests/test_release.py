@@ -2,11 +2,13 @@
 
 import re
 import tarfile
+import zipfile
 
 import pytest
 
 import nas_jax
 from tests import wheels
+from tests.test_wheel import files_of_source
 from tests.wheels import FILES, FOLDERS, NEEDED, PACKAGE, ROOT, run
 
 pytestmark = pytest.mark.system
@@ -27,6 +29,9 @@ def test_a_wheel_is_built_from_the_source_distribution_alone(dist):
     names = {path.name for path in dist.iterdir()}
     version = nas_jax.__version__
     assert names == {f"nas_jax-{version}.tar.gz", f"nas_jax-{version}-py3-none-any.whl"}
+    (wheel,) = dist.glob("*.whl")
+    inside = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
+    assert inside == files_of_source()
 
 
 def test_the_source_distribution_has_tests_documents_and_examples(dist):

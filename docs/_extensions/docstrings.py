@@ -28,7 +28,7 @@ def _marked_up(paragraph):
         return ["::", "", *("    " + line for line in paragraph)]
     lines = []
     for line in map(_escaped, paragraph):
-        if line.startswith("- ") and lines and not lines[-1].startswith(("- ", "  ", "\n")):
+        if line.startswith("- ") and lines and not lines[-1].startswith(("- ", "  ")):
             lines.append("")
         lines.append(line)
     return lines

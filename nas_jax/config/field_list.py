@@ -54,7 +54,7 @@ def sections() -> dict[str, list[Field]]:
 
 def text() -> str:
     """Return all fields by section, each with its default, its type and its comment."""
-    comments = explained()
+    comments, defaults_of = explained(), dict(flatten(defaults.default()))
     lines = ["Fields of a config, set by --config.<field>=<value>:"]
     alike: dict[str, list[str]] = {}
     for section, fields in sections().items():
@@ -63,21 +63,15 @@ def text() -> str:
             lines += ["", *_wrapped(section or "of no section", comments.get(section, ""), "")]
         for field in own:
             lines += _wrapped(f"{field.name} = {field.default!r}  ({field.must_be})", field.comment)
-        for field in fields:
-            if field.like:
-                _note_difference(alike, field)
+        for field in (field for field in fields if field.like):
+            prefix = next(prefix for prefix in _LIKE if field.name.startswith(prefix))
+            differing = alike.setdefault(prefix, [])
+            if field.default != defaults_of[field.like]:
+                differing.append(f"{field.name.removeprefix(prefix)}={field.default!r}")
     for prefix, differing in alike.items():
         same = f"{prefix[:-1]}: the fields of {_LIKE[prefix][:-1]}, here {', '.join(differing)}"
         lines += ["", *textwrap.wrap(same, 100)]
     return "\n".join(lines)
-
-
-def _note_difference(alike, field):
-    """Add the field to those of its section whose default is not that of the section it is like."""
-    prefix = next(prefix for prefix in _LIKE if field.name.startswith(prefix))
-    differing = alike.setdefault(prefix, [])
-    if field.default != dict(flatten(defaults.default()))[field.like]:
-        differing.append(f"{field.name.removeprefix(prefix)}={field.default!r}")
 
 
 def _section(name):

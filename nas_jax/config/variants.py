@@ -5,7 +5,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from nas_jax import naming
 from nas_jax.config import recipes
 
 # Fields in which variants may differ; a study shares candidates, data and stand-alone networks.
@@ -66,8 +65,12 @@ def changed(config: ConfigDict, label: str, fields: Iterable[tuple[str, Any]]) -
     for name, value in fields:
         where = f"config.study.variants, {label!r}: config.{name}"
         if name not in present:
-            nearest = naming.nearest(name, present)
-            raise ValueError(f"{where} is no field; nearest: config.{nearest}")
+            from nas_jax.config import validation  # which imports this module
+
+            try:
+                validation.field_name(name, present)
+            except ValueError as error:
+                raise ValueError(f"config.study.variants, {label!r}: {error}") from None
         try:
             varied.update_from_flattened_dict({name: value})
         except TypeError as error:

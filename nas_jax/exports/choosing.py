@@ -86,10 +86,8 @@ def _values(workdir, protocol) -> list[tuple[str, Callable[[Finished], float | N
     for row in json_files.read_trials(workdir.directory / "trials.jsonl"):
         if row["value"] is not None:
             swept[row["arch"]] = row["value"]
-    words, swept_words = (
-        class_metrics.METRICS[metric],
-        "the value of their architectures in the sweep",
-    )
+    words = class_metrics.METRICS[metric]
+    swept_words = "the value of their architectures in the sweep"
 
     def of_short(one):
         own = one.result[f"valid_{metric}"] if one.protocol == "short" else None

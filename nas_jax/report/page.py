@@ -100,19 +100,17 @@ def _headline(results):
             if metric.judge != "accuracy"
             else []
         ),
-        *_ties(count, len(results.ranked)),
+        *_ties(count, len(results.ranked), metric),
         *(_rank_words(*key, group) for key, group in results.samples.items() if key[1] in SPEAKING),
         *(_top_words(f, results.final) for f, name in results.final if name == "top"),
     ]
 
 
-def _ties(count, total):
+def _ties(count, total, metric):
     """Say what to do where the best value is that of half of the candidates or more."""
-    if total > 1 and 2 * count >= total:
-        yield (
-            "**The values do not tell these candidates apart**: choose among them by cost, or "
-            "evaluate on more images (`sweep.num_images`)."
-        )
+    if count > 1 and 2 * count >= total:
+        more = ", or evaluate on more images (`sweep.num_images`)" if metric.on_valid else ""
+        yield f"**The values do not tell these candidates apart**: choose among them by cost{more}."
 
 
 def _rank_words(place, name, networks):

@@ -37,14 +37,33 @@ class _File(logging.FileHandler):
 
 
 class _Shown(logging.Handler):
-    """Passes on what was shown before the level was lowered for the files of runs.
+    """Shows what would be shown if the level had not been lowered for the files of runs.
 
     A library may give the root logger a handler unasked (absl does, when Orbax is imported), which
     would show all that the files keep.
+
+    Attributes:
+      level_before, propagate, handlers: of the logger, before.
     """
 
+    def __init__(self):
+        super().__init__()
+        self.level_before, self.propagate = _LOGGER.getEffectiveLevel(), _LOGGER.propagate
+        self.handlers = list(_LOGGER.handlers)
+
+    def filter(self, record):
+        logger = logging.getLogger(record.name)
+        while logger is not _LOGGER and not logger.level:
+            logger = logger.parent
+        level = self.level_before if logger is _LOGGER else logger.level
+        return record.levelno >= level and super().filter(record)
+
     def emit(self, record):
-        logging.getLogger().callHandlers(record)
+        for handler in self.handlers:
+            if record.levelno >= handler.level:
+                handler.handle(record)
+        if self.propagate:
+            logging.getLogger().callHandlers(record)
 
 
 class _Lowered:
@@ -52,28 +71,29 @@ class _Lowered:
 
     def __init__(self):
         self._lock, self._runs = threading.Lock(), 0
-        self._before, self._shown = logging.NOTSET, _Shown()
+        self._shown: _Shown | None = None  # while the level is lowered
+        self._level = logging.NOTSET
 
     def __enter__(self):
         with self._lock:
             self._runs += 1
-            effective = _LOGGER.getEffectiveLevel()
-            if self._runs > 1 or effective <= logging.INFO:
+            if self._runs > 1 or _LOGGER.getEffectiveLevel() <= logging.INFO:
                 return
-            self._before = _LOGGER.level
-            self._shown.setLevel(effective)
-            _LOGGER.addHandler(self._shown)
+            self._shown, self._level = _Shown(), _LOGGER.level
+            _LOGGER.handlers[:] = [self._shown]
             _LOGGER.propagate = False
             _LOGGER.setLevel(logging.INFO)
 
     def __exit__(self, *error):
         with self._lock:
             self._runs -= 1
-            if self._runs or _LOGGER.propagate:
+            if self._runs or self._shown is None:
                 return
-            _LOGGER.setLevel(self._before)
-            _LOGGER.propagate = True
-            _LOGGER.removeHandler(self._shown)
+            _LOGGER.setLevel(self._level)
+            _LOGGER.propagate = self._shown.propagate
+            added = [handler for handler in _LOGGER.handlers if handler is not self._shown]
+            _LOGGER.handlers[:] = [*self._shown.handlers, *added]
+            self._shown = None
 
 
 _lowered = _Lowered()

@@ -219,15 +219,22 @@ def _check_scopes(subject):
 
 
 def _check_images(subject):
-    """Compare the logits of one image with those that it has among others, all paths on."""
+    """Compare the logits of one image among some images and among others, all paths on."""
     net = subject.space.supernet(**subject.options, bn="off")
     apply, all_on = jax.jit(net.apply), subject.space.all_on()
-    together = np.asarray(apply({"params": subject.params}, subject.images, all_on))[:1]
-    alone = np.asarray(apply({"params": subject.params}, subject.images[:1], all_on))
-    if np.all(np.isfinite(alone)) and (problem := _difference(together, alone)):
+    others = np.concatenate([subject.images[:1], 2 * subject.images[:0:-1]])
+    for scale in (1.0, 0.5, 0.25):  # without batch norm deep networks overflow
+        params = {"params": jax.tree.map(functools.partial(np.multiply, scale), subject.params)}
+        logits = np.asarray(apply(params, subject.images, all_on))
+        if np.all(np.isfinite(logits)):
+            break
+    else:
+        return "cannot be told: without batch norm the logits are not finite"
+    if problem := _difference(logits[:1], np.asarray(apply(params, others, all_on))[:1]):
         return (
-            f"without batch norm, the logits of an image among others {problem} alone: an op mixes "
-            "images; axes are [G, n, H, W, C], so a mean over pixels is over axes (2, 3)"
+            f"without batch norm, the logits of an image among some images {problem} among others: "
+            "an op mixes images (axes are [G, n, H, W, C], so a mean over pixels is over axes (2, "
+            "3)), or has a batch norm that is not the network's, and does not heed bn"
         )
     return None
 

@@ -145,9 +145,23 @@ def _variants(config):
     return markdown.table(("supernet", "differs in"), rows)
 
 
+def _written(module, made, part):
+    """Write a part; where supernets diverged there may be nothing to compare."""
+    try:
+        return module.write(made)
+    except (ValueError, TypeError, LookupError) as error:
+        if not made.store.diverged:
+            raise
+        raise ValueError(
+            f"config.study.parts: {part!r} has nothing to compare, as supernets diverged: "
+            f"{', '.join(names for names, _ in made.store.diverged.values())}; lower "
+            "supernet.train.base_lr, or set supernet.train.clip_norm"
+        ) from error
+
+
 def _diverged(diverged):
-    lines = "\n".join(f"- {label}: {error}" for label, error in diverged.items())
-    return f"They have no values, and no table counts their seeds.\n\n{lines}"
+    lines = "\n".join(f"- {names}: `{error}`" for names, error in diverged.values())
+    return f"They have no values, and their seeds are left out.\n\n{lines}"
 
 
 def study(run: Run) -> Path:
@@ -162,7 +176,7 @@ def study(run: Run) -> Path:
     for part in config.study.parts:
         module = PARTS[part]
         logger.info("study  %s", part)
-        sections.append((module.TITLE, module.write(made)))
+        sections.append((module.TITLE, _written(module, made, part)))
     if made.store.diverged:
         sections.insert(0, ("Supernets that diverged", _diverged(made.store.diverged)))
     how = f"{_variants(config)}\n\n{settings.write(made.results)}"

@@ -66,12 +66,12 @@ class Store:
       data: images.
 
     Attributes:
-      diverged: {labels: why} of the supernets that were asked for and have diverged.
+      diverged: {folder: (names of its variants, why)} of supernets that were asked for.
     """
 
     def __init__(self, directory: str | Path, data: dataset.Data):
         self.directory, self.data = file_paths.local(directory, "config.study.pool"), data
-        self.diverged: dict[str, str] = {}
+        self.diverged: dict[Path, tuple[str, str]] = {}
 
     def train_supernets(self, configs: Mapping[str, ConfigDict]) -> None:
         """Train the supernets of these configs, by label, unless none is needed or it is there."""
@@ -82,9 +82,10 @@ class Store:
             shared = f"{jobs[folder][0]}; {label}" if folder in jobs else label
             jobs[folder] = shared, config
         _share(jobs, _is_done, self._train)
-        for folder, (labels, _) in jobs.items():
+        for folder, (names, _) in jobs.items():
             if _status(folder) == "diverged":
-                self.diverged[labels] = _read_status(folder).get("error", "its loss is not finite")
+                error = _read_status(folder).get("error", "its loss is not finite")
+                self.diverged.setdefault(folder, (names, error))
 
     def _train(self, directory, job):
         label, config = job

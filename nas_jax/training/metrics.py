@@ -104,7 +104,7 @@ class Progress:
             raise Diverged(
                 f"{self._name}: the loss is {self._means['loss'][0]} by step {step}; last good "
                 f"checkpoint: {last_checkpoint or 'none'}. Lower train.base_lr "
-                "of its section (supernet or retrain.<protocol>), or set train.clip_norm"
+                "of its section, supernet or retrain.short or .final, or set train.clip_norm"
             )
         return True
 

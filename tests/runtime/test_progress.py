@@ -89,24 +89,36 @@ def test_the_log_of_a_run_is_appended_and_of_its_thread_alone(tmp_path):
     assert [line.rpartition("  ")[2] for line in lines] == ["line 0", "line 1"]
 
 
+@pytest.mark.parametrize("name", ["", "nas_jax"])  # whose handler it is
 @pytest.mark.parametrize(
-    ("level", "shown"), [(logging.WARNING, ["careful"]), (logging.INFO, ["step 1", "careful"])]
+    ("level", "of_part", "shown"),
+    [
+        (logging.WARNING, logging.NOTSET, ["careful"]),
+        (logging.INFO, logging.NOTSET, ["step 1", "careful"]),
+        (logging.WARNING, logging.INFO, ["step 1", "careful"]),
+    ],
 )
-def test_a_handler_of_the_root_shows_what_the_user_asked_for(tmp_path, level, shown):
-    """The file has all, whoever gave the root logger a handler."""
-    logger, root, texts = logging.getLogger("nas_jax"), logging.getLogger(), []
+def test_a_handler_shows_what_the_user_asked_for(tmp_path, name, level, of_part, shown):
+    """The file has all. What the user set up is there afterwards."""
+    logger, owner, texts = logging.getLogger("nas_jax"), logging.getLogger(name or None), []
     handler = logging.Handler()
     handler.emit = lambda record: texts.append(record.getMessage())
-    before = logger.level
-    root.addHandler(handler)
+    before = logger.level, logger.propagate, list(logger.handlers)
+    owner.addHandler(handler)
     logger.setLevel(level)
+    logger.propagate = not name
+    logger.getChild("training").setLevel(of_part)
     with run_log.kept(tmp_path / "a"), run_log.kept(tmp_path / "b"):
         (tmp_path / "a").mkdir()
         logger.getChild("training").info("step 1")
         logger.getChild("training").warning("careful")
-    root.removeHandler(handler)
-    assert (logger.level, logger.propagate) == (level, True)
-    logger.setLevel(before)
+    assert (logger.level, logger.propagate) == (level, not name)
+    assert handler in owner.handlers
+    owner.removeHandler(handler)
+    logger.getChild("training").setLevel(logging.NOTSET)
+    logger.setLevel(before[0])
+    logger.propagate = before[1]
+    assert logger.handlers == before[2]
     assert texts == shown
     lines = (tmp_path / "a" / "log.txt").read_text().splitlines()
     assert [line.rpartition("  ")[2] for line in lines] == ["step 1", "careful"]

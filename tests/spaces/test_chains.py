@@ -285,7 +285,7 @@ def test_an_op_that_mixes_images_is_found(axes, mixes):
     space = spaces.chain(stages=((1, 1, 1),), ops=("identity", gated))
     broken = [f.problem for f in spaces.check(space).broken if f.rule.startswith("images do not")]
     assert bool(broken) == mixes
-    assert not mixes or "an op mixes images; axes are [G, n, H, W, C]" in broken[0]
+    assert not mixes or "an op mixes images (axes are [G, n, H, W, C]" in broken[0]
 
 
 def test_an_op_that_does_not_heed_its_stride_is_refused():

@@ -120,10 +120,20 @@ def test_strategies_are_compared_at_their_budget(tmp_path):
     _fill_cells(again, "fair", 1, archs[6:] + archs[:6])
     text = studies.study(trainings.run_of(study.config, *run[1:], tmp_path / "again")).read_text()
     assert "## Supernets that diverged\n" in text
-    assert "\n- fair, seed 0: its loss is not finite\n" in text
+    assert "\n- fair, seed 0: `its loss is not finite`\n" in text
     assert _cells(text, "fair")[1] == "1"
     assert _cells(text, "fair")[8:] == ["46.50", "4.00"]  # 46.5 - 42.5
     assert (tmp_path / "study" / "report" / "strategies.png").exists()
+
+
+def test_a_study_whose_supernet_diverged_says_so(tmp_path):
+    study, *run = _study(tiny.get_config(), tmp_path, **{"study.parts": ("ranking",)})
+    error = {"error": "supernet: the loss is nan by step 8"}
+    for config in study.variants.values():
+        workdir.set_status(study.store.supernet(config), "diverged", **error)
+    message = r"'ranking' has nothing to compare, as supernets diverged: random; evolution; lower"
+    with pytest.raises(ValueError, match=message):
+        studies.study(trainings.run_of(*run, tmp_path / "study"))
 
 
 def _fill_networks(study, accuracies):

@@ -207,7 +207,7 @@ def test_candidates_are_ranked_with_generated_weights(trained):
         ),
         (
             {"sweep.bn": "running", "supernet.variant_options": OPTIONS},
-            r"sweep\.bn='running', but supernet\.variant='smash' scores with",
+            r"sweep\.bn='running', but supernet\.variant='smash' takes the",
         ),
     ],
 )

@@ -26,8 +26,9 @@ def _sample(results, where, name, networks):
     yield f"### {where}, {name}"
     if len(networks) < analysis.MIN_PAIRS:
         yield (
-            f"n = {len(networks)} is less than {analysis.MIN_PAIRS}: too few to say. Train more "
-            "networks alone (`retrain.short.groups.random`)."
+            f"n = {len(networks)} is less than {analysis.MIN_PAIRS}: too few to say. "
+            f"{'Evaluate more candidates' if name == 'table' else 'Train more networks alone'} "
+            f"(`{'sweep.num_candidates' if name == 'table' else f'retrain.short.groups.{name}'}`)."
         )
         return
     archs, scores, truth = columns(networks, "arch", "one_shot", "accuracy")
