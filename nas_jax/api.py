@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from nas_jax import config as config_lib
 from nas_jax import pipeline, spaces
-from nas_jax.config import files, recipes, validation
+from nas_jax.config import field_names, files, recipes
 from nas_jax.config.variants import flatten
 from nas_jax.data.dataset import Data
 from nas_jax.report import results as results_lib
@@ -267,7 +267,7 @@ def as_config(config: Config, fields: Mapping[str, Any] | None = None) -> Config
         made, fields = config_lib.default(), {**_flat(config), **(fields or {})}
     before = made.copy_and_resolve_references()
     for name, value in (fields or {}).items():
-        validation.field_name(name, dict(flatten(made)))
+        field_names.check(name, dict(flatten(made)))
         try:
             made.update_from_flattened_dict({name: value})
         except (TypeError, ValueError) as error:

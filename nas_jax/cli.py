@@ -43,7 +43,7 @@ from ml_collections import ConfigDict, config_flags
 
 from nas_jax import config as config_lib
 from nas_jax import plugins
-from nas_jax.config import field_list, files, recipes, validation
+from nas_jax.config import field_list, field_names, files, recipes
 from nas_jax.config.variants import flatten
 from nas_jax.runtime import environment, run_log
 from nas_jax.runtime.preemption import Interrupted
@@ -220,7 +220,7 @@ def _check_fields(arguments, fields):
             continue
         is_section = any(name.startswith(f"{given[1]}.") for name in fields)
         if not (is_section and given[2].startswith("{")):
-            validation.field_name(given[1], fields)
+            field_names.check(given[1], fields)
         if given[1] in seen and isinstance(fields.get(given[1]), tuple):
             raise ValueError(
                 f"--config.{given[1]} is given twice; give all items at once, as "

@@ -1,6 +1,5 @@
 """Checks of a config, before anything compiles: each error names the field and the way out."""
 
-import difflib
 import functools
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from nas_jax import naming, plugins
-from nas_jax.config import defaults, ensembles
+from nas_jax.config import defaults, ensembles, field_names
 from nas_jax.config.rules import FREE
 from nas_jax.config.variants import flatten
 
@@ -30,7 +29,7 @@ def config(given: ConfigDict, complete: ConfigDict) -> None:
     fields = dict(flatten(given))
     allowed = dict(flatten(complete))
     for name in fields:
-        field_name(name, allowed)
+        field_names.check(name, allowed)
     for name in allowed:
         if name not in fields:
             raise ValueError(f"config.{name} is missing; start from nas_jax.config.default()")
@@ -76,35 +75,6 @@ def _check_timed(protocol, given):
             f"networks with supernet.filters={given.supernet.filters}: set both alike, or "
             "retrain.widths.resource='flops'"
         )
-
-
-def field_name(name: str, allowed: Collection[str]) -> None:
-    """Check that `name`, such as "data.image_size", is one of the fields `allowed`.
-
-    Raises: ValueError that names the nearest field, or the fields of a section.
-    """
-    if name in allowed:
-        return
-    below = [field.removeprefix(f"{name}.") for field in allowed if field.startswith(f"{name}.")]
-    if below:
-        parts = ", ".join(dict.fromkeys(field.partition(".")[0] for field in below))
-        raise ValueError(
-            f"config.{name} is a section, which has {parts}: set a field of it, as config.{name}."
-            f"{below[0]}=<value>"
-        )
-    raise ValueError(f"config.{name} is no field; nearest: config.{_nearest(name, allowed)}")
-
-
-def _nearest(name, allowed):
-    """Return the nearest field; one whose last part has all words of `name` comes first."""
-    last = name.rpartition(".")[2]
-    words = set(last.split("_"))
-    lasts = {field: field.rpartition(".")[2] for field in allowed}
-    among = [field for field in allowed if words <= set(lasts[field].split("_"))] or allowed
-    if near := difflib.get_close_matches(name, among, 1, 0.5):
-        return near[0]
-    by_last = {lasts[field]: field for field in among}
-    return by_last[naming.nearest(last, by_last)]
 
 
 def _check_type(name, value, default, rule):

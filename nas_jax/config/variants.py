@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from nas_jax.config import recipes
+from nas_jax.config import field_names, recipes
 
 # Fields in which variants may differ; a study shares candidates, data and stand-alone networks.
 VARIED = (
@@ -65,10 +65,8 @@ def changed(config: ConfigDict, label: str, fields: Iterable[tuple[str, Any]]) -
     for name, value in fields:
         where = f"config.study.variants, {label!r}: config.{name}"
         if name not in present:
-            from nas_jax.config import validation  # which imports this module
-
             try:
-                validation.field_name(name, present)
+                field_names.check(name, present)
             except ValueError as error:
                 raise ValueError(f"config.study.variants, {label!r}: {error}") from None
         try:
