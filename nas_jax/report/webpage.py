@@ -95,10 +95,11 @@ def _html(results, made, data):
 
 def _scripts(data):
     """Return by name what the page unpacks: the data, the libraries' scripts and their style."""
-    from itables import options
     from plotly.offline import get_plotlyjs
 
-    bundle = Path(options.dt_bundle)
+    # Its file, without importing itables, which would read the user's options, and needs a home.
+    package = Path(importlib.util.find_spec("itables").origin)
+    bundle = package.with_name("html") / "dt_bundle.js"
     return {
         "data": _packed(json.dumps(data, separators=(",", ":"), allow_nan=False)),
         "plotly": _packed(get_plotlyjs()),
