@@ -27,8 +27,9 @@ def _cell(text):
 
 
 def _row(field):
-    what = _cell(f"{field.comment} ({field.must_be})" if field.comment else field.must_be)
-    what = f"as `{field.like}`" if field.like else what
+    what = f"as `{field.like}`"
+    if not field.like:
+        what = _cell(f"{field.comment} ({field.must_be})" if field.comment else field.must_be)
     default = repr(field.default).replace("|", "\\|")
     return f"| `{field.name}` | `{default}` | {what} |\n"
 

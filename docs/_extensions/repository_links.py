@@ -12,8 +12,7 @@ def _path(match):
 
 def read(app, page, source):
     """Change a page's links that leave the folder of documents."""
-    depth = page.count("/")
-    up = "../" * (depth + 1)
+    up = "../" * (page.count("/") + 1)
     source[0] = _OUTSIDE.sub(lambda m: _path(m) if f"]({up}" in m[0] else m[0], source[0])
 
 

@@ -125,11 +125,9 @@ def left() -> str:
     """Say how long the whole run still takes, for the end of a line; "" if that is unknown."""
     meter = _meter.get()
     seconds = meter.seconds_left if meter else None
-    return (
-        ""
-        if seconds is None
-        else f"  (whole run: about {duration(seconds)} left, compilation apart)"
-    )
+    if seconds is None:
+        return ""
+    return f"  (whole run: about {duration(seconds)} left, compilation apart)"
 
 
 def duration(seconds: float) -> str:

@@ -25,11 +25,11 @@ def _sample(results, where, name, networks):
     networks = [network for network in networks if network.one_shot is not None]
     yield f"### {where}, {name}"
     if len(networks) < analysis.MIN_PAIRS:
-        yield (
-            f"n = {len(networks)} is less than {analysis.MIN_PAIRS}: too few to say. "
-            f"{'Evaluate more candidates' if name == 'table' else 'Train more networks alone'} "
-            f"(`{'sweep.num_candidates' if name == 'table' else f'retrain.short.groups.{name}'}`)."
-        )
+        way_out = f"Train more networks alone (`retrain.short.groups.{name}`)"
+        if name == "table":
+            way_out = "Evaluate more candidates (`sweep.num_candidates`)"
+        few = f"n = {len(networks)} is less than {analysis.MIN_PAIRS}"
+        yield f"{few}: too few to say. {way_out}."
         return
     archs, scores, truth = columns(networks, "arch", "one_shot", "accuracy")
     biases = {
