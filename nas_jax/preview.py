@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from nas_jax import config as config_lib
 from nas_jax import plan
 from nas_jax.candidates import evaluators
 from nas_jax.config.variants import flatten
@@ -44,19 +45,36 @@ def text(run: Run, mode: str) -> str:
 
     Nothing is written, and no training but a few steps in memory is done.
     """
-    parts = plan.of(run, mode)
-    lines = ["Config, as it is resolved:"]
-    lines += [f"  {name} = {value!r}" for name, value in flatten(run.config)]
-    lines += [f"  (computed in {run.network.dtype.name}, execution {run.network.execution!r})"]
+    lines = ["Config, where it differs from the defaults (--help lists those):", *_fields(run)]
     lines += ["", "What it will do:", f"  {plan.headline(run, mode)}"]
-    lines += [f"  {part.name:<14} {part.what}" for part in parts]
+    lines += [f"  {part.name:<14} {part.what}" for part in plan.of(run, mode)]
     lines += ["", "Sizes:", *_sizes(run)]
-    if mode == "study":
-        return "\n".join([*lines, "", "A study's time depends on what its store has already."])
     trials = _measured(run)
     lines += ["", "Memory, by XLA's own count for each device:", *_memory(trials)]
-    lines += ["", "Time:", *_times(run, parts, trials)]
+    lines += ["", _heading_of_times(run, mode), *_times(run, plan.of(run, "search"), trials)]
     return "\n".join(lines)
+
+
+def _fields(run):
+    """List the fields that differ from the defaults, and those of a space that has others."""
+    defaults = dict(flatten(config_lib.default()))
+    differ = [(name, value) for name, value in flatten(run.config) if defaults.get(name) != value]
+    lines = [f"  {name} = {value!r}" for name, value in differ]
+    return [
+        *lines,
+        f"  (computed in {run.network.dtype.name}, execution {run.network.execution!r})",
+    ]
+
+
+def _heading_of_times(run, mode):
+    if mode != "study":
+        return "Time:"
+    variants = len(run.config.study.variants)
+    each = f", for each of {variants} variants" if variants else ""
+    return (
+        "Time of one search by these fields. The study takes of it what its parts need"
+        f"{each}, less what its store has:"
+    )
 
 
 def _sizes(run):

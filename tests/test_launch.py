@@ -203,11 +203,22 @@ def test_a_check_says_what_a_run_takes_and_writes_nothing(tmp_path, capsys):
         "  supernet: 2,098 parameters",
     ):
         assert line in shown
+    assert "  seed = 0" not in shown  # the default
     assert re.search(r"a training step of the supernet: \d+ MiB while it runs", shown)
     assert re.search(
         r"sweep +about \d+ s: 8 candidates on 64 images took \d+ ms, the median", shown
     )
     assert re.search(r"in all +about \d+ s, and \d+ s to compile 6 large programs", shown)
+
+
+def test_a_check_of_a_study_says_what_one_search_takes(tmp_path, capsys):
+    given = "--config=tests/configs/tiny_study.py", f"--workdir={tmp_path / 'run'}", "--mode=check"
+    assert launching.main(*given) == (0, "")
+    assert not (tmp_path / "run").exists()
+    _, _, times = capsys.readouterr().out.partition("\nTime of one search by these fields.")
+    assert "for each of 2 variants" in times
+    assert re.search(r"supernet +about \d+ s: a step took \d+ ms", times)
+    assert re.search(r"in all +about \d+ s", times)
 
 
 def test_a_check_finds_what_a_run_would(tmp_path):
