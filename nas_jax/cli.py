@@ -43,7 +43,7 @@ from ml_collections import ConfigDict, config_flags
 
 from nas_jax import config as config_lib
 from nas_jax import plugins
-from nas_jax.config import field_list, field_names, files, recipes
+from nas_jax.config import field_list, field_names, files, flag_types, recipes
 from nas_jax.config.variants import flatten
 from nas_jax.runtime import environment, run_log
 from nas_jax.runtime.preemption import Interrupted
@@ -60,35 +60,7 @@ _FLAGS_OF = {
 _HELP = {"--help", "-h", "-help", "--helpfull"}
 
 
-class _Parser(flags.ArgumentParser):
-    """The parser of all fields of one type; its error says in words what they must be."""
-
-    def __init__(self, parse, words):
-        self._parse, self._words = parse, words
-
-    def parse(self, argument):
-        try:
-            return self._parse(argument)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"must be {self._words}") from error
-
-
-def _whole(argument):
-    """Parse an int; 1e6 and 40.0 are allowed."""
-    try:
-        return flags.IntegerParser().parse(argument)
-    except ValueError:
-        if not float(argument).is_integer():
-            raise
-        return int(float(argument))
-
-
-for _type, _parse, _words in (
-    (int, _whole, "a whole number"),
-    (float, flags.FloatParser().parse, "a number"),
-    (bool, flags.BooleanParser().parse, "true or false"),
-):
-    config_flags.register_flag_parser_for_type(_type, _Parser(_parse, _words))
+flag_types.register()
 
 
 def _flags():
@@ -308,12 +280,21 @@ def _last_words(error):
     return str(error).removeprefix("flag ")
 
 
-def _print_help(program):
+def _help(program, with_fields):
     command = "python launch.py" if program == "launch.py" else program
-    print(__doc__.format(command))
-    for flag in _flags().get_flags_for_module(__name__):
-        print(f"--{flag.name}: {flag.help}")
-    print(f"\n{textwrap.fill('Configs: ' + ', '.join(files.names()), 100)}\n\n{field_list.text()}")
+    own = _flags().get_flags_for_module(__name__)
+    names = textwrap.fill(f"Configs: {', '.join(files.names())}", 100)
+    more = field_list.text() if with_fields else f"{command} --help lists all fields of a config."
+    return "\n".join(
+        [
+            __doc__.format(command),
+            *(f"--{flag.name}: {flag.help}" for flag in own),
+            "",
+            names,
+            "",
+            more,
+        ]
+    )
 
 
 def _set_up_logging():
@@ -335,7 +316,12 @@ def main(argv: list[str] | None = None) -> int:
         return code
 
     if len(argv) < 2 or _HELP & set(argv):
-        _print_help(program)
+        try:
+            print(_help(program, with_fields=len(argv) > 1), flush=True)
+        except (
+            BrokenPipeError
+        ):  # as of `nas-jax --help | head`; Python flushes once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     _set_up_logging()
     environment.configure()

@@ -168,13 +168,16 @@ def _run_stages(run, mode, also, mirror):
         parts = plan.of(run, mode)
         if mine:
             stack.enter_context(run_log.kept(directory))
-            _announce(run, mode, parts)
+            for line in plan.lines(run, mode, parts):
+                logger.info("%s", line)
+            logger.info("  this log is kept in %s", run.workdir / run_log.FILE)
         stack.enter_context(_told(run, mode, mine, also))
         stack.enter_context(progress.metered({part.name: part.work for part in parts}))
         say = functools.partial(workdir.set_status, directory) if mine else _say_nothing
         for stage in config_lib.STAGES if mode == "search" else (mode,):
             recorded = _recorded(functools.partial(say, stage=stage))
             progress.begin(stage)
+            logger.info("%s  begins", stage)
             with _on_sigterm(), _explained(directory, stage), recorded:
                 if distributed.is_lead() or stage not in SHARED:
                     STAGES[stage](run)
@@ -228,14 +231,6 @@ def _preview(run):
     _check_workdir(run, mode)
     with _explained(run.workdir, "supernet"):
         return preview.text(run, mode)
-
-
-def _announce(run, mode, parts):
-    """Log what will happen."""
-    logger.info("%s", plan.headline(run, mode))
-    for part in parts:
-        logger.info("  %-14s %s", part.name, part.what)
-    logger.info("  this log is kept in %s", run.workdir / run_log.FILE)
 
 
 def check_fields(config: ConfigDict, space: Space | None = None) -> None:

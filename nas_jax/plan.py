@@ -6,6 +6,7 @@ next. A training is counted as three forward passes.
 
 import dataclasses
 import math
+from collections.abc import Iterable, Iterator
 
 import jax
 from ml_collections import ConfigDict
@@ -14,7 +15,7 @@ from nas_jax.candidates import training_free
 from nas_jax.config import STAGES
 from nas_jax.costs import params_flops
 from nas_jax.proxies import PROXIES
-from nas_jax.run import Run, count_steps
+from nas_jax.run import FEW_STEPS, Run, count_steps
 from nas_jax.runtime import rng
 from nas_jax.standalone import named, populations, retrain, together
 from nas_jax.training import few_shot
@@ -65,8 +66,16 @@ def of(run: Run, mode: str) -> list[Part]:
     return [part for stage in stages for part in makers[stage](run)]
 
 
-def headline(run: Run, mode: str) -> str:
-    """Say in one line what is run, on what, where."""
+def lines(run: Run, mode: str, parts: Iterable[Part]) -> Iterator[str]:
+    """Yield what is run, on what, where; each of its parts; and warnings."""
+    yield _headline(run, mode)
+    for part in parts:
+        yield f"  {part.name:<14} {part.what}"
+    if mode in ("search", "retrain"):
+        yield from (f"  Warning: {text}" for text in _too_short(run))
+
+
+def _headline(run, mode):
     data, devices = run.data, jax.devices()
     height, width, channels = data.image_shape
     sizes = ", ".join(
@@ -77,6 +86,21 @@ def headline(run: Run, mode: str) -> str:
         f"{data.name}: {sizes} images of {height}x{width}x{channels}, {data.num_classes} classes; "
         f"{len(devices)} x {devices[0].device_kind}; workdir {run.workdir}"
     )
+
+
+def _too_short(run):
+    """Say of each protocol whose networks learn for too few steps to be judged, what to set."""
+    for name in retrain.PROTOCOLS:
+        train = run.config.retrain[name].train
+        images = run.data.num_images(retrain.split_of(run.config, name))
+        steps = count_steps(train, images)
+        if networks(run.config, name) and steps < FEW_STEPS:
+            epochs = math.ceil(FEW_STEPS * train.batch_size / images)
+            way_out = f"num_steps={FEW_STEPS}" if train.num_steps else f"num_epochs={epochs}"
+            yield (
+                f"retrain.{name} trains each network for {steps} steps, too few to judge it by: "
+                f"set --config.retrain.{name}.train.{way_out} or more"
+            )
 
 
 def networks(config: ConfigDict, name: str) -> int:
@@ -240,8 +264,9 @@ def _networks(run, name, protocol, how):
     widths = ", ".join(map(str, settings.filters))
     many = "1 network" if count == 1 else f"up to {count} networks"
     as_many = f" a population of {members}, all" if members > 1 else ""
-    of_each = f"{steps:,} steps of {settings.train.batch_size} images, F = {widths}"
-    what = f"{many} ({how}), each{as_many} {of_each}"
+    split, judge = retrain.split_of(run.config, protocol), retrain.SPLITS[protocol][1]
+    of_each = f"{steps:,} steps of {settings.train.batch_size} {split} images, F = {widths}"
+    what = f"{many} ({how}), each{as_many} {of_each}, judged by {judge} images"
     return Part(f"retrain.{name}", what, work)
 
 

@@ -46,8 +46,7 @@ def text(run: Run, mode: str) -> str:
     Nothing is written, and no training but a few steps in memory is done.
     """
     lines = ["Config, where it differs from the defaults (--help lists those):", *_fields(run)]
-    lines += ["", "What it will do:", f"  {plan.headline(run, mode)}"]
-    lines += [f"  {part.name:<14} {part.what}" for part in plan.of(run, mode)]
+    lines += ["", "What it will do:", *plan.lines(run, mode, plan.of(run, mode))]
     lines += ["", "Sizes:", *_sizes(run)]
     trials = _measured(run)
     lines += ["", "Memory, by XLA's own count for each device:", *_memory(trials)]
@@ -175,7 +174,8 @@ def _times(run, parts, trials):
         else:
             seconds += line.seconds
         shown = "unknown" if line.seconds is None else f"about {duration(line.seconds)}"
-        lines.append(f"  {part.name:<14} {shown}: {line.how}")
+        known = line.how if part.name == "report" else f"{shown}: {line.how}"
+        lines.append(f"  {part.name:<14} {known}")
     apart = f", and what {', '.join(unknown)} takes" if unknown else ""
     lines.append(
         f"  in all         about {duration(seconds)}, and {duration(compilation)} to compile "

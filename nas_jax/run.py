@@ -20,6 +20,8 @@ from nas_jax.storage import identity
 from nas_jax.storage.identity import Identity
 from nas_jax.strategies import Strategy
 
+FEW_STEPS = 100  # in fewer a network alone learns little
+
 
 def count_steps(train: ConfigDict, num_images: int) -> int:
     """Count the steps of a `train` section: `num_steps` if given, else `num_epochs`, rounded up."""

@@ -41,6 +41,16 @@ def test_help_shows_modes_and_examples_without_loading_jax(arguments):
     assert not {"jax", "flax", "tensorflow_datasets"} & imported
 
 
+def test_help_may_be_cut_by_its_reader():
+    """As by `| head -1`: the pipe is closed before all of it is written."""
+    command = (sys.executable, "launch.py", "--help")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
 DIGITS = "--config=configs/digits.py"
 
 
@@ -199,7 +209,7 @@ def test_a_check_says_what_a_run_takes_and_writes_nothing(tmp_path, capsys):
     for line in (
         "  supernet.train.batch_size = 32",
         "  supernet       40 steps of 32 images, F = 4, path_dropout",
-        "  retrain.short  up to 2 networks (together), each 20 steps of 32 images, F = 4",
+        "  retrain.short  up to 2 networks (together), each 20 steps of 32 train images, F = 4",
         "  supernet: 2,098 parameters",
     ):
         assert line in shown

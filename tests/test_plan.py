@@ -41,6 +41,28 @@ def test_the_final_networks_and_the_tunings_of_their_widths(tmp_path, groups, ne
     assert tunings == 0 or preview._programs(run, final) == 2 * networks + tunings
 
 
+@pytest.mark.parametrize(
+    ("fields", "warned"),
+    [
+        (
+            {"num_steps": 99},
+            ["each network for 99 steps", "final.train.num_steps=100"],
+        ),
+        ({"num_steps": 100}, []),
+        # 640 images in batches of 32: 20 steps an epoch
+        ({"num_steps": 0, "num_epochs": 4.9}, ["98 steps", "final.train.num_epochs=5"]),
+        ({"num_steps": 0, "num_epochs": 5.0}, []),
+    ],
+)
+def test_too_few_steps_are_warned_of_with_the_way_out(tmp_path, fields, warned):
+    given = {f"retrain.final.train.{name}": value for name, value in fields.items()}
+    given |= {f"retrain.short.groups.{name}": 0 for name in ("random", "stratified")}
+    run = trainings.run_of(*trainings.built_with(tiny.get_config(), given), tmp_path)
+    lines = [line for line in plan.lines(run, "search", ()) if "Warning" in line]
+    assert len(lines) == bool(warned)
+    assert all(words in line for line in lines for words in warned)
+
+
 def test_tunings_are_of_the_short_training(tmp_path):
     """On the training split: 512 images in 16 steps of 32, twice, and one network of 20 steps."""
     fields = {"retrain.final.groups.top": 0, "retrain.final.groups.tuned": 1}

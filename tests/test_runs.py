@@ -93,6 +93,20 @@ def test_a_second_run_repeats_nothing(whole):
     assert launching.main(*ENAS, f"--workdir={whole}")[0] == 0
     assert (whole / "trials.jsonl").stat().st_mtime_ns == trials
     assert {p: p.stat().st_mtime_ns for p in before} == before
+    log = (whole / "log.txt").read_text().rpartition("supernet  begins")[2]
+    assert "all 40 steps are done already" in log
+    assert "sweep  all 40 architectures are evaluated already" in log
+    assert "retrain final  all 1 networks are trained already" in log
+    assert "images/s" not in log
+
+
+def test_the_log_ends_with_what_was_found(whole):
+    log = (whole / "log.txt").read_text()
+    (final,) = (r for path, r in _results(whole).items() if "/final/" in path)
+    reached = f"top {100 * final['test_accuracy']:.2f} %"
+    assert f"retrain final  mean accuracy on test images: {reached}" in log
+    assert "report  The best of " in log
+    assert log.splitlines()[-1].endswith(f"next    nas-jax --mode=export --workdir={whole}")
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from nas_jax.runtime import distributed, events, preemption, progress, rng
 from nas_jax.spaces import choices as choices_lib
 from nas_jax.storage import json_files, schemas
 from nas_jax.strategies import exhaustive
+from nas_jax.training.evaluator_names import SHARES
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
     sweep, path = run.config.sweep, run.workdir / "trials.jsonl"
     resumed = int(distributed.of_lead(np.int32(_count_sound_lines(path))))
     if resumed >= sweep.num_candidates:
+        logger.info("sweep  all %d architectures are evaluated already", sweep.num_candidates)
         return
     if not resumed and distributed.is_lead():  # they were made of trials that are gone
         for old in (run.workdir / "retrain").glob("*/selection.json"):
@@ -49,7 +51,7 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
     run.constraints.check()
     evaluation = evaluators.make(run, supernet or run.workdir)
     lines, size = _lines(path, resumed), sweep.candidates_per_batch
-    log = _Log(resumed, sweep.num_candidates)
+    log = _Log(resumed, sweep)
     allows = _constraints(run, evaluation.left)
     state = evaluation.strategy_state or _first_state(run, allows, evaluation.left)
     repair = _repair(run.space.choices, evaluation.left)
@@ -115,8 +117,9 @@ def _check_same(space, archs, old, first):
 class _Log:
     """Logs how far the sweep is, and how long it will take."""
 
-    def __init__(self, resumed, total):
-        self._resumed, self._total, self._began = resumed, total, time.perf_counter()
+    def __init__(self, resumed, sweep):
+        self._resumed, self._total, self._began = resumed, sweep.num_candidates, time.perf_counter()
+        self._words = "{:.2%}" if sweep.score in SHARES else "{:.4g}"
         self._done, self._best = 0, None
 
     def add(self, values, is_new):
@@ -134,7 +137,7 @@ class _Log:
             "sweep  %d/%d architectures  best %s  %.1f a second  %s left%s",
             done,
             self._total,
-            "none" if best is None else f"{best:.4f}",
+            "none" if best is None else self._words.format(best).replace("%", " %"),
             per_second,
             progress.duration((self._total - done) / per_second),
             progress.left(),

@@ -24,6 +24,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MEMORY_GB = 4.0  # of decoded images; a set that takes more is streamed
 NUM_MEASURED = 1000  # training images of a streamed set of which mean and std are taken
 _PASSED_OVER = ("thumbs.db", "desktop.ini")
+MOST_NAMED = 5  # of the files that cannot be read
 _HEAD = 4096  # bytes that tell nearly all files apart
 
 logger = logging.getLogger(__name__)
@@ -214,9 +215,33 @@ def _read(file, num_bytes):
 
 
 def _each(function: Callable, items: Iterable) -> list:
-    """Apply a function in threads, as reading and decoding wait and release the GIL."""
+    """Apply a function in threads, as reading and decoding wait and release the GIL.
+
+    Raises: ValueError of the first file that is wrong, which also names others that are.
+    """
+    errors = []
+
+    def apply(item):
+        try:
+            return function(item)
+        except ValueError as error:
+            errors.append(error)
+
     with futures.ThreadPoolExecutor(dataset.NUM_THREADS) as pool:
-        return list(pool.map(function, items))
+        results = list(pool.map(apply, items))
+    if errors:
+        first, *others = sorted(errors, key=str)
+        raise ValueError(f"{first}{_named(others)}") from first
+    return results
+
+
+def _named(errors):
+    """Name the files of errors, which begin with them; "" for none."""
+    if not errors:
+        return ""
+    names = [str(error).partition(": ")[0] for error in errors[:MOST_NAMED]]
+    more = ", .." if len(errors) > MOST_NAMED else ""
+    return f"; {len(errors)} more cannot be read: {', '.join(names)}{more}"
 
 
 def _check_apart(files, headers, sizes):

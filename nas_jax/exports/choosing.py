@@ -69,7 +69,7 @@ def _best(workdir):
     chosen = networks[size.index(max(size))]
     equal = values.count(max(values)) > 1
     also = "; of equal ones that of the largest F, then of the first seed" if equal else ""
-    return [chosen], f"the best of {len(networks)} {protocol} network(s) by {words}{also}"
+    return [chosen], f"the best of {len(networks)} {protocol} networks, by {words}{also}"
 
 
 def _values(workdir, protocol) -> list[tuple[str, Callable[[Finished], float | None]]]:
@@ -87,7 +87,7 @@ def _values(workdir, protocol) -> list[tuple[str, Callable[[Finished], float | N
         if row["value"] is not None:
             swept[row["arch"]] = row["value"]
     words = class_metrics.METRICS[metric]
-    swept_words = "the value of their architectures in the sweep"
+    swept_words = "the values of their architectures in the sweep"
 
     def of_short(one):
         own = one.result[f"valid_{metric}"] if one.protocol == "short" else None
@@ -96,7 +96,7 @@ def _values(workdir, protocol) -> list[tuple[str, Callable[[Finished], float | N
 
     return [
         (f"{words} on validation images (protocol short)", of_short),
-        (f"{swept_words}, as not all have a short network", lambda x: swept.get(_text(x))),
+        (f"{swept_words} (not all have a short network to compare)", lambda x: swept.get(_text(x))),
         (f"{words} on {split} images", lambda x: x.result[f"{split}_{metric}"]),
     ]
 

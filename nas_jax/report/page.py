@@ -1,7 +1,10 @@
 """The report of a run: report.md, its figures and a page, from the files of the run."""
 
 import logging
+import re
 from pathlib import Path
+
+from ml_collections import ConfigDict
 
 from nas_jax import spaces
 from nas_jax.costs import params_flops
@@ -9,7 +12,7 @@ from nas_jax.report import analysis, document, figures, markdown, page_data, sco
 from nas_jax.report.document import Document
 from nas_jax.report.results import UNCHOSEN, RunResults, columns, sizes
 from nas_jax.report.sections import SECTIONS
-from nas_jax.run import Run
+from nas_jax.run import FEW_STEPS, Run, count_steps
 from nas_jax.spaces import Space
 from nas_jax.storage import file_paths
 
@@ -26,8 +29,14 @@ def report(run: Run) -> Path:
     What was run is read from its files, and from the table that the config names, which may have
     moved since; the rest of the config, and the data, are not used.
     """
-    path = write(run.workdir, run.space, run.config.table)
+    results = RunResults(run.workdir, run.space, run.config.table)
+    lead = _headline(results)
+    path = _write(results, lead)
     logger.info("report  %s", path)
+    for sentence in lead:
+        logger.info("report  %s", re.sub(r"\*\*|`", "", sentence))
+    if any(results.alone.values()):
+        logger.info("next    nas-jax --mode=export --workdir=%s", run.workdir)
     return path
 
 
@@ -37,7 +46,11 @@ def write(directory: str | Path, space: Space, table: str = "") -> Path:
     `table` is the path of the table that judges; "": what config.json names, if it does.
     """
     results = RunResults(file_paths.local(directory, "directory"), space, table)
-    made = Document("Architecture search", " ".join(_headline(results)), [*_sections(results)])
+    return _write(results, _headline(results))
+
+
+def _write(results, lead):
+    made = Document("Architecture search", " ".join(lead), [*_sections(results)])
     path = document.write(results.out, made)
     webpage.write(results, made, page_data.of(results))
     return path
@@ -83,7 +96,7 @@ def _headline(results):
     if not results.ranked:
         return ["No architecture has a score yet."]
     best, count, metric = results.best[0], len(results.best), results.ranking_metric
-    shared = f", which {count:,} of them share, so it was drawn by lot among these"
+    shared = f", as have {count - 1:,} others: it was drawn by lot among these"
     alone = {
         f"{accuracy:.2f} % {of} with F = {filters}"
         for of, filters, accuracy in page_data.alone(results, best["arch"])
@@ -101,8 +114,10 @@ def _headline(results):
             else []
         ),
         *_ties(count, len(results.ranked), metric),
+        *_short_trainings(results),
         *(_rank_words(*key, group) for key, group in results.samples.items() if key[1] in SPEAKING),
         *(_top_words(f, results.final) for f, name in results.final if name == "top"),
+        *(_all_on_words(f, nets) for (f, name), nets in results.final.items() if name == "all_on"),
     ]
 
 
@@ -111,6 +126,21 @@ def _ties(count, total, metric):
     if count > 1 and 2 * count >= total:
         more = ", or evaluate on more images (`sweep.num_images`)" if metric.on_valid else ""
         yield f"**The values do not tell these candidates apart**: choose among them by cost{more}."
+
+
+def _short_trainings(results):
+    """Say which protocols trained for too few steps, as far as the files say how many."""
+    sizes = results.data.get("sizes", {})
+    for protocol, splits in (("short", ("train",)), ("final", ("train", "valid"))):
+        train = results.config.get("retrain", {}).get(protocol, {}).get("train")
+        if not getattr(results, protocol) or not train or not sizes:
+            continue
+        steps = count_steps(ConfigDict(train), sum(sizes[split] for split in splits))
+        if steps < FEW_STEPS:
+            yield (
+                f"**Networks of the protocol {protocol} were trained for {steps} steps, too few to "
+                f"judge them by**: raise `retrain.{protocol}.train.num_epochs`, or its `num_steps`."
+            )
 
 
 def _rank_words(place, name, networks):
@@ -129,6 +159,11 @@ def _rank_words(place, name, networks):
     return f"{text}, which {verb} counting {against.size} (difference {markdown.interval(gain)})."
 
 
+def _all_on_words(filters, networks):
+    reached = markdown.spread(analysis.summary(*columns(networks, "accuracy")))
+    return f"All paths together, no architecture of the space, reach {reached} % (F = {filters})."
+
+
 def _top_words(filters, final):
     if (filters, "random") not in final:
         return f"With F = {filters} no random architecture was trained to compare the top with."
@@ -136,7 +171,7 @@ def _top_words(filters, final):
         analysis.summary(*columns(final[filters, name], "accuracy")) for name in ("top", "random")
     )
     return (
-        f"Trained to the end with F = {filters}, the top reach {markdown.spread(top)} % and the "
-        f"random {markdown.spread(random)} % (n = {top.n} and {random.n}"
+        f"Final networks of F = {filters}: the top reach {markdown.spread(top)} %, the random "
+        f"{markdown.spread(random)} % of test images (n = {top.n} and {random.n}"
         f"{', too few to compare' if min(top.n, random.n) < 3 else ''})."
     )

@@ -41,8 +41,8 @@ def tiles(results: RunResults) -> list[tuple[str, str]]:
         for of, filters, accuracy in alone(results, first["arch"])
     }
     costs = [
-        ("parameters", f"{markdown.millions(first['params'])} M"),
-        ("multiply-adds", f"{markdown.millions(first['flops'])} M"),
+        ("parameters", _count(first["params"])),
+        ("multiply-adds", _count(first["flops"])),
     ]
     if first.get("latency_ms") is not None:
         costs.append(("latency", f"{first['latency_ms']:.3g} ms"))
@@ -52,6 +52,11 @@ def tiles(results: RunResults) -> list[tuple[str, str]]:
         *costs,
         ("architectures scored", f"{len(results.ranked):,}"),
     ]
+
+
+def _count(number):
+    """Write a number in millions, a small one in full."""
+    return f"{number:,.0f}" if number < 1e6 else f"{markdown.millions(number)} M"
 
 
 def of(results: RunResults, scores: Scores | None = None) -> dict[str, Any]:

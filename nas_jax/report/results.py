@@ -125,7 +125,7 @@ class RunResults:
       table: the path of the table that judges; "": what config.json names, if it does.
 
     Attributes:
-      config, versions, latency: config.json, versions.json and latency.json.
+      config, data, versions, latency: config.json, data.json, versions.json and latency.json.
       out: the folder of the report.
       metrics, trials, lineage: the lines of the three .jsonl files (of a long metrics.jsonl, some).
       networks_lineages: those of final networks that were trained as populations, by
@@ -151,6 +151,7 @@ class RunResults:
     def __init__(self, directory: Path, space: Space, table: str = ""):
         self.directory, self.space, self.out = directory, space, directory / "report"
         self.config, self.versions = self._json("config.json"), self._json("versions.json")
+        self.data = self._json("data.json")
         self._table = table or self.config.get("table")
         self.latency = self._json("latency.json", schemas.LATENCY)
         name = self.config.get("sweep", {}).get("score", "accuracy")

@@ -122,10 +122,13 @@ def part(low: float, high: float) -> Iterator[None]:
 
 
 def left() -> str:
-    """Say how long the whole run still takes, for the end of a line; "" if that is unknown."""
+    """Say how long the whole run still takes, for the end of a line.
+
+    "" if that is unknown, or under a minute: then compilation, which it leaves out, is most of it.
+    """
     meter = _meter.get()
     seconds = meter.seconds_left if meter else None
-    if seconds is None:
+    if seconds is None or seconds < 60:
         return ""
     return f"  (whole run: about {duration(seconds)} left, compilation apart)"
 

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from types import MappingProxyType
 from typing import Any
 
@@ -22,6 +23,7 @@ from ml_collections import ConfigDict
 
 from nas_jax.costs import widths
 from nas_jax.data import augment
+from nas_jax.oneshot import class_metrics
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, progress
 from nas_jax.spaces import arch_id
@@ -55,14 +57,32 @@ def retrain(run: Run) -> None:
             with progress.part(0, 0):  # shares are of networks; widths may be tuned before
                 chosen = selection.keep_or_select(path, run, protocol, trials, tune)
         every = jobs(settings, root, chosen)
-        if every:
-            how = keep_or_choose(root / "compile.json", config, protocol)
-            _train_all(protocol, trainer_of(run, protocol, every, how), root, every)
+        if not every:
+            continue
+        how = keep_or_choose(root / "compile.json", config, protocol)
+        _train_all(protocol, trainer_of(run, protocol, every, how), root, every)
+        if distributed.is_lead():
+            _log_groups(run, protocol, root, chosen)
     if config.retrain.archs:
         root, settings = run.workdir / "retrain" / named.PROTOCOL, config.retrain[named.PROTOCOL]
         trainer = Each(run, named.PROTOCOL, named.weights(run))
         folder, archs = named.FOLDERS[config.retrain.init], {"named": config.retrain.archs}
         _train_all("named", trainer, root, jobs(settings, root, archs, folder))
+
+
+def _log_groups(run, protocol, root, chosen):
+    """Log what the networks of each group reach, where all have a result."""
+    settings, split, metric = run.config.retrain[protocol], SPLITS[protocol][1], run.config.metric
+    means = []
+    for group, archs in chosen.items():
+        paths = jobs(settings, root, {group: archs})
+        if paths and all(map(evaluation.is_done, paths)):
+            results = [json_files.read_json(path / "result.json") for path in paths]
+            values = [result[f"{split}_{metric}"] for result in results]
+            many = f" ({len(values)})" if len(values) > 1 else ""
+            means.append(f"{group.replace('_', '-')}{many} {100 * fmean(values):.2f} %")
+    words = f"{class_metrics.METRICS[metric]} on {split} images"
+    logger.info("retrain %s  mean %s: %s", protocol, words, ", ".join(means) or "none")
 
 
 def _trials(run):
@@ -86,6 +106,8 @@ def _train_all(name, trainer, root, every):
     # Lots are of all networks, not of those to train: a killed run finds its lot again.
     todo = [lot for lot in lots(every, trainer.size) if not all(map(evaluation.is_done, lot))]
     distributed.barrier(name)  # all have seen the same
+    if not todo:
+        logger.info("retrain %s  all %d networks are trained already", name, len(every))
     index, count = distributed.process()
     mine = todo[index::count]
     elsewhere = sum(map(len, todo)) - sum(map(len, mine))

@@ -176,7 +176,7 @@ class _Lots:
         init = StandaloneInit(self._net, images)
         self._lot = Lot(init, size, one_by_one=one_by_one, devices=devices)
         task = Task(
-            name=f"{size} networks, F = {filters}",
+            name=f"retrain {protocol}, {size} at a time, F = {filters}",
             net=self._net,
             split=splits[0],
             sampler=path_samplers.fixed,

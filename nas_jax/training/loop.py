@@ -179,7 +179,10 @@ class Training:
             step, state = distributed.of_lead((resumed.step, resumed.state), self._devices)
             resumed = Resumed(int(step), state, resumed.pending)
             if resumed.step == self.total:
+                logger.info("%s  all %d steps are done already", self.task.name, self.total)
                 return resumed.state
+            if resumed.step:
+                logger.info("%s  goes on after step %d", self.task.name, resumed.step)
             return self._loop(directory, checkpoints, resumed, seed, schedule)
 
     @functools.cached_property

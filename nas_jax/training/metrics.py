@@ -91,7 +91,8 @@ class Progress:
             jax.block_until_ready(metrics)
             self._since = time.perf_counter()
             took = self._since - self._made
-            logger.info("%s  first step after %.0f s, compilation included", self._name, took)
+            if took >= 1:  # else the program was there
+                logger.info("%s  first step after %.0f s, compilation included", self._name, took)
         else:
             self._timed += 1
             jax.block_until_ready(self._pending[-1 - MAX_AHEAD : -MAX_AHEAD])

@@ -41,6 +41,13 @@ PLAIN = [  # (what is done to a folder of three classes, what the message has)
     (lambda r: (r / "cross/05.png").write_bytes(b""), ["{root}/cross/05.png: it is no image"]),
     (lambda r: (r / "cross/05.png").write_bytes(b"no"), ["{root}/cross/05.png: ", "or remove it"]),
     (lambda r: cut(r / "cross/05.png"), ["{root}/cross/05.png: ", "truncated", "mend the file"]),
+    (
+        lambda r: [cut(r / f"cross/0{i}.png") for i in (2, 5, 7)],
+        [
+            "{root}/cross/02.png: ",
+            "remove it; 2 more cannot be read: {root}/cross/05.png, {root}/cross/07.png",
+        ],
+    ),
     (lambda r: unreadable(r / "cross/05.png"), ["{root}/cross/05.png: ", "mend the file"]),
     (
         lambda r: pictures.save(r / "cross/05.png", noise(1, 8, 1)[0]),

@@ -94,12 +94,15 @@ def test_the_best_is_by_validation_where_there_is_one(run, tmp_path):
         (one,), why = choosing.choose(Workdir(tmp_path), "best")
         return one.result["arch"], one.result["filters"], one.result["seed"], why
 
-    assert best() == (a, 4, 0, "the best of 4 final network(s) by accuracy on test images")
+    assert best() == (a, 4, 0, "the best of 4 final networks, by accuracy on test images")
     trial = {"params": 1, "flops": 1, "num_images": 8}
     rows = [{"arch": a, "value": 0.1, **trial}, {"arch": b, "value": 0.2, **trial}]
     json_files.append_jsonl(tmp_path / "trials.jsonl", rows)
     assert best()[:3] == (b, 8, 0)
-    assert "short network; of equal ones that of the largest F, then of the first seed" in best()[3]
+    assert (
+        "short network to compare); of equal ones that of the largest F, then of the first seed"
+        in best()[3]
+    )
     write(tmp_path, "short", a, valid_accuracy=0.5)
     write(tmp_path, "short", b, valid_accuracy=0.4)
     assert best()[:3] == (a, 4, 0)
@@ -143,8 +146,10 @@ def test_a_network_that_the_config_named_does_not_make_test_images_choose(run, t
     write(tmp_path, "final", "0>identity|0>identity", test_accuracy=0.95, start="named")
     (one,), why = choosing.choose(Workdir(tmp_path), "best")
     assert one.result["arch"] == b
-    words = "the value of their architectures in the sweep, as not all have a short network"
-    assert why == f"the best of 2 final network(s) by {words}"
+    words = (
+        "the values of their architectures in the sweep (not all have a short network to compare)"
+    )
+    assert why == f"the best of 2 final networks, by {words}"
 
 
 def test_a_form_that_differs_is_named_and_nothing_is_deleted(run, tmp_path, monkeypatch, caplog):

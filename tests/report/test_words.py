@@ -1,5 +1,6 @@
 """What a report says in words, and of files of earlier versions."""
 
+import json
 import shutil
 
 import pytest
@@ -30,7 +31,7 @@ def test_the_headline_says_how_many_share_the_best_score(tmp_path, trained):
             shutil.rmtree(path)
     headline = page.write(directory, SPACE).read_text().split("\n## ")[0]
     assert f"The best of 39 architectures is **`{ARCHS[trained]}`**" in headline
-    assert "one-shot accuracy 90.00 %, which 3 of them share, so it was drawn by lot" in headline
+    assert "one-shot accuracy 90.00 %, as have 2 others: it was drawn by lot" in headline
     assert "do not tell these candidates apart" not in headline
     assert "Trained alone it reaches 9" in headline
 
@@ -42,6 +43,32 @@ def test_the_headline_warns_where_half_of_the_values_are_the_best(tmp_path, equa
     _write(directory / "trials.jsonl", _lines(rows))
     headline = page.write(directory, SPACE).read_text().split("\n## ")[0]
     assert ("**The values do not tell these candidates apart**" in headline) == warned
+
+
+@pytest.mark.parametrize(("epochs", "warned"), [(9, True), (10, False)])
+def test_the_headline_warns_of_networks_that_learned_for_too_few_steps(tmp_path, epochs, warned):
+    """320 images of the training split in batches of 32 are ten steps an epoch."""
+    directory = make_run(tmp_path)
+    train = {"num_steps": 0, "num_epochs": epochs, "batch_size": 32}
+    config = {"space": {"name": "cell"}, "retrain": {"short": {"train": train}}}
+    _write(directory / "config.json", json.dumps(config))
+    _write(directory / "data.json", json.dumps({"sizes": {"train": 320, "valid": 9, "test": 9}}))
+    headline = page.write(directory, SPACE).read_text().split("\n## ")[0]
+    words = "**Networks of the protocol short were trained for 90 steps, too few to judge them by**"
+    assert (words in headline) == warned
+    assert "protocol final" not in headline  # nothing says how long they were trained
+
+
+def test_the_terms_are_those_that_the_report_uses(tmp_path):
+    directory = make_run(tmp_path)
+    terms = page.write(directory, SPACE).read_text().split("\n## Terms\n")[1].split("\n## ")[0]
+    for term in ("score", "one-shot accuracy", "F", "short", "final", "top", "all-on"):
+        assert f"- **{term}**: " in terms
+    shutil.rmtree(directory / "retrain")
+    terms = page.write(directory, SPACE).read_text().split("\n## Terms\n")[1].split("\n## ")[0]
+    assert "- **score**: " in terms
+    assert "short" not in terms
+    assert "Kendall" not in terms
 
 
 def test_networks_whose_groups_are_to_be_chosen_anew_are_there(tmp_path):
@@ -63,7 +90,7 @@ def test_the_headline_says_so_where_none_was_trained_alone(tmp_path):
     rows = [_trial(i) | {"value": 0.5} for i in range(30)]
     _write(tmp_path / "trials.jsonl", _lines(rows))
     headline = page.write(tmp_path, SPACE).read_text().split("\n## ")[0]
-    assert "50.00 %, which 30 of them share" in headline
+    assert "50.00 %, as have 29 others: it was drawn" in headline
     assert "It was not trained alone." in headline
 
 

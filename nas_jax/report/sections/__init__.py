@@ -18,6 +18,7 @@ from nas_jax.report.sections import (
     schedule,
     selected,
     settings,
+    terms,
     training,
     trust,
     widths,
@@ -83,5 +84,6 @@ SECTIONS = (
         missing="result in retrain",
         mode="retrain",
     ),
+    Section("Terms", terms.write, ("scored",)),
     Section("How it was run", settings.write, ("config",), missing="config.json", mode="supernet"),
 )

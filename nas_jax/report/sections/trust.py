@@ -83,7 +83,7 @@ def _remarks(space, archs, scores, truth):
 
 def _small(n):
     if n < score_bias.FEW:
-        yield f"n = {n} is less than {score_bias.FEW}: take the intervals seriously."
+        yield f"n = {n} is less than {score_bias.FEW}: judge by the intervals, not by the values."
 
 
 def size_warnings(scores, counted, truth):
