@@ -82,7 +82,7 @@ def _headline(run, mode):
         f"{size:,} {name}" for name, size in zip(("train", "valid", "test"), data.sizes)
     )
     return (
-        f"{mode} of {run.config.space.name!r} ({run.space.count():,} architectures) on "
+        f"{mode} of {run.config.space.name!r} ({run.space.size()}) on "
         f"{data.name}: {sizes} images of {height}x{width}x{channels}, {data.num_classes} classes; "
         f"{len(devices)} x {devices[0].device_kind}; workdir {run.workdir}"
     )

@@ -45,6 +45,12 @@ def raises_later(space):
     return random_search.make(space)._replace(ask=lambda key, state, n: 1 / 0)
 def needs(space, *, size):
     return random_search.make(space)
+def text_state(space, *, on_host: bool = False):
+    return random_search.make(space)._replace(init=lambda key: {"best": "none"}, on_host=on_host,
+        tell=lambda state, archs, scores: state)
+def grows(space, *, on_host: bool = False):
+    return random_search.make(space)._replace(init=lambda key: jnp.zeros(1), on_host=on_host,
+        tell=lambda state, archs, scores: jnp.append(state, 0))
 
 def whole(space):
     def sampler(key, step, groups, state, hyper):
@@ -100,7 +106,7 @@ def test_a_strategy_may_be_given_as_an_object():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("illegal", (), "asked for an architecture that is none of the space"),
+        ("illegal", (), "asked for architecture 0, of .* options .*, which is none of"),
         ("one_more", (), r"asked for masks \[4, 2\] of '.*'; they must be \[3, 2\]"),
         ("no_masks", (), r"asked for \(\*\); masks have the tree of space.choices"),
         ("no_strategy", (), r"made a int, which has no init\(\)"),
@@ -117,6 +123,27 @@ def test_a_strategy_that_does_not_fit_is_refused_by_name(name, options, message)
         _asked(f"mine.py:{name}", options)
     assert "config.sweep." in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def _told(name, **options):
+    strategy = strategies.make(f"mine.py:{name}", SPACE, tuple(options.items()))
+    strategy = strategies.compiled(strategy)  # JAX's own errors would have many lines
+    state = strategy.init(jax.random.key(0))
+    return strategy.tell(state, SPACE.sample(jax.random.key(1), (3,)), np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("text_state", r"init\(\) gave a state that has a str; .* set on_host = True"),
+        ("grows", r"tell\(\) gave the state other shapes than it had: .* set on_host = True"),
+    ],
+)
+def test_a_compiled_state_is_a_tree_of_arrays_whose_shapes_stay(name, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        _told(name)
+    assert "\n" not in str(caught.value)
+    _told(name, on_host=True)
 
 
 def _drawn(name):

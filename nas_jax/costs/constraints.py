@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from nas_jax.costs import latency, latency_table, params_flops
@@ -135,8 +134,11 @@ class Constraints:
         return sums | {"latency_ms": sums.get("latency_ms", [None] * len(sums["params"]))}
 
     def allows(self, archs: Any) -> np.ndarray:
-        """Say which of masks [n, k] keep to all limits (and are in the table, if any): bool [n]."""
-        allowed = np.ones(len(jax.tree.leaves(archs)[0]), bool)
+        """Say which of masks [n, k] keep to all limits and the space's rule: bool [n].
+
+        With a table only its architectures do.
+        """
+        allowed = self._space.kept(archs)
         for name, limit in self._limits.items():
             per_option = self._per_option[COSTS[name]]
             allowed &= params_flops.total(self._space, per_option, archs) <= limit

@@ -138,6 +138,19 @@ def _masked(functions, params, inputs, weights):
     return sum(map(scaled, of_one_shape(outputs), weights.T))
 
 
+class _Unequal(ValueError):
+    """Options of a sum differ in shape or dtype."""
+
+
+@contextlib.contextmanager
+def of_choice(choice: str) -> Iterator[None]:
+    """Name the Choice whose options are summed in the block, if they cannot be."""
+    try:
+        yield
+    except _Unequal as error:
+        raise ValueError(f"Choice {choice!r}: {error}") from error
+
+
 def of_one_shape(outputs: Iterable[jax.Array]) -> Iterator[jax.Array]:
     """Yield the outputs of options [G or 1, n, H, W, C], which are to be summed.
 
@@ -148,9 +161,9 @@ def of_one_shape(outputs: Iterable[jax.Array]) -> Iterator[jax.Array]:
         given = f"{y.dtype} {y.shape[1:]}"
         first = first or given
         if given != first:
-            raise ValueError(
+            raise _Unequal(
                 "ops that are summed must give one shape and dtype (images, height, width, "
-                f"channels), but the first gives {first}, and that at place {j} {given}"
+                f"channels), but the first gives {first}, and that at place {j} (from 0) {given}"
             )
         yield y
 

@@ -79,9 +79,11 @@ class MixedOp(nn.Module):
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Map x [G or 1, n, H, W, C] under mask [G, num_options] -> [G, n, H, W, C]."""
         options = [self.builders[j](name=str(j)) for j in self.on]
-        if mask is None:
-            return sum(execution.of_one_shape(_named(*each, x) for each in zip(self.on, options)))
-        return _weighted_sum(self, options, [(x,)] * len(options), mask)
+        with execution.of_choice(self.name):
+            if mask is None:
+                outputs = (_named(*each, x) for each in zip(self.on, options))
+                return sum(execution.of_one_shape(outputs))
+            return _weighted_sum(self, options, [(x,)] * len(options), mask)
 
 
 class MaskedConcat(nn.Module):

@@ -65,7 +65,7 @@ class SinglePath:
     def __call__(self, key, step, groups, state, hyper):
         """Draw the masks; see the module."""
         keys = rng.each(jax.random.fold_in(key, step), groups)
-        return jax.vmap(lambda key: choices_lib.sample(key, self.space.choices))(keys)
+        return jax.vmap(self.space.sample)(keys)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ class SharedPath:
 
     def __call__(self, key, step, groups, state, hyper):
         """Draw the masks; see the module."""
-        arch = choices_lib.sample(jax.random.fold_in(key, step), self.space.choices)
+        arch = self.space.sample(jax.random.fold_in(key, step))
         return fixed(key, step, groups, arch, hyper)
 
 

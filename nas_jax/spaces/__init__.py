@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from nas_jax import plugins
+from nas_jax.runtime import rng
 from nas_jax.spaces.base import Space, arch_id
 from nas_jax.spaces.cell import CellSpace
 from nas_jax.spaces.chains import ChainSpace
@@ -39,11 +40,11 @@ def make(name: str | Space, **fields) -> Space:
             raise ValueError(f"space.{field} is no field of {what!r}, {has}")
     fields = {field: plugins.as_tuples(value) for field, value in fields.items()}
     if isinstance(name, Space):
-        return dataclasses.replace(name, **fields) if fields else name
+        return _with_sound_rule(dataclasses.replace(name, **fields) if fields else name)
     made = _class(name)
     if made in SPACES.values():
         return made(**fields)
-    return _in_one_line(name, lambda: made(**fields))
+    return _in_one_line(name, lambda: _with_sound_rule(made(**fields)))
 
 
 def defaults(name: str | Space) -> dict[str, Any]:
@@ -104,6 +105,16 @@ def _default(name, field):
     if field.default is dataclasses.MISSING:
         raise ValueError(f"{_FIELD}={name!r}: its field {field.name!r} needs a default")
     return field.default
+
+
+def _with_sound_rule(space):
+    """Return a space of whose rule is known that JAX traces it, and that it can be kept."""
+    if space.has_rule and not space.kept(space.sample(rng.key(0), (16,))).all():
+        raise ValueError(
+            f"{_FIELD}: the rule of {type(space).__name__} (its method `allows`) keeps hardly any "
+            "of the combinations of its Choices: state it by the Choices themselves"
+        )
+    return space
 
 
 def _in_one_line(name, make_space):

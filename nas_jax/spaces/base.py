@@ -8,7 +8,7 @@ import abc
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -21,6 +21,7 @@ from nas_jax import naming
 from nas_jax.spaces import choices as choices_lib
 from nas_jax.spaces import params as params_lib
 from nas_jax.spaces import strings, wiring
+from nas_jax.spaces.combinations import Combinations
 from nas_jax.spaces.image_size import ImageSize, height_and_width
 
 Arch = choices_lib.Arch
@@ -40,15 +41,10 @@ class Layer(NamedTuple):
     normed: tuple[str, ...] = ()  # tensors whose concat the batch norm scales
 
 
-class Space(abc.ABC):
+class Space(Combinations):
     """A search space: its Choices, and the networks of its architectures."""
 
     published_filters: ClassVar[int | None] = None  # F of a benchmark's networks
-
-    @property
-    @abc.abstractmethod
-    def choices(self) -> Any:
-        """The tree of `Choice` records; their names are the scopes of their parameters."""
 
     @abc.abstractmethod
     def network(self, *, num_classes: int, filters: int, arch: str | None, **options) -> nn.Module:
@@ -228,46 +224,6 @@ class Space(abc.ABC):
     def from_strs(self, texts: Sequence[str]) -> Arch:
         """Return masks float32 [N, num_options] of canonical strings, one or more."""
         return jax.tree.map(lambda *masks: np.stack(masks), *map(self.from_str, texts))
-
-    def count(self) -> int:
-        """Count the legal architectures."""
-        return choices_lib.count(self.choices)
-
-    def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> Arch:
-        """Draw uniform legal architectures, masks [*shape, num_options]."""
-        return choices_lib.sample(key, self.choices, shape)
-
-    def mutate(self, key: jax.Array, arch: Arch) -> Arch:
-        """Draw one Choice of a legal architecture anew; masks [num_options]."""
-        return choices_lib.mutate(key, self.choices, arch)
-
-    def crossover(self, key: jax.Array, a: Arch, b: Arch) -> Arch:
-        """Take each Choice from `a` or from `b`; masks [num_options]."""
-        return choices_lib.crossover(key, a, b)
-
-    def neighbours(self, arch: Arch) -> Arch:
-        """List all legal architectures that differ in one Choice, masks [N, num_options]."""
-        return choices_lib.neighbours(self.choices, arch)
-
-    def enumerate_decisions(self, batch: int = 4096) -> Iterator[np.ndarray]:
-        """Yield every legal architecture once, as decision vectors int32 [<= batch, D]."""
-        return choices_lib.enumerate_decisions(self.choices, batch)
-
-    def to_decisions(self, arch: Arch) -> jax.Array:
-        """Return decision vectors int32 [..., D]; -1 where a Choice's mask is not legal."""
-        return choices_lib.to_decisions(self.choices, arch)
-
-    def from_decisions(self, decisions: jax.Array) -> Arch:
-        """Return masks [..., num_options] of decision vectors [..., D]."""
-        return choices_lib.from_decisions(self.choices, decisions)
-
-    def all_on(self) -> Arch:
-        """Return the masks [num_options] in which every option is on."""
-        return choices_lib.all_on(self.choices)
-
-    def contains(self, arch: Arch) -> bool:
-        """Say whether every mask of `arch` is legal."""
-        return choices_lib.contains(self.choices, arch)
 
     def indices(self, arch: Arch | str) -> Any:
         """Return for each Choice the tuple of its options that are on (a tree).

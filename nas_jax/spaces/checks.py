@@ -197,6 +197,16 @@ def _check_strings(subject):
     return None
 
 
+def _check_drawn(subject):
+    space = subject.space
+    drawn = space.sample(rng.key(2), (64,))
+    changed = jax.vmap(space.mutate)(rng.each(rng.key(3), jnp.arange(64)), drawn)
+    for archs in map(jax.device_get, (drawn, changed)):
+        if not space.contains(archs):
+            return f"{int(np.sum(~space.kept(archs)))} of 64 do not: hardly any architecture does"
+    return None
+
+
 def _check_scopes(subject):
     space, whole = subject.space, subject.params
     names = {choice.name for choice in jax.tree.leaves(space.choices)}
@@ -325,6 +335,7 @@ _RULES: dict[str, Callable[[_Subject], Any]] = {
     "equal spaces are equal values": _check_value,
     "the supernet maps images to logits": _check_network,
     "strings are read as they are written": _check_strings,
+    "architectures that are drawn keep to the space's rule": _check_drawn,
     "parameters of an option are in its scope": _check_scopes,
     "images do not mix, but in batch norm": _check_images,
     "a masked network is the network alone; one program for all": _check_values,

@@ -86,7 +86,8 @@ def ask_allowed(
             return jax.tree.map(lambda *masks: np.concatenate(masks), *kept)
     raise ValueError(
         f"of {MOST_TRIES * n:,} architectures that the strategy asked for, only {number} keep to "
-        "config.sweep.constraints (or are in the table, or left by supernet.variant); loosen them"
+        "config.sweep.constraints and the space's rule (or are in the table, or left by "
+        "supernet.variant); loosen them"
     )
 
 

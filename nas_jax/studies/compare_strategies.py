@@ -11,6 +11,9 @@ scored on. A population's images are those of all its members. Every seed is a s
 of its own; its best architectures by score are trained from scratch, and count as one value, their
 mean. Mean ± sd over seeds; differences from the first strategy are paired by seed, with the 95 %
 interval of Student's t (none where all are equal)."""
+MANY = 5  # seeds, of fewer of which an interval may be narrow by chance
+FEW = f"""**Warning**: there are fewer than {MANY} seeds. An interval of so few may be narrow by
+chance: conclude nothing from it, and raise `study.num_seeds`."""
 
 
 def write(study) -> str:
@@ -50,7 +53,8 @@ def write(study) -> str:
     header = ("strategy", "seeds", "images trained on", "candidates scored", "images scored on")
     header += ("images in all", "best score (%)", "parameters (M)", "test accuracy (%)")
     header += ("difference",)
-    return "\n\n".join([*_figure(study, gains), TEXT, markdown.table(header, rows)])
+    few = [FEW] if min(map(len, configs.values())) < MANY else []
+    return "\n\n".join([*_figure(study, gains), TEXT, *few, markdown.table(header, rows)])
 
 
 def _figure(study, gains):

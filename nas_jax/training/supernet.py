@@ -130,6 +130,7 @@ def _check_relaxation(run):
         f"sweep.score={sweep.score!r}": not needs_supernet(sweep),
         "sweep.bn='running'": sweep.bn == "running",
         "sweep.strategy='exhaustive'": sweep.strategy == "exhaustive",
+        f"space.name={run.config.space.name!r}, whose Choices a rule ties,": run.space.has_rule,
         **{f"sweep.constraints.{key}={most}": most > 0 for key, most in sweep.constraints.items()},
     }
     for field in (field for field, is_wrong in wrong.items() if is_wrong):

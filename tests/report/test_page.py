@@ -317,7 +317,7 @@ def test_parts_without_files_leave_the_rest(tmp_path):
 
 
 def test_space_without_a_drawing(tmp_path):
-    plain = types.SimpleNamespace(count=lambda: 100)
+    plain = types.SimpleNamespace(count=lambda: 100, size=lambda: "100 architectures")
     _write(tmp_path / "trials.jsonl", _lines([_trial(0)]))
     text = page.write(tmp_path, plain).read_text()
     assert "how to draw an architecture" in text

@@ -152,7 +152,7 @@ def test_what_holds_and_how_it_reads():
     report = spaces.check(space(net=Net))
     assert report.broken == ()
     lines = str(report).splitlines()
-    assert len(lines) == len(report.findings) == 11
+    assert len(lines) == len(report.findings) == 12
     assert all(line.startswith("holds   ") for line in lines)
     broken = checks.Report((checks.Finding("a rule", "what breaks it"),))
     assert str(broken) == "BROKEN  a rule: what breaks it"

@@ -9,8 +9,8 @@ from nas_jax.report.results import RunResults
 
 def space(results: RunResults) -> str:
     """Say how many architectures there are, and how many of them have a score."""
-    count, n = results.space.count(), len(results.ranked)
-    return f"{count:,} architectures, of which {n:,} ({100 * n / count:.2g} %) have a score."
+    n, share = len(results.ranked), 100 * len(results.ranked) / results.space.count()
+    return f"{results.space.size()}, of which {n:,} ({share:.2g} %) have a score."
 
 
 def write(results: RunResults) -> str:
