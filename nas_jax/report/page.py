@@ -96,7 +96,8 @@ def _headline(results):
     if not results.ranked:
         return ["No architecture has a score yet."]
     best, count, metric = results.best[0], len(results.best), results.ranking_metric
-    shared = f", as have {count - 1:,} others: it was drawn by lot among these"
+    others = "has one other" if count == 2 else f"have {count - 1:,} others"
+    shared = f", as {others}: it was drawn by lot among these"
     alone = {
         f"{accuracy:.2f} % {of} with F = {filters}"
         for of, filters, accuracy in page_data.alone(results, best["arch"])

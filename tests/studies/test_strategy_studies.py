@@ -101,6 +101,7 @@ def test_strategies_are_compared_at_their_budget(tmp_path):
             workdir.set_status(study.store.supernet(one), "done")
     _fill_networks(study, {text: 40 + i for i, text in enumerate(archs)})
     text = studies.study(trainings.run_of(*run, tmp_path / "study")).read_text()
+    assert "**Warning**: there are fewer than 5 seeds" in text
     # 40 steps of 32 images; 8 candidates of 128
     assert _cells(text, "random")[1:6] == ["2", "1,280", "8", "1,024", "2,304"]
     # size of the networks, not of the trials; 40.5 and 42.5; 42.5 and 44.5
