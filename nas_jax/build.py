@@ -60,7 +60,7 @@ def build_run(
     environment.start()
     if space is None:
         config = with_space_fields(config)
-        space = spaces.make(**config.space.to_dict())
+    space = spaces.make(**({"name": space} if space else config.space.to_dict()))
     _check_names(space)
     width_tuning.check(config, space)
     config.retrain.archs = named.checked(config, space)

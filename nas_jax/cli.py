@@ -318,9 +318,7 @@ def main(argv: list[str] | None = None) -> int:
     if len(argv) < 2 or _HELP & set(argv):
         try:
             print(_help(program, with_fields=len(argv) > 1), flush=True)
-        except (
-            BrokenPipeError
-        ):  # as of `nas-jax --help | head`; Python flushes once more at its end
+        except BrokenPipeError:  # of `| head`; Python flushes once more at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     _set_up_logging()

@@ -17,6 +17,7 @@ from nas_jax.costs import params_flops
 from nas_jax.proxies import PROXIES
 from nas_jax.run import FEW_STEPS, Run, count_steps
 from nas_jax.runtime import rng
+from nas_jax.spaces import combinations
 from nas_jax.standalone import named, populations, retrain, together
 from nas_jax.training import few_shot
 from nas_jax.training.evaluator_names import (
@@ -82,7 +83,7 @@ def _headline(run, mode):
         f"{size:,} {name}" for name, size in zip(("train", "valid", "test"), data.sizes)
     )
     return (
-        f"{mode} of {run.config.space.name!r} ({run.space.size()}) on "
+        f"{mode} of {run.config.space.name!r} ({combinations.in_words(run.space)}) on "
         f"{data.name}: {sizes} images of {height}x{width}x{channels}, {data.num_classes} classes; "
         f"{len(devices)} x {devices[0].device_kind}; workdir {run.workdir}"
     )
@@ -94,7 +95,10 @@ def _too_short(run):
         train = run.config.retrain[name].train
         images = run.data.num_images(retrain.split_of(run.config, name))
         steps = count_steps(train, images)
-        if networks(run.config, name) and steps < FEW_STEPS:
+        trained = networks(run.config, name)
+        if name == named.PROTOCOL:
+            trained += networks(run.config, "named")
+        if trained and steps < FEW_STEPS:
             epochs = math.ceil(FEW_STEPS * train.batch_size / images)
             way_out = f"num_steps={FEW_STEPS}" if train.num_steps else f"num_epochs={epochs}"
             yield (

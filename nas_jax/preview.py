@@ -12,10 +12,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from nas_jax import config as config_lib
 from nas_jax import plan
 from nas_jax.candidates import evaluators
-from nas_jax.config.variants import flatten
+from nas_jax.config.variants import differing, flatten
 from nas_jax.costs import params_flops
 from nas_jax.data import augment
 from nas_jax.oneshot import accuracy, schedule
@@ -55,9 +54,7 @@ def text(run: Run, mode: str) -> str:
 
 
 def _fields(run):
-    """List the fields that differ from the defaults, and those of a space that has others."""
-    defaults = dict(flatten(config_lib.default()))
-    differ = [(name, value) for name, value in flatten(run.config) if defaults.get(name) != value]
+    differ = differing(flatten(run.config))
     lines = [f"  {name} = {value!r}" for name, value in differ]
     return [
         *lines,

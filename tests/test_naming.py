@@ -11,10 +11,9 @@ from nas_jax.config import defaults
 from nas_jax.costs import widths
 from nas_jax.nn import execution, layers, network
 from nas_jax.oneshot import path_dropout, path_samplers
-from nas_jax.report import results
 from nas_jax.spaces import params as params_lib
 from nas_jax.storage import schemas
-from nas_jax.training import evaluator_names, optim, variants
+from nas_jax.training import evaluator_names, optim, ranking_metrics, variants
 
 SPACE = spaces.make("cell", num_cells=1, num_blocks=1, ops=("identity",))
 RATES = {"base_lr": 1.0, "batch_size": 1, "num_steps": 2, "warmup_share": 0.0}
@@ -112,7 +111,7 @@ def test_a_config_allows_what_the_code_knows():
     """A config is checked before anything is imported, so its names stand there once more."""
     names = {field: rule.names for field, rule in defaults.RULES.items()}
     assert names["supernet.sampler"] == (*path_samplers.SAMPLERS, "strategy")
-    assert names["sweep.score"] == (*results.RANKING_METRICS,)
+    assert names["sweep.score"] == (*ranking_metrics.RANKING_METRICS,)
     assert names["sweep.score"] == (*evaluator_names.EVALUATORS, evaluator_names.ENSEMBLE)
     assert names["supernet.variant"] == (*variants.VARIANTS,)
     assert names["sweep.bn"] == ("batch", "recalibrate", "running")

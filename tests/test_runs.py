@@ -103,7 +103,7 @@ def test_a_second_run_repeats_nothing(whole):
 def test_the_log_ends_with_what_was_found(whole):
     log = (whole / "log.txt").read_text()
     (final,) = (r for path, r in _results(whole).items() if "/final/" in path)
-    reached = f"top {100 * final['test_accuracy']:.2f} %"
+    reached = f"top {100 * final['test_accuracy']:.2f} % (1, F = 4)"
     assert f"retrain final  mean accuracy on test images: {reached}" in log
     assert "report  The best of " in log
     assert log.splitlines()[-1].endswith(f"next    nas-jax --mode=export --workdir={whole}")

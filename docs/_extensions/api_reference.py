@@ -39,6 +39,7 @@ MODULES = (
     "nas_jax.spaces.chains",
     "nas_jax.spaces.checks",
     "nas_jax.spaces.choices",
+    "nas_jax.spaces.combinations",
     "nas_jax.spaces.tabular",
     "nas_jax.spaces.wiring",
     "nas_jax.storage.checkpoints",

@@ -21,7 +21,7 @@ from nas_jax.runtime import distributed, events, preemption, progress, rng
 from nas_jax.spaces import choices as choices_lib
 from nas_jax.storage import json_files, schemas
 from nas_jax.strategies import exhaustive
-from nas_jax.training.evaluator_names import SHARES
+from nas_jax.training.ranking_metrics import ranking_metric
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def search(run: Run, supernet: str | Path | None = None) -> None:
     run.constraints.check()
     evaluation = evaluators.make(run, supernet or run.workdir)
     lines, size = _lines(path, resumed), sweep.candidates_per_batch
-    log = _Log(resumed, sweep)
+    log = _Log(resumed, run.config)
     allows = _constraints(run, evaluation.left)
     state = evaluation.strategy_state or _first_state(run, allows, evaluation.left)
     repair = _repair(run.space.choices, evaluation.left)
@@ -117,9 +117,10 @@ def _check_same(space, archs, old, first):
 class _Log:
     """Logs how far the sweep is, and how long it will take."""
 
-    def __init__(self, resumed, sweep):
-        self._resumed, self._total, self._began = resumed, sweep.num_candidates, time.perf_counter()
-        self._words = "{:.2%}" if sweep.score in SHARES else "{:.4g}"
+    def __init__(self, resumed, config):
+        self._resumed, self._began = resumed, time.perf_counter()
+        self._total = config.sweep.num_candidates
+        self._metric = ranking_metric(config.sweep.score, config.metric)
         self._done, self._best = 0, None
 
     def add(self, values, is_new):
@@ -137,7 +138,7 @@ class _Log:
             "sweep  %d/%d architectures  best %s  %.1f a second  %s left%s",
             done,
             self._total,
-            "none" if best is None else self._words.format(best).replace("%", " %"),
+            "none" if best is None else self._metric.written(best),
             per_second,
             progress.duration((self._total - done) / per_second),
             progress.left(),

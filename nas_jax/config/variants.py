@@ -5,7 +5,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from nas_jax.config import field_names, recipes
+from nas_jax import plugins
+from nas_jax.config import defaults, field_names, recipes
 
 # Fields in which variants may differ; a study shares candidates, data and stand-alone networks.
 VARIED = (
@@ -84,3 +85,13 @@ def flatten(tree: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
+
+
+def differing(fields: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Return those of (field, value) pairs whose value is not the default; lists are as tuples."""
+    known = dict(flatten(defaults.default()))
+    return [
+        (name, value)
+        for name, value in fields
+        if name not in known or known[name] != plugins.as_tuples(value)
+    ]

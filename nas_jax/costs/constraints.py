@@ -9,7 +9,7 @@ import numpy as np
 
 from nas_jax.costs import latency, latency_table, params_flops
 from nas_jax.runtime import distributed
-from nas_jax.spaces import Space
+from nas_jax.spaces import Space, combinations
 from nas_jax.spaces.tabular import Table
 
 COSTS = {"max_params": "params", "max_flops": "flops", "max_latency": "latency_ms"}
@@ -138,7 +138,7 @@ class Constraints:
 
         With a table only its architectures do.
         """
-        allowed = self._space.kept(archs)
+        allowed = combinations.kept(self._space, archs)
         for name, limit in self._limits.items():
             per_option = self._per_option[COSTS[name]]
             allowed &= params_flops.total(self._space, per_option, archs) <= limit

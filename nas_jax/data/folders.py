@@ -225,13 +225,13 @@ def _each(function: Callable, items: Iterable) -> list:
         try:
             return function(item)
         except ValueError as error:
-            errors.append(error)
+            errors.append(str(error))  # the error itself would keep the file's bytes
 
     with futures.ThreadPoolExecutor(dataset.NUM_THREADS) as pool:
         results = list(pool.map(apply, items))
     if errors:
-        first, *others = sorted(errors, key=str)
-        raise ValueError(f"{first}{_named(others)}") from first
+        first, *others = sorted(errors)
+        raise ValueError(f"{first}{_named(others)}")
     return results
 
 
@@ -239,7 +239,7 @@ def _named(errors):
     """Name the files of errors, which begin with them; "" for none."""
     if not errors:
         return ""
-    names = [str(error).partition(": ")[0] for error in errors[:MOST_NAMED]]
+    names = [error.partition(": ")[0] for error in errors[:MOST_NAMED]]
     more = ", .." if len(errors) > MOST_NAMED else ""
     return f"; {len(errors)} more cannot be read: {', '.join(names)}{more}"
 

@@ -104,8 +104,7 @@ def _headline(results):
     }
     return [
         f"The best of {len(results.ranked):,} architectures is **`{best['arch']}`**: "
-        f"{metric.name} {metric.factor * best['value']:.2f}"
-        f"{metric.unit and f' {metric.unit}'}{shared if count > 1 else ''}.",
+        f"{metric.name} {metric.written(best['value'])}{shared if count > 1 else ''}.",
         f"Trained alone it reaches {', '.join(sorted(alone))}."
         if alone
         else "It was not trained alone.",
@@ -132,11 +131,13 @@ def _ties(count, total, metric):
 def _short_trainings(results):
     """Say which protocols trained for too few steps, as far as the files say how many."""
     sizes = results.data.get("sizes", {})
-    for protocol, splits in (("short", ("train",)), ("final", ("train", "valid"))):
-        train = results.config.get("retrain", {}).get(protocol, {}).get("train")
-        if not getattr(results, protocol) or not train or not sizes:
+    for protocol in ("short", "final"):
+        settings = results.config.get("retrain", {}).get(protocol, {})
+        if not getattr(results, protocol) or "train" not in settings or not sizes:
             continue
-        steps = count_steps(ConfigDict(train), sum(sizes[split] for split in splits))
+        on_valid = protocol == "final" and not settings.get("pbt")
+        images = sizes["train"] + on_valid * sizes["valid"]
+        steps = count_steps(ConfigDict(settings["train"]), images)
         if steps < FEW_STEPS:
             yield (
                 f"**Networks of the protocol {protocol} were trained for {steps} steps, too few to "

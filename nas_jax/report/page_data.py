@@ -35,7 +35,6 @@ def tiles(results: RunResults) -> list[tuple[str, str]]:
     if not results.ranked:
         return []
     first, metric = results.best[0], results.ranking_metric
-    value = f"{metric.factor * first['value']:.2f}{metric.unit and f' {metric.unit}'}"
     trained = {
         f"{of}, alone, F = {filters}": f"{accuracy:.2f} %"
         for of, filters, accuracy in alone(results, first["arch"])
@@ -47,7 +46,7 @@ def tiles(results: RunResults) -> list[tuple[str, str]]:
     if first.get("latency_ms") is not None:
         costs.append(("latency", f"{first['latency_ms']:.3g} ms"))
     return [
-        (metric.name, value),
+        (metric.name, metric.written(first["value"])),
         *trained.items(),
         *costs,
         ("architectures scored", f"{len(results.ranked):,}"),

@@ -9,6 +9,7 @@ from nas_jax.spaces.base import Space, arch_id
 from nas_jax.spaces.cell import CellSpace
 from nas_jax.spaces.chains import ChainSpace
 from nas_jax.spaces.checks import check
+from nas_jax.spaces.combinations import has_rule, kept
 from nas_jax.spaces.nasbench201 import NasBench201Space
 from nas_jax.spaces.nasbench_macro import NasBenchMacroSpace
 
@@ -40,7 +41,8 @@ def make(name: str | Space, **fields) -> Space:
             raise ValueError(f"space.{field} is no field of {what!r}, {has}")
     fields = {field: plugins.as_tuples(value) for field, value in fields.items()}
     if isinstance(name, Space):
-        return _with_sound_rule(dataclasses.replace(name, **fields) if fields else name)
+        made = dataclasses.replace(name, **fields) if fields else name
+        return _in_one_line(type(name).__name__, lambda: _with_sound_rule(made))
     made = _class(name)
     if made in SPACES.values():
         return made(**fields)
@@ -109,7 +111,7 @@ def _default(name, field):
 
 def _with_sound_rule(space):
     """Return a space of whose rule is known that JAX traces it, and that it can be kept."""
-    if space.has_rule and not space.kept(space.sample(rng.key(0), (16,))).all():
+    if has_rule(space) and not kept(space, space.sample(rng.key(0), (16,))).all():
         raise ValueError(
             f"{_FIELD}: the rule of {type(space).__name__} (its method `allows`) keeps hardly any "
             "of the combinations of its Choices: state it by the Choices themselves"

@@ -1,7 +1,8 @@
 """The base of all search spaces: what follows from a space's Choices and its parameter scopes.
 
 A space is a frozen dataclass (hashable). Its file defines `choices` and `network`, and may override
-the other members before the line "The rest is final".
+`allows`, and the other members before the line "The rest is final". How its architectures are
+drawn, changed and counted is in `spaces.combinations`.
 """
 
 import abc

@@ -6,7 +6,7 @@ A space without a rule is not slowed by what keeps to one.
 import abc
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -29,12 +29,13 @@ class Combinations(abc.ABC):
 
     def __init_subclass__(cls, **arguments):
         super().__init_subclass__(**arguments)
-        final = {name for name in vars(Combinations) if not name.startswith("_")}
-        for name in vars(cls).keys() & final - {"choices", "allows"}:
-            raise TypeError(
-                f"{cls.__name__}.{name} is final: what is drawn, counted or legal follows from the "
-                "Choices; a rule that ties them is the method `allows`"
-            )
+        for name, member in vars(Combinations).items():
+            is_open = name.startswith("_") or name in ("choices", "allows")
+            if not is_open and getattr(cls, name) is not member:
+                raise TypeError(
+                    f"{cls.__name__}.{name} is final: what is drawn, counted or legal follows from "
+                    "the Choices; a rule that ties them is the method `allows`"
+                )
 
     @property
     @abc.abstractmethod
@@ -48,47 +49,19 @@ class Combinations(abc.ABC):
         """
         return True
 
-    @property
-    def has_rule(self) -> bool:
-        """Whether a rule ties its Choices."""
-        return type(self).allows is not Combinations.allows
-
-    def kept(self, archs: Arch) -> np.ndarray:
-        """Say which of masks [..., num_options] keep to the rule: bool [...]."""
-        shape = np.shape(jax.tree.leaves(archs)[0])[:-1]
-        if not self.has_rule:
-            return np.ones(shape, bool)
-        flat = jax.tree.map(lambda mask: np.reshape(mask, (-1, np.shape(mask)[-1])), archs)
-        return np.asarray(_allowing(self)(flat)).reshape(shape)
-
     def contains(self, arch: Arch) -> bool:
         """Say whether `arch`, masks [..., num_options], has legal masks that keep to the rule."""
-        return choices_lib.contains(self.choices, arch) and bool(np.all(self.kept(arch)))
+        return choices_lib.contains(self.choices, arch) and bool(np.all(kept(self, arch)))
 
     def count(self) -> int:
         """Count the architectures; with a rule, a bound if over a million combinations exist."""
-        if self._is_counted:
-            return sum(map(len, self.enumerate_decisions()))
-        return choices_lib.count(self.choices)
-
-    def size(self) -> str:
-        """Say how many architectures there are, in words."""
-        bound = self.has_rule and not self._is_counted
-        return f"{'at most ' if bound else ''}{self.count():,} architectures"
-
-    @property
-    def _is_counted(self):
-        return self.has_rule and choices_lib.count(self.choices) <= MOST_COUNTED
+        return _count(self) if _is_counted(self) else choices_lib.count(self.choices)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> Arch:
         """Draw uniform architectures, masks [*shape, num_options]."""
-        if not self.has_rule:
+        if not has_rule(self):
             return choices_lib.sample(key, self.choices, shape)
-
-        def one(key):
-            return self._drawn(key, lambda key: choices_lib.sample(key, self.choices))
-
-        drawn = jax.vmap(one)(rng.each(key, jnp.arange(math.prod(shape))))
+        drawn = _sample(self, rng.each(key, jnp.arange(math.prod(shape))))
         return jax.tree.map(lambda mask: mask.reshape(*shape, mask.shape[-1]), drawn)
 
     def mutate(self, key: jax.Array, arch: Arch) -> Arch:
@@ -96,26 +69,30 @@ class Combinations(abc.ABC):
 
         `arch` is returned if there is no other, or no draw keeps to the rule.
         """
-        return self._changed(key, lambda key: choices_lib.mutate(key, self.choices, arch), arch)
+        if not has_rule(self):
+            return choices_lib.mutate(key, self.choices, arch)
+        return _mutate(self, key, arch)
 
     def crossover(self, key: jax.Array, a: Arch, b: Arch) -> Arch:
         """Take each Choice from `a` or from `b`, or all from `a` if no draw keeps to the rule."""
-        return self._changed(key, lambda key: choices_lib.crossover(key, a, b), a)
+        if not has_rule(self):
+            return choices_lib.crossover(key, a, b)
+        return _cross(self, key, a, b)
 
     def neighbours(self, arch: Arch) -> Arch:
         """List all architectures that differ in one Choice, masks [N, num_options]."""
         archs = choices_lib.neighbours(self.choices, arch)
-        if not self.has_rule:
+        if not has_rule(self):
             return archs
-        where = np.flatnonzero(self.kept(archs))
+        where = np.flatnonzero(kept(self, archs))
         return jax.tree.map(lambda mask: mask[where], archs)
 
     def enumerate_decisions(self, batch: int = 4096) -> Iterator[np.ndarray]:
         """Yield every architecture once, as decision vectors int32 [<= batch, D]."""
         for rows in choices_lib.enumerate_decisions(self.choices, batch):
-            kept = rows[self.kept(self.from_decisions(rows))] if self.has_rule else rows
-            if len(kept):
-                yield kept
+            rows = rows[kept(self, self.from_decisions(rows))] if has_rule(self) else rows
+            if len(rows):
+                yield rows
 
     def to_decisions(self, arch: Arch) -> jax.Array:
         """Return decision vectors int32 [..., D]; -1 where a Choice's mask is not legal."""
@@ -129,27 +106,80 @@ class Combinations(abc.ABC):
         """Return the masks [num_options] in which every option is on."""
         return choices_lib.all_on(self.choices)
 
-    def _drawn(self, key, draw):
-        """Draw until the rule is kept, `TRIES` times at most."""
 
-        def again(state):
-            number, arch = state
-            return (number < TRIES) & ~jnp.asarray(self.allows(arch), bool)
+def has_rule(space: Combinations) -> bool:
+    """Say whether a rule ties the Choices of a space."""
+    return type(space).allows is not Combinations.allows
 
-        def body(state):
-            return state[0] + 1, draw(jax.random.fold_in(key, state[0]))
 
-        return jax.lax.while_loop(again, body, (1, draw(key)))[1]
+def kept(space: Combinations, archs: Arch) -> np.ndarray:
+    """Say which of masks [..., num_options] keep to the space's rule: bool [...]."""
+    shape = np.shape(jax.tree.leaves(archs)[0])[:-1]
+    if not has_rule(space):
+        return np.ones(shape, bool)
+    flat = jax.tree.map(lambda mask: np.reshape(mask, (-1, np.shape(mask)[-1])), archs)
+    with jax.ensure_compile_time_eval():  # also where a strategy's `init` is traced
+        return np.asarray(_allowed(space, flat)).reshape(shape)
 
-    def _changed(self, key, draw, arch):
-        if not self.has_rule:
-            return draw(key)
-        drawn = self._drawn(key, draw)
-        kept = jnp.asarray(self.allows(drawn), bool)
-        return jax.tree.map(lambda new, old: jnp.where(kept, new, old), drawn, arch)
+
+def in_words(space: Combinations) -> str:
+    """Say how many architectures a space has."""
+    bound = has_rule(space) and not _is_counted(space)
+    return f"{'at most ' if bound else ''}{space.count():,} architectures"
+
+
+def _is_counted(space):
+    return has_rule(space) and choices_lib.count(space.choices) <= MOST_COUNTED
 
 
 @functools.lru_cache
-def _allowing(space: Combinations) -> Callable[[Arch], jax.Array]:
-    """Compile a space's rule for masks [n, num_options]; compiled once for equal spaces."""
-    return jax.jit(jax.vmap(lambda arch: jnp.asarray(space.allows(arch), bool)))
+def _count(space):
+    return sum(map(len, space.enumerate_decisions()))
+
+
+# -- compiled once for equal spaces ---------------------------------------------------------------
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _allowed(space, archs):
+    return jax.vmap(lambda arch: jnp.asarray(space.allows(arch), bool))(archs)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _sample(space, keys):
+    def draw(key):
+        return choices_lib.sample(key, space.choices)
+
+    return jax.vmap(lambda key: _drawn(space, key, draw)[1])(keys)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _mutate(space, key, arch):
+    return _changed(space, key, lambda key: choices_lib.mutate(key, space.choices, arch), arch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _cross(space, key, a, b):
+    return _changed(space, key, lambda key: choices_lib.crossover(key, a, b), a)
+
+
+def _changed(space, key, draw, arch):
+    """Draw what takes the place of an architecture, which stays if no draw keeps to the rule."""
+    is_kept, drawn = _drawn(space, key, draw)
+    return jax.tree.map(lambda new, old: jnp.where(is_kept, new, old), drawn, arch)
+
+
+def _drawn(space, key, draw):
+    """Draw until the rule is kept, `TRIES` times at most; return whether it is, and the draw."""
+
+    def tried(key):
+        arch = draw(key)
+        return jnp.asarray(space.allows(arch), bool), arch
+
+    def again(state):
+        return ~state[1][0] & (state[0] < TRIES)
+
+    def body(state):
+        return state[0] + 1, tried(jax.random.fold_in(key, state[0]))
+
+    return jax.lax.while_loop(again, body, (1, tried(key)))[1]

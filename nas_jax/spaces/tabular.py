@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nas_jax.spaces import Space
+from nas_jax.spaces import Space, combinations
 from nas_jax.storage import csv_columns, file_paths, schemas
 
 LEARNT = "first"  # the half that supernets and choices learn from; the other stays for a judge
@@ -151,7 +151,7 @@ def _check_archs(path, archs, space):
         masks = space.from_strs(archs)
     except ValueError as error:
         raise ValueError(f"table={path} is of another space: {error}") from error
-    legal = (np.asarray(space.to_decisions(masks)) >= 0).all(-1)
+    legal = (np.asarray(space.to_decisions(masks)) >= 0).all(-1) & combinations.kept(space, masks)
     if not legal.all():
         arch = archs[int(np.argmin(legal))]
         raise ValueError(f"table={path}: architecture {arch!r} is not legal in this space")

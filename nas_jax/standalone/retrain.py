@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 from nas_jax.costs import widths
 from nas_jax.data import augment
 from nas_jax.oneshot import class_metrics
+from nas_jax.report import results
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, progress
 from nas_jax.spaces import arch_id
@@ -71,17 +72,15 @@ def retrain(run: Run) -> None:
 
 
 def _log_groups(run, protocol, root, chosen):
-    """Log what the networks of each group reach, where all have a result."""
-    settings, split, metric = run.config.retrain[protocol], SPLITS[protocol][1], run.config.metric
-    means = []
-    for group, archs in chosen.items():
-        paths = jobs(settings, root, {group: archs})
-        if paths and all(map(evaluation.is_done, paths)):
-            results = [json_files.read_json(path / "result.json") for path in paths]
-            values = [result[f"{split}_{metric}"] for result in results]
-            many = f" ({len(values)})" if len(values) > 1 else ""
-            means.append(f"{group.replace('_', '-')}{many} {100 * fmean(values):.2f} %")
-    words = f"{class_metrics.METRICS[metric]} on {split} images"
+    """Log what the networks of each group reach on average."""
+    metric, paths = run.config.metric, jobs(run.config.retrain[protocol], root, chosen)
+    done = [results.read_result(path / "result.json") for path in paths if evaluation.is_done(path)]
+    means = [
+        f"{group.replace('_', '-')} {fmean(n.accuracy for n in networks):.2f} % "
+        f"({len(networks)}, F = {filters})"
+        for (filters, group), networks in results.grouped(done, chosen, {}, metric).items()
+    ]
+    words = f"{class_metrics.METRICS[metric]} on {SPLITS[protocol][1]} images"
     logger.info("retrain %s  mean %s: %s", protocol, words, ", ".join(means) or "none")
 
 

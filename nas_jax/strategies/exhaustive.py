@@ -5,10 +5,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from nas_jax.spaces import Space
+from nas_jax.spaces import Space, combinations
 from nas_jax.strategies.base import Strategy
 
-MAX_ARCHS = 1_000_000
+MAX_ARCHS = combinations.MOST_COUNTED
 
 
 def check_count(space: Space) -> None:

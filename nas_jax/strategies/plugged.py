@@ -1,6 +1,7 @@
 """A strategy of a user or a plug-in: what it returns is checked before a search goes on with it."""
 
 import functools
+import logging
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from nas_jax import plugins
 from nas_jax.spaces import Space, choices
 from nas_jax.strategies.base import Strategy
 
-_ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float)  # leaves of a compiled state
+logger = logging.getLogger(__name__)
 
 
 def checked(made: Any, space: Space, field: str, name: Any) -> Strategy:
@@ -41,15 +42,16 @@ def checked(made: Any, space: Space, field: str, name: Any) -> Strategy:
     def tell(state, archs, scores):
         after = sound(call(made.tell, state, archs, scores), "tell")
         if not on_host and _shapes(after) != _shapes(state):
-            raise ValueError(
-                f"{field}={name!r}: tell() gave the state other shapes than it had: those of a "
-                "compiled state stay; set on_host = True for one that grows"
+            logger.warning(
+                "%s=%r: tell() gave the state another tree or other shapes than it had, so JAX "
+                "compiles again: keep them, or set on_host = True",
+                *(field, name),
             )
         return after
 
     def sound(state, function):
-        other = [each for each in jax.tree.leaves(state) if not isinstance(each, _ARRAYS)]
-        if other and not on_host:
+        other = [] if on_host else [x for x in jax.tree.leaves(state) if not _is_array(x)]
+        if other:
             raise ValueError(
                 f"{field}={name!r}: {function}() gave a state that has a "
                 f"{type(other[0]).__name__}; a compiled state is a tree of arrays: set "
@@ -58,10 +60,14 @@ def checked(made: Any, space: Space, field: str, name: Any) -> Strategy:
         return state
 
     def check(archs):
-        if not space.contains(archs):
+        if not choices.contains(space.choices, archs):
             raise ValueError(f"{asked} {_first_other(space, archs)}, which is none of the space")
 
     return Strategy(init, ask, tell, on_host, check)
+
+
+def _is_array(leaf):
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex)
 
 
 def _shapes(state):
@@ -69,12 +75,11 @@ def _shapes(state):
 
 
 def _first_other(space, archs):
-    """Name the first of masks [n, k] that is no architecture of the space."""
-    every = choices.unstack(jax.device_get(archs))
-    number, arch = next((i, one) for i, one in enumerate(every) if not space.contains(one))
-    wrong = [
-        f"of {choice.name!r} options {np.flatnonzero(mask).tolist()}"
-        for choice, mask in zip(jax.tree.leaves(space.choices), jax.tree.leaves(arch))
-        if not choices.contains((choice,), (mask,))
-    ]
-    return f"architecture {number}, {wrong[0] if wrong else repr(space.to_str(arch))}"
+    """Name the first of masks [n, k] with a mask that is not legal."""
+    leaves = list(zip(jax.tree.leaves(space.choices), jax.tree.leaves(jax.device_get(archs))))
+    for number in range(len(leaves[0][1])):
+        for choice, masks in leaves:
+            if not choices.contains((choice,), (masks[number],)):
+                on = np.flatnonzero(masks[number]).tolist()
+                return f"architecture {number}, with options {on} of {choice.name!r}"
+    raise AssertionError("all are legal")

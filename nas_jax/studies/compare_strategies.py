@@ -53,7 +53,7 @@ def write(study) -> str:
     header = ("strategy", "seeds", "images trained on", "candidates scored", "images scored on")
     header += ("images in all", "best score (%)", "parameters (M)", "test accuracy (%)")
     header += ("difference",)
-    few = [FEW] if min(map(len, configs.values())) < MANY else []
+    few = [FEW] if min(seeds for _, seeds, *_ in rows) < MANY else []
     return "\n\n".join([*_figure(study, gains), TEXT, *few, markdown.table(header, rows)])
 
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from nas_jax.config import variants
 from nas_jax.report import analysis, figures, markdown
-from nas_jax.report.results import RANKING_METRICS, columns
+from nas_jax.report.results import columns
 from nas_jax.storage.checkpoints import Checkpoints
+from nas_jax.training.ranking_metrics import RANKING_METRICS
 
 TITLE = "What the one-shot model learns"
 TEXT = """The divergence is D_KL(p||q) + D_KL(q||p) in nats between the predictions of a candidate

@@ -15,6 +15,7 @@ from nas_jax.runtime import rng
 from nas_jax.standalone import retrain, selection
 from nas_jax.storage import csv_columns, file_paths, schemas
 from nas_jax.studies.store import Store
+from nas_jax.training.ranking_metrics import ranking_metric
 
 PAPER_COLUMNS = ("one_shot_accuracy", "standalone_accuracy", "symmetric_kl")
 _ACCURACY = schemas.Kind(f"{schemas.SHARE.words} (divide per cent by 100)", schemas.SHARE.fits)
@@ -137,7 +138,7 @@ class Study:
     def values(self, config: ConfigDict, archs: Sequence[str], step: int | None = None) -> list:
         """Evaluate architectures: [N] in the unit of `ranking_metric`, None for a failure."""
         self.store.train_supernets(self.variants)
-        factor = results_lib.ranking_metric(config.sweep.score).factor
+        factor = ranking_metric(config.sweep.score).factor
         rows = self.store.evaluate(config, archs, step)
         return [None if row["value"] is None else factor * row["value"] for row in rows]
 

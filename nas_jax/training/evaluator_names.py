@@ -17,7 +17,6 @@ EVALUATORS = {  # need a trained supernet?
     "trained": False,
     **dict.fromkeys(PROXIES, False),
 }
-SHARES = ("accuracy", "trained", "table")  # evaluators whose values are shares of images
 ENSEMBLE = "ensemble"  # of `sweep.score`: several of them
 
 

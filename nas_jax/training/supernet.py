@@ -18,6 +18,7 @@ from nas_jax.data import augment
 from nas_jax.oneshot import accuracy, class_metrics, path_samplers
 from nas_jax.run import Run
 from nas_jax.runtime import distributed, progress, rng
+from nas_jax.spaces.combinations import has_rule
 from nas_jax.strategies import random_search
 from nas_jax.training import few_shot, landmarks
 from nas_jax.training.alpha_turn import AlphaTurn
@@ -130,7 +131,7 @@ def _check_relaxation(run):
         f"sweep.score={sweep.score!r}": not needs_supernet(sweep),
         "sweep.bn='running'": sweep.bn == "running",
         "sweep.strategy='exhaustive'": sweep.strategy == "exhaustive",
-        f"space.name={run.config.space.name!r}, whose Choices a rule ties,": run.space.has_rule,
+        f"space.name={run.config.space.name!r} (a rule ties its Choices)": has_rule(run.space),
         **{f"sweep.constraints.{key}={most}": most > 0 for key, most in sweep.constraints.items()},
     }
     for field in (field for field, is_wrong in wrong.items() if is_wrong):

@@ -1,6 +1,8 @@
 """The report of a small made-up run: every number in it can be worked out from `make_run`."""
 
+import dataclasses
 import json
+import operator
 import re
 import types
 from pathlib import Path
@@ -317,7 +319,8 @@ def test_parts_without_files_leave_the_rest(tmp_path):
 
 
 def test_space_without_a_drawing(tmp_path):
-    plain = types.SimpleNamespace(count=lambda: 100, size=lambda: "100 architectures")
+    without = property(operator.attrgetter("nothing"))  # raises AttributeError
+    plain = type("Plain", (type(SPACE),), {"graph": without})(**dataclasses.asdict(SPACE))
     _write(tmp_path / "trials.jsonl", _lines([_trial(0)]))
     text = page.write(tmp_path, plain).read_text()
     assert "how to draw an architecture" in text

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from nas_jax import pipeline, spaces, strategies
+from nas_jax import build, pipeline, spaces, strategies
 from nas_jax.runtime import rng
-from nas_jax.spaces import combinations
+from nas_jax.spaces import choices, combinations, tabular
 from nas_jax.spaces.chains import ChainSpace
 from nas_jax.storage import json_files
 from tests.configs import tiny
@@ -60,7 +60,7 @@ def identities(archs):
 def test_it_is_counted_and_listed():
     """4^4 less the four with three identities in a row of 3 others each, and the one with four."""
     assert SPACE.count() == 256 - 4 * 3 - 1 == 243
-    assert SPACE.size() == "243 architectures"
+    assert combinations.in_words(SPACE) == "243 architectures"
     rows = np.concatenate([*SPACE.enumerate_decisions(batch=50)])
     assert len(np.unique(rows, axis=0)) == 243
     assert identities(SPACE.from_decisions(rows)).max() == 2
@@ -70,7 +70,7 @@ def test_it_is_counted_and_listed():
 def test_a_count_of_too_many_is_a_bound(monkeypatch):
     monkeypatch.setattr(combinations, "MOST_COUNTED", 255)
     assert SPACE.count() == 256
-    assert SPACE.size() == "at most 256 architectures"
+    assert combinations.in_words(SPACE) == "at most 256 architectures"
 
 
 def test_contains_heeds_it():
@@ -112,31 +112,59 @@ def test_mutations_and_children_keep_to_it():
         ("random_search", ()),
         ("evolution", (("population", 8), ("tournament", 4), ("crossover", 0.5))),
         ("exhaustive", ()),
-        ("enas", ()),
-        ("optuna", ()),
         ("surrogate", (("first", 8),)),
     ],
 )
-def test_strategies_ask_for_architectures_that_keep_to_it(name, options):
+def test_strategies_that_draw_from_the_space_ask_for_nothing_beyond(name, options):
     """They are rewarded for identities, so that they would go beyond."""
-    strategy = strategies.make(name, SPACE, options)
+    strategy = strategies.compiled(strategies.make(name, SPACE, options))
     state = strategy.init(rng.key(0))
     for number in range(6):
-        key = rng.stream(rng.key(0), "ask", number)
-        archs = strategies.ask_allowed(key, strategy, state, 8, SPACE.kept)
+        archs = jax.device_get(strategy.ask(rng.stream(rng.key(0), "ask", number), state, 8))
         assert SPACE.contains(archs)
         state = strategy.tell(state, archs, identities(archs).astype(float))
 
 
+def test_a_draw_is_compiled_once(tmp_path):
+    """A strategy on the host calls them one by one."""
+    arch = SPACE.sample(rng.key(0))
+    for _ in range(2):
+        arch = AtMostTwo().mutate(rng.key(1), arch)
+    sizes = combinations._mutate._cache_size()
+    AtMostTwo().mutate(rng.key(2), arch)
+    assert combinations._mutate._cache_size() == sizes
+
+
+class Heedless:
+    """Asks for combinations of the Choices, whatever the rule says."""
+
+    def __init__(self, space):
+        self.space = space
+
+    def init(self, key):
+        """Remember nothing."""
+        return jnp.zeros(0)
+
+    def ask(self, key, state, n):
+        """Draw from the Choices."""
+        return choices.sample(key, self.space.choices, (n,))
+
+    def tell(self, state, archs, scores):
+        """Learn nothing."""
+        return state
+
+
 def test_a_sweep_keeps_to_it(tmp_path):
-    """As many candidates as there are; the controller of ENAS knows nothing of the rule."""
+    """Also where who asks knows nothing of the rule, as ENAS's controller; listed are 243."""
     config = tiny.get_config()
     config.space = ConfigDict({"name": "tests.spaces.test_combinations:AtMostTwo"})
     config.sweep.score, config.sweep.num_candidates = "params", 256
-    for strategy, count in (("exhaustive", 243), ("enas", 256)):
+    own = "tests.spaces.test_combinations:Heedless"
+    for strategy, count in (("exhaustive", 243), ("enas", 256), ("optuna", 256), (own, 256)):
         config.sweep.strategy = strategy
-        pipeline.run(config, "sweep", tmp_path / strategy)
-        trials = json_files.read_trials(tmp_path / strategy / "trials.jsonl")
+        directory = tmp_path / strategy.rpartition(":")[2]
+        pipeline.run(config, "sweep", directory)
+        trials = json_files.read_trials(directory / "trials.jsonl")
         assert len(trials) == count
         assert SPACE.contains(SPACE.from_strs([row["arch"] for row in trials]))
 
@@ -146,6 +174,10 @@ def test_a_rule_that_cannot_be_kept_or_traced_is_refused():
         spaces.make("tests.spaces.test_combinations:Never")
     with pytest.raises(ValueError, match=r"Untraceable.*TracerBoolConversionError in .*, line "):
         spaces.make("tests.spaces.test_combinations:Untraceable")
+    with pytest.raises(ValueError, match=r"rule of Never .* keeps hardly any"):
+        build.build_run(tiny.get_config(), "unused", space=Never())
+    with pytest.raises(ValueError, match=r"^[^\n]*Untraceable.*TracerBoolConversionError[^\n]*$"):
+        spaces.make(Untraceable())
     assert (
         "64 of 64 do not"
         in dict(spaces.check(Never()).findings)[
@@ -158,3 +190,14 @@ def test_a_rule_that_cannot_be_kept_or_traced_is_refused():
 def test_what_follows_from_the_rule_cannot_be_overridden(name):
     with pytest.raises(TypeError, match=rf"Own\.{name} is final: .* is the method `allows`"):
         type("Own", (ChainSpace,), {name: lambda self: None})
+    mixin = type("Mixin", (), {name: lambda self: None})
+    with pytest.raises(TypeError, match="is final"):
+        type("Own", (mixin, ChainSpace), {})
+
+
+def test_a_table_with_an_architecture_beyond_the_rule_is_refused(tmp_path):
+    row = "identity|identity|identity|maxpool"
+    (tmp_path / "table.csv").write_text(f"arch,digits_test_accuracy\n{row},50\n")
+    with pytest.raises(ValueError, match="not legal in this space"):
+        tabular.load(str(tmp_path / "table.csv"), SPACE)
+    assert tabular.load(str(tmp_path / "table.csv"), ChainSpace((4,), OPS)).rows

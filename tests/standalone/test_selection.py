@@ -17,6 +17,8 @@ from tests.configs import tiny_macro
 
 SPACE = spaces.make("cell", num_cells=1, num_blocks=1)
 LARGER = spaces.make("cell", num_cells=1, num_blocks=3)
+RESULT = {"filters": 4, "seed": 0, "params": 9, "flops": 9, "valid_accuracy": None}
+RESULT |= {"test_accuracy": 0.5}
 MACRO = spaces.make("nasbench_macro", stages=(1, 2), head=2)
 
 
@@ -186,7 +188,7 @@ def tied(tmp_path):
     json_files.append_jsonl(tmp_path / "trials.jsonl", trials)
     for text in archs:
         path = tmp_path / "retrain" / "final" / "F4" / spaces.arch_id(text) / "seed0"
-        json_files.write_json(path / "result.json", {"test_accuracy": 0.5})
+        json_files.write_json(path / "result.json", RESULT | {"arch": text})
     return (*trainings.build(given), tmp_path), tmp_path / "retrain/final/selection.json"
 
 

@@ -14,11 +14,18 @@ from scipy import special
 from nas_jax import preview
 from nas_jax.aot import programs
 from nas_jax.oneshot.relaxation import RelaxedSampler
-from nas_jax.report import page, results
+from nas_jax.report import page
 from nas_jax.report.sections import selected
 from nas_jax.runtime import distributed
 from nas_jax.spaces.choices import Choice
-from nas_jax.training import alpha_turn, restoration, supernet, train_step, variants
+from nas_jax.training import (
+    alpha_turn,
+    ranking_metrics,
+    restoration,
+    supernet,
+    train_step,
+    variants,
+)
 from nas_jax.training.loop import Trial
 from nas_jax.training.variants import darts
 from tests import trainings
@@ -206,7 +213,7 @@ def test_what_would_lose_the_alphas_is_refused(other, tmp_path, monkeypatch):
 def test_the_report_says_which_scores_the_alphas_have_seen(score, same):
     row = {"arch": "0>sep3x3", "value": 0.5, "params": 7, "flops": 7, "score": score}
     shown = types.SimpleNamespace(
-        selected=row, ranked=[row], ranking_metric=results.ranking_metric(score)
+        selected=row, ranked=[row], ranking_metric=ranking_metrics.ranking_metric(score)
     )
     text = selected.write(shown)
     assert START in text

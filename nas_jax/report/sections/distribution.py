@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nas_jax.report import analysis, figures, markdown
-from nas_jax.report.results import RankingMetric, RunResults
+from nas_jax.report.results import RunResults
+from nas_jax.training.ranking_metrics import RankingMetric
 
 THRESHOLDS = (10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95)  # per cent
 

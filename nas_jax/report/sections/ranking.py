@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nas_jax.report import analysis, figures, markdown, score_bias
-from nas_jax.report.results import SIZE_RANKERS, Network, RankingMetric, RunResults, columns
+from nas_jax.report.results import SIZE_RANKERS, Network, RunResults, columns
 from nas_jax.report.sections.networks import BARS, axis, labelled, over_seeds, points
+from nas_jax.training.ranking_metrics import RankingMetric
 
 RANKING = """Correlation of what ranks architectures with their stand-alone accuracy (mean over
 seeds), with 95 % intervals of a bootstrap over the n architectures (5,000 at a time where there are

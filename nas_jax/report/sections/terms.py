@@ -9,11 +9,14 @@ GROUPS = {
     "small": "networks of the smallest candidates that have good scores",
     "random": "networks of candidates that were drawn at random, so they speak for all",
     "stratified": "networks of candidates spread evenly over the scores, so with more extremes",
+    "pareto": "networks of the candidates that no other beats in score at no more cost",
+    "tuned": "networks of *top* whose widths were tuned",
+    "narrowed": "networks of *top* that were narrowed uniformly",
     "all_on": "the network with every path on, which is no architecture of the space",
 }
 PROTOCOLS = {
     "short": "networks trained alone on the training split, judged by validation images",
-    "final": "networks trained alone on training and validation images, judged by test images",
+    "final": "networks trained alone at the end, judged by test images",
 }
 
 
