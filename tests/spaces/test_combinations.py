@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from nas_jax import build, pipeline, spaces, strategies
 from nas_jax.runtime import rng
-from nas_jax.spaces import choices, combinations, tabular
+from nas_jax.spaces import checks, choices, combinations, tabular
 from nas_jax.spaces.chains import ChainSpace
 from nas_jax.storage import json_files
 from tests.configs import tiny
@@ -178,12 +178,9 @@ def test_a_rule_that_cannot_be_kept_or_traced_is_refused():
         build.build_run(tiny.get_config(), "unused", space=Never())
     with pytest.raises(ValueError, match=r"^[^\n]*Untraceable.*TracerBoolConversionError[^\n]*$"):
         spaces.make(Untraceable())
-    assert (
-        "64 of 64 do not"
-        in dict(spaces.check(Never()).findings)[
-            "architectures that are drawn keep to the space's rule"
-        ]
-    )
+    subject = checks._Subject(Never(), filters=4, num_classes=2, channels=1, num_archs=2)
+    assert checks._check_drawn(subject).startswith("64 of 64 do not")
+    assert checks._check_drawn(dataclasses.replace(subject, space=SPACE)) is None
 
 
 @pytest.mark.parametrize("name", ["contains", "count", "sample", "mutate", "neighbours"])
