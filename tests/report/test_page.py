@@ -286,12 +286,16 @@ def test_how_it_was_run(made):
 
 
 def test_how_it_was_run_names_the_optimiser():
-    train = {"optimizer": "adam", "optimizer_options": [["b1", 0.5]]}
+    train = {"optimizer": "adam", "optimizer_options": [["b1", 0.5]], "l2": 0.00003}
+    train |= {"momentum": 0.9, "restarts": 0}  # the defaults
     config = {"supernet": {"train": train}}
     results = types.SimpleNamespace(config=config, versions={}, selected=None)
     text = settings.write(results)
     assert "| supernet.train.optimizer | adam |" in text
     assert "| supernet.train.optimizer_options | [['b1', 0.5]] |" in text
+    assert "| supernet.train.l2 | 3e-05 |" in text
+    assert "momentum" not in text
+    assert "restarts" not in text
 
 
 def test_an_empty_folder_says_what_is_missing(tmp_path):

@@ -16,7 +16,7 @@ def space(results: RunResults) -> str:
 def write(results: RunResults) -> str:
     """List versions, and the config's fields that differ from the defaults."""
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
-    rows = differing(_flat(results.config))
+    rows = [(name, str(value)) for name, value in differing(_flat(results.config))]
     return (
         f"{versions or 'Versions are not known'}.\n\nFields of the config that differ from the "
         f"defaults; all are in config.json:\n\n{markdown.table(('config', ''), rows)}"

@@ -29,9 +29,9 @@ def _terms(results: RunResults) -> Iterator[tuple[str, str]]:
     name, judge = results.ranking_metric.name, results.ranking_metric.judge
     yield "score", f"what ranks the candidates, here {name}; a higher one is better"
     if name.startswith("one-shot"):
-        yield name, "that of a candidate with the weights of the supernet, which all share"
+        yield name, "that of a candidate with the supernet's weights, on validation images"
     if any(network for network in results.alone.values()):
-        yield "stand-alone", f"of a network that was trained by itself, from scratch, here {judge}"
+        yield f"stand-alone {judge}", "that of a network that was trained by itself, from scratch"
         yield "F", "the channels of a network's first stage"
     for protocol, meaning in PROTOCOLS.items():
         if results.alone[protocol]:
