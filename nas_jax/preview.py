@@ -49,8 +49,9 @@ def text(run: Run, mode: str) -> str:
     lines += ["", "Sizes:", *_sizes(run)]
     trials = _measured(run)
     lines += ["", "Memory, by XLA's own count for each device:", *_memory(trials)]
-    lines += ["", _heading_of_times(run, mode), *_times(run, plan.of(run, "search"), trials)]
-    return "\n".join(lines)
+    *times, in_all = _times(run, plan.of(run, "search"), trials)
+    lines += ["", _heading_of_times(run, mode), *times]
+    return "\n".join(lines if mode == "study" else [*lines, in_all])
 
 
 def _fields(run):
@@ -68,7 +69,7 @@ def _heading_of_times(run, mode):
     variants = len(run.config.study.variants)
     each = f", for each of {variants} variants" if variants else ""
     return (
-        "Time of one search by these fields. The study takes of it what its parts need"
+        "Time of one search by these fields. The study takes of it the lines that its parts need"
         f"{each}, less what its store has:"
     )
 

@@ -228,7 +228,7 @@ def test_a_check_of_a_study_says_what_one_search_takes(tmp_path, capsys):
     _, _, times = capsys.readouterr().out.partition("\nTime of one search by these fields.")
     assert "for each of 2 variants" in times
     assert re.search(r"supernet +about \d+ s: a step took \d+ ms", times)
-    assert re.search(r"in all +about \d+ s", times)
+    assert "in all" not in times  # its parts may need less
 
 
 def test_a_check_finds_what_a_run_would(tmp_path):
