@@ -10,6 +10,7 @@ import nas_jax
 # Few steps and candidates, no stand-alone networks. Leave this out for the whole search.
 QUICK = {
     "space.num_cells": 1,
+    "space.num_blocks": 1,
     "supernet.train.num_steps": 50,
     "sweep.num_candidates": 64,
     "sweep.candidates_per_batch": 16,

@@ -42,7 +42,7 @@ class SqueezeExcite(nn.Module):
 
 
 if __name__ == "__main__":
-    # Two stages of one and two layers: the second halves the resolution and doubles the width.
-    chain = spaces.chain(stages=(1, 2), ops=("identity", "mb3_k3", SqueezeExcite))
+    # Two stages of one layer each: the second halves the resolution and doubles the width.
+    chain = spaces.chain(stages=(1, 1), ops=("identity", "mb3_k3", SqueezeExcite))
     found = nas_jax.search("digits", chain, workdir="runs/own_op", fields=QUICK)
     print(repr(found.best), found.paths["report"], sep="\n")

@@ -7,6 +7,7 @@ _SMALL = """small = {
     "supernet.train.num_steps": 20,
     "sweep.num_candidates": 96,
     "retrain.short.groups.random": 4,
+    "retrain.short.train.num_epochs": 0.1,
 }
 fields |= {name: small[name] for name in small if name in fields}
 """

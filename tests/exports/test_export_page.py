@@ -23,14 +23,16 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.M | re.S)
 
 
-def _check_reading(read_image):
+def _check_reading(names):
     """The page's function makes the pixels that a network of a folder of images gets."""
-    for mode, channels in (("L", 1), ("RGB", 3)):
+    assert (names["size"], names["channels"]) == (8, 1)  # as model.json says
+    for channels in (1, 3):
+        names["channels"] = channels
         for size in ((8, 8), (16, 24), (21, 30)):  # as it is; by blocks; bilinearly
             pixels = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
             Image.fromarray(pixels).save("own.png")
             wanted = inputs.Preparation((8, 8, channels), FOLDER_READ).read(Path("own.png"))
-            np.testing.assert_array_equal(read_image("own.png", 8, mode), wanted)
+            np.testing.assert_array_equal(names["read_image"]("own.png"), wanted)
 
 
 def test_code_and_commands_of_the_page_run(tmp_path, monkeypatch, capsys):
@@ -52,7 +54,7 @@ def test_code_and_commands_of_the_page_run(tmp_path, monkeypatch, capsys):
         np.asarray(names["logits"]),
         np.asarray(names["module"].apply(names["variables"], names["images"])),
     )
-    _check_reading(names["read_image"])
+    _check_reading(names)
     capsys.readouterr()
     assert launching.main(*predict) == (0, "")
     lines = capsys.readouterr().out.splitlines()

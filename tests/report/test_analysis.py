@@ -22,6 +22,16 @@ def _noisy(n=50):
     return x, x + rng.normal(size=n)
 
 
+@pytest.mark.parametrize("n", [10, 30, analysis.FEW, analysis.FEW + 1])
+def test_tau_is_scipys_to_the_bit(n):
+    """Rows with ties on both sides, more of them than a part has."""
+    x, y = np.random.default_rng(n).integers(0, n // 3, (2, 600, n)).astype(float)
+    wanted = [stats.kendalltau(a, b).statistic for a, b in zip(x, y)]
+    np.testing.assert_array_equal(analysis._kendall(x, y), wanted)
+    assert analysis.kendall(x[0], x[0]) == 1
+    assert analysis.kendall(x[0], -x[0]) == -1
+
+
 def test_one_swap_by_hand():
     result = analysis.rank_correlations(ONE_TO_TEN, SWAPPED, **FEW)
     assert result.n == 10
