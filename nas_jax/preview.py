@@ -45,11 +45,13 @@ def text(run: Run, mode: str) -> str:
     Nothing is written, and no training but a few steps in memory is done.
     """
     lines = ["Config, where it differs from the defaults (--help lists those):", *_fields(run)]
-    lines += ["", "What it will do:", *plan.lines(run, mode, plan.of(run, mode))]
+    search = plan.of(run, "search")
+    parts = search if mode == "search" else plan.of(run, mode)
+    lines += ["", "What it will do:", *plan.lines(run, mode, parts)]
     lines += ["", "Sizes:", *_sizes(run)]
     trials = _measured(run)
     lines += ["", "Memory, by XLA's own count for each device:", *_memory(trials)]
-    *times, in_all = _times(run, plan.of(run, "search"), trials)
+    *times, in_all = _times(run, search, trials)
     lines += ["", _heading_of_times(run, mode), *times]
     return "\n".join(lines if mode == "study" else [*lines, in_all])
 

@@ -78,10 +78,10 @@ def changed(config: ConfigDict, label: str, fields: Iterable[tuple[str, Any]]) -
     return recipes.with_form(varied)
 
 
-def flatten(tree: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield ('a.b', value) of every field."""
+def flatten(tree: ConfigDict | dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield ('a.b', value) of every field of a config, or of what config.json has."""
     for key, value in tree.items():
-        if isinstance(value, ConfigDict):
+        if isinstance(value, ConfigDict | dict):
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value

@@ -55,7 +55,8 @@ class Combinations(abc.ABC):
 
     def count(self) -> int:
         """Count the architectures; with a rule, a bound if over a million combinations exist."""
-        return _count(self) if _is_counted(self) else choices_lib.count(self.choices)
+        is_listed = has_rule(self) and is_exact(self)
+        return _count(self) if is_listed else choices_lib.count(self.choices)
 
     def sample(self, key: jax.Array, shape: tuple[int, ...] = ()) -> Arch:
         """Draw uniform architectures, masks [*shape, num_options]."""
@@ -124,12 +125,12 @@ def kept(space: Combinations, archs: Arch) -> np.ndarray:
 
 def in_words(space: Combinations) -> str:
     """Say how many architectures a space has."""
-    bound = has_rule(space) and not _is_counted(space)
-    return f"{'at most ' if bound else ''}{space.count():,} architectures"
+    return f"{'' if is_exact(space) else 'at most '}{space.count():,} architectures"
 
 
-def _is_counted(space):
-    return has_rule(space) and choices_lib.count(space.choices) <= MOST_COUNTED
+def is_exact(space: Combinations) -> bool:
+    """Say whether `count` is the number of architectures, and no bound."""
+    return not has_rule(space) or choices_lib.count(space.choices) <= MOST_COUNTED
 
 
 @functools.lru_cache

@@ -125,7 +125,7 @@ def test_strategies_that_draw_from_the_space_ask_for_nothing_beyond(name, option
         state = strategy.tell(state, archs, identities(archs).astype(float))
 
 
-def test_a_draw_is_compiled_once(tmp_path):
+def test_a_draw_is_compiled_once():
     """A strategy on the host calls them one by one."""
     arch = SPACE.sample(rng.key(0))
     for _ in range(2):

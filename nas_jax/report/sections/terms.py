@@ -30,7 +30,7 @@ def _terms(results: RunResults) -> Iterator[tuple[str, str]]:
     yield "score", f"what ranks the candidates, here {name}; a higher one is better"
     if name.startswith("one-shot"):
         yield name, "that of a candidate with the supernet's weights, on validation images"
-    if any(network for network in results.alone.values()):
+    if any(results.alone.values()):
         yield f"stand-alone {judge}", "that of a network that was trained by itself, from scratch"
         yield "F", "the channels of a network's first stage"
     for protocol, meaning in PROTOCOLS.items():
